@@ -1,0 +1,87 @@
+"""Perceptual distance."""
+
+import warnings
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from gmi.assets import resolve
+from gmi.errors import GmiError
+
+_SMALLEST = 64
+_BATCH = 32
+_BACKBONES = {"alex": "alexnet", "vgg": "vgg16"}
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Lpips:
+    """LPIPS 0.1; Zhang et al., "The Unreasonable Effectiveness of Deep Features", CVPR 2018, eq. 1.
+
+    weights: a folder with `alexnet.safetensors` or `vgg16.safetensors`, in torchvision's names; the linear heads come
+    with the lpips package.
+    """
+
+    type: Literal["lpips"] = "lpips"
+    net: Literal["alex", "vgg"] = "alex"
+    weights: str = "asset:lpips"
+
+    def load(self, device: torch.device) -> "LpipsJudge":
+        """The judge. Raises GmiError where lpips is missing or the weights are not those of the network."""
+        try:
+            from lpips import LPIPS
+        except ImportError as error:
+            raise GmiError("The LPIPS judge needs lpips: pip install lpips.") from error
+        path = resolve(self.weights) / f"{_BACKBONES[self.net]}.safetensors"
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+            # lpips 0.1.4 says pretrained=False to torchvision, which has called that weights=None since 0.13.
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"torchvision\.models\._utils")
+            network = LPIPS(net=self.net, pnet_rand=True, verbose=False)
+        try:
+            state = load_file(path)
+            slices = [key.partition(".")[0] for key in network.net.state_dict()]
+            names = [key.partition(".")[2] for key in network.net.state_dict()]
+            network.net.load_state_dict({f"{s}.{n}": state[f"features.{n}"] for s, n in zip(slices, names)})
+        except Exception as error:  # OSError, SafetensorError, KeyError, RuntimeError
+            raise GmiError(f"{path} does not hold torchvision's {_BACKBONES[self.net]}: {error}") from error
+        return LpipsJudge(f"lpips-{self.net}", network.eval().requires_grad_(False).to(device), device)
+
+
+class LpipsJudge:
+    """A `PerceptualJudge`."""
+
+    trained_on = frozenset({"ImageNet", "BAPPS"})
+
+    def __init__(self, name: str, network: nn.Module, device: torch.device) -> None:
+        self.name, self._network, self._device = name, network, device
+
+    def weights(self) -> Iterable[Tensor]:
+        return self._network.parameters()
+
+    def distance(self, left: Tensor, right: Tensor) -> Tensor:
+        """(N,) >= 0 from images (N, 1 or 3, H, W) in [0, 1], pair by pair; differentiable, on the device of `left`.
+
+        Images whose shorter side has less than 64 pixels are enlarged to 64, for LPIPS was calibrated on patches of 64
+        and AlexNet sees nothing below 31: such values are not comparable with those of smaller inputs elsewhere.
+        Raises GmiError where the two do not match in number or size.
+        """
+        if left.shape[0] != right.shape[0] or left.shape[2:] != right.shape[2:]:
+            shapes = f"{tuple(left.shape)} with {tuple(right.shape)}"
+            raise GmiError(f"LPIPS compares images of one size pair by pair, not {shapes}.")
+        pairs = zip(left.split(_BATCH), right.split(_BATCH))
+        distances = [self._network(self._input(a), self._input(b)).flatten() for a, b in pairs]
+        return torch.cat([torch.empty(0, device=self._device), *distances]).to(left.device)
+
+    def _input(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) in [-1, 1]."""
+        images = images.to(self._device).float().expand(-1, 3, -1, -1)
+        scale = _SMALLEST / min(images.shape[2:])
+        if scale > 1:
+            size = [round(scale * side) for side in images.shape[2:]]
+            images = F.interpolate(images, size, mode="bilinear", align_corners=False)
+        return images * 2 - 1

@@ -1,0 +1,61 @@
+"""How the candidates lie as a set among the real images, in one feature space: per-item PRDC and Frechet distance."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.spatial.distance import cdist
+
+from gmi.errors import GmiError
+
+
+def prdc(real: ArrayLike, fake: ArrayLike, k: int = 3) -> dict[str, np.ndarray]:
+    """Precision (N,), recall (M,), density (N,), coverage (M,) of features fake (N, D) and real (M, D), item by item.
+
+    A ball reaches from an image to its k-th nearest other image of the same set. Precision: 1 for a fake in any real
+    ball; recall: 1 for a real in any fake ball (Kynkaanniemi et al. 2019). Density: number of real balls that hold a
+    fake, over k, so it may exceed 1; coverage: 1 for a real whose ball holds any fake (Naeem et al. 2020). Their means
+    are the papers' figures. Balls are closed (2019, eq. 1; released code leaves the edge out), so that a copy of a real
+    image counts even where k others are equal to it. A fake that is NaN lies in no ball. Raises GmiError for k images
+    or fewer a side, and for real features that are not finite.
+    """
+    real, fake = _features(real), np.asarray(fake, np.float64)
+    if min(len(real), len(fake)) <= k:
+        raise GmiError(f"{len(real)} real and {len(fake)} found images: balls of k = {k} neighbours need more than {k}")
+    between = cdist(real, fake)  # (M, N)
+    in_real = between <= _radii(real, k)[:, None]
+    in_fake = between <= _radii(fake, k)
+    balls = np.count_nonzero(in_real, axis=0)  # (N,) real balls that hold each fake
+    return {
+        "precision": (balls > 0).astype(np.float64),
+        "recall": (np.count_nonzero(in_fake, axis=1) > 0).astype(np.float64),
+        "density": balls / k,
+        "coverage": (np.count_nonzero(in_real, axis=1) > 0).astype(np.float64),
+    }
+
+
+def frechet(left: ArrayLike, right: ArrayLike) -> float:
+    """Frechet distance of the Gaussians fitted to features left (N, D) and right (M, D) (Heusel et al. 2017).
+
+    |mean difference|^2 + tr(L + R - 2 (L R)^(1/2)), squared units of the features. With L = A^T A and R = B^T B, the
+    eigenvalues of L R are the squared singular values of A B^T: no matrix root is taken, and covariances without full
+    rank do no harm. Biased upwards where N and M are not large against D: compare only sets of equal sizes, and name it
+    after its feature space. Raises GmiError for fewer than two images a side and for features that are not finite.
+    """
+    left, right = _features(left), _features(right)
+    if min(len(left), len(right)) < 2:
+        raise GmiError("a Frechet distance needs at least two images a side")
+    shift = left.mean(0) - right.mean(0)
+    a, b = (np.linalg.qr(x - x.mean(0), mode="r") / np.sqrt(len(x) - 1) for x in (left, right))
+    distance = shift @ shift + (a**2).sum() + (b**2).sum() - 2 * np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    return float(max(distance, 0.0))  # equal sets: 0 up to rounding
+
+
+def _radii(features: np.ndarray, k: int) -> np.ndarray:
+    """Distance (N,) from each of features (N, D) to its k-th nearest other."""
+    return np.partition(cdist(features, features), k, axis=1)[:, k]  # the nearest is the image itself
+
+
+def _features(features: ArrayLike) -> np.ndarray:
+    features = np.asarray(features, np.float64)
+    if bad := int((~np.isfinite(features)).any(axis=1).sum()):
+        raise GmiError(f"{bad} of {len(features)} features are not finite: record the metric as failed")
+    return features

@@ -1,0 +1,154 @@
+"""Does a candidate show its person? Verification at a fixed false match rate, identification, and their controls.
+
+A *comparison* is one image (a probe) against one person: the similarity to the most alike of that person's enrolment
+images. Thresholds are set on comparisons of exactly this kind, so that a stranger really matches at the rate they name
+(ISO/IEC 19795-1; best-of-enrolment matching under a threshold from single pairs would match strangers more often).
+N counts probes or candidates, M enrolment images, P people; columns are sorted by person id: `np.unique(people)`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import rankdata
+
+from gmi.errors import GmiError
+from gmi.statistics import any_of_m, by_person
+
+RANKS = (1, 5)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A similarity at or above which a comparison is a match."""
+
+    fmr: float  # false match rate asked for
+    value: float
+    comparisons: int  # between different people, that it was set on
+    false_matches: int  # of these at or above it: at most fmr * comparisons
+
+    @property
+    def trusted(self) -> bool:
+        """Rule of 30: from 30 false matches on, the rate is known to +-30 % with 90 % confidence (Doddington 2000)."""
+        return self.false_matches >= 30
+
+
+def to_people(similarity: ArrayLike, people: ArrayLike) -> np.ndarray:
+    """Similarity (N, P) of each probe to each person: the greatest over that person's enrolment images.
+
+    similarity (N, M) to the enrolment images, whose people are (M,). Enrolment images that could not be embedded (NaN)
+    are left out, and a probe that could not be has a row of NaN. Raises GmiError for a person without a usable image.
+    """
+    similarity, people = np.asarray(similarity, np.float64), np.asarray(people)
+    if similarity.ndim != 2 or similarity.shape[1:] != people.shape:
+        raise GmiError(f"similarity {similarity.shape} for {people.shape} enrolment images: give (N, M) and (M,)")
+    order = np.argsort(people, kind="stable")
+    ids, starts = np.unique(people[order], return_index=True)
+    best = np.fmax.reduceat(similarity[:, order], starts, axis=1)
+    missing = np.isnan(best) & ~np.isnan(best).all(axis=1, keepdims=True)
+    if missing.any():
+        raise GmiError(f"no enrolment image of {ids[missing.any(0)].tolist()} could be embedded: add images of them")
+    return best
+
+
+def thresholds(
+    similarity: ArrayLike, people: ArrayLike, person_ids: ArrayLike, *, fmrs: Sequence[float] = (1e-2, 1e-3)
+) -> tuple[Threshold, ...]:
+    """For each rate, the smallest threshold that at most this share of comparisons between different people reaches.
+
+    similarity (N, P) of real probes, whose people are (N,), to the people person_ids (P,). A probe may be an enrolment
+    image or show somebody not enrolled: only other people's columns count. Probes that could not be embedded made no
+    comparison. Ties are exact: equal similarities match together or not at all. Raises GmiError without comparisons.
+    """
+    similarity = _rows(similarity, people, person_ids)
+    strangers = similarity[np.asarray(people)[:, None] != np.asarray(person_ids)]
+    strangers = np.sort(strangers[~np.isnan(strangers)])[::-1]
+    if not len(strangers):
+        raise GmiError("no comparison between different people: give probes of at least two people")
+
+    def at(fmr: float) -> Threshold:
+        allowed = int(fmr * len(strangers) + 1e-9)
+        value = np.nextafter(strangers[allowed], np.inf) if allowed < len(strangers) else -np.inf
+        return Threshold(fmr, float(value), len(strangers), int((strangers >= value).sum()))
+
+    return tuple(at(fmr) for fmr in fmrs)
+
+
+def outcomes(
+    similarity: ArrayLike, classes: ArrayLike, person_ids: ArrayLike, thresholds: Sequence[Threshold]
+) -> dict[str, np.ndarray]:
+    """What each candidate shows of its own person, each (N,), from similarity (N, P), classes (N,), person_ids (P,).
+
+    match@FMR: 1 at or above that threshold. rank1, rank5: 1 where the own person is among the k most alike; ties count
+    against, rank = 1 + others at least as alike. auc: share of others less alike, ties half. similarity: to the own
+    person. A candidate that could not be embedded (NaN) matches nobody and ranks last; its auc is 0.5, a tie with all,
+    as 0 would hide the leak of the others and flatter an attack whose control fails more; its similarity stays NaN.
+    Raises GmiError for a class that is not enrolled and for fewer than two people.
+    """
+    own, table = _claims(similarity, classes, person_ids, thresholds)
+    return {name: values[own] for name, values in table.items()}
+
+
+def permuted(
+    similarity: ArrayLike, classes: ArrayLike, person_ids: ArrayLike, thresholds: Sequence[Threshold]
+) -> dict[str, np.ndarray]:
+    """The outcomes (N,) under permuted identities (control C2): each candidate scored as if it showed somebody else.
+
+    The exact expectation, the mean over all P - 1 wrong people. Arguments and errors as in `outcomes`.
+    """
+    own, table = _claims(similarity, classes, person_ids, thresholds)
+    return {name: (values.sum(1) - values[own]) / (values.shape[1] - 1) for name, values in table.items()}
+
+
+def any_of(match: ArrayLike, classes: ArrayLike) -> np.ndarray:
+    """1 for each person (P,), sorted by id, of whose candidates any matched, from match (N,) of 0 and 1."""
+    return (by_person(match, classes) > 0).astype(np.float64)
+
+
+def chance(name: str, people: int, m: int = 1) -> float | None:
+    """What a stranger's image scores in the outcome `name` among P people; m > 1: any of m independent such images.
+
+    match@FMR: FMR. rank-k: k / P. auc: 0.5, whatever m. None for a similarity, which has no level of its own: compare
+    with `permuted`.
+    """
+    if name == "auc":
+        return 0.5
+    if name.startswith("match@"):
+        return any_of_m(float(name.removeprefix("match@")), m)
+    if name.startswith("rank"):
+        return any_of_m(min(1.0, int(name.removeprefix("rank")) / people), m)
+    return None
+
+
+def _rows(similarity: ArrayLike, classes: ArrayLike, person_ids: ArrayLike) -> np.ndarray:
+    """similarity as float64 (N, P), of which each row is wholly NaN or wholly a number."""
+    similarity, shape = np.asarray(similarity, np.float64), (np.shape(classes) + np.shape(person_ids))
+    if similarity.shape != shape or similarity.ndim != 2:
+        raise GmiError(f"similarity {similarity.shape} of probes and people {shape}: take it from to_people")
+    if (np.diff(np.asarray(person_ids)) <= 0).any():
+        raise GmiError("person_ids must be sorted and distinct, as the columns of to_people: np.unique(people)")
+    missing = np.isnan(similarity)
+    if (missing.any(1) & ~missing.all(1)).any():
+        raise GmiError("a probe has a similarity to some people and not to others: take it from to_people")
+    return similarity
+
+
+def _claims(
+    similarity: ArrayLike, classes: ArrayLike, person_ids: ArrayLike, thresholds: Sequence[Threshold]
+) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, np.ndarray]]:
+    """The index of each candidate's own person, and the outcomes (N, P) as if each person in turn were claimed."""
+    similarity = _rows(similarity, classes, person_ids)
+    classes, ids = np.asarray(classes), np.asarray(person_ids)
+    if len(ids) < 2:
+        raise GmiError("identification needs at least two enrolled people: enrol more")
+    if len(unknown := np.setdiff1d(classes, ids)):
+        raise GmiError(f"classes {unknown.tolist()} are not enrolled: give enrolment images of every person audited")
+    failed = np.isnan(similarity)
+    known = np.where(failed, 0.0, similarity)
+    rank = np.where(failed, len(ids), rankdata(-known, "max", axis=1))  # of j: how many are at least as alike as j
+    middle = rankdata(-known, "average", axis=1)  # failed: all tie, in the middle
+    table = {f"match@{threshold.fmr:g}": (similarity >= threshold.value).astype(float) for threshold in thresholds}
+    table |= {f"rank{k}": (rank <= k).astype(float) for k in RANKS}
+    table |= {"auc": (len(ids) - middle) / (len(ids) - 1), "similarity": similarity}
+    return (np.arange(len(classes)), np.searchsorted(ids, classes)), table

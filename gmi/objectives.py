@@ -1,0 +1,43 @@
+"""Losses of white-box searches. Each takes logits (N, K) and classes (N,) and gives (N,); lower is better.
+
+No mean over the batch is taken anywhere: a candidate's gradient must not depend on its neighbours.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_EDGE = 1e-4  # keeps the Poincare ball's points off its boundary, where the distance is infinite
+
+
+def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
+    """-log softmax(t)_y. Zhang et al., The Secret Revealer (GMI), CVPR 2020, eq. 3."""
+    return F.cross_entropy(logits, classes, reduction="none")
+
+
+def max_margin(logits: Tensor, classes: Tensor) -> Tensor:
+    """max_{k != y} t_k - t_y. Yuan et al., Pseudo Label-Guided Model Inversion (PLG-MI), AAAI 2023, eq. 5."""
+    own = F.one_hot(classes, logits.shape[1]).bool()
+    return logits.masked_fill(own, -torch.inf).amax(1) - logits[own]
+
+
+def logit(logits: Tensor, classes: Tensor) -> Tensor:
+    """-t_y, the identity loss of Nguyen et al., Re-thinking Model Inversion Attacks (LOMMA), CVPR 2023, eq. 3."""
+    return -logits.gather(1, classes[:, None]).squeeze(1)
+
+
+def poincare(logits: Tensor, classes: Tensor) -> Tensor:
+    """Distance in the Poincare ball between L1-normalised logits and the class. Struppek et al., PPA, ICML 2022, eq. 3.
+
+    Differs from the paper: logits are centred first, since their mean is arbitrary and would set the direction of u;
+    both points are kept 1e-4 inside the ball.
+    """
+    centred = logits - logits.mean(1, keepdim=True)
+    u = centred / centred.abs().sum(1, keepdim=True).clamp_min(1e-12) * (1 - _EDGE)
+    v = F.one_hot(classes, logits.shape[1]).to(u) * (1 - _EDGE)
+    apart = (u - v).square().sum(1)
+    room = (1 - u.square().sum(1)) * (1 - v.square().sum(1))
+    return torch.arccosh(1 + 2 * apart / room)
+
+
+OBJECTIVES = {"cross_entropy": cross_entropy, "max_margin": max_margin, "logit": logit, "poincare": poincare}

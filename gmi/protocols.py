@@ -1,0 +1,130 @@
+"""The words of the toolkit as types. A search's signature says which access and which kind of prior it needs.
+
+Everywhere: images are float (N, C, H, W) in [0, 1]; classes int64 (N,); latents (N, ...); scores are log-probabilities
+(N, K). N counts candidates, K the target's classes, D the dimensions of a feature space.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
+
+from torch import Tensor
+
+from gmi.rng import Rng
+
+Trace = Callable[[int, Tensor], None]
+"""Called once a step with the step's number and the loss of each candidate (N,): progress bars, plots, tests."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a search or a control found: plain data."""
+
+    images: Tensor  # (N, C, H, W) in [0, 1]
+    classes: Tensor  # (N,) int64
+    latents: Tensor  # (N, ...)
+
+    def __getitem__(self, index: Tensor) -> "Candidates":
+        return Candidates(self.images[index], self.classes[index], self.latents[index])
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+
+@runtime_checkable
+class Prior(Protocol):
+    """A generator of plausible inputs: public knowledge."""
+
+    def sample(self, rng: Rng) -> Tensor:
+        """Latents (len(rng), ...), one from each of the generators."""
+        ...
+
+    def decode(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) in [0, 1], differentiable."""
+        ...
+
+
+@runtime_checkable
+class LabelOracle(Protocol):
+    """Access to the predicted class only."""
+
+    queries: int
+
+    def labels(self, images: Tensor) -> Tensor:
+        """Predicted classes (N,)."""
+        ...
+
+
+@runtime_checkable
+class ScoreOracle(LabelOracle, Protocol):
+    """Access to the confidences."""
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Log-probabilities (N, K), no graph."""
+        ...
+
+
+@runtime_checkable
+class WhiteBoxOracle(ScoreOracle, Protocol):
+    """Access to the model itself."""
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits (N, K), differentiable."""
+        ...
+
+    def activations(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and penultimate features (N, D) of one forward pass, differentiable."""
+        ...
+
+
+O = TypeVar("O", bound=LabelOracle, contravariant=True)
+P = TypeVar("P", bound=Prior, contravariant=True)
+
+
+class Search(Protocol[O, P]):
+    """One paper's algorithm: a frozen dataclass of hyper-parameters, callable."""
+
+    def __call__(
+        self, oracle: O, prior: P, latents: Tensor, classes: Tensor, rng: Rng, trace: Trace | None = None
+    ) -> Candidates: ...
+
+
+class Judge(Protocol):
+    """A model that never took part in the search."""
+
+    name: str
+    trained_on: frozenset[str]  # names of data sets
+
+    def weights(self) -> Iterable[Tensor]:
+        """Its parameters where they can be read, to compare with the target's; empty where they cannot."""
+        ...
+
+
+class FaceJudge(Judge, Protocol):
+    """A face recogniser with its own alignment."""
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Templates (N, D) float32 on the CPU, of images (N, 1 or 3, H, W)."""
+        ...
+
+    def similarity(self, left: Tensor, right: Tensor) -> Tensor:
+        """(N, M) from templates (N, D) and (M, D); the greater, the more alike."""
+        ...
+
+
+class PerceptualJudge(Judge, Protocol):
+    """A perceptual distance."""
+
+    def distance(self, left: Tensor, right: Tensor) -> Tensor:
+        """(N,) from images (N, C, H, W) pair by pair; 0 for equal images."""
+        ...
+
+
+class ClassifierJudge(Judge, Protocol):
+    """An evaluation classifier trained on the private images: for comparison with the literature, never for a verdict."""
+
+    def fit(self, images: Tensor, classes: Tensor) -> None: ...
+
+    def logits(self, images: Tensor) -> Tensor:
+        """(N, K)."""
+        ...

@@ -1,0 +1,193 @@
+"""The report's figures as inline SVG, with text in the page's own typeface and no ids that clash, and its images."""
+
+import base64
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib import rc_context, style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from PIL import Image, UnidentifiedImageError
+
+from gmi.errors import GmiError
+
+INK, FAINT, RULE = "#22252a", "#6b7280", "#d5d8dd"
+CONTROL = "#8a919c"
+COLOURS = {"search": "#a3341f", "oracle": "#2b6777", "genuine": "#2b4f81"}
+"""The attack stands out, what it could have reached is blue, and every control is grey."""
+
+WIDTH = 10.2  # inches: the page's width at 96 pixels an inch
+SIDE = 128  # pixels: the most that a tile of the contact sheet keeps
+_STYLE = {
+    "font.size": 8.5,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "xtick.color": RULE,
+    "xtick.labelcolor": FAINT,
+    "ytick.color": RULE,
+    "ytick.labelcolor": INK,
+    "svg.fonttype": "none",
+}
+
+
+def forest(
+    panels: Mapping[str, Sequence[Mapping[str, Any]]],
+    methods: Mapping[str, str],
+    judges: Mapping[str, str],
+    percent: set[str],
+) -> Markup:
+    """One panel a metric: for each method and judge the value, its 95 % interval, and what chance would give.
+
+    Args:
+        panels: title -> rows of report.json's `results`, whose values lie between 0 and 1.
+        methods: name -> label, from top to bottom.
+        judges: name -> label; the first is drawn filled.
+        percent: the titles of the panels that show rates.
+    """
+    first, *_ = places = list(judges)
+    columns = min(3, len(panels))
+    lines = math.ceil(len(panels) / columns)
+    height = 0.5 + lines * (0.55 + len(methods) * (0.13 + 0.1 * len(judges)))
+    with style.context(["default", _STYLE]):
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        grid = figure.subplots(lines, columns, sharey=True, squeeze=False).ravel()
+        for axes, (title, rows) in zip(grid, panels.items(), strict=False):
+            axes.set_title(title)
+            _frame(axes, list(methods.values()), title in percent)
+            for row in rows:
+                lane = list(methods).index(row["method"])
+                inside = (places.index(row["judge"]) - (len(judges) - 1) / 2) * 0.62 / len(judges)
+                _mark(axes, lane, lane + inside, row, filled=row["judge"] == first)
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        key = [_key(label, "white" if name != first else INK) for name, label in judges.items()]
+        key.append(Line2D([], [], color=INK, linewidth=1, marker="|", linestyle="", markersize=9, label="chance"))
+        figure.legend(handles=key, loc="outside upper left", ncols=len(key), frameon=False)
+        return _svg(
+            figure, "Estimates with 95 % intervals by method, metric and judge; the tables below give the numbers"
+        )
+
+
+def _key(label: str, fill: str) -> Line2D:
+    return Line2D([], [], color=INK, marker="o", markersize=4.5, markerfacecolor=fill, label=label)
+
+
+def _frame(axes: Axes, labels: list[str], percent: bool) -> None:
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xticks(
+        [0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100 %"] if percent else ["0", ".25", ".5", ".75", "1"]
+    )
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.45, -0.55)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.grid(axis="x", color=RULE, linewidth=0.5)
+    axes.set_axisbelow(True)
+
+
+def _mark(axes: Axes, lane: float, y: float, row: Mapping[str, Any], *, filled: bool) -> None:
+    colour = COLOURS.get(row["method"], CONTROL)
+    if row["chance"] is not None:
+        axes.vlines(row["chance"], lane - 0.5, lane + 0.5, colors=INK, linewidth=0.8, zorder=1.5)
+    found = row["estimate"]
+    if "failed" in found:
+        axes.text(0.01, y, "failed", color=FAINT, fontsize=7.5, fontstyle="italic", va="center")
+        return
+    axes.hlines(y, found["low"], found["high"], colors=colour, linewidth=1.6)
+    axes.plot([found["value"]], [y], "o", color=colour, markersize=4.5, markerfacecolor=colour if filled else "white")
+
+
+def ridges(
+    samples: Mapping[str, np.ndarray],
+    labels: Mapping[str, str],
+    cuts: Sequence[tuple[str, float, bool]],
+    axis: str,
+    width: float,
+) -> Markup:
+    """How alike single comparisons are: one histogram under the other, each scaled to its own peak.
+
+    Args:
+        samples: name -> similarities (n,), from top to bottom; what is not finite is left out and counted.
+        labels: name -> label.
+        cuts: the thresholds: label, value, trusted.
+        axis: the label of the axis.
+        width: inches.
+    """
+    finite = {name: values[np.isfinite(values)] for name, values in samples.items()}
+    everything = np.concatenate([*finite.values(), np.array([value for _, value, _ in cuts])])
+    low, high = (float(everything.min()), float(everything.max())) if everything.size else (0.0, 1.0)
+    edges = np.linspace(low, high if high > low else low + 1, 61)
+    with style.context(["default", _STYLE]):
+        figure = Figure(figsize=(width, 0.7 + 0.46 * len(samples) + 0.15 * len(cuts)), layout="constrained")
+        axes = figure.add_subplot()
+        for lane, (name, values) in enumerate(finite.items()):
+            counts = np.histogram(values, edges)[0]
+            top = lane - 0.78 * counts / max(1, counts.max())
+            colour = COLOURS.get(name, CONTROL)
+            axes.fill_between(edges, np.append(top, lane), lane, step="post", color=colour, alpha=0.28, linewidth=0)
+            axes.stairs(top, edges, baseline=lane, color=colour, linewidth=1)
+        for step, (label, value, trusted) in enumerate(sorted(cuts, key=lambda cut: -cut[1])):
+            top = -1.1 - 0.34 * step  # the further left, the higher: no label meets another's line
+            axes.vlines(value, top, len(samples) - 0.9, colors=INK, linewidth=0.9, linestyles="-" if trusted else "--")
+            axes.annotate(label, (value, top), (3, 0), textcoords="offset points", fontsize=7.5, va="top")
+        axes.set_yticks([lane - 0.36 for lane in range(len(samples))], [labels[name] for name in samples])
+        for lane, name in enumerate(samples):
+            lost = len(samples[name]) - len(finite[name])
+            count = f"n = {len(finite[name]):,}".replace(",", "\u202f") + (f" + {lost} faceless" if lost else "")
+            at: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "ha": "right"}
+            axes.annotate(count, (0, lane), (-6, 0), color=FAINT, fontsize=7, **at)
+        axes.set_ylim(len(samples) - 0.9, -1 - 0.34 * len(cuts))
+        axes.set_xlabel(axis)
+        axes.tick_params(axis="y", length=0, pad=6)
+        axes.spines["left"].set_visible(False)
+        return _svg(figure, f"Histograms, {axis}: {', '.join(labels[name] for name in finite)}")
+
+
+def _svg(figure: Figure, alt: str) -> Markup:
+    """The figure as an `svg` element. Ids that nothing refers to go: they would repeat in one page."""
+    out = StringIO()
+    FigureCanvasAgg(figure)
+    with warnings.catch_warnings(), rc_context({"svg.hashsalt": alt}):
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser draws the text, in its own fonts
+        figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    width, height = figure.get_size_inches() * 72
+    inner = out.getvalue().partition("<svg")[2].partition(">")[2]
+    inner = re.sub(r"<g id=\"[^\"]*\"", "<g", inner)
+    start = f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}pt" role="img" aria-label="{escape(alt)}">'
+    return Markup(start + inner)
+
+
+def tiles(path: Path, most: int) -> list[str]:
+    """The first tiles of a strip (H x nH) as data URIs of small PNGs without metadata; none where there is no file.
+
+    Raises GmiError where the file is not an image.
+    """
+    if not path.exists():
+        return []
+    found = []
+    try:
+        with Image.open(path) as strip:
+            side = strip.height
+            for start in range(0, min(most, strip.width // side) * side, side):
+                tile = strip.crop((start, 0, start + side, side)).convert("L" if strip.mode == "L" else "RGB")
+                tile.thumbnail((SIDE, SIDE))
+                tile.save(out := BytesIO(), "PNG")
+                found.append(f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}")
+    except UnidentifiedImageError as error:
+        raise GmiError(f"{path} is not an image: search again for that class.") from error
+    return found

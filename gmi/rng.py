@@ -1,0 +1,32 @@
+"""One random generator per candidate, so that a result does not depend on batch size, on processes, or on a resume."""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed from a root seed and the names of what it is for: `seed_of(0, "search", person, candidate)`."""
+    text = "\x1f".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+
+
+class Rng:
+    """Independent `torch.Generator`s, one per candidate. Draws come on the CPU, the same on every device."""
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __len__(self) -> int:
+        return len(self._generators)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal draws (len(self), *shape)."""
+        return torch.stack([torch.randn(shape, generator=one) for one in self._generators])
+
+    def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
+        """Uniform draws (len(self), *shape) in [low, high)."""
+        draws = torch.stack([torch.rand(shape, generator=one) for one in self._generators])
+        return low + (high - low) * draws

@@ -1,0 +1,111 @@
+"""White-box search: descend an objective of the target's logits through a prior's latents.
+
+One loop covers three papers by its settings:
+- GMI: Zhang et al., The Secret Revealer, CVPR 2020, alg. of sec. 3.2. `optimiser="momentum"`, cross-entropy, box of
+  radius 1, views off.
+- PPA: Struppek et al., Plug & Play Attacks, ICML 2022, sec. 4. Adam with betas (.1, .1), Poincare, random crops.
+- LOMMA: Nguyen et al., Re-thinking Model Inversion, CVPR 2023, eq. 3-5. `objective="logit"` and `feature_weight`.
+Differs from the papers: no discriminator term (GMI), since a prior folder holds a generator only; one model instead of
+LOMMA's averaged surrogates; gradients may be averaged over several views (AlignMI, NeurIPS 2025); losses are summed over
+candidates, never averaged, so that a candidate's path does not depend on its batch.
+"""
+
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from gmi.augment import Views
+from gmi.objectives import OBJECTIVES
+from gmi.protocols import Candidates, Prior, Trace, WhiteBoxOracle
+from gmi.rng import Rng
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Gradient:
+    """Adam or momentum on latents (N, D), projected after every step."""
+
+    type: Literal["gradient"] = "gradient"
+    steps: Annotated[int, Field(ge=0)] = 50
+    lr: Positive = 0.1
+    optimiser: Literal["adam", "momentum"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)  # of Adam; momentum uses the first
+    decay: Literal["none", "cosine"] = "none"  # of the learning rate, to zero
+    objective: Literal["cross_entropy", "max_margin", "logit", "poincare"] = "logit"
+    feature_weight: Annotated[float, Field(ge=0)] = 0.0  # lambda of LOMMA's regulariser ||f - f_reg||^2
+    feature_mean: tuple[float, ...] | None = None  # f_reg (D,); None: `prepare` measures it over prior samples
+    views: Views | None = Views()  # None: the image as it is
+    transforms: Annotated[int, Field(ge=1)] = 1  # views whose gradients are averaged, a step
+    constraint: Literal["sphere", "ball", "box"] = "sphere"
+    radius: Positive | None = None  # None: sqrt(D), where a standard normal latent lives; of a box, half its side
+
+    def prepare(self, oracle: WhiteBoxOracle, prior: Prior, rng: Rng) -> "Gradient":
+        """The same search with `feature_mean` set, from one prior sample per generator. Costs len(rng) queries."""
+        if self.feature_weight == 0 or self.feature_mean is not None:
+            return self
+        with torch.no_grad():
+            _, features = oracle.activations(prior.decode(prior.sample(rng)))
+        return replace(self, feature_mean=tuple(features.mean(0).tolist()))
+
+    def __call__(
+        self,
+        oracle: WhiteBoxOracle,
+        prior: Prior,
+        latents: Tensor,
+        classes: Tensor,
+        rng: Rng,
+        trace: Trace | None = None,
+    ) -> Candidates:
+        """From latents (N, D) to candidates (N): `steps` x `transforms` queries for each."""
+        latents = self._project(latents.detach().clone()).requires_grad_()
+        optimiser = self._optimiser(latents)
+        for step in range(self.steps):
+            self._set_rate(optimiser, step)
+            optimiser.zero_grad()
+            images = prior.decode(latents, classes)
+            loss = sum((self._loss(oracle, images, classes, rng) for _ in range(self.transforms)), latents.new_zeros(()))
+            loss = loss / self.transforms
+            loss.sum().backward()
+            optimiser.step()
+            with torch.no_grad():
+                latents.copy_(self._project(latents))
+            if trace is not None:
+                trace(step, loss.detach())
+        with torch.no_grad():
+            return Candidates(prior.decode(latents, classes).clamp(0, 1), classes, latents.detach())
+
+    def _loss(self, oracle: WhiteBoxOracle, images: Tensor, classes: Tensor, rng: Rng) -> Tensor:
+        """(N,), of one view of each image."""
+        if self.views is not None:
+            images = self.views(images, rng)
+        objective = OBJECTIVES[self.objective]
+        if self.feature_weight == 0:
+            return objective(oracle.logits(images), classes)
+        logits, features = oracle.activations(images)
+        away = features - torch.tensor(self.feature_mean).to(features)
+        return objective(logits, classes) + self.feature_weight * away.square().sum(1)
+
+    def _optimiser(self, latents: Tensor) -> torch.optim.Optimizer:
+        if self.optimiser == "adam":
+            return torch.optim.Adam([latents], lr=self.lr, betas=self.betas)
+        return torch.optim.SGD([latents], lr=self.lr, momentum=self.betas[0], nesterov=True)
+
+    def _set_rate(self, optimiser: torch.optim.Optimizer, step: int) -> None:
+        if self.decay == "cosine":
+            share = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / self.steps)).item())
+            optimiser.param_groups[0]["lr"] = self.lr * share
+
+    def _project(self, latents: Tensor) -> Tensor:
+        flat = latents.flatten(1)
+        radius = self.radius if self.radius is not None else flat.shape[1] ** 0.5
+        if self.constraint == "box":
+            return latents.clamp(-radius, radius)
+        factor = radius / flat.norm(dim=1).clamp_min(1e-12)
+        if self.constraint == "ball":
+            factor = factor.clamp_max(1)
+        return (flat * factor[:, None]).view_as(latents)

@@ -1,0 +1,47 @@
+"""Choosing candidates by what the adversary sees of the target, before and after a search. No judge takes part."""
+
+import torch
+from torch import Tensor
+
+from gmi.augment import Views
+from gmi.protocols import ScoreOracle
+from gmi.rng import Rng
+
+FINAL_VIEWS = Views(scale=(0.8, 1.0), shift=0.1, rotate=5.0)
+
+
+@torch.no_grad()
+def pool_scores(oracle: ScoreOracle, images: Tensor) -> Tensor:
+    """Log-probabilities (N, K) of images and their mirror images, averaged as probabilities. PPA, ICML 2022, sec. 4.1.
+
+    Costs 2 queries an image; one pool serves every class.
+    """
+    both = oracle.scores(torch.cat([images, images.flip(-1)]))
+    return torch.logaddexp(*both.chunk(2)) - torch.log(torch.tensor(2.0))
+
+
+def preselect(scores: Tensor, classes: Tensor, count: int) -> Tensor:
+    """For each of the classes (M,) the `count` rows of pool scores (N, K) that rank it highest: (M, count), best first."""
+    return scores[:, classes].topk(count, dim=0).indices.T
+
+
+@torch.no_grad()
+def robust_scores(oracle: ScoreOracle, images: Tensor, classes: Tensor, rng: Rng, views: int) -> Tensor:
+    """Mean log-probability (N,) of each image's class over random views. PPA, ICML 2022, sec. 4.3.
+
+    Differs from the paper: the mean is of log-probabilities, which tell candidates apart where probabilities saturate.
+    Costs `views` queries an image.
+    """
+    total = torch.zeros(len(images), device=images.device)
+    for _ in range(views):
+        total += oracle.scores(FINAL_VIEWS(images, rng)).gather(1, classes[:, None]).squeeze(1)
+    return total / views
+
+
+def keep_best(scores: Tensor, classes: Tensor, keep: int) -> Tensor:
+    """Indices of the `keep` best of each class, classes in order of first appearance, best first."""
+    chosen = []
+    for one in dict.fromkeys(classes.tolist()):
+        own = (classes == one).nonzero().squeeze(1)
+        chosen.append(own[scores[own].argsort(descending=True, stable=True)[:keep]])
+    return torch.cat(chosen)

@@ -1,0 +1,46 @@
+"""Weights from files that hold tensors and nothing else."""
+
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from gmi.errors import GmiError
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from .safetensors, or from a torch file that holds only tensors (`weights_only=True`).
+
+    Raises GmiError where the file is missing, damaged, or a pickle that would run code.
+    """
+    if not path.is_file():
+        raise GmiError(f"There are no weights at {path}.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise GmiError(
+            f"{path} is a pickle of more than tensors, and loading it would run its code: save the state_dict with "
+            "safetensors instead."
+        ) from error
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
+        raise GmiError(f"{path} cannot be read as weights: {error}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise GmiError(f"{path} is no state_dict: save model.state_dict(), not the model or a training checkpoint.")
+    return state
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Loads the file into the module, every name and shape fitting. Raises GmiError where one does not, or holds NaN."""
+    state = read_weights(path)
+    broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise GmiError(f"{path} is broken: {broken[0]} holds NaN or infinite values.")
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise GmiError(f"{path} does not fit {type(module).__name__}: {str(error).splitlines()[1].strip()}") from error

@@ -1,0 +1,111 @@
+"""Converters: the pickle and protobuf readers refuse what they should, and names come out as libraries have them."""
+
+import os
+import pickle
+import struct
+
+import numpy as np
+import pytest
+
+from gmi.converters import facenet_state, read_arrays
+from gmi.graphdef import constants
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def test_a_pickle_may_hold_arrays_and_nothing_that_runs() -> None:
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    tree = read_arrays(pickle.dumps({"Conv_0": {"kernel": array}}, protocol=3))
+    np.testing.assert_array_equal(tree["Conv_0"]["kernel"], array)
+    for harmful in (os.system, eval, np.load):
+        with pytest.raises(pickle.UnpicklingError, match="has no place"):
+            read_arrays(pickle.dumps(harmful))
+
+
+def message(*fields: tuple[int, int | bytes | float]) -> bytes:
+    """A protobuf message by hand: ints as varints, bytes with their length, floats as fixed32."""
+
+    def varint(value: int) -> bytes:
+        return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
+
+    encoded = b""
+    for number, value in fields:
+        if isinstance(value, int):
+            encoded += varint(number << 3) + varint(value)
+        elif isinstance(value, bytes):
+            encoded += varint(number << 3 | 2) + varint(len(value)) + value
+        else:
+            encoded += varint(number << 3 | 5) + struct.pack("<f", value)
+    return encoded
+
+
+def node(
+    name: str, op: str, dtype: int, shape: tuple[int, ...], *values: tuple[int, bytes | float]
+) -> tuple[int, bytes]:
+    dims = message(*((2, message((1, size))) for size in shape))
+    tensor = message((1, dtype), (2, dims), *values)
+    attr = message((1, b"value"), (2, message((8, tensor))))
+    other = message((1, b"dtype"), (2, message((6, dtype))))
+    return 1, message((1, name.encode()), (2, op.encode()), (5, other), (5, attr))
+
+
+def test_constants_of_a_graph() -> None:
+    array = np.random.default_rng(0).normal(size=(3, 1, 50)).astype("<f4")
+    graph = message(
+        node("content", "Const", 1, array.shape, (4, array.tobytes())),
+        node("packed", "Const", 1, (2, 75), (5, array.tobytes())),
+        node("singly", "Const", 1, (2,), (5, 1.5), (5, -2.0)),
+        node("repeated", "Const", 1, (2, 2), (5, 0.5)),
+        node("zeros", "Const", 1, (3,)),
+        node("scalar", "Const", 1, (), (5, 7.0)),
+        node("integers", "Const", 3, (1,), (4, b"\1\0\0\0")),
+        node("variable", "Identity", 1, (1,), (5, 1.0)),
+        (4, message((1, 1))),  # GraphDef.versions
+    )
+    found = constants(graph)
+    expected = {
+        "content": array,
+        "packed": array.reshape(2, 75),
+        "singly": [1.5, -2],
+        "repeated": [[0.5, 0.5], [0.5, 0.5]],
+        "zeros": [0, 0, 0],
+        "scalar": 7,
+    }
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+        assert found[name].dtype == np.float32
+    for broken in (graph[:-1], b"\x0b", b"\x80"):
+        with pytest.raises(ValueError, match="not a protobuf message"):
+            constants(broken)
+
+
+def test_facenet_has_the_names_of_facenet_pytorch() -> None:
+    models = pytest.importorskip("facenet_pytorch.models.inception_resnet_v1")
+    stem = [f"Conv2d_{name}" for name in ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3", "4b_3x3")]
+    branches = {
+        "block35": ("1x1", "0a_1x1 0b_3x3", "0a_1x1 0b_3x3 0c_3x3"),
+        "block17": ("1x1", "0a_1x1 0b_1x7 0c_7x1"),
+        "block8": ("1x1", "0a_1x1 0b_1x3 0c_3x1"),
+        "Mixed_6a": ("1a_3x3", "0a_1x1 0b_3x3 1a_3x3"),
+        "Mixed_7a": ("0a_1x1 1a_3x3", "0a_1x1 1a_3x3", "0a_1x1 0b_3x3 1a_3x3"),
+    }
+    blocks = {f"Repeat/block35_{i}": "block35" for i in range(1, 6)} | {"Mixed_6a": "Mixed_6a", "Mixed_7a": "Mixed_7a"}
+    blocks |= {f"Repeat_1/block17_{i}": "block17" for i in range(1, 11)}
+    blocks |= {f"Repeat_2/block8_{i}": "block8" for i in range(1, 6)} | {"Block8": "block8"}
+    kernel, vector, graph = np.zeros((1, 2, 3, 4), np.float32), np.zeros(4, np.float32), {}
+    for layer in stem + [
+        f"{path}/Branch_{i}/Conv2d_{name}"
+        for path, kind in blocks.items()
+        for i, names in enumerate(branches[kind])
+        for name in names.split()
+    ]:
+        graph |= {f"{layer}/weights": kernel, f"{layer}/Conv2D_bn_offset": vector}
+    for path in (path for path in blocks if not path.startswith("Mixed")):
+        graph |= {f"{path}/Conv2d_1x1/weights": kernel, f"{path}/Conv2d_1x1/biases": vector}
+    graph["Bottleneck/weights"] = np.zeros((4, 2), np.float32)
+    graph |= {f"Bottleneck/BatchNorm/{key}": vector for key in ("Const", "beta", "moving_mean", "moving_variance")}
+    state = facenet_state({f"InceptionResnetV1/{name}": value for name, value in graph.items()})
+    assert set(state) == set(models.InceptionResnetV1(pretrained=None, classify=False).state_dict())
+    assert state["conv2d_1a.conv.weight"].shape == (4, 3, 1, 2)
+    assert state["last_linear.weight"].shape == (2, 4)

@@ -1,0 +1,222 @@
+"""Intervals: against closed forms, slow formulas and scipy, and that they cover what they say they cover."""
+
+import math
+
+import numpy as np
+import pytest
+from reference import slow_statistics as slow
+from scipy import stats
+
+from gmi import statistics
+from gmi.errors import GmiError
+from gmi.statistics import Estimate, Failed
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def hits(rate: float, m: int, correlation: float, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Share of m candidates that match, per person: beta-binomial."""
+    scale = 1 / correlation - 1
+    return rng.binomial(m, rng.beta(rate * scale, (1 - rate) * scale, shape)) / m
+
+
+def test_values_are_averaged_per_person_and_sorted_by_id() -> None:
+    rng = np.random.default_rng(0)
+    people = rng.integers(5, 12, 60)
+    values = rng.random(60)
+    expected = slow.means_by_person(values.tolist(), people.tolist())
+    np.testing.assert_allclose(statistics.by_person(values, people), expected, rtol=1e-12)
+    np.testing.assert_array_equal(statistics.by_person([1.0, 0.0, 1.0, 0.5], ["b", "a", "b", "c"]), [0.0, 1.0, 0.5])
+    np.testing.assert_array_equal(np.isnan(statistics.by_person([np.nan, 1.0, 2.0], [0, 0, 1])), [True, False])
+
+
+def test_bca_is_the_papers_and_scipys() -> None:
+    sample = np.random.default_rng(0).beta(0.5, 2, 25)
+    without = (sample.sum() - sample) / 24
+    replicates = np.random.default_rng(1).choice(sample, (9999, 25)).mean(1)
+    ours = statistics.bca(replicates, float(sample.mean()), without, 1.96)
+    np.testing.assert_allclose(ours, slow.bca(sample.tolist(), replicates.tolist(), 1.96), rtol=1e-9)
+    theirs = stats.bootstrap((sample,), np.mean, n_resamples=9999, rng=np.random.default_rng(2)).confidence_interval
+    # an end is a quantile of 9999 resamples: its Monte Carlo error is about 3 % of its distance from the mean
+    np.testing.assert_allclose(ours, theirs, atol=0.1 * sample.std() / 5 * 1.96)
+
+
+def test_bca_of_tied_values_does_not_hang_on_rounding() -> None:
+    sample = np.array([0.1, 0.7] * 10)
+    replicates = np.random.default_rng(0).choice(sample, (999, 20)).mean(1)
+    jitter = replicates + 1e-13
+    without = (sample.sum() - sample) / 19
+    exact, moved = (statistics.bca(r, float(sample.mean()), without, 2.0) for r in (replicates, jitter))
+    np.testing.assert_allclose(exact, moved, atol=1e-9)
+
+
+def test_levels_are_expanded_for_small_samples() -> None:
+    """6 hits of 12: 1.9 % of resamples have 2 hits or fewer, 7.3 % have 3. Plain 2.5 % levels would end at 3 of 12."""
+    result = statistics.estimate([1.0] * 6 + [0.0] * 6, np.arange(12))
+    np.testing.assert_allclose((result.low, result.high), (2 / 12, 10 / 12))
+
+
+def test_order_of_candidates_and_names_of_people_do_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    people, values = np.repeat(np.arange(20), 3), np.repeat(rng.beta(0.5, 0.5, 20), 3) * rng.uniform(0.8, 1.0, 60)
+    order = rng.permutation(60)
+    before, after = statistics.estimate(values, people), statistics.estimate(values[order], people[order] * 7 - 3)
+    np.testing.assert_allclose((before.low, before.high), (after.low, after.high), atol=1e-9)
+    assert (before.n, before.people) == (60, 20)
+    assert before == statistics.estimate(values, people) != statistics.estimate(values, people, seed=1)
+
+
+def test_people_count_alike_whatever_their_number_of_candidates() -> None:
+    result = statistics.estimate([1.0, 1.0, 1.0, 0.0], [0, 0, 0, 1])
+    assert result.value == 0.5
+    repeated = np.repeat(np.random.default_rng(0).integers(0, 2, 30), 10)  # copies of a candidate are no evidence
+    once, ten = (statistics.estimate(repeated[::step], np.repeat(np.arange(30), 10)[::step]) for step in (10, 1))
+    np.testing.assert_allclose((once.low, once.high), (ten.low, ten.high))
+
+
+@pytest.mark.parametrize(("n", "bound"), [(100, 0.0295), (530, 0.0056), (1000, 0.0030)])
+def test_zero_hits_have_the_bound_of_the_protocol(n: int, bound: float) -> None:
+    assert round(statistics.unseen(n), 4) == bound
+    assert math.isclose(statistics.unseen(n), statistics.clopper_pearson(0, n, 0.90)[1])
+    none, every = (statistics.estimate(np.full(n, v), np.arange(n)) for v in (0.0, 1.0))
+    assert (none.value, none.low, round(none.high, 4)) == (0, 0, bound)
+    assert (every.value, round(1 - every.low, 4), every.high) == (1, bound, 1)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 7), (1, 10), (3, 40), (40, 40)])
+def test_clopper_pearson_is_scipys_and_inverts_the_binomial(k: int, n: int) -> None:
+    low, high = statistics.clopper_pearson(k, n)
+    np.testing.assert_allclose((low, high), stats.binomtest(k, n).proportion_ci(0.95, "exact"), atol=1e-9)
+    assert k == 0 or math.isclose(slow.at_least(k, n, low), 0.025, rel_tol=1e-6)
+    assert k == n or math.isclose(1 - slow.at_least(k + 1, n, high), 0.025, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize(("fmr", "m", "printed"), [(1e-3, 8, 0.8), (1e-3, 50, 4.9), (1e-2, 50, 39.5)])
+def test_any_of_m_has_the_numbers_of_the_protocol(fmr: float, m: int, printed: float) -> None:
+    assert round(100 * statistics.any_of_m(fmr, m), 1) == printed
+    assert statistics.any_of_m(0.0, m) == 0 and statistics.any_of_m(1.0, m) == 1
+
+
+def test_an_interval_is_never_sure_of_people_it_has_not_seen() -> None:
+    """A last digit must not turn the zero-hit bound into certainty: one person unlike the rest changes little."""
+    same, almost = np.ones(20), np.append(np.ones(19), 0.999)
+    a, b = (statistics.estimate(v, np.arange(20)) for v in (same, almost))
+    assert a.low < 0.87 and abs(a.low - b.low) < 1e-3
+    alone = statistics.estimate([1.0, 1.0], [4, 4])
+    assert (round(alone.low, 2), alone.high, alone.people) == (0.05, 1, 1)
+
+
+def test_what_cannot_be_estimated_is_an_error_that_says_why() -> None:
+    with pytest.raises(GmiError, match="1 of 2 people have no value"):
+        statistics.estimate([0.5, np.nan, 1.0], [0, 0, 1])
+    with pytest.raises(GmiError, match="out of the bounds"):
+        statistics.estimate([0.5, 1.2], [0, 1])
+    with pytest.raises(GmiError, match="no spread"):
+        statistics.estimate([3.0, 3.0], [0, 1], bounds=None)
+    with pytest.raises(GmiError, match="no values"):
+        statistics.estimate([], [])
+    with pytest.raises(GmiError, match="same people"):
+        statistics.difference([0.0, 1.0], [0.0])
+    with pytest.raises(GmiError, match="one person"):
+        statistics.detectable([0.1])
+    with pytest.raises(GmiError, match="for each value"):
+        statistics.by_person([0.0], [0, 1])
+
+
+def test_without_bounds_the_interval_moves_and_grows_with_its_values() -> None:
+    values, people = np.random.default_rng(0).gamma(2.0, 1.0, 30), np.arange(30)
+    one = statistics.estimate(values, people, bounds=None)
+    two = statistics.estimate(100 + 7 * values, people, bounds=None)
+    np.testing.assert_allclose((two.low, two.high), (100 + 7 * one.low, 100 + 7 * one.high))
+    half = stats.t.ppf(0.975, 29) * slow.jackknife_error(values.tolist())
+    assert one.low <= one.value - half + 1e-12 and one.value + half - 1e-12 <= one.high
+
+
+def test_no_difference_is_no_certainty() -> None:
+    zeros = np.zeros(100)
+    assert statistics.difference(zeros, zeros) == Estimate(
+        0.0, -statistics.unseen(100), statistics.unseen(100), 100, 100
+    )
+    always = statistics.difference(np.ones(100), zeros)
+    assert (round(always.low, 3), always.high) == (0.941, 1)  # the unseen 2.95 % could be at -1: 1 - 2 * 0.0295
+    few = np.where(np.arange(40) < 3, 1.0, 0.0)
+    assert statistics.difference(few, np.zeros(40)).low < 0  # three wins and no loss: p = 0.125 by the sign test
+    left, right = np.random.default_rng(0).random((2, 25))
+    there, back = statistics.difference(left, right), statistics.difference(right, left)
+    assert there.value == -back.value and abs(there.low + back.high) < 0.02  # up to the resamples drawn
+
+
+def test_intervals_cover_95_percent() -> None:
+    """The coverage in small: seven worlds of 250 audits. A true 93 % falls below 89 % once in 100 worlds (se 1.6 %)."""
+    rng = np.random.default_rng(0)
+    worlds = [
+        (hits(0.5, 3, 0.3, (250, 10), rng), 0.5),
+        (hits(0.1, 3, 0.3, (250, 20), rng), 0.1),
+        (hits(0.02, 5, 0.6, (250, 40), rng), 0.02),
+        (hits(0.98, 5, 0.6, (250, 100), rng), 0.98),
+        (rng.beta(1.9, 0.1, (250, 10)), 0.95),  # nearly all at 1: expanded BCa alone covers 80 %
+        (rng.beta(1.9, 0.1, (250, 40)), 0.95),
+        (rng.beta(10, 10, (250, 40)), 0.5),
+    ]
+    for values, truth in worlds:
+        people = np.arange(values.shape[1])
+        intervals = [statistics.estimate(row, people, resamples=500) for row in values]
+        assert np.mean([i.low <= truth <= i.high for i in intervals]) > 0.89, (values.shape, truth)
+
+
+def test_equal_rates_are_rarely_called_different() -> None:
+    """2.5 % of 400 equal pairs may be called, more than 20 (5 %) once in 700; expanded BCa alone calls 6 % here."""
+    rng = np.random.default_rng(0)
+    for rate, people in ((0.03, 40), (0.1, 20)):
+        pairs = zip(hits(rate, 5, 0.3, (400, people), rng), hits(rate, 5, 0.3, (400, people), rng), strict=True)
+        assert sum(statistics.difference(a, b, resamples=500).low > 0 for a, b in pairs) <= 20
+
+
+def test_recovered_fraction_and_when_there_is_none() -> None:
+    rng = np.random.default_rng(0)
+    control, oracle = rng.uniform(0.0, 0.2, 40), rng.uniform(0.6, 1.0, 40)
+    exact = statistics.recovered(control + 0.3 * (oracle - control), control, oracle)
+    assert isinstance(exact, Estimate) and math.isclose(exact.value, 0.3)
+    assert 0 < exact.low < 0.3 < exact.high < 0.5  # alike in all people seen, not in all people
+    noisy = statistics.recovered(rng.uniform(0.2, 0.6, 40), control, oracle)
+    assert isinstance(noisy, Estimate) and 0.3 < noisy.low < noisy.value < noisy.high < 0.6
+    none = statistics.recovered(oracle, control, control)
+    assert isinstance(none, Failed) and "prior cannot express these people" in none.reason
+    unsure = control + np.where(np.arange(40) % 2, 0.3, -0.25)  # better on the whole, but not surely
+    assert isinstance(statistics.recovered(oracle, control, unsure), Failed)
+    assert isinstance(statistics.recovered(control, oracle, control), Failed)  # the oracle does worse than the control
+
+
+def test_recovered_fraction_covers() -> None:
+    """Three worlds of 200 audits, as in test_intervals_cover_95_percent."""
+    rng = np.random.default_rng(0)
+    for people, m in ((10, 5), (20, 1), (40, 3)):
+        worlds = [hits(rate, m, 0.3, (200, people), rng) for rate in (0.4, 0.05, 0.8)]
+        results = [statistics.recovered(*rows, resamples=500) for rows in zip(*worlds, strict=True)]
+        given = [r for r in results if isinstance(r, Estimate)]
+        assert len(given) > 150
+        assert np.mean([r.low <= 0.35 / 0.75 <= r.high for r in given]) > 0.89
+
+
+def test_a_detectable_difference_is_detected() -> None:
+    spread = np.random.default_rng(0).normal(0, 0.2, 50)
+    expected = (stats.t.ppf(0.975, 49) + stats.t.ppf(0.8, 49)) * slow.jackknife_error(spread.tolist())
+    assert math.isclose(statistics.detectable(spread), expected)
+    assert statistics.detectable(spread, power=0.95) > expected > statistics.detectable(spread, power=0.5)
+    least = statistics.detectable(np.zeros(100))
+    assert statistics.unseen(100) < least < 0.1
+    rng = np.random.default_rng(1)
+    called = [statistics.difference(rng.random(100) < least, np.zeros(100), resamples=500).low > 0 for _ in range(100)]
+    assert np.mean(called) >= 0.8
+
+
+def test_jackknife_of_a_mean_is_students_interval() -> None:
+    values = np.random.default_rng(0).gamma(2.0, 1.0, 15)
+    result = statistics.jackknife((values.sum() - values) / 14, float(values.mean()), n=45)
+    low, high = stats.t.interval(0.95, 14, values.mean(), stats.sem(values))
+    np.testing.assert_allclose((result.low, result.high), (low, high))
+    assert (result.n, result.people) == (45, 15)
+    assert statistics.jackknife([0.1, 0.0, 0.3], 0.1, 3, bounds=(0.0, math.inf)).low == 0
+    for without in ([1.0], [1.0, 1.0]):
+        with pytest.raises(GmiError, match="no spread"):
+            statistics.jackknife(without, 1.0, 2)
