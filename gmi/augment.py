@@ -53,7 +53,7 @@ class Views:
 
 @torch.no_grad()
 def release(images: Tensor) -> Tensor:
-    """What leaves an audit: (N, C, H, W) clamped, blurred (sigma 0.5 px), shifted by a pixel, 8-bit, JPEG of quality 75.
+    """What leaves an audit: (N, C, H, W) clamped, blurred (0.5 px), shifted by a pixel, 8-bit, JPEG of quality 75.
 
     A figure that only an exact pixel pattern supports does not survive this; a face does. Gives values k / 255.
     """

@@ -1,4 +1,6 @@
-"""Networks of the shipped targets. Yours come from anywhere: `target.factory` names any callable that gives a module."""
+"""Networks of the shipped targets. Yours come from anywhere: `target.factory` names a callable that gives a module."""
+
+from itertools import pairwise
 
 import torch.nn.functional as F
 from facenet_pytorch import InceptionResnetV1
@@ -43,7 +45,7 @@ class SmallCnn(nn.Module):
         self.features = nn.Sequential(
             *(
                 nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2))
-                for a, b in zip(widths, widths[1:], strict=False)
+                for a, b in pairwise(widths)
             )
         )
         self.dropout = nn.Dropout(0.5)
@@ -51,5 +53,3 @@ class SmallCnn(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.dropout(F.adaptive_avg_pool2d(self.features(images), 4).flatten(1)))
-
-

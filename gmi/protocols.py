@@ -77,15 +77,15 @@ class WhiteBoxOracle(ScoreOracle, Protocol):
         ...
 
 
-O = TypeVar("O", bound=LabelOracle, contravariant=True)
-P = TypeVar("P", bound=Prior, contravariant=True)
+Access = TypeVar("Access", bound=LabelOracle, contravariant=True)
+Kind = TypeVar("Kind", bound=Prior, contravariant=True)
 
 
-class Search(Protocol[O, P]):
+class Search(Protocol[Access, Kind]):
     """One paper's algorithm: a frozen dataclass of hyper-parameters, callable."""
 
     def __call__(
-        self, oracle: O, prior: P, latents: Tensor, classes: Tensor, rng: Rng, trace: Trace | None = None
+        self, oracle: Access, prior: Kind, latents: Tensor, classes: Tensor, rng: Rng, trace: Trace | None = None
     ) -> Candidates: ...
 
 
@@ -121,7 +121,7 @@ class PerceptualJudge(Judge, Protocol):
 
 
 class ClassifierJudge(Judge, Protocol):
-    """An evaluation classifier trained on the private images: for comparison with the literature, never for a verdict."""
+    """An evaluation classifier trained on the private images: the literature's figure, never part of a verdict."""
 
     def fit(self, images: Tensor, classes: Tensor) -> None: ...
 

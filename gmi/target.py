@@ -4,7 +4,7 @@ import hashlib
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +29,7 @@ class Input:
     std: tuple[float, ...] = (1.0,)  # divided by
 
     def __call__(self, images: Tensor) -> Tensor:
-        """(N, 1 or 3, H, W) in [0, 1] to what the module takes, differentiable. Raises GmiError on other channel counts."""
+        """(N, 1 or 3, H, W) in [0, 1] to what the module takes, differentiable. Other channel counts: GmiError."""
         if images.shape[1] not in (1, 3):
             raise GmiError(f"Images have {images.shape[1]} channels; a target takes 1 (grey) or 3 (colour).")
         if self.colour != "rgb" and images.shape[1] == 3:
@@ -148,11 +148,11 @@ def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
 def _find(factory: str) -> Callable[..., Any]:
     module, _, name = factory.partition(":")
     try:
-        found = importlib.import_module(module)
+        found = cast("Any", importlib.import_module(module))
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
-        raise GmiError(f"target.factory {factory!r} cannot be imported ({error}); it reads 'module:callable'.") from error
+        raise GmiError(
+            f"target.factory {factory!r} cannot be imported ({error}); it reads 'module:callable'."
+        ) from error
     return found
-
-

@@ -35,7 +35,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Loads the file into the module, every name and shape fitting. Raises GmiError where one does not, or holds NaN."""
+    """Loads the file into the module, every name and shape fitting. GmiError where one does not, or holds NaN."""
     state = read_weights(path)
     broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:

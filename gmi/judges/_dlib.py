@@ -31,7 +31,7 @@ class Recogniser:
         """(N, 129) of images (N, H, W, 3): the template, then 1 where a face was detected, 0 where the box is fixed."""
         aligned = [self._align(image) for image in images]
         templates = self._network.compute_face_descriptor([chip for chip, _ in aligned])
-        return np.array([[*template, found] for template, (_, found) in zip(templates, aligned)], np.float32)
+        return np.array([[*vector, found] for vector, (_, found) in zip(templates, aligned, strict=True)], np.float32)
 
     def _align(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
         """The chip (150, 150, 3) and whether a face was detected."""

@@ -27,7 +27,8 @@ class Probe:
     """A multinomial logistic regression on frozen AlexNet features (Krizhevsky et al., NeurIPS 2012).
 
     Differs from the literature, which fine-tunes a face network for hours: this takes seconds and is deterministic.
-    Measured on held-out images: ORL 1.000 (5 + 5 images of 40 people), LFW .758 (10 + 10 of 59).
+    Measured on held-out images: ORL 1.000 (5 + 5 images of 40 people), LFW .758 (10 + 10 of 59); 7 ms an image on two
+    CPU cores, and a second or so for the head.
 
     weights: a folder with torchvision's `alexnet.safetensors`.
     decay: factor of half the head's squared norm, beside the mean cross entropy.
@@ -87,7 +88,9 @@ class ProbeJudge:
         features = (features - mean) / scale
         weight = torch.zeros(int(classes.max()) + 1, features.shape[1], device=self._device, requires_grad=True)
         bias = torch.zeros(len(weight), device=self._device, requires_grad=True)
-        optimiser = torch.optim.LBFGS([weight, bias], max_iter=self._steps, line_search_fn="strong_wolfe")
+        optimiser = torch.optim.LBFGS(
+            [weight, bias], max_iter=self._steps, history_size=10, line_search_fn="strong_wolfe"
+        )
 
         def closure() -> Tensor:
             optimiser.zero_grad()

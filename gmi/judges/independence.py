@@ -21,8 +21,8 @@ def refusal(judge: Judge, target_weights: Iterable[Tensor], target_trained_on: f
     target_weights: the target's parameters; none where it is only served.
     target_trained_on: names of its *private* data sets; "face scrub" is FaceScrub.
 
-    Refused is a judge with a tenth or more of its weights, or of the target's, in tensors that the other has too, equal or
-    fine-tuned: cosine above .9, the mean over units, so that a batch norm folded into a convolution changes nothing.
+    Refused is a judge with a tenth or more of its weights, or of the target's, in tensors that the other has too, equal
+    or fine-tuned: cosine above .9, the mean over units, so that a batch norm folded into a convolution changes nothing.
     Order does not matter, nor what else the two networks hold. Trained networks that share no ancestor are near 0.
     """
     judge_sides, target_sides = _by_shape(judge.weights()), _by_shape(target_weights)

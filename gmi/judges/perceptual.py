@@ -46,7 +46,8 @@ class Lpips:
             state = load_file(path)
             slices = [key.partition(".")[0] for key in network.net.state_dict()]
             names = [key.partition(".")[2] for key in network.net.state_dict()]
-            network.net.load_state_dict({f"{s}.{n}": state[f"features.{n}"] for s, n in zip(slices, names)})
+            pairs = zip(slices, names, strict=True)
+            network.net.load_state_dict({f"{s}.{n}": state[f"features.{n}"] for s, n in pairs})
         except Exception as error:  # OSError, SafetensorError, KeyError, RuntimeError
             raise GmiError(f"{path} does not hold torchvision's {_BACKBONES[self.net]}: {error}") from error
         return LpipsJudge(f"lpips-{self.net}", network.eval().requires_grad_(False).to(device), device)
@@ -73,7 +74,7 @@ class LpipsJudge:
         if left.shape[0] != right.shape[0] or left.shape[2:] != right.shape[2:]:
             shapes = f"{tuple(left.shape)} with {tuple(right.shape)}"
             raise GmiError(f"LPIPS compares images of one size pair by pair, not {shapes}.")
-        pairs = zip(left.split(_BATCH), right.split(_BATCH))
+        pairs = zip(left.split(_BATCH), right.split(_BATCH), strict=True)
         distances = [self._network(self._input(a), self._input(b)).flatten() for a, b in pairs]
         return torch.cat([torch.empty(0, device=self._device), *distances]).to(left.device)
 

@@ -1,6 +1,7 @@
 """GAN priors from a folder: `config.json` for the shape, `model.safetensors` for the weights."""
 
 import json
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -35,11 +36,12 @@ class Dcgan(nn.Module):
 
     def __init__(self, shape: DcganShape) -> None:
         super().__init__()
-        if shape.size != 4 * 2 ** len(shape.channels):
-            raise GmiError(f"A DCGAN of {len(shape.channels)} stages makes {4 * 2 ** len(shape.channels)} px, not {shape.size}.")
+        made = 4 * 2 ** len(shape.channels)
+        if shape.size != made:
+            raise GmiError(f"A DCGAN of {len(shape.channels)} stages makes {made} px, not {shape.size}.")
         widths = (shape.latent, *shape.channels)
         layers: list[nn.Module] = []
-        for stage, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+        for stage, (before, after) in enumerate(pairwise(widths)):
             first = stage == 0
             convolution = nn.ConvTranspose2d(before, after, 4, 1 if first else 2, 0 if first else 1, bias=False)
             layers += [convolution, nn.BatchNorm2d(after), nn.ReLU()]

@@ -6,8 +6,8 @@ One loop covers three papers by its settings:
 - PPA: Struppek et al., Plug & Play Attacks, ICML 2022, sec. 4. Adam with betas (.1, .1), Poincare, random crops.
 - LOMMA: Nguyen et al., Re-thinking Model Inversion, CVPR 2023, eq. 3-5. `objective="logit"` and `feature_weight`.
 Differs from the papers: no discriminator term (GMI), since a prior folder holds a generator only; one model instead of
-LOMMA's averaged surrogates; gradients may be averaged over several views (AlignMI, NeurIPS 2025); losses are summed over
-candidates, never averaged, so that a candidate's path does not depend on its batch.
+LOMMA's averaged surrogates; gradients may be averaged over several views (AlignMI, NeurIPS 2025); losses are summed
+over candidates, never averaged, so that a candidate's path does not depend on its batch.
 """
 
 from dataclasses import replace
@@ -68,7 +68,9 @@ class Gradient:
             self._set_rate(optimiser, step)
             optimiser.zero_grad()
             images = prior.decode(latents, classes)
-            loss = sum((self._loss(oracle, images, classes, rng) for _ in range(self.transforms)), latents.new_zeros(()))
+            loss = sum(
+                (self._loss(oracle, images, classes, rng) for _ in range(self.transforms)), latents.new_zeros(())
+            )
             loss = loss / self.transforms
             loss.sum().backward()
             optimiser.step()

@@ -1,0 +1,57 @@
+"""The toy world: a real generator of 16 px faces, people planted on its manifold, a target trained on them."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gmi.oracles.local import WhiteBox
+from gmi.priors.gan import Dcgan, DcganShape
+from gmi.rng import Rng, seed_of
+from gmi.target import Input, Target
+
+PEOPLE = 6
+LATENT = 8
+
+
+@dataclass(frozen=True)
+class World:
+    prior: Dcgan
+    target: Target
+    truth: Tensor  # (PEOPLE, LATENT): the latent at the centre of each person's images
+
+    def oracle(self) -> WhiteBox:
+        return WhiteBox(self.target)
+
+
+def toy_prior() -> Dcgan:
+    """Random but fixed weights: the statistics of a real DCGAN, none of its training."""
+    shape = DcganShape(type="dcgan", latent=LATENT, channels=(16, 8), size=16, colours=1)
+    prior = Dcgan(shape)
+    generator = torch.Generator().manual_seed(3)
+    for value in prior.parameters():
+        if value.ndim == 4:
+            value.copy_(torch.randn(value.shape, generator=generator) / value[:, 0].numel() ** 0.5 * 1.5)
+    return prior
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    prior = toy_prior()
+    truth = F.normalize(Rng([seed_of(1, "person", person) for person in range(PEOPLE)]).normal(LATENT)) * LATENT**0.5
+    classes = torch.arange(PEOPLE).repeat_interleave(24)
+    nearby = Rng([seed_of(1, "image", image) for image in range(len(classes))]).normal(LATENT)
+    images = prior.decode(truth[classes] + 0.25 * nearby)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(256, 64), nn.Tanh(), nn.Linear(64, PEOPLE))
+    generator = torch.Generator().manual_seed(5)
+    for value in module.parameters():
+        nn.init.normal_(value, std=0.05, generator=generator)
+    optimiser = torch.optim.Adam(module.parameters(), lr=0.01, weight_decay=1e-3)
+    for _ in range(150):
+        optimiser.zero_grad()
+        F.cross_entropy(module(images), classes).backward()
+        optimiser.step()
+    target = Target(module, Input(size=(16, 16), colour="grey"), tuple(f"p{i}" for i in range(PEOPLE)))
+    return World(prior, target, truth)

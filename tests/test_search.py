@@ -1,0 +1,108 @@
+"""One table of searches: planted people are recovered, and a result does not depend on its batch."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gmi.augment import Views
+from gmi.oracles.local import WhiteBox
+from gmi.protocols import Candidates, WhiteBoxOracle
+from gmi.rng import Rng, seed_of
+from gmi.search.gradient import Gradient
+
+VIEWS = Views(scale=(0.95, 1.0), shift=0.02, flip=False)
+SEARCHES = {
+    "shipped": Gradient(steps=60, lr=0.1, views=VIEWS),
+    "averaged": Gradient(steps=60, lr=0.1, views=VIEWS, transforms=3, decay="cosine", objective="max_margin"),
+    "gmi": Gradient(
+        steps=60, lr=0.02, optimiser="momentum", objective="cross_entropy", constraint="box", radius=2.5, views=None
+    ),
+    "ppa": Gradient(
+        steps=60, lr=0.05, betas=(0.1, 0.1), objective="poincare", constraint="ball", radius=3, views=VIEWS
+    ),
+    "lomma": Gradient(steps=60, lr=0.1, feature_weight=0.02, views=VIEWS),
+}
+CLASSES = torch.arange(6)
+
+
+def run(world, search: Gradient, keep: slice = slice(None), oracle: WhiteBox | None = None) -> Candidates:
+    seeds = [seed_of(0, "test", number) for number in range(6)]
+    search = search.prepare(world.oracle(), world.prior, Rng(range(32)))
+    rng = Rng(seeds[keep])
+    latents = Rng([seed + 1 for seed in seeds[keep]]).normal(8)
+    return search(oracle or world.oracle(), world.prior, latents, CLASSES[keep], rng)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_planted_people_are_recovered(world, name):
+    """Nearer in image space to the planted person than to any other, for at least 5 of 6 (chance: 1 of 6)."""
+    found = run(world, SEARCHES[name])
+    people = world.prior.decode(world.truth)
+    alike = F.cosine_similarity((found.images - 0.5).flatten(1)[:, None], (people - 0.5).flatten(1)[None], dim=2)
+    assert (alike.argmax(1) == CLASSES).sum() >= 5
+
+
+def test_unsearched_samples_do_not_resemble_the_planted_people(world):
+    """The negative of the test above: without steps nothing is recovered beyond chance."""
+    found = run(world, Gradient(steps=0))
+    people = world.prior.decode(world.truth)
+    alike = F.cosine_similarity((found.images - 0.5).flatten(1)[:, None], (people - 0.5).flatten(1)[None], dim=2)
+    assert (alike.argmax(1) == CLASSES).sum() <= 3
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_six_at_once_equal_six_runs_of_one(world, name):
+    search = dataclasses.replace(SEARCHES[name], steps=8)
+    together = run(world, search)
+    for one in range(6):
+        alone = run(world, search, slice(one, one + 1))
+        torch.testing.assert_close(alone.latents[0], together.latents[one], rtol=1e-4, atol=1e-4)
+
+
+def test_every_query_is_counted(world):
+    oracle = world.oracle()
+    run(world, Gradient(steps=5, transforms=3), oracle=oracle)
+    assert oracle.queries == 6 * 5 * 3
+
+
+def test_latents_stay_on_the_sphere(world):
+    norms = run(world, Gradient(steps=5)).latents.norm(dim=1)
+    torch.testing.assert_close(norms, torch.full((6,), 8**0.5))
+
+
+def test_trace_sees_a_falling_loss(world):
+    seen = []
+    search = Gradient(steps=40, views=None)
+    latents = Rng(range(6)).normal(8)
+    search(world.oracle(), world.prior, latents, CLASSES, Rng(range(6)), lambda step, loss: seen.append((step, loss)))
+    assert [step for step, _ in seen] == list(range(40))
+    assert (seen[-1][1] < seen[0][1]).all()
+
+
+def test_momentum_is_the_papers_update(world):
+    """GMI's released update, written out: v' = v; v = .9 v - lr g; z = z - .9 v' + 1.9 v."""
+    z = Rng(range(6)).normal(8).clamp(-1, 1)
+    v = torch.zeros_like(z)
+    for _ in range(4):
+        point = z.clone().requires_grad_()
+        loss = F.cross_entropy(world.target(world.prior.decode(point)), CLASSES, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, point)
+        before, v = v, 0.9 * v - 0.02 * gradient
+        z = (z - 0.9 * before + 1.9 * v).clamp(-1, 1)
+    search = Gradient(
+        steps=4, lr=0.02, optimiser="momentum", objective="cross_entropy", views=None, constraint="box", radius=1
+    )
+    found = search(world.oracle(), world.prior, Rng(range(6)).normal(8), CLASSES, Rng(range(6)))
+    torch.testing.assert_close(found.latents, z, rtol=1e-4, atol=1e-5)
+
+
+def test_the_oracle_grants_white_box_access(world):
+    assert isinstance(world.oracle(), WhiteBoxOracle)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": -1}, {"lr": 0}, {"objective": "guess"}, {"unknown": 1}])
+def test_settings_are_validated(wrong):
+    with pytest.raises(ValueError):
+        Gradient(**wrong)
