@@ -21,7 +21,7 @@ def pool_scores(oracle: ScoreOracle, images: Tensor) -> Tensor:
 
 
 def preselect(scores: Tensor, classes: Tensor, count: int) -> Tensor:
-    """For each of the classes (M,) the `count` rows of pool scores (N, K) ranking it highest: (M, count), best first."""
+    """For each of the classes (M,) the `count` rows of pool scores (N, K) ranking it highest (M, count), best first."""
     return scores[:, classes].topk(count, dim=0).indices.T
 
 
