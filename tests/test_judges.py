@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from pydantic import ValidationError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models import alexnet
 
@@ -253,6 +253,9 @@ def test_lpips_takes_vgg() -> None:
 
 
 def test_lpips_says_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(GmiError, match="no weights at"):
+        Lpips(weights=str(tmp_path)).load(CPU)
+    save_file({"weight": torch.zeros(1)}, tmp_path / "alexnet.safetensors")
     with pytest.raises(GmiError, match="does not hold torchvision's alexnet"):
         Lpips(weights=str(tmp_path)).load(CPU)
 
@@ -275,6 +278,9 @@ def test_the_probe_classifies_held_out_images(probe: ProbeJudge) -> None:
 
 
 def test_the_probe_says_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(GmiError, match="no weights at"):
+        Probe(weights=str(tmp_path)).load(CPU)
+    save_file({"weight": torch.zeros(1)}, tmp_path / "alexnet.safetensors")
     with pytest.raises(GmiError, match="does not hold torchvision's alexnet"):
         Probe(weights=str(tmp_path)).load(CPU)
 

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import alexnet
 
 from gmi.assets import resolve
 from gmi.errors import GmiError
+from gmi.weights import read_weights
 
 _SIZE = 224
 _BATCH = 64
@@ -45,11 +45,11 @@ class Probe:
         path = resolve(self.weights) / "alexnet.safetensors"
         with torch.device("meta"):  # no time and no global random numbers spent on weights that are replaced at once
             network = alexnet(weights=None).features
+        state = read_weights(path).items()
+        state = {key.removeprefix("features."): value for key, value in state if key.startswith("features.")}
         try:
-            state = load_file(path).items()
-            state = {key.removeprefix("features."): value for key, value in state if key.startswith("features.")}
             network.load_state_dict(state, assign=True)
-        except Exception as error:  # OSError, SafetensorError, RuntimeError
+        except RuntimeError as error:
             raise GmiError(f"{path} does not hold torchvision's alexnet: {error}") from error
         return ProbeJudge(network.eval().requires_grad_(False).to(device), device, self.decay, self.steps)
 

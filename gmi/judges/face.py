@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gmi.assets import resolve
 from gmi.errors import GmiError
+from gmi.weights import read_weights
 
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN
@@ -131,10 +131,8 @@ class FaceNet:
 
     def load(self, device: torch.device) -> "FaceNetJudge":
         """The judge. Raises GmiError where the weights are not those of the network, or nobody says what made them."""
-        try:
-            from facenet_pytorch import MTCNN, InceptionResnetV1
-        except ImportError as error:
-            raise GmiError("The FaceNet judge needs facenet-pytorch: pip install 'facenet-pytorch<2.6'.") from error
+        from facenet_pytorch import MTCNN, InceptionResnetV1
+
         trained_on = frozenset({"CASIA-WebFace"}) if self.weights == _CASIA else self.trained_on
         if trained_on is None:
             raise GmiError(f"Say what made {self.weights}: set the FaceNet judge's trained_on to names of data sets.")
@@ -142,11 +140,10 @@ class FaceNet:
         path = path / "model.safetensors" if path.is_dir() else path
         with torch.device("meta"):  # no time and no global random numbers spent on weights that are replaced at once
             network = InceptionResnetV1()
+        state = {key: value for key, value in read_weights(path).items() if not key.startswith("logits.")}
         try:
-            state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-            state = {key: value for key, value in state.items() if not key.startswith("logits.")}
             network.load_state_dict(state, assign=True)
-        except Exception as error:  # each format has its own errors, from OSError to UnpicklingError
+        except RuntimeError as error:
             raise GmiError(f"{path} does not hold an InceptionResnetV1 of facenet-pytorch: {error}") from error
         with torch.random.fork_rng(devices=[]):
             detector = MTCNN()

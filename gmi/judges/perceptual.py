@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gmi.assets import resolve
 from gmi.errors import GmiError
+from gmi.weights import read_weights
 
 _SMALLEST = 64
 _BATCH = 32
@@ -32,11 +32,9 @@ class Lpips:
     weights: str = "asset:lpips"
 
     def load(self, device: torch.device) -> "LpipsJudge":
-        """The judge. Raises GmiError where lpips is missing or the weights are not those of the network."""
-        try:
-            from lpips import LPIPS
-        except ImportError as error:
-            raise GmiError("The LPIPS judge needs lpips: pip install lpips.") from error
+        """The judge. Raises GmiError where the weights are not those of the network."""
+        from lpips import LPIPS
+
         path = resolve(self.weights) / f"{_BACKBONES[self.net]}.safetensors"
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             # lpips 0.1.4 says pretrained=False to torchvision, which has called that weights=None since 0.13.
