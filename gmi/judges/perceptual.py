@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gmi.assets import resolve
 from gmi.errors import GmiError
 from gmi.weights import read_weights
+from gmi.weights import read_weights
 
 _SMALLEST = 64
 _BATCH = 32
@@ -40,13 +41,11 @@ class Lpips:
             # lpips 0.1.4 says pretrained=False to torchvision, which has called that weights=None since 0.13.
             warnings.filterwarnings("ignore", category=UserWarning, module=r"torchvision\.models\._utils")
             network = LPIPS(net=self.net, pnet_rand=True, verbose=False)
-        try:
-            state = load_file(path)
-            slices = [key.partition(".")[0] for key in network.net.state_dict()]
-            names = [key.partition(".")[2] for key in network.net.state_dict()]
-            pairs = zip(slices, names, strict=True)
-            network.net.load_state_dict({f"{s}.{n}": state[f"features.{n}"] for s, n in pairs})
-        except Exception as error:  # OSError, SafetensorError, KeyError, RuntimeError
+        state = read_weights(path)
+        try:  # lpips cuts torchvision's `features` into slices and keeps the numbers: slice2.3.weight
+            backbone = {key: state[f"features.{key.partition('.')[2]}"] for key in network.net.state_dict()}
+            network.net.load_state_dict(backbone)
+        except (KeyError, RuntimeError) as error:
             raise GmiError(f"{path} does not hold torchvision's {_BACKBONES[self.net]}: {error}") from error
         return LpipsJudge(f"lpips-{self.net}", network.eval().requires_grad_(False).to(device), device)
 

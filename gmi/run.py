@@ -1,0 +1,104 @@
+"""The folder of one audit: what it was asked, and every finished piece of work, so that it can be killed and resumed.
+
+    config.yaml            the resolved configuration, with the digest that every piece carries
+    shards/NAME.safetensors    tensors of one piece of work
+Private to its user (mode 700): reconstructions are personal data.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+import yaml
+from accelerate import PartialState
+from pydantic import JsonValue
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from tqdm import tqdm
+
+from gmi.errors import GmiError
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder that belongs to one configuration."""
+
+    folder: Path
+    digest: str  # of the configuration
+
+    @classmethod
+    def open(cls, folder: Path, config: Mapping[str, JsonValue]) -> "Run":
+        """Makes the folder, or goes on with it. Raises GmiError where it holds another configuration's run."""
+        digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+        run = cls(folder, digest)
+        record = folder / "config.yaml"
+        if record.exists():
+            if yaml.safe_load(record.read_text()).get("digest") != digest:
+                raise GmiError(f"{folder} holds a run of another configuration: choose another --out, or remove it.")
+            return run
+        if folder.exists() and any(folder.iterdir()):
+            raise GmiError(f"{folder} is not empty and holds no run: choose another --out.")
+        (folder / "shards").mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.chmod(0o700)
+        run.write("config.yaml", yaml.safe_dump({"digest": digest, "config": dict(config)}, sort_keys=False).encode())
+        return run
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Puts a file in place whole, or not at all."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _beside(path) as temporary:
+            temporary.write_bytes(content)
+        return path
+
+    def has(self, name: str) -> bool:
+        return self._shard(name).exists()
+
+    def read(self, name: str) -> dict[str, Tensor]:
+        """The tensors of a finished piece. Raises GmiError where it is damaged or of another run."""
+        path = self._shard(name)
+        try:
+            with safe_open(path, "pt") as shard:
+                if (shard.metadata() or {}).get("digest") != self.digest:
+                    raise GmiError(f"{path} belongs to another run: remove it.")
+                return {key: shard.get_tensor(key) for key in shard.keys()}  # noqa: SIM118 - it is no dict
+        except (SafetensorError, OSError) as error:
+            raise GmiError(f"{path} cannot be read ({error}): remove it and run the same command again.") from error
+
+    def each(self, names: Iterable[str], compute: Callable[[str], Tensors], title: str) -> list[dict[str, Tensor]]:
+        """The tensors of every named piece, in order; those that are missing are computed, split over the processes.
+
+        Pieces are fixed by their names, whoever computes them and whenever: one process or many, at once or resumed,
+        the same pieces come out. Under accelerate or torchrun every process must call this, and gets everything.
+        """
+        names = list(names)
+        state = PartialState()
+        missing = [name for name in names[state.process_index :: state.num_processes] if not self.has(name)]
+        for name in tqdm(missing, desc=title, disable=not missing or not state.is_main_process):
+            tensors = {key: value.detach().cpu().contiguous() for key, value in compute(name).items()}
+            self.write(f"shards/{name}.safetensors", save(tensors, {"digest": self.digest}))
+        state.wait_for_everyone()
+        return [self.read(name) for name in names]
+
+    def _shard(self, name: str) -> Path:
+        return self.folder / "shards" / f"{name}.safetensors"
+
+
+@contextmanager
+def _beside(path: Path):
+    """A temporary file in the same folder that takes the path's place at the end, unless something was raised."""
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+        temporary = Path(file.name)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

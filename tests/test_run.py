@@ -1,0 +1,90 @@
+"""A run folder: resume does no work twice, another configuration is refused, and nothing is half-written."""
+
+import stat
+
+import pytest
+import torch
+from accelerate import debug_launcher
+
+from gmi.errors import GmiError
+from gmi.rng import Rng, seed_of
+from gmi.run import Run
+
+CONFIG = {"steps": 3}
+NAMES = ["a", "b", "c", "d", "e"]
+
+
+def draw(name: str) -> dict[str, torch.Tensor]:
+    return {"value": Rng([seed_of(name)]).normal(3)}
+
+
+def test_a_killed_run_resumes_and_does_nothing_twice(tmp_path):
+    done = []
+
+    def compute(name):
+        if name == "c" and "c" not in done:
+            done.append("c")
+            raise KeyboardInterrupt
+        done.append(name)
+        return draw(name)
+
+    run = Run.open(tmp_path / "run", CONFIG)
+    with pytest.raises(KeyboardInterrupt):
+        run.each(NAMES, compute, "work")
+    found = Run.open(tmp_path / "run", CONFIG).each(NAMES, compute, "work")
+    assert done == ["a", "b", "c", "c", "d", "e"]
+    for name, one in zip(NAMES, found, strict=True):
+        torch.testing.assert_close(one["value"], draw(name)["value"], rtol=0, atol=0)
+    assert not list((tmp_path / "run").rglob(".*"))
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    run = Run.open(tmp_path / "run", CONFIG)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gmi.run.os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        run.write("report.json", b"{}")
+    assert {path.name for path in run.folder.iterdir()} == {"config.yaml", "shards"}
+
+
+def test_foreign_folders_are_refused(tmp_path):
+    Run.open(tmp_path / "run", CONFIG)
+    with pytest.raises(GmiError, match="another configuration"):
+        Run.open(tmp_path / "run", {"steps": 4})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("mine")
+    with pytest.raises(GmiError, match="not empty"):
+        Run.open(tmp_path / "other", CONFIG)
+
+
+def test_damaged_and_foreign_shards_are_refused(tmp_path):
+    run = Run.open(tmp_path / "run", CONFIG)
+    (run.folder / "shards" / "a.safetensors").write_bytes(b"half")
+    with pytest.raises(GmiError, match="cannot be read"):
+        run.each(["a"], draw, "work")
+    Run.open(tmp_path / "two", {"steps": 9}).each(["b"], draw, "work")
+    (tmp_path / "two" / "shards" / "b.safetensors").rename(run.folder / "shards" / "b.safetensors")
+    with pytest.raises(GmiError, match="another run"):
+        run.read("b")
+
+
+def test_the_folder_is_private(tmp_path):
+    run = Run.open(tmp_path / "run", CONFIG)
+    assert stat.S_IMODE(run.folder.stat().st_mode) == 0o700
+
+
+def two_processes(folder) -> None:
+    Run.open(folder, CONFIG).each(NAMES, draw, "work")
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(tmp_path):
+    Run.open(tmp_path / "run", CONFIG)
+    debug_launcher(two_processes, args=(tmp_path / "run",), num_processes=2)
+    run = Run.open(tmp_path / "run", CONFIG)
+    assert all(run.has(name) for name in NAMES)
+    for name in NAMES:
+        torch.testing.assert_close(run.read(name)["value"], draw(name)["value"], rtol=0, atol=0)
