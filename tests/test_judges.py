@@ -94,11 +94,11 @@ def test_loading_leaves_the_global_random_numbers_alone() -> None:
 
 
 def test_a_recogniser_knows_people_apart(recogniser: DlibJudge | FaceNetJudge) -> None:
-    images, people = orl(5, 4)
+    images, people = orl(5, 3)
     templates = recogniser.embed(images)
     similarity = recogniser.similarity(templates, templates)
-    assert templates.dtype == torch.float32 and len(templates) == 20
-    assert similarity.shape == (20, 20) and torch.allclose(similarity, similarity.T, atol=1e-5)
+    assert templates.dtype == torch.float32 and len(templates) == 15
+    assert similarity.shape == (15, 15) and torch.allclose(similarity, similarity.T, atol=1e-5)
     similarity.fill_diagonal_(-torch.inf)
     assert torch.equal(people[similarity.argmax(1)], people)  # rank-1 is 1
 
@@ -133,10 +133,10 @@ def test_a_diverged_image_is_refused(recogniser: DlibJudge | FaceNetJudge) -> No
 
 def test_dlib_gives_the_same_from_several_processes(dlib_judge: DlibJudge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(face, "_WORTH", 2)
-    images, _ = orl(5, 1)
+    images, _ = orl(4, 1)
     judge = Dlib(workers=2).load(CPU)
     assert torch.equal(judge.embed(images), dlib_judge.embed(images))
-    assert judge.attempts == 5
+    assert judge.attempts == 4
     judge = DlibJudge(_dlib.Recogniser(resolve("asset:dlib")), Path("nowhere"), 2)
     with pytest.raises(GmiError, match="workers: 1"):
         judge.embed(images)
@@ -264,16 +264,17 @@ def test_lpips_says_what_is_wrong(tmp_path: Path) -> None:
 
 
 def test_the_probe_classifies_held_out_images(probe: ProbeJudge) -> None:
-    images, people = orl(15, 10)
-    train = torch.arange(150) % 2 == 0
+    images, people = orl(10, 10)
+    train = torch.arange(100) % 2 == 0
     fresh = Probe().load(CPU)
     with pytest.raises(GmiError, match="fitted"):
         fresh.logits(images)
     fresh.fit(images[train], people[train])
     logits = fresh.logits(images[~train])
-    assert logits.shape == (75, 15)
+    assert logits.shape == (50, 10)
     assert (logits.argmax(1) == people[~train]).float().mean() >= 0.95
     probe.fit(images[train], people[train])
+    assert probe.embed(images[:0]).shape == (0, 9216)
     assert torch.allclose(probe.logits(images[~train][:5]), logits[:5], atol=1e-4)  # no seed, no neighbours
 
 

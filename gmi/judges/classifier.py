@@ -72,8 +72,8 @@ class ProbeJudge:
         features = [torch.empty(0, 9216)]
         mean, std = (torch.tensor(values, device=self._device)[:, None, None] for values in (_MEAN, _STD))
         with torch.no_grad():
-            for batch in images.split(_BATCH):
-                batch = batch.to(self._device).float()
+            for i in range(0, len(images), _BATCH):
+                batch = images[i : i + _BATCH].to(self._device).float()
                 batch = F.interpolate(batch, (_SIZE, _SIZE), mode="bilinear", antialias=True).expand(-1, 3, -1, -1)
                 features.append(self._network((batch - mean) / std).flatten(1).cpu())
         return torch.cat(features)

@@ -121,20 +121,20 @@ class FaceNet:
 
     weights: a state dict of facenet-pytorch's `InceptionResnetV1`: .safetensors, .pt, or a folder with
     `model.safetensors`; a classifier on top of it is left out.
-    trained_on: names of data sets; None only for the default weights, which CASIA-WebFace made.
+    trained_on: names of data sets, which only the default weights do without: CASIA-WebFace made them.
     """
 
     type: Literal["facenet"] = "facenet"
     weights: str = _CASIA
-    trained_on: frozenset[str] | None = None
+    trained_on: frozenset[str] = frozenset()
     name: str = "facenet"
 
     def load(self, device: torch.device) -> "FaceNetJudge":
         """The judge. Raises GmiError where the weights are not those of the network, or nobody says what made them."""
         from facenet_pytorch import MTCNN, InceptionResnetV1
 
-        trained_on = frozenset({"CASIA-WebFace"}) if self.weights == _CASIA else self.trained_on
-        if trained_on is None:
+        trained_on = self.trained_on | ({"CASIA-WebFace"} if self.weights == _CASIA else frozenset())
+        if not trained_on:
             raise GmiError(f"Say what made {self.weights}: set the FaceNet judge's trained_on to names of data sets.")
         path = resolve(self.weights)
         path = path / "model.safetensors" if path.is_dir() else path

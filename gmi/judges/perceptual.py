@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from gmi.assets import resolve
 from gmi.errors import GmiError
 from gmi.weights import read_weights
-from gmi.weights import read_weights
 
 _SMALLEST = 64
 _BATCH = 32
