@@ -103,6 +103,8 @@ class Judge(Protocol):
 class FaceJudge(Judge, Protocol):
     """A face recogniser with its own alignment."""
 
+    misses: int  # images so far in which it found no face, and embedded a fixed part
+
     def embed(self, images: Tensor) -> Tensor:
         """Templates (N, D) float32 on the CPU, of images (N, 1 or 3, H, W)."""
         ...

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from time import perf_counter
 
+import torch
 import yaml
 from accelerate import PartialState
 from pydantic import JsonValue
@@ -41,8 +43,13 @@ class Run:
         run = cls(folder, digest)
         record = folder / "config.yaml"
         if record.exists():
-            if yaml.safe_load(record.read_text()).get("digest") != digest:
-                raise GmiError(f"{folder} holds a run of another configuration: choose another --out, or remove it.")
+            found = yaml.safe_load(record.read_text())
+            if found.get("digest") != digest:
+                changed = ", ".join(_changed(found.get("config", {}), dict(config)))
+                raise GmiError(
+                    f"{folder} holds a run of another configuration (it differs in {changed}): choose another --out, "
+                    "or remove it."
+                )
             return run
         if folder.exists() and any(folder.iterdir()):
             raise GmiError(f"{folder} is not empty and holds no run: choose another --out.")
@@ -73,23 +80,41 @@ class Run:
         except (SafetensorError, OSError) as error:
             raise GmiError(f"{path} cannot be read ({error}): remove it and run the same command again.") from error
 
-    def each(self, names: Iterable[str], compute: Callable[[str], Tensors], title: str) -> list[dict[str, Tensor]]:
+    def each(
+        self, names: Iterable[str], compute: Callable[[list[str]], Iterable[Tensors]], title: str, group: int = 1
+    ) -> list[dict[str, Tensor]]:
         """The tensors of every named piece, in order; those that are missing are computed, split over the processes.
 
-        Pieces are fixed by their names, whoever computes them and whenever: one process or many, at once or resumed,
-        the same pieces come out. Under accelerate or torchrun every process must call this, and gets everything.
+        `compute` gets `group` names at once, the same ones whoever computes them and whenever: one process or many, at
+        once or resumed, the same pieces come out, but for the seconds that each took ("seconds", float64). Under
+        accelerate or torchrun every process must call this, and gets everything.
         """
         names = list(names)
+        groups = [names[start : start + group] for start in range(0, len(names), group)]
         state = PartialState()
-        missing = [name for name in names[state.process_index :: state.num_processes] if not self.has(name)]
-        for name in tqdm(missing, desc=title, disable=not missing or not state.is_main_process):
-            tensors = {key: value.detach().cpu().contiguous() for key, value in compute(name).items()}
-            self.write(f"shards/{name}.safetensors", save(tensors, {"digest": self.digest}))
+        mine = groups[state.process_index :: state.num_processes]
+        missing = [some for some in mine if not all(map(self.has, some))]
+        for some in tqdm(missing, desc=title, disable=not missing or not state.is_main_process):
+            start = perf_counter()
+            pieces = list(compute(some))
+            seconds = torch.tensor((perf_counter() - start) / len(some), dtype=torch.float64)
+            for name, piece in zip(some, pieces, strict=True):
+                tensors = {key: value.detach().cpu().contiguous() for key, value in piece.items()}
+                tensors["seconds"] = seconds
+                self.write(f"shards/{name}.safetensors", save(tensors, {"digest": self.digest}))
         state.wait_for_everyone()
         return [self.read(name) for name in names]
 
     def _shard(self, name: str) -> Path:
         return self.folder / "shards" / f"{name}.safetensors"
+
+
+def _changed(old: JsonValue, new: JsonValue, at: str = "") -> list[str]:
+    """Dotted names of what differs between two trees."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [name for key in keys for name in _changed(old.get(key), new.get(key), f"{at}.{key}" if at else key)]
+    return [] if old == new else [at]
 
 
 @contextmanager

@@ -1,13 +1,32 @@
 """Choosing candidates by what the adversary sees of the target, before and after a search. No judge takes part."""
 
+from typing import Annotated
+
 import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gmi.augment import Views
 from gmi.protocols import ScoreOracle
 from gmi.rng import Rng
 
+Count = Annotated[int, Field(ge=1)]
 FINAL_VIEWS = Views(scale=(0.8, 1.0), shift=0.1, rotate=5.0)
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Selection:
+    """How many are taken at each stage."""
+
+    pool: Count = 1000  # samples of the prior that every class chooses its starts from
+    candidates: Count = 3  # searches a class
+    views: Count = 8  # random views by which a class's candidates are compared
+    keep: Count = 1  # released a class
+
+    def __post_init__(self) -> None:
+        if not self.keep <= self.candidates <= self.pool:
+            raise ValueError("keep must not exceed candidates, nor candidates the pool")
 
 
 @torch.no_grad()

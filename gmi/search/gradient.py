@@ -44,9 +44,18 @@ class Gradient:
     constraint: Literal["sphere", "ball", "box"] = "sphere"
     radius: Positive | None = None  # None: sqrt(D), where a standard normal latent lives; of a box, half its side
 
+    @property
+    def queries(self) -> int:
+        """For each candidate."""
+        return self.steps * self.transforms
+
+    def shared(self, samples: int) -> int:
+        """Queries of `prepare` with so many generators."""
+        return 0 if self.feature_weight == 0 or self.feature_mean is not None else samples
+
     def prepare(self, oracle: WhiteBoxOracle, prior: Prior, rng: Rng) -> "Gradient":
         """The same search with `feature_mean` set, from one prior sample per generator. Costs len(rng) queries."""
-        if self.feature_weight == 0 or self.feature_mean is not None:
+        if not self.shared(len(rng)):
             return self
         with torch.no_grad():
             _, features = oracle.activations(prior.decode(prior.sample(rng)))

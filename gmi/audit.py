@@ -1,0 +1,95 @@
+"""An audit, end to end: the target is attacked, the controls are made, judges compare both with photographs that the
+target never saw, and a verdict says what that shows. What is done lies in the run folder and is not done again.
+"""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from gmi import judging
+from gmi.config import Audit, plain
+from gmi.controls import Enrolled, Unmoved
+from gmi.data import People
+from gmi.errors import GmiError
+from gmi.judging import Judges
+from gmi.oracles.local import WhiteBox
+from gmi.priors.gan import Dcgan
+from gmi.reconstruct import Attack, Autocast
+from gmi.report import compose
+from gmi.report.render import render
+from gmi.run import Run
+from gmi.target import Target
+from gmi.training import record_of
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an audit works on. Any objects with the right methods will do; `load` makes them from a configuration."""
+
+    people: People
+    target: Target
+    prior: Dcgan
+    judges: Judges
+    guide: Target | None = None  # of the oracle projection; None: the target
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return {"target": self.target.digest, "prior": self.prior.digest, "data": self.people.digest}
+
+
+def load(plan: Audit, device: torch.device) -> Inputs:
+    """Reads everything the configuration names. Raises GmiError where something is missing, broken or does not fit."""
+    people = plan.data.load()
+    trained = None if plan.training is None else record_of(plan.target)
+    if trained is not None and trained.data_digest != people.digest:
+        raise GmiError("The target was trained on another split of the people: train it again with this configuration.")
+    return Inputs(
+        people=people,
+        target=plan.target.load(people.names).to(device),
+        prior=plan.prior.load(device),
+        judges=Judges(
+            tuple(judge.load(device) for judge in plan.judges),
+            None if plan.perceptual is None else plan.perceptual.load(device),
+            None if plan.classifier is None else plan.classifier.load(device),
+        ),
+        guide=None if plan.controls.guide is None else plan.controls.guide.load(people.names).to(device),
+    )
+
+
+def audit(plan: Audit, inputs: Inputs, folder: Path, device: torch.device, autocast: Autocast = nullcontext) -> Path:
+    """Does what is not there yet of the audit in `folder`, and returns its report.html.
+
+    `autocast` wraps the search only: judges work in full precision. Raises GmiError as `Run.open`, and for a judge that
+    is not independent.
+    """
+    people, target, judges = inputs.people, inputs.target, inputs.judges
+    judges.refuse_dependent(target, inputs.guide, plan.data.name)
+    state = PartialState()
+    with state.main_process_first():
+        run = Run.open(folder, {"audit": plain(plan), "inputs": inputs.digests})
+
+    oracle = WhiteBox(target)
+    attack = Attack(plan, run, inputs.prior, torch.tensor(people.attacked), device, autocast)
+    probed = attack.probed(oracle)
+    pool = attack.pool("pool", oracle)
+    search = attack.prepared(oracle)
+    found = {
+        "search": attack("search", oracle, search, pool),
+        "best_of_n": attack("best_of_n", oracle, Unmoved(), pool),
+        "random": attack.random("random", oracle),
+    }
+    if people.public is not None:
+        found["public"] = attack.public("public", oracle, people.public.pixels)
+    if plan.controls.oracle:
+        enrolled = Enrolled(inputs.guide or target, people.enrolment.pixels.to(device), people.enrolment.classes)
+        found["oracle"] = attack("oracle", enrolled, search, attack.pool("oracle_pool", enrolled))
+
+    judged = judging.judge(run, judges, target, people, found)
+    if state.is_main_process:
+        compose.write(run, plan, inputs.digests, people, judges, found, judged, probed, attack.spent, device)
+        render(run.folder)
+    state.wait_for_everyone()
+    return run.folder / "report.html"

@@ -1,0 +1,148 @@
+"""Reasons to distrust an audit. Each check takes what the audit measured and gives a flag, also where all is well.
+
+stop: no conclusion may be drawn. warning: read the finding with this in mind. note: worth knowing. passed: nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gmi.metrics.identity import Threshold
+from gmi.statistics import Estimate, Failed
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What a check says."""
+
+    name: str
+    severity: Literal["stop", "warning", "note", "passed"]
+    message: str
+
+
+def softmaxed(logits: Tensor) -> Flag:
+    """Probabilities in place of logits (N, K): white-box objectives then have nearly no gradient."""
+    name = "logits are logits"
+    if logits.min() >= 0 and (logits.sum(1) - 1).abs().max() < 1e-3:
+        return Flag(
+            name, "warning", "The target's outputs are probabilities: hand over the layer before the softmax, or every "
+            "white-box search is weaker than an adversary's.",
+        )  # fmt: skip
+    return Flag(name, "passed", "The target's outputs are not probabilities.")
+
+
+def dead_gradients(norms: Tensor) -> Flag:
+    """Gradient norms (N,) of the cross-entropy with respect to latents, as a defence that only masks them leaves them."""
+    dead = float((norms < 1e-8).double().mean())
+    if dead > 0.5:
+        return Flag(
+            "gradients",
+            "stop",
+            f"The target's gradient vanishes for {dead:.0%} of the prior's samples, so this search could not have worked: "
+            "a saturated or masked output is no protection. Audit it with scores or labels.",
+        )
+    return Flag("gradients", "passed", "The target's gradients reach the prior's latents.")
+
+
+def randomised(first: Tensor, second: Tensor) -> Flag:
+    """The same images asked twice (N, K)."""
+    apart = float((first - second).abs().max())
+    if apart > 1e-3 * max(1.0, float(first.abs().max())):
+        return Flag(
+            "repeatable target",
+            "warning",
+            f"The target answers the same image differently (up to {apart:.2g} in its logits): a search that does not "
+            "average over its randomness is weaker than an adversary's, and a resumed run differs.",
+        )
+    return Flag("repeatable target", "passed", "The target answers the same image in the same way.")
+
+
+def copies(private: Sequence[str], public: Sequence[str]) -> Flag:
+    """SHA-256 of private and public files."""
+    if not public:
+        return Flag("public copies", "note", "No public set was given, so its overlap with the people is unknown.")
+    common = len(set(private) & set(public))
+    if common:
+        return Flag("public copies", "stop", f"{common} public images are files of the private set: remove them.")
+    return Flag("public copies", "passed", f"None of {len(public)} public images is a file of the private set.")
+
+
+def lookalikes(similarity: Array, threshold: Threshold) -> Flag:
+    """Similarity (N, P) of public images to people: more matches than strangers make are people in both sets."""
+    name = "public people"
+    found = int((similarity >= threshold.value).sum())
+    expected = threshold.fmr * similarity.size
+    if found > 3 * expected + 10:
+        return Flag(
+            name,
+            "warning",
+            f"{found} comparisons of public images with the people match at FMR {threshold.fmr:g}, where strangers would "
+            f"make about {expected:.0f}: the public set probably shows some of the people.",
+        )
+    return Flag(name, "passed", f"{found} matches of public images at FMR {threshold.fmr:g}; strangers make {expected:.0f}.")
+
+
+def control_wins(differences: Mapping[str, Estimate | Failed]) -> Flag:
+    """Attack minus control by control: below 0 with its whole interval is a broken search or a broken measurement."""
+    winners = [name for name, one in differences.items() if isinstance(one, Estimate) and one.high < 0]
+    if winners:
+        return Flag(
+            "controls", "warning", f"The attack does worse than {', '.join(winners)}: its search works against the people."
+        )
+    return Flag("controls", "passed", "No control does better than the attack.")
+
+
+def judges_disagree(findings: Mapping[str, str]) -> Flag:
+    """What each judge alone would have found."""
+    listed = ", ".join(f"{judge}: {finding}" for judge, finding in findings.items())
+    if len(findings) < 2:
+        return Flag("second judge", "note", f"Only one independent face judge took part ({', '.join(findings)}).")
+    if len(set(findings.values())) > 1:
+        return Flag("second judge", "warning", f"The judges disagree ({listed}).")
+    return Flag("second judge", "passed", f"The judges agree ({listed}).")
+
+
+def rule_of_30(judge: str, thresholds: Sequence[Threshold]) -> Flag:
+    """Doddington et al. 2000."""
+    few = [f"{one.fmr:g} ({one.false_matches} of {one.comparisons})" for one in thresholds if not one.trusted]
+    if few:
+        return Flag(
+            f"rule of 30, {judge}",
+            "warning",
+            f"Fewer than 30 false matches set the threshold at FMR {' and '.join(few)}: the true rate may be off by more "
+            "than 30 %. More people or enrolment images mend that.",
+        )
+    return Flag(f"rule of 30, {judge}", "passed", "Every threshold rests on 30 false matches or more.")
+
+
+def faces_found(judge: str, undetected: Mapping[str, float]) -> Flag:
+    """Share of images by method in which the judge found no face and took a fixed box instead."""
+    name = f"faces found, {judge}"
+    worst = max(undetected, key=lambda method: undetected[method])
+    message = f"{judge} found no face in up to {undetected[worst]:.0%} of images ({worst}) and took a fixed box."
+    return Flag(name, "note" if undetected[worst] > 0.1 else "passed", message)
+
+
+def knows_its_people(accuracy: Estimate | Failed) -> Flag:
+    """The target's accuracy on enrolment images: of a model that knows nobody, nothing can be recovered."""
+    if isinstance(accuracy, Failed):
+        return Flag("target's accuracy", "warning", f"It could not be measured: {accuracy.reason}.")
+    severity = "passed" if accuracy.value >= 0.8 else "warning"
+    message = f"The target names {accuracy.value:.1%} of the enrolment images right [{accuracy.low:.1%}, {accuracy.high:.1%}]."
+    return Flag("target's accuracy", severity, message)
+
+
+def self_deception(naive: Estimate | Failed, recognised: Estimate | Failed) -> Flag:
+    """The target's accuracy on the reconstructions against an independent judge's rank-1."""
+    if isinstance(naive, Failed) or isinstance(recognised, Failed):
+        return Flag("naive figure", "note", "The target's own opinion could not be compared with a judge's.")
+    message = (
+        f"The target takes {naive.value:.0%} of the reconstructions for their person, an independent judge {recognised.value:.0%}."
+    )
+    return Flag("naive figure", "note" if naive.low > recognised.high else "passed", message)

@@ -1,0 +1,55 @@
+"""What every pipeline does before and after its own work: arguments, the accelerator, errors in one sentence."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from gmi.config import Audit, override, read
+from gmi.errors import GmiError
+
+
+def run(work: Callable[[Sequence[str]], None]) -> None:
+    """Calls `work` with the command line. A GmiError becomes one sentence and exit code 2; others are bugs, and show."""
+    try:
+        work(sys.argv[1:])
+    except GmiError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped: run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """CONFIG and whatever the pipeline adds; dotted overrides are left to `configured`."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Every key of the configuration can be overridden: --search.steps 50. CONFIG --help-config lists them.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file, such as configs/quickstart.yaml")
+    return parser
+
+
+def configured(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[argparse.Namespace, Audit]:
+    """The pipeline's own options and the audit with its overrides."""
+    options, overrides = parser.parse_known_args(list(arguments))
+    overrides = ["--help" if one == "--help-config" else one for one in overrides]
+    return options, override(read(options.config), overrides, f"{parser.prog} {options.config}")
+
+
+def accelerator() -> Accelerator:
+    """Device, processes and precision as accelerate is configured. Raises GmiError where this machine lacks them."""
+    asked = os.environ.get("ACCELERATE_TORCH_DEVICE", "")
+    if asked.startswith("cuda") and not torch.cuda.is_available():
+        raise GmiError(f"ACCELERATE_TORCH_DEVICE asks for {asked}, but torch sees no GPU here: unset it to use the CPU.")
+    try:
+        return Accelerator()
+    except (ValueError, RuntimeError, NotImplementedError) as error:
+        raise GmiError(f"accelerate cannot start as it is configured: {error}") from error

@@ -1,0 +1,103 @@
+"""What an audit will cost, before anything is spent: queries by arithmetic, time by counted FLOPs and short timings.
+
+The target is not asked: its operations are counted on a copy without weights, and their rate is that of a ResNet-18 on
+this machine. Prior and judges, which are the auditor's own, are timed on a few images.
+"""
+
+import copy
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from accelerate import PartialState
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import resnet18
+
+from gmi.audit import Inputs
+from gmi.config import Audit
+from gmi.rng import Rng
+from gmi.target import Target
+
+_FEW = 16  # images that a timing takes
+_BACKWARD = 1.3  # of a forward's time, with frozen weights: measured on the FaceNet target
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Queries and seconds by step; `str()` is a table."""
+
+    queries: dict[str, int]
+    seconds: dict[str, float]
+
+    def __str__(self) -> str:
+        steps = dict.fromkeys([*self.queries, *self.seconds])
+        lines = [f"{'step':16}{'queries':>10}{'seconds':>10}"]
+        lines += [f"{one:16}{self.queries.get(one, 0):10,}{self.seconds.get(one, 0):10.0f}" for one in steps]
+        total = sum(self.seconds.values())
+        lines += [f"{'total':16}{sum(self.queries.values()):10,}{total:10.0f}", f"about {total / 60:.1f} minutes, within a factor of two"]
+        return "\n".join(lines)
+
+
+def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
+    """For this machine as it is now, and all processes together."""
+    people, chosen = len(inputs.people.attacked), plan.selection
+    public = 0 if inputs.people.public is None else len(inputs.people.public)
+    starts, released = people * chosen.candidates, people * chosen.keep
+    each = {  # images whose gradient is asked for, images that are only scored
+        "checks": (8, 8),
+        "pool": (0, 2 * chosen.pool),
+        "prepare": (0, plan.search.shared(plan.batch)),
+        "search": (starts * plan.search.queries, starts * chosen.views),
+        "best_of_n": (0, starts * chosen.views),
+        "public_pool": (0, 2 * public),
+        "public": (0, people * min(chosen.candidates, public) * chosen.views),
+    }
+    if plan.controls.oracle:
+        each |= {"oracle_pool": each["pool"], "oracle": each["search"]}
+    forward = _forward(inputs.target, tuple(inputs.people.enrolment.bytes.shape[1:]), device)
+    drawn = _timed(lambda: inputs.prior.decode(inputs.prior.sample(Rng(range(_FEW))))) / _FEW
+    processes = PartialState().num_processes
+    seconds = {
+        name: (steep * (forward + drawn) * (1 + _BACKWARD) + flat * forward + (flat / 2) * drawn) / processes
+        for name, (steep, flat) in each.items()
+    }
+    methods = 3 + plan.controls.oracle + (public > 0)
+    photographs = len(inputs.people.training) + len(inputs.people.enrolment)
+    few = inputs.people.enrolment.pixels[: 2 * _FEW]
+    for judge in inputs.judges.faces:
+        once = _timed(lambda judge=judge: judge.embed(few)) / len(few)
+        seconds[f"judge {judge.name}"] = once * (photographs + public + methods * released)
+    queries = {name: steep + flat for name, (steep, flat) in each.items() if steep + flat}
+    return Forecast(queries, {name: amount for name, amount in seconds.items() if amount})
+
+
+def _forward(target: Target, shape: tuple[int, ...], device: torch.device) -> float:
+    """Seconds for one image."""
+    images = target.input(torch.zeros(1, *shape))
+    rate = _rate(device)
+    return _flops(target.module, images.shape) / rate
+
+
+def _flops(module: nn.Module, shape: torch.Size) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        copy.deepcopy(module).to("meta")(torch.zeros(shape, device="meta"))
+    return counter.get_total_flops()
+
+
+def _rate(device: torch.device) -> float:
+    """FLOPs a second of a ResNet-18 in batches of 16."""
+    network, images = resnet18(weights=None).eval().to(device), torch.zeros(_FEW, 3, 160, 160, device=device)
+    flops = _flops(network, images.shape)
+    with torch.no_grad():
+        return flops / _timed(lambda: network(images))
+
+
+def _timed(work) -> float:
+    """Seconds, the second time."""
+    for _ in range(2):
+        start = perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+    return perf_counter() - start

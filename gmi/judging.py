@@ -1,0 +1,150 @@
+"""What the judges see: their templates and distances of all images, as pieces of work in a run folder."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gmi.data import Images, People
+from gmi.errors import GmiError
+from gmi.judges.independence import refusal
+from gmi.metrics.distance import perceptual
+from gmi.protocols import Candidates, ClassifierJudge, FaceJudge, Judge, PerceptualJudge
+from gmi.run import Run, Tensors
+from gmi.target import Target
+
+_PIECE = 128  # images
+
+Sets = Mapping[str, Candidates]
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who judges. The verdict rests on the first face recogniser."""
+
+    faces: tuple[FaceJudge, ...]
+    perceptual: PerceptualJudge | None = None
+    classifier: ClassifierJudge | None = None
+
+    def refuse_dependent(self, target: Target, guide: Target | None, private: str) -> None:
+        """Raises GmiError where a judge shares weights or private training data with the target.
+
+        Nor may the first judge, on whom the verdict rests, be the guide of the oracle projection. Under another judge
+        that is the guide, the oracle is the protocol's signal oracle: the most that this judge could be shown.
+        """
+        everyone: list[Judge] = [*self.faces, *(one for one in (self.perceptual, self.classifier) if one is not None)]
+        reasons = [refusal(judge, target.module.parameters(), target.trained_on | {private}) for judge in everyone]
+        if guide is not None:
+            reasons.append(refusal(self.faces[0], guide.module.parameters(), frozenset()))
+        for reason in filter(None, reasons):
+            raise GmiError(reason)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """By judge and by set of images; sets are "training", "enrolment", "public" where there is one, and the methods."""
+
+    templates: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of face judges (N, D)
+    undetected: dict[str, dict[str, float]] = field(default_factory=dict)  # share of images without a face
+    distances: dict[str, dict[str, dict[str, NDArray[np.float64]]]] = field(default_factory=dict)  # lpips_min, lpips_mean
+    logits: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of the target and of the classifier (N, K)
+    features: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of the classifier (N, D)
+    seconds: dict[str, float] = field(default_factory=dict)  # by judge
+
+
+def judge(run: Run, judges: Judges, target: Target, people: People, found: Sets) -> Judged:
+    """Every judge on everything it must see."""
+    work = _Work(run, Judged())
+    photographs = {"training": _as_candidates(people.training), "enrolment": _as_candidates(people.enrolment)}
+    public = {} if people.public is None else {"public_set": _as_candidates(people.public)}
+    for one in judges.faces:
+        work.faces(one, photographs | public | found)
+    if judges.perceptual is not None:
+        work.perceptual(judges.perceptual, people.enrolment, found)
+    work.target(target, {"enrolment": photographs["enrolment"]} | found)
+    if judges.classifier is not None:
+        work.classifier(judges.classifier, people.training, {"enrolment": photographs["enrolment"]} | found)
+    return work.judged
+
+
+@dataclass(frozen=True)
+class _Work:
+    run: Run
+    judged: Judged
+
+    def faces(self, judge: FaceJudge, sets: Sets) -> None:
+        def compute(images: Candidates) -> Tensors:
+            before = judge.misses
+            templates = judge.embed(images.images)
+            return {"templates": templates, "misses": torch.tensor(judge.misses - before)}
+
+        pieces = self._each(judge.name, sets, compute)
+        self.judged.templates[judge.name] = {
+            name: torch.cat([one["templates"] for one in some]) for name, some in pieces.items()
+        }
+        self.judged.undetected[judge.name] = {
+            name: sum(int(one["misses"]) for one in some) / len(sets[name]) for name, some in pieces.items()
+        }
+
+    def perceptual(self, judge: PerceptualJudge, enrolment: Images, sets: Sets) -> None:
+        def compute(images: Candidates) -> Tensors:
+            apart = perceptual(judge, images.images, images.classes, enrolment.pixels, enrolment.classes)
+            return {name: torch.from_numpy(values) for name, values in apart.items()}
+
+        self.judged.distances[judge.name] = {
+            name: {key: torch.cat([one[key] for one in some]).numpy() for key in some[0] if key != "seconds"}
+            for name, some in self._each(judge.name, sets, compute).items()
+        }
+
+    def target(self, target: Target, sets: Sets) -> None:
+        """The model under audit as its own judge: the auditor's questions, not the adversary's queries."""
+        device = next(target.module.parameters()).device
+
+        @torch.no_grad()
+        def compute(images: Candidates) -> Tensors:
+            return {"logits": torch.cat([target(some.to(device)) for some in images.images.split(32)])}
+
+        pieces = self._each("target", sets, compute)
+        self.judged.logits["target"] = {
+            name: torch.cat([one["logits"] for one in some]) for name, some in pieces.items()
+        }
+
+    def classifier(self, judge: ClassifierJudge, training: Images, sets: Sets) -> None:
+        ready: list[bool] = []
+
+        def compute(images: Candidates) -> Tensors:
+            if not ready:  # fitted by whoever needs it, once
+                judge.fit(training.pixels, training.classes)
+                ready.append(True)
+            return {"logits": judge.logits(images.images), "features": judge.embed(images.images)}
+
+        pieces = self._each(judge.name, sets, compute)
+        for key, kept in (("logits", self.judged.logits), ("features", self.judged.features)):
+            kept[judge.name] = {name: torch.cat([one[key] for one in some]) for name, some in pieces.items()}
+
+    def _each(
+        self, judge: str, sets: Sets, compute: Callable[[Candidates], Tensors]
+    ) -> dict[str, list[dict[str, Tensor]]]:
+        places = {
+            f"judged/{judge}/{name}/{start // _PIECE:04d}": (name, start)
+            for name, images in sets.items()
+            for start in range(0, len(images), _PIECE)
+        }
+
+        def piece(names: Iterable[str]) -> Iterator[Tensors]:
+            for name, start in map(places.__getitem__, names):
+                yield compute(sets[name][torch.arange(len(sets[name]))[start : start + _PIECE]])
+
+        pieces = self.run.each(places, piece, f"judge {judge}")
+        self.judged.seconds[judge] = sum(float(one["seconds"]) for one in pieces)
+        grouped: dict[str, list[dict[str, Tensor]]] = {name: [] for name in sets}
+        for (name, _), one in zip(places.values(), pieces, strict=True):
+            grouped[name].append(one)
+        return grouped
+
+
+def _as_candidates(images: Images) -> Candidates:
+    return Candidates(images.pixels, images.classes, torch.empty(len(images), 0))

@@ -1,0 +1,187 @@
+"""The attack and its controls: what each shows of every person, as pieces of work in a run folder."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from gmi.augment import release
+from gmi.config import Audit
+from gmi.controls import Unmoved, random_prior
+from gmi.objectives import cross_entropy
+from gmi.protocols import Candidates, Prior, Search, WhiteBoxOracle
+from gmi.rng import Rng, seed_of
+from gmi.run import Run, Tensors
+from gmi.selection import keep_best, pool_scores, preselect, robust_scores
+
+_PIECE = 250  # images of a pool in one piece of work
+
+Autocast = Callable[[], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a step of the audit cost, whoever ran it and however often it was resumed."""
+
+    queries: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Selection, search, selection, release, with one plan for every oracle. Latents come from named generators."""
+
+    plan: Audit
+    run: Run
+    prior: Prior
+    classes: Tensor  # (A,) the attacked people
+    device: torch.device
+    autocast: Autocast
+    spent: dict[str, Spent] = field(default_factory=dict)  # by step, filled as they are done
+
+    def __call__(self, name: str, oracle: WhiteBoxOracle, search: Search, pool: Tensor) -> Candidates:
+        """What is released: for each class the kept candidates, best first. pool: log-probabilities (pool, K)."""
+        count = self.plan.selection.candidates
+        starts = preselect(pool, self.classes, count)  # (A, count), numbers of the pool
+
+        def compute(rows: Tensor) -> Iterator[Tensors]:
+            own = self.classes[rows].repeat_interleave(count)
+            rng = self._rng(name, [(person, i) for person in self.classes[rows].tolist() for i in range(count)])
+            latents = self._latents(starts[rows].flatten().tolist())
+            with self.autocast():
+                found = search(oracle, self.prior, latents, own.to(self.device), rng)
+            return self._released(oracle, found, rng)
+
+        return self._people(name, oracle, compute, max(1, self.plan.batch // count))
+
+    def pool(self, name: str, oracle: WhiteBoxOracle, images: Tensor | None = None) -> Tensor:
+        """Log-probabilities (N, K) of the prior's samples, the same ones for every oracle, or of images (N, C, H, W)."""
+
+        def compute(names: list[str]) -> Iterator[Tensors]:
+            for piece in map(_number, names):
+                numbers = range(total)[piece * _PIECE : (piece + 1) * _PIECE]
+                scores = [pool_scores(oracle, look(some)) for some in _batches(numbers, self.plan.batch)]
+                yield {"scores": torch.cat(scores)}
+
+        def look(numbers: range) -> Tensor:
+            if images is not None:
+                return images[numbers.start : numbers.stop].to(self.device)
+            with torch.no_grad():
+                return self.prior.decode(self._latents(numbers)).clamp(0, 1)
+
+        total = self.plan.selection.pool if images is None else len(images)
+        names = [f"{name}/{piece:04d}" for piece in range(-(-total // _PIECE))]
+        return torch.cat([piece["scores"] for piece in self._each(name, names, oracle, compute)]).cpu()
+
+    def probed(self, oracle: WhiteBoxOracle, count: int = 8) -> dict[str, Tensor]:
+        """What the checks look at: logits (N, K) of prior samples asked twice, and the gradients' norms (N,)."""
+
+        def compute(names: list[str]) -> Iterator[Tensors]:
+            latents = self.prior.sample(self._rng("probe", range(count))).requires_grad_()
+            logits = oracle.logits(self.prior.decode(latents).clamp(0, 1))
+            classes = self.classes[torch.arange(count) % len(self.classes)].to(self.device)
+            (gradient,) = torch.autograd.grad(cross_entropy(logits, classes).sum(), latents)
+            with torch.no_grad():
+                again = oracle.logits(self.prior.decode(latents).clamp(0, 1))
+            yield {"logits": logits, "again": again, "gradients": gradient.flatten(1).norm(dim=1)}
+
+        return self._each("checks", ["checks/0000"], oracle, compute)[0]
+
+    def prepared(self, oracle: WhiteBoxOracle) -> Search:
+        """The search with what all classes share, kept as JSON."""
+
+        def compute(names: list[str]) -> Iterator[Tensors]:
+            with self.autocast():
+                search = self.plan.search.prepare(oracle, self.prior, self._rng("prepare", range(self.plan.batch)))
+            yield {"search": torch.frombuffer(bytearray(kind.dump_json(search)), dtype=torch.uint8)}
+
+        kind = TypeAdapter(type(self.plan.search))
+        (piece,) = self._each("prepare", ["prepared/0000"], oracle, compute)
+        return kind.validate_json(piece["search"].numpy().tobytes())
+
+    def random(self, name: str, oracle: WhiteBoxOracle) -> Candidates:
+        """As many samples as the attack releases; no queries."""
+        keep = self.plan.selection.keep
+
+        def compute(rows: Tensor) -> Iterator[Tensors]:
+            rng = self._rng(name, [(person, i) for person in self.classes[rows].tolist() for i in range(keep)])
+            own = self.classes[rows].repeat_interleave(keep).to(self.device)
+            return self._encoded(random_prior(self.prior, own, rng))
+
+        return self._people(name, oracle, compute, self.plan.batch)
+
+    def public(self, name: str, oracle: WhiteBoxOracle, images: Tensor) -> Candidates:
+        """The public images (N, C, H, W) that the same selection takes for each class (control C4)."""
+        count = min(self.plan.selection.candidates, len(images))
+        chosen = preselect(self.pool(f"{name}_pool", oracle, images), self.classes, count)
+
+        def compute(rows: Tensor) -> Iterator[Tensors]:
+            own = self.classes[rows].repeat_interleave(count).to(self.device)
+            rng = self._rng(name, [(person, i) for person in self.classes[rows].tolist() for i in range(count)])
+            some = images[chosen[rows].flatten()].to(self.device)
+            return self._released(oracle, Candidates(some, own, some.new_zeros(len(some), 0)), rng)
+
+        return self._people(name, oracle, compute, max(1, self.plan.batch // count))
+
+    def _released(self, oracle: WhiteBoxOracle, found: Candidates, rng: Rng) -> Iterator[Tensors]:
+        """The candidates that stay sure of their class under random views."""
+        scores = robust_scores(oracle, found.images, found.classes, rng, self.plan.selection.views)
+        return self._encoded(found[keep_best(scores, found.classes, self.plan.selection.keep)])
+
+    def _encoded(self, found: Candidates) -> Iterator[Tensors]:
+        """One piece a class; images as bytes (n, C, H, W)."""
+        images = (release(found.images.float()) * 255).round().byte()
+        for person in dict.fromkeys(found.classes.tolist()):
+            own = found.classes == person
+            yield {"images": images[own], "classes": found.classes[own], "latents": found.latents[own]}
+
+    def _people(
+        self, name: str, oracle: WhiteBoxOracle, compute: Callable[[Tensor], Iterator[Tensors]], group: int
+    ) -> Candidates:
+        """One piece a person, computed in groups of fixed size."""
+        rows = {f"{name}/{person:04d}": row for row, person in enumerate(self.classes.tolist())}
+        pieces = self._each(
+            name, list(rows), oracle, lambda names: compute(torch.tensor([rows[one] for one in names])), group
+        )
+        images, classes, latents = (torch.cat([one[key] for one in pieces]) for key in ("images", "classes", "latents"))
+        return Candidates(images.float() / 255, classes, latents)
+
+    def _each(
+        self,
+        step: str,
+        names: list[str],
+        oracle: WhiteBoxOracle,
+        compute: Callable[[list[str]], Iterable[Tensors]],
+        group: int = 1,
+    ) -> list[dict[str, Tensor]]:
+        """`Run.each`, with the queries of every piece in its shard."""
+
+        def metered(names: list[str]) -> Iterator[Tensors]:
+            before = oracle.queries
+            pieces = list(compute(names))
+            queries, rest = divmod(oracle.queries - before, len(names))
+            for place, piece in enumerate(pieces):
+                yield dict(piece) | {"queries": torch.tensor(queries + (place < rest))}
+
+        pieces = self.run.each(names, metered, step.replace("_", " "), group)
+        queries, seconds = (sum(piece[key].item() for piece in pieces) for key in ("queries", "seconds"))
+        self.spent[step] = Spent(int(queries), float(seconds))
+        return pieces
+
+    def _latents(self, numbers: Iterable[int]) -> Tensor:
+        """Samples of the pool by their numbers."""
+        return self.prior.sample(self._rng("pool", numbers))
+
+    def _rng(self, purpose: str, keys: Iterable[object]) -> Rng:
+        return Rng([seed_of(self.plan.seed, purpose, key) for key in keys])
+
+
+def _number(name: str) -> int:
+    return int(name.rsplit("/", 1)[1])
+
+
+def _batches(numbers: range, size: int) -> Iterator[range]:
+    return (numbers[start : start + size] for start in range(0, len(numbers), size))

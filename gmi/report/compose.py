@@ -1,0 +1,203 @@
+"""The results of an audit as files of its run folder: scores.jsonl, report.json, histograms' samples, image strips."""
+
+import io
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from PIL import Image
+from pydantic import JsonValue
+from safetensors.numpy import save
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+
+from gmi import checks, scoring
+from gmi.assets import fetch, provenance
+from gmi.config import Audit
+from gmi.config import plain as plain_config
+from gmi.data import People
+from gmi.judging import Judged, Judges, Sets
+from gmi.reconstruct import Spent
+from gmi.run import Run
+from gmi.scoring import Recognised, Result
+from gmi.verdict import METRIC, Verdict
+
+ACCESS = "white-box"
+LIMITS = (
+    "One target, one prior, one search, one level of access: a stronger attack may recover more.",
+    "Intervals speak of people like those audited, with this prior and these judges; seeds were not varied.",
+    "Judges err more for some groups of people than for others, and so do match rates.",
+    "A failure to recover people is never proof that a model is safe.",
+)
+PACKAGES = ("torch", "torchvision", "accelerate", "facenet-pytorch", "lpips", "dlib-bin", "numpy", "scipy")
+
+
+def write(
+    run: Run,
+    plan: Audit,
+    digests: Mapping[str, str],
+    people: People,
+    judges: Judges,
+    found: Sets,
+    judged: Judged,
+    probed: Mapping[str, Tensor],
+    spent: Mapping[str, Spent],
+    device: torch.device,
+) -> None:
+    """Everything that the report is rendered from. The same shards give the same files, but for times."""
+    seen = [scoring.recognise(one, judged.templates[one.name], people, found, plan.fmrs) for one in judges.faces]
+    results = [row for one in seen for row in scoring.identities(one)]
+    results += scoring.literature(judged, seen[0].judge, people, found)
+    facts = {(row.method, row.judge, row.metric): row.estimate for row in results}
+    enrolled = scoring.target_accuracy(judged, people)
+    naive = facts["search", "target", "top1"]
+
+    early = [
+        checks.softmaxed(probed["logits"]),
+        checks.dead_gradients(probed["gradients"]),
+        checks.randomised(probed["logits"], probed["again"]),
+        checks.knows_its_people(enrolled),
+        *_overlap(people, seen[0]),
+    ]
+    verdicts = scoring.verdicts(seen, [flag.message for flag in early if flag.severity == "stop"])
+    flags = early + [
+        checks.control_wins(scoring.advantages(seen[0])),
+        checks.judges_disagree({name: one.finding for name, one in verdicts.items()}),
+        checks.self_deception(naive, facts["search", seen[0].judge, "rank1"]),
+        *(checks.rule_of_30(one.judge, one.thresholds) for one in seen),
+        *(checks.faces_found(one.judge, judged.undetected[one.judge]) for one in seen),
+    ]
+    queries = {name: one.queries for name, one in spent.items() if one.queries}
+    seconds = {name: one.seconds for name, one in spent.items()} | {f"judge {k}": v for k, v in judged.seconds.items()}
+    report = {
+        "schema_version": 1,
+        "name": plan.name,
+        "gmi": version("gmi"),
+        "verdict": _verdict(verdicts[seen[0].judge], seen[0].judge) | {"naive": scoring.plain(naive)},
+        "judges": [_judge(one, judged.undetected[one.judge]) for one in seen],
+        "results": [row.plain() for row in results],
+        "gap": [row for one in seen for row in scoring.gaps(one)],
+        "people": scoring.exposed(seen[0]),
+        "checks": [asdict(flag) for flag in flags],
+        "cost": {
+            "queries": queries | {"total": sum(queries.values())},
+            "reconstructions": len(found["search"]),
+            "processes": PartialState().num_processes,
+            "device": str(device),
+            "seconds": seconds | {"total": sum(seconds.values())},
+        },
+        "data": _data(plan, people),
+        "assets": _assets(plan),
+        "provenance": _provenance(run, digests),
+        "limits": list(LIMITS),
+    }
+    lines = "".join(json.dumps(row.plain(), allow_nan=False) + "\n" for row in results)
+    run.write("scores.jsonl", lines.encode())
+    samples = {f"{one.judge}/{name}": np.ravel(values) for one in seen for name, values in one.samples.items()}
+    run.write("distributions.safetensors", save(samples))
+    run.write("split.json", json.dumps(people.files, indent=1).encode())
+    _strips(run, "shards/search", found["search"].images, found["search"].classes)
+    if plan.report.images:
+        mine = torch.isin(people.enrolment.classes, torch.tensor(people.attacked))
+        _strips(run, "enrolment", people.enrolment.pixels[mine], people.enrolment.classes[mine])
+    run.write("report.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _overlap(people: People, seen: Recognised) -> Iterator[checks.Flag]:
+    private = [*people.training.digests, *people.enrolment.digests]
+    yield checks.copies(private, () if people.public is None else people.public.digests)
+    if seen.public is not None:
+        yield checks.lookalikes(seen.public, seen.thresholds[-1])
+
+
+def _verdict(verdict: Verdict, judge: str) -> dict[str, Any]:
+    smallest = verdict.smallest_effect
+    return {
+        "access": ACCESS,
+        "finding": verdict.finding,
+        "because": list(verdict.because),
+        "judge": judge,
+        "metric": METRIC,
+        "control": verdict.control,
+        "advantage": scoring.plain(verdict.advantage),
+        "smallest_effect": smallest if isinstance(smallest, float) else scoring.plain(smallest),
+    }
+
+
+def _judge(seen: Recognised, undetected: Mapping[str, float]) -> dict[str, Any]:
+    cuts = [asdict(cut) | {"trusted": cut.trusted} for cut in seen.thresholds]
+    return {"name": seen.judge, "thresholds": cuts, "undetected": dict(undetected)}
+
+
+def _data(plan: Audit, people: People) -> dict[str, Any]:
+    return {
+        "name": plan.data.name,
+        "people": len(people.names),
+        "attacked": len(people.attacked),
+        "training_images": len(people.training),
+        "enrolment_images": len(people.enrolment),
+        "public_images": 0 if people.public is None else len(people.public),
+        "split_seed": plan.data.seed,
+        "digest": people.digest,
+    }
+
+
+def _assets(plan: Audit) -> list[dict[str, Any]]:
+    """Licence and terms of every default asset that the configuration names."""
+    names = dict.fromkeys(text.removeprefix("asset:").split("/")[0] for text in _texts(plain_config(plan)))
+    keys = ("name", "licence", "terms", "credit", "sha256")
+    return [{key: record[key] for key in keys} for record in (provenance(fetch(name)) for name in names)]
+
+
+def _texts(tree: JsonValue) -> Iterator[str]:
+    if isinstance(tree, str) and tree.startswith("asset:"):
+        yield tree
+    elif isinstance(tree, dict):
+        for part in tree.values():
+            yield from _texts(part)
+    elif isinstance(tree, list):
+        for part in tree:
+            yield from _texts(part)
+
+
+def _provenance(run: Run, digests: Mapping[str, str]) -> dict[str, Any]:
+    packages = {name: version(name) for name in PACKAGES}
+    started = datetime.fromtimestamp((run.folder / "config.yaml").stat().st_mtime, UTC)
+    return {
+        "config_digest": run.digest,
+        "target_digest": digests["target"],
+        "prior_digest": digests["prior"],
+        "environment": {"python": platform.python_version(), "platform": platform.platform()} | packages,
+        "started": started.isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _strips(run: Run, folder: str, images: Tensor, classes: Tensor) -> None:
+    """For each class its images side by side, square, as a PNG: they are multiples of 1 / 255, so nothing is lost."""
+    for person in classes.unique().tolist():
+        name = f"{folder}/{person:04d}.png"
+        if not (run.folder / name).exists():
+            tiles = [_square(to_pil_image((one * 255).round().byte())) for one in images[classes == person]]
+            strip = Image.new(tiles[0].mode, (sum(tile.width for tile in tiles), tiles[0].height))
+            for place, tile in enumerate(tiles):
+                strip.paste(tile, (place * tile.width, 0))
+            strip.save(buffer := io.BytesIO(), "png")
+            run.write(name, buffer.getvalue())
+
+
+def _square(tile: Image.Image) -> Image.Image:
+    """Centred on a white square."""
+    side = max(tile.size)
+    if tile.size == (side, side):
+        return tile
+    square = Image.new(tile.mode, (side, side), "white")
+    square.paste(tile, ((side - tile.width) // 2, (side - tile.height) // 2))
+    return square

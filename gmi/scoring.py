@@ -1,0 +1,260 @@
+"""From what the judges saw to what the report says: every figure an Estimate or Failed, every control by the same rule."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from gmi.data import People
+from gmi.errors import GmiError
+from gmi.judging import Judged, Sets
+from gmi.metrics import identity
+from gmi.metrics.distance import nearest
+from gmi.metrics.distribution import frechet, prdc
+from gmi.protocols import FaceJudge
+from gmi.statistics import Estimate, Failed, by_person, difference, estimate, jackknife, recovered
+from gmi.verdict import METRIC, Verdict, decide
+
+Array = NDArray[np.float64]
+Outcome = Estimate | Failed
+
+CONTROLS = ("best_of_n", "random", "public", "permuted")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One figure of the report."""
+
+    method: str
+    judge: str
+    metric: str
+    estimate: Outcome
+    chance: float | None = None
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self) | {"estimate": plain(self.estimate)}
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What one face judge says of every method."""
+
+    judge: str
+    people: int  # enrolled
+    thresholds: tuple[identity.Threshold, ...]
+    outcomes: dict[str, dict[str, Array]]  # by method and metric (N,)
+    classes: dict[str, Array]  # by method (N,)
+    samples: dict[str, Array]  # similarities of single comparisons, for the report's histograms
+    public: Array | None  # similarity (N, P) of the whole public set to the people
+
+    def of_people(self, method: str, metric: str) -> Array:
+        """Mean of each attacked person (A,)."""
+        return by_person(self.outcomes[method][metric], self.classes[method])
+
+    def controls(self, metric: str) -> dict[str, Array]:
+        return {name: self.of_people(name, metric) for name in CONTROLS if name in self.outcomes}
+
+    def strongest(self, metric: str) -> str:
+        controls = self.controls(metric)
+        return max(controls, key=lambda name: controls[name].mean())
+
+    @property
+    def rates(self) -> list[str]:
+        """The metrics that are shares."""
+        return [name for name in self.outcomes["search"] if name != "similarity"]
+
+
+def recognise(
+    judge: FaceJudge, templates: Mapping[str, Tensor], people: People, found: Sets, fmrs: Sequence[float]
+) -> Recognised:
+    """Thresholds from strangers among the photographs, then each method by the same rule.
+
+    Genuine comparisons are those of the attacked people's training images with their enrolment images.
+    """
+    enrolled = people.enrolment.classes.numpy()
+    ids = np.unique(enrolled)
+
+    def compare(name: str) -> Array:
+        return identity.to_people(judge.similarity(templates[name], templates["enrolment"]).numpy(), enrolled)
+
+    trained = people.training.classes.numpy()
+    genuine = compare("training")
+    probes, whose = np.concatenate([genuine, compare("enrolment")]), np.concatenate([trained, enrolled])
+    cuts = identity.thresholds(probes, whose, ids, fmrs=fmrs)
+    own = np.isin(trained, people.attacked)
+    similarity = {name: compare(name) for name in found} | {"genuine": genuine[own]}
+    classes = {name: images.classes.numpy() for name, images in found.items()} | {"genuine": trained[own]}
+    outcomes = {name: identity.outcomes(values, classes[name], ids, cuts) for name, values in similarity.items()}
+    outcomes["permuted"] = identity.permuted(similarity["search"], classes["search"], ids, cuts)
+    classes["permuted"] = classes["search"]
+    samples = {name: values["similarity"] for name, values in outcomes.items() if name != "permuted"}
+    samples["impostor"] = probes[whose[:, None] != ids]
+    public = compare("public_set") if "public_set" in templates else None
+    return Recognised(judge.name, len(ids), cuts, outcomes, classes, samples, public)
+
+
+def identities(seen: Recognised) -> list[Result]:
+    """Match rates, ranks, AUC and similarity of every method under one judge; any-of-m where there are several a person."""
+    rows = []
+    for method, outcomes in seen.outcomes.items():
+        classes = seen.classes[method]
+        for metric, values in outcomes.items():
+            bounds = None if metric == "similarity" else (0.0, 1.0)
+            rows.append(_result(method, seen.judge, metric, values, classes, bounds, identity.chance(metric, seen.people)))
+            counts = np.unique(classes, return_counts=True)[1]
+            if metric.startswith("match@") and counts.max() > 1 and method != "permuted":
+                chance = identity.chance(metric, seen.people, int(counts.max())) if np.ptp(counts) == 0 else None
+                each = identity.any_of(values, classes)
+                rows.append(_result(method, seen.judge, f"any{metric}", each, np.unique(classes), (0.0, 1.0), chance))
+    return rows
+
+
+def gaps(seen: Recognised) -> list[dict[str, Any]]:
+    """What share of what was in reach the attack recovered, for every rate; nothing without the oracle projection."""
+    rows = []
+    for metric in seen.rates if "oracle" in seen.outcomes else ():
+        attack, control, oracle, genuine = (
+            seen.of_people(method, metric) for method in ("search", seen.strongest(metric), "oracle", "genuine")
+        )
+        rows.append(
+            {
+                "judge": seen.judge,
+                "metric": metric,
+                "recovered": plain(attempt(lambda a=attack, b=control, o=oracle: recovered(a, b, o))),
+                "headroom": plain(attempt(lambda o=oracle, b=control, r=genuine: recovered(o, b, r))),
+                "gap": plain(attempt(lambda o=oracle, a=attack: difference(o, a))),
+            }
+        )
+    return rows
+
+
+def literature(judged: Judged, first: str, people: People, found: Sets) -> list[Result]:
+    """The figures of papers: perceptual distances, classifiers' accuracy, feature distances, PRDC and Frechet distance.
+
+    Distances and clouds are taken in the first face judge's space and in the classifier's; the real side is the
+    enrolment images of the attacked people.
+    """
+    rows = []
+    classes = {name: images.classes.numpy() for name, images in found.items()}
+    for judge, methods in judged.distances.items():
+        for method, distances in methods.items():
+            rows += [_result(method, judge, metric, some, classes[method]) for metric, some in distances.items()]
+    for judge, methods in judged.logits.items():
+        for method in found:
+            for k in (1, 5):
+                hits = top(methods[method], classes[method], k)
+                chance = min(1.0, k / methods[method].shape[1])
+                rows.append(_result(method, judge, f"top{k}", hits, classes[method], (0.0, 1.0), chance))
+    enrolled = people.enrolment.classes.numpy()
+    own = np.isin(enrolled, people.attacked)
+    for judge, sets in ({first: judged.templates[first]} | judged.features).items():
+        real, whose = sets["enrolment"].numpy()[own], enrolled[own]
+        for method in found:
+            fake = sets[method].numpy()
+            apart = attempt(lambda f=fake, m=method, r=real, w=whose: estimate(nearest(f, classes[m], r, w), classes[m], bounds=None))
+            rows.append(Result(method, judge, "nearest", apart))
+            rows += _clouds(method, judge, real, whose, fake, classes[method])
+    return rows
+
+
+def _clouds(method: str, judge: str, real: Array, whose: Array, fake: Array, classes: Array) -> list[Result]:
+    names = ("precision", "recall", "density", "coverage")
+    rows = []
+    try:
+        items = prdc(real, fake)
+    except GmiError as error:
+        rows += [Result(method, judge, name, Failed(str(error))) for name in names]
+    else:
+        for name in names:
+            of = classes if name in ("precision", "density") else whose
+            rows.append(_result(method, judge, name, items[name], of, None if name == "density" else (0.0, 1.0)))
+
+    def distance() -> Estimate:
+        without = [frechet(real[whose != one], fake[classes != one]) for one in np.unique(classes)]
+        return jackknife(without, frechet(real, fake), len(fake), bounds=(0.0, np.inf))
+
+    if real.shape[1] <= 512:  # beyond that a jackknife over people takes minutes, and the figure means less
+        rows.append(Result(method, judge, "frechet", attempt(distance)))
+    return rows
+
+
+def verdicts(seen: Sequence[Recognised], stops: Sequence[str]) -> dict[str, Verdict]:
+    """What each judge alone would have found; the first one's is the audit's."""
+    return {
+        one.judge: decide(
+            one.of_people("search", METRIC),
+            one.controls(METRIC),
+            one.of_people("oracle", METRIC) if "oracle" in one.outcomes else None,
+            stops,
+        )
+        for one in seen
+    }
+
+
+def advantages(seen: Recognised) -> dict[str, Outcome]:
+    """Attack minus each control in the verdict's metric, person by person."""
+    attack = seen.of_people("search", METRIC)
+    return {
+        name: attempt(lambda values=values: difference(attack, values)) for name, values in seen.controls(METRIC).items()
+    }
+
+
+def target_accuracy(judged: Judged, people: People) -> Outcome:
+    """Of the target, on the enrolment images of everybody."""
+    classes = people.enrolment.classes.numpy()
+    return attempt(lambda: estimate(top(judged.logits["target"]["enrolment"], classes, 1), classes))
+
+
+def exposed(seen: Recognised) -> list[dict[str, Any]]:
+    """The attacked people under pseudonyms, most exposed first."""
+    rows = []
+    classes = seen.classes["search"]
+    for person in np.unique(classes):
+        mine = {metric: values[classes == person] for metric, values in seen.outcomes["search"].items()}
+        auc, similarity = float(mine["auc"].mean()), float(mine["similarity"].mean())
+        rows.append(
+            {
+                "person": f"P{person:02d}",
+                "class": int(person),
+                "rank": round(1 + (1 - auc) * (seen.people - 1), 6),
+                "auc": auc,
+                "similarity": None if np.isnan(similarity) else similarity,
+                "matched": {f"{cut.fmr:g}": float(mine[f"match@{cut.fmr:g}"].mean()) for cut in seen.thresholds},
+            }
+        )
+    return sorted(rows, key=lambda row: (-row["auc"], -(row["similarity"] or -np.inf), row["class"]))
+
+
+def top(logits: Tensor, classes: ArrayLike, k: int) -> Array:
+    """1 where the class is among the k greatest logits (N, K), ties against it."""
+    values = logits.double().numpy()
+    own = np.take_along_axis(values, np.asarray(classes)[:, None], 1)
+    return ((values >= own).sum(1) <= k).astype(np.float64)
+
+
+def plain(outcome: Outcome) -> dict[str, Any]:
+    """As report.json has it."""
+    return {"failed": outcome.reason} if isinstance(outcome, Failed) else asdict(outcome)
+
+
+def attempt(compute: Callable[[], Outcome]) -> Outcome:
+    """The figure, or why there is none."""
+    try:
+        return compute()
+    except GmiError as error:
+        return Failed(str(error))
+
+
+def _result(
+    method: str,
+    judge: str,
+    metric: str,
+    values: Array,
+    classes: ArrayLike,
+    bounds: tuple[float, float] | None = None,
+    chance: float | None = None,
+) -> Result:
+    return Result(method, judge, metric, attempt(lambda: estimate(values, classes, bounds=bounds)), chance)

@@ -1,0 +1,136 @@
+"""How the shipped targets are trained: a new head on a backbone that is there, or a whole network from scratch."""
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from gmi.assets import resolve
+from gmi.augment import Views
+from gmi.data import Images
+from gmi.errors import GmiError
+from gmi.rng import Rng, seed_of
+from gmi.target import Input, TargetConfig
+
+RECORD = "training.json"
+
+Steps = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Progress = Callable[[int, float], None]
+"""Called once a step with the step's number and the loss."""
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Head:
+    """Trains one linear layer on what the frozen rest makes of the images and their mirror images; full-batch Adam."""
+
+    type: Literal["head"] = "head"
+    part: str = "head"  # the layer's name in the module
+    steps: Steps = 300
+    lr: Positive = 0.05
+    seed: int = 0
+
+    def __call__(self, module: nn.Module, input: Input, images: Images, progress: Progress | None = None) -> None:
+        """In place. Raises GmiError where the module has no such layer."""
+        device = next(module.parameters()).device
+        try:
+            head = module.get_submodule(self.part)
+        except AttributeError as error:
+            raise GmiError(f"training.part: the module has no part named {self.part!r}.") from error
+        if not isinstance(head, nn.Linear):
+            raise GmiError(f"training.part: {self.part} is a {type(head).__name__}, not a linear layer.")
+        features = _inputs_of(head, module.eval().to(memory_format=torch.channels_last), input, images, device)
+        classes = images.classes.to(device).repeat(2)
+        generator = torch.Generator().manual_seed(self.seed)
+        with torch.no_grad():
+            head.weight.copy_(torch.randn(head.weight.shape, generator=generator) / head.in_features**0.5)
+            head.bias.zero_()
+        head.requires_grad_(True)
+        optimiser = torch.optim.Adam(head.parameters(), lr=self.lr)
+        for step in range(self.steps):
+            optimiser.zero_grad()
+            loss = F.cross_entropy(head(features), classes)
+            loss.backward()
+            optimiser.step()
+            if progress is not None:
+                progress(step, loss.item())
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Scratch:
+    """Trains every weight on random views: Adam, the learning rate falling to zero along half a cosine."""
+
+    type: Literal["scratch"] = "scratch"
+    steps: Steps = 400
+    batch: Steps = 64
+    lr: Positive = 2e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    views: Views = Views(shift=0.1, rotate=5.0, exposure=0.2)
+    seed: int = 0
+
+    def __call__(self, module: nn.Module, input: Input, images: Images, progress: Progress | None = None) -> None:
+        """In place; dropout draws from the global generator, so fork and seed that before."""
+        device = next(module.parameters()).device
+        module.train()
+        optimiser = torch.optim.AdamW(module.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
+        order = torch.Generator().manual_seed(self.seed)
+        for step in range(self.steps):
+            chosen = torch.randint(len(images), (self.batch,), generator=order)
+            rng = Rng([seed_of(self.seed, "view", step, place) for place in range(self.batch)])
+            views = self.views(images.bytes[chosen].float() / 255, rng)
+            logits = module(input(views.to(device)))
+            classes = images.classes[chosen].to(device)
+            loss = F.cross_entropy(logits, classes, label_smoothing=self.label_smoothing)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            if progress is not None:
+                progress(step, loss.item())
+
+
+def _inputs_of(
+    layer: nn.Module, module: nn.Module, input: Input, images: Images, device: torch.device, batch: int = 20
+) -> Tensor:
+    """(2N, D): what the layer is given for the images, then for their mirror images."""
+    seen: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    try:
+        with torch.no_grad():
+            for mirror in (False, True):
+                for chunk in images.bytes.split(batch):
+                    pixels = chunk.to(device).float() / 255
+                    inputs = input(pixels.flip(-1) if mirror else pixels)
+                    module(inputs.contiguous(memory_format=torch.channels_last))
+    finally:
+        hook.remove()
+    return torch.cat(seen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What is written beside the weights of a target that gmi trained."""
+
+    data_digest: str  # of the split
+    config_digest: str  # of data, target and training
+    training_accuracy: float
+    enrolment_accuracy: float
+
+
+def record_of(target: TargetConfig) -> Record | None:
+    """The record beside the target's weights; None where there is none. Raises GmiError where it is damaged."""
+    if target.weights is None:
+        return None
+    path = resolve(target.weights).with_name(RECORD)
+    if not path.exists():
+        return None
+    try:
+        return TypeAdapter(Record).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise GmiError(f"{path} is damaged: train the target again.") from error
