@@ -8,16 +8,17 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from torch import Tensor
 
 from gmi import judging
 from gmi.config import Audit, plain
 from gmi.controls import Enrolled, Unmoved
 from gmi.data import People
 from gmi.errors import GmiError
-from gmi.judging import Judges
+from gmi.judging import Judges, Sets
 from gmi.oracles.local import WhiteBox
 from gmi.priors.gan import Dcgan
-from gmi.reconstruct import Attack, Autocast
+from gmi.reconstruct import Attack, Autocast, Spent
 from gmi.report import compose
 from gmi.report.render import render
 from gmi.run import Run
@@ -71,8 +72,23 @@ def audit(plan: Audit, inputs: Inputs, folder: Path, device: torch.device, autoc
     with state.main_process_first():
         run = Run.open(folder, {"audit": plain(plan), "inputs": inputs.digests})
 
+    found, probed, spent = reconstruct(plan, inputs, run, device, autocast)
+    judged = judging.judge(run, judges, target, people, found)
+    if state.is_main_process:
+        compose.write(run, plan, inputs.digests, people, judges, found, judged, probed, spent, device)
+        render(run.folder)
+    state.wait_for_everyone()
+    return run.folder / "report.html"
+
+
+def reconstruct(
+    plan: Audit, inputs: Inputs, run: Run, device: torch.device, autocast: Autocast = nullcontext
+) -> tuple[Sets, dict[str, Tensor], dict[str, Spent]]:
+    """What attack and controls release, what the checks look at, and the cost of each step."""
+    people, target = inputs.people, inputs.target
     oracle = WhiteBox(target)
-    attack = Attack(plan, run, inputs.prior, torch.tensor(people.attacked), device, autocast)
+    coloured = people.enrolment.bytes.shape[1] == 3
+    attack = Attack(plan, run, inputs.prior, torch.tensor(people.attacked), coloured, device, autocast)
     probed = attack.probed(oracle)
     pool = attack.pool("pool", oracle)
     search = attack.prepared(oracle)
@@ -86,10 +102,4 @@ def audit(plan: Audit, inputs: Inputs, folder: Path, device: torch.device, autoc
     if plan.controls.oracle:
         enrolled = Enrolled(inputs.guide or target, people.enrolment.pixels.to(device), people.enrolment.classes)
         found["oracle"] = attack("oracle", enrolled, search, attack.pool("oracle_pool", enrolled))
-
-    judged = judging.judge(run, judges, target, people, found)
-    if state.is_main_process:
-        compose.write(run, plan, inputs.digests, people, judges, found, judged, probed, attack.spent, device)
-        render(run.folder)
-    state.wait_for_everyone()
-    return run.folder / "report.html"
+    return found, probed, attack.spent

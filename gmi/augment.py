@@ -13,6 +13,8 @@ from torchvision.transforms.functional import gaussian_blur, pil_to_tensor, to_p
 
 from gmi.rng import Rng
 
+_LUMA = (0.299, 0.587, 0.114)
+
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Views:
@@ -49,6 +51,13 @@ class Views:
         brightness = (self.exposure / 2 * draws[:, 6])[:, None, None, None]
         middle = views.mean((1, 2, 3), keepdim=True)
         return (views - middle) * contrast + middle + brightness
+
+
+def grey(images: Tensor) -> Tensor:
+    """(N, 1, H, W) of images (N, 1 or 3, H, W): the luma of ITU-R BT.601, as Pillow's mode L has it; differentiable."""
+    if images.shape[1] == 1:
+        return images
+    return torch.einsum("nchw,c->nhw", images, torch.tensor(_LUMA).to(images)).unsqueeze(1)
 
 
 @torch.no_grad()

@@ -38,14 +38,14 @@ def softmaxed(logits: Tensor) -> Flag:
 
 
 def dead_gradients(norms: Tensor) -> Flag:
-    """Gradient norms (N,) of the cross-entropy with respect to latents, as a defence that only masks them leaves them."""
+    """Norms (N,) of the cross-entropy's gradient in the latents; a defence that only masks gradients leaves none."""
     dead = float((norms < 1e-8).double().mean())
     if dead > 0.5:
         return Flag(
             "gradients",
             "stop",
-            f"The target's gradient vanishes for {dead:.0%} of the prior's samples, so this search could not have worked: "
-            "a saturated or masked output is no protection. Audit it with scores or labels.",
+            f"The target's gradient vanishes for {dead:.0%} of the prior's samples, so this search could not have "
+            "worked: a saturated or masked output is no protection. Audit it with scores or labels.",
         )
     return Flag("gradients", "passed", "The target's gradients reach the prior's latents.")
 
@@ -82,10 +82,12 @@ def lookalikes(similarity: Array, threshold: Threshold) -> Flag:
         return Flag(
             name,
             "warning",
-            f"{found} comparisons of public images with the people match at FMR {threshold.fmr:g}, where strangers would "
-            f"make about {expected:.0f}: the public set probably shows some of the people.",
+            f"{found} comparisons of public images with the people match at FMR {threshold.fmr:g}, where strangers "
+            f"would make about {expected:.0f}: the public set probably shows some of the people.",
         )
-    return Flag(name, "passed", f"{found} matches of public images at FMR {threshold.fmr:g}; strangers make {expected:.0f}.")
+    return Flag(
+        name, "passed", f"{found} matches of public images at FMR {threshold.fmr:g}; strangers make {expected:.0f}."
+    )
 
 
 def control_wins(differences: Mapping[str, Estimate | Failed]) -> Flag:
@@ -93,7 +95,9 @@ def control_wins(differences: Mapping[str, Estimate | Failed]) -> Flag:
     winners = [name for name, one in differences.items() if isinstance(one, Estimate) and one.high < 0]
     if winners:
         return Flag(
-            "controls", "warning", f"The attack does worse than {', '.join(winners)}: its search works against the people."
+            "controls",
+            "warning",
+            f"The attack does worse than {', '.join(winners)}: its search works against the people.",
         )
     return Flag("controls", "passed", "No control does better than the attack.")
 
@@ -115,8 +119,8 @@ def rule_of_30(judge: str, thresholds: Sequence[Threshold]) -> Flag:
         return Flag(
             f"rule of 30, {judge}",
             "warning",
-            f"Fewer than 30 false matches set the threshold at FMR {' and '.join(few)}: the true rate may be off by more "
-            "than 30 %. More people or enrolment images mend that.",
+            f"Fewer than 30 false matches set the threshold at FMR {' and '.join(few)}: the true rate may be off by "
+            "more than 30 %. More people or enrolment images mend that.",
         )
     return Flag(f"rule of 30, {judge}", "passed", "Every threshold rests on 30 false matches or more.")
 
@@ -134,7 +138,8 @@ def knows_its_people(accuracy: Estimate | Failed) -> Flag:
     if isinstance(accuracy, Failed):
         return Flag("target's accuracy", "warning", f"It could not be measured: {accuracy.reason}.")
     severity = "passed" if accuracy.value >= 0.8 else "warning"
-    message = f"The target names {accuracy.value:.1%} of the enrolment images right [{accuracy.low:.1%}, {accuracy.high:.1%}]."
+    interval = f"[{accuracy.low:.1%}, {accuracy.high:.1%}]"
+    message = f"The target names {accuracy.value:.1%} of the enrolment images right {interval}."
     return Flag("target's accuracy", severity, message)
 
 
@@ -142,7 +147,6 @@ def self_deception(naive: Estimate | Failed, recognised: Estimate | Failed) -> F
     """The target's accuracy on the reconstructions against an independent judge's rank-1."""
     if isinstance(naive, Failed) or isinstance(recognised, Failed):
         return Flag("naive figure", "note", "The target's own opinion could not be compared with a judge's.")
-    message = (
-        f"The target takes {naive.value:.0%} of the reconstructions for their person, an independent judge {recognised.value:.0%}."
-    )
+    message = f"The target takes {naive.value:.0%} of the reconstructions for their person, an independent judge "
+        f"{recognised.value:.0%}."
     return Flag("naive figure", "note" if naive.low > recognised.high else "passed", message)

@@ -14,7 +14,7 @@ from gmi.errors import GmiError
 
 
 def run(work: Callable[[Sequence[str]], None]) -> None:
-    """Calls `work` with the command line. A GmiError becomes one sentence and exit code 2; others are bugs, and show."""
+    """Calls `work` with the command line. A GmiError becomes one sentence and exit code 2; others show."""
     try:
         work(sys.argv[1:])
     except GmiError as error:
@@ -48,7 +48,9 @@ def accelerator() -> Accelerator:
     """Device, processes and precision as accelerate is configured. Raises GmiError where this machine lacks them."""
     asked = os.environ.get("ACCELERATE_TORCH_DEVICE", "")
     if asked.startswith("cuda") and not torch.cuda.is_available():
-        raise GmiError(f"ACCELERATE_TORCH_DEVICE asks for {asked}, but torch sees no GPU here: unset it to use the CPU.")
+        raise GmiError(
+            f"ACCELERATE_TORCH_DEVICE asks for {asked}, but torch sees no GPU here: unset it to use the CPU."
+        )
     try:
         return Accelerator()
     except (ValueError, RuntimeError, NotImplementedError) as error:

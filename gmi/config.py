@@ -83,7 +83,9 @@ def validate(tree: JsonValue, path: Path) -> Audit:
 def override(audit: Audit, arguments: Sequence[str], prog: str) -> Audit:
     """The audit with dotted overrides such as `--search.steps 50`; `--help` lists them. Wrong ones exit with 2."""
     config = (tyro.conf.AvoidSubcommands,)
-    return cast("Audit", tyro.cli(Audit, default=audit, args=list(arguments), prog=prog, config=config, use_underscores=True))
+    return cast(
+        "Audit", tyro.cli(Audit, default=audit, args=list(arguments), prog=prog, config=config, use_underscores=True)
+    )
 
 
 def plain(audit: Audit) -> dict[str, JsonValue]:

@@ -56,7 +56,7 @@ class Enrolled:
     fall short of it leave something to a better search; where it does no better than the random prior, the prior cannot
     express these people.
 
-    Differs from the protocol's search oracle: features only, no LPIPS term, since a person's photographs differ in pose.
+    Differs from the protocol's search oracle: features only, no LPIPS term, as a person's photographs differ in pose.
     """
 
     def __init__(self, guide: Target, photographs: Tensor, people: Tensor, batch: int = 32) -> None:

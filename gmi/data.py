@@ -135,7 +135,9 @@ def _people(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, str, int]]]
     """Names of the people in a folder, and (path, name, person) of each of their images."""
     names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
     if len(names) < 2:
-        raise GmiError(f"{folder} has folders of {len(names)} people: an audit needs one folder for each of two or more.")
+        raise GmiError(
+            f"{folder} has folders of {len(names)} people: an audit needs one folder for each of two or more."
+        )
     found = [
         (path, path.relative_to(folder).as_posix(), person)
         for person, name in enumerate(names)

@@ -5,6 +5,7 @@ this machine. Prior and judges, which are the auditor's own, are timed on a few 
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -35,7 +36,10 @@ class Forecast:
         lines = [f"{'step':16}{'queries':>10}{'seconds':>10}"]
         lines += [f"{one:16}{self.queries.get(one, 0):10,}{self.seconds.get(one, 0):10.0f}" for one in steps]
         total = sum(self.seconds.values())
-        lines += [f"{'total':16}{sum(self.queries.values()):10,}{total:10.0f}", f"about {total / 60:.1f} minutes, within a factor of two"]
+        lines += [
+            f"{'total':16}{sum(self.queries.values()):10,}{total:10.0f}",
+            f"about {total / 60:.1f} minutes, within a factor of two",
+        ]
         return "\n".join(lines)
 
 
@@ -93,11 +97,11 @@ def _rate(device: torch.device) -> float:
         return flops / _timed(lambda: network(images))
 
 
-def _timed(work) -> float:
-    """Seconds, the second time."""
-    for _ in range(2):
-        start = perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+def _timed(work: Callable[[], object]) -> float:
+    """Seconds, of a second call: the first one warms up."""
+    work()
+    start = perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return perf_counter() - start

@@ -1,6 +1,6 @@
 """What the judges see: their templates and distances of all images, as pieces of work in a run folder."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +18,7 @@ from gmi.target import Target
 
 _PIECE = 128  # images
 
-Sets = Mapping[str, Candidates]
+Sets = dict[str, Candidates]
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,13 @@ class Judges:
 
 @dataclass(frozen=True)
 class Judged:
-    """By judge and by set of images; sets are "training", "enrolment", "public" where there is one, and the methods."""
+    """By judge and set of images: "training", "enrolment", "public_set" where there is one, and the methods."""
 
     templates: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of face judges (N, D)
     undetected: dict[str, dict[str, float]] = field(default_factory=dict)  # share of images without a face
-    distances: dict[str, dict[str, dict[str, NDArray[np.float64]]]] = field(default_factory=dict)  # lpips_min, lpips_mean
+    distances: dict[str, dict[str, dict[str, NDArray[np.float64]]]] = field(
+        default_factory=dict
+    )  # lpips_min, lpips_mean
     logits: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of the target and of the classifier (N, K)
     features: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of the classifier (N, D)
     seconds: dict[str, float] = field(default_factory=dict)  # by judge

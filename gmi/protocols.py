@@ -127,6 +127,10 @@ class ClassifierJudge(Judge, Protocol):
 
     def fit(self, images: Tensor, classes: Tensor) -> None: ...
 
+    def embed(self, images: Tensor) -> Tensor:
+        """Features (N, D) float32 on the CPU."""
+        ...
+
     def logits(self, images: Tensor) -> Tensor:
         """(N, K)."""
         ...

@@ -8,9 +8,9 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from gmi.augment import release
+from gmi.augment import grey, release
 from gmi.config import Audit
-from gmi.controls import Unmoved, random_prior
+from gmi.controls import random_prior
 from gmi.objectives import cross_entropy
 from gmi.protocols import Candidates, Prior, Search, WhiteBoxOracle
 from gmi.rng import Rng, seed_of
@@ -38,6 +38,7 @@ class Attack:
     run: Run
     prior: Prior
     classes: Tensor  # (A,) the attacked people
+    coloured: bool  # whether their photographs are; reconstructions are released as what they are compared with
     device: torch.device
     autocast: Autocast
     spent: dict[str, Spent] = field(default_factory=dict)  # by step, filled as they are done
@@ -58,7 +59,7 @@ class Attack:
         return self._people(name, oracle, compute, max(1, self.plan.batch // count))
 
     def pool(self, name: str, oracle: WhiteBoxOracle, images: Tensor | None = None) -> Tensor:
-        """Log-probabilities (N, K) of the prior's samples, the same ones for every oracle, or of images (N, C, H, W)."""
+        """Log-probabilities (N, K) of the prior's samples, the same for every oracle, or of images (N, C, H, W)."""
 
         def compute(names: list[str]) -> Iterator[Tensors]:
             for piece in map(_number, names):
@@ -133,7 +134,8 @@ class Attack:
 
     def _encoded(self, found: Candidates) -> Iterator[Tensors]:
         """One piece a class; images as bytes (n, C, H, W)."""
-        images = (release(found.images.float()) * 255).round().byte()
+        images = found.images.float()
+        images = (release(images if self.coloured else grey(images)) * 255).round().byte()
         for person in dict.fromkeys(found.classes.tolist()):
             own = found.classes == person
             yield {"images": images[own], "classes": found.classes[own], "latents": found.latents[own]}

@@ -1,4 +1,4 @@
-"""From what the judges saw to what the report says: every figure an Estimate or Failed, every control by the same rule."""
+"""From what the judges saw to what the report says: an Estimate or Failed each, every control by the same rule."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -97,13 +97,15 @@ def recognise(
 
 
 def identities(seen: Recognised) -> list[Result]:
-    """Match rates, ranks, AUC and similarity of every method under one judge; any-of-m where there are several a person."""
+    """Match rates, ranks, AUC, similarity of every method under one judge; any-of-m where a person has several."""
     rows = []
     for method, outcomes in seen.outcomes.items():
         classes = seen.classes[method]
         for metric, values in outcomes.items():
             bounds = None if metric == "similarity" else (0.0, 1.0)
-            rows.append(_result(method, seen.judge, metric, values, classes, bounds, identity.chance(metric, seen.people)))
+            rows.append(
+                _result(method, seen.judge, metric, values, classes, bounds, identity.chance(metric, seen.people))
+            )
             counts = np.unique(classes, return_counts=True)[1]
             if metric.startswith("match@") and counts.max() > 1 and method != "permuted":
                 chance = identity.chance(metric, seen.people, int(counts.max())) if np.ptp(counts) == 0 else None
@@ -154,7 +156,11 @@ def literature(judged: Judged, first: str, people: People, found: Sets) -> list[
         real, whose = sets["enrolment"].numpy()[own], enrolled[own]
         for method in found:
             fake = sets[method].numpy()
-            apart = attempt(lambda f=fake, m=method, r=real, w=whose: estimate(nearest(f, classes[m], r, w), classes[m], bounds=None))
+            apart = attempt(
+                lambda f=fake, m=method, r=real, w=whose: estimate(
+                    nearest(f, classes[m], r, w), classes[m], bounds=None
+                )
+            )
             rows.append(Result(method, judge, "nearest", apart))
             rows += _clouds(method, judge, real, whose, fake, classes[method])
     return rows
@@ -198,7 +204,8 @@ def advantages(seen: Recognised) -> dict[str, Outcome]:
     """Attack minus each control in the verdict's metric, person by person."""
     attack = seen.of_people("search", METRIC)
     return {
-        name: attempt(lambda values=values: difference(attack, values)) for name, values in seen.controls(METRIC).items()
+        name: attempt(lambda values=values: difference(attack, values))
+        for name, values in seen.controls(METRIC).items()
     }
 
 

@@ -13,10 +13,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from gmi.assets import resolve
+from gmi.augment import grey
 from gmi.errors import GmiError
 from gmi.weights import load_weights
-
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what Pillow's "L" mode uses
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -32,9 +31,8 @@ class Input:
         """(N, 1 or 3, H, W) in [0, 1] to what the module takes, differentiable. Other channel counts: GmiError."""
         if images.shape[1] not in (1, 3):
             raise GmiError(f"Images have {images.shape[1]} channels; a target takes 1 (grey) or 3 (colour).")
-        if self.colour != "rgb" and images.shape[1] == 3:
-            luma = torch.tensor(_LUMA).to(images)
-            images = torch.einsum("nchw,c->nhw", images, luma).unsqueeze(1)
+        if self.colour != "rgb":
+            images = grey(images)
         if tuple(images.shape[-2:]) != self.size:
             shrinks = images.shape[-1] > self.size[1]
             images = F.interpolate(images, self.size, mode="bilinear", align_corners=False, antialias=shrinks)

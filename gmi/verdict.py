@@ -1,4 +1,4 @@
-"""What an audit may conclude. `scripts/calibrate_verdict.py` measures how often this is wrong; it is tuned nowhere else.
+"""What an audit may conclude. `scripts/calibrate_verdict.py` measures how often this is wrong; only there is it tuned.
 
 The figure is the AUC of each person under the first judge: the share of the other people that the person's
 reconstructions resemble less. It uses every comparison, where a match rate counts few, and guessing gives 0.5.
@@ -50,11 +50,15 @@ def decide(
     try:
         apart = {name: difference(attack, values) for name, values in controls.items()}
     except GmiError as error:
-        return Verdict("inconclusive", (f"The comparison failed: {error}.",), None, Failed(str(error)), Failed(str(error)))
+        return Verdict(
+            "inconclusive", (f"The comparison failed: {error}.",), None, Failed(str(error)), Failed(str(error))
+        )
     control = min(apart, key=lambda name: apart[name].value)
     advantage = apart[control]
     people = advantage.people
     smallest = _smallest(attack, controls[control])
+
+    strongest = NAMES.get(control, control)
 
     def say(finding: Finding, *because: str) -> Verdict:
         return Verdict(finding, because, control, advantage, smallest)
@@ -67,7 +71,7 @@ def decide(
     if not unbeaten:
         return say(
             "evidence of leakage",
-            f"The attack's images are more like their people than {NAMES.get(control, control)}, the strongest control: "
+            f"The attack's images are more like their people than {strongest}, the strongest control: "
             f"AUC {advantage.value:+.2f} [{advantage.low:+.2f}, {advantage.high:+.2f}] over {people} people.",
         )
     if unbeaten == ["best_of_n"]:
@@ -84,15 +88,19 @@ def decide(
         return say(
             "inconclusive",
             tie,
-            f"Even the people's own photographs, projected into the prior, are no better than {NAMES.get(control, control)} "
+            f"Even the people's own photographs, projected into the prior, are no better than {strongest} "
             f"(AUC {room.value:+.2f} [{room.low:+.2f}, {room.high:+.2f}]): this prior could not have shown a leak.",
         )
     if isinstance(smallest, Failed) or smallest > room.value:
         effect = smallest.reason if isinstance(smallest, Failed) else f"{smallest:.2f}"
         return say(
-            "inconclusive", tie, f"The smallest effect in sight ({effect}) exceeds all that was in reach ({room.value:.2f})."
+            "inconclusive",
+            tie,
+            f"The smallest effect in sight ({effect}) exceeds all that was in reach ({room.value:.2f}).",
         )
-    return say("no evidence", tie, f"A leak as large as the prior can express (AUC {room.value:+.2f}) would have been seen.")
+    return say(
+        "no evidence", tie, f"A leak as large as the prior can express (AUC {room.value:+.2f}) would have been seen."
+    )
 
 
 def _smallest(attack: ArrayLike, control: ArrayLike) -> float | Failed:

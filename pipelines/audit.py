@@ -1,7 +1,7 @@
 """Audits a target: attack, controls, judges, verdict, report. Goes on where an earlier run of the same audit stopped.
 
-    python pipelines/audit.py configs/quickstart.yaml --search.steps 50 --out runs/mine
-    torchrun --nproc_per_node 2 pipelines/audit.py configs/quickstart.yaml
+python pipelines/audit.py configs/quickstart.yaml --search.steps 50 --out runs/mine
+torchrun --nproc_per_node 2 pipelines/audit.py configs/quickstart.yaml
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """Trains the target of an audit on the training images of its split, and writes its weights where the audit reads them.
 
-    python pipelines/train_target.py configs/quickstart.yaml
+python pipelines/train_target.py configs/quickstart.yaml
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from gmi import cli
 from gmi.assets import resolve
 from gmi.config import Audit, plain
-from gmi.data import Images, People
+from gmi.data import Images
 from gmi.errors import GmiError
 from gmi.target import Target
 from gmi.training import RECORD, Record, record_of
@@ -61,12 +61,14 @@ def train(plan: Audit, accelerator: Accelerator) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({key: value.contiguous() for key, value in module.state_dict().items()}, path)
         path.with_name(RECORD).write_text(json.dumps(asdict(done), indent=1) + "\n")
-    print(f"{path}: accuracy {done.training_accuracy:.3f} on training, {done.enrolment_accuracy:.3f} on enrolment images")
+    print(
+        f"{path}: accuracy {done.training_accuracy:.3f} on training, {done.enrolment_accuracy:.3f} on enrolment images"
+    )
 
 
 def accuracy(target: Target, images: Images, device: torch.device) -> float:
     with torch.no_grad():
-        logits = torch.cat([target((some.to(device).float() / 255)) for some in images.bytes.split(32)])
+        logits = torch.cat([target(some.to(device).float() / 255) for some in images.bytes.split(32)])
     return (logits.argmax(1).cpu() == images.classes).double().mean().item()
 
 

@@ -3,7 +3,7 @@
 import io
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -26,7 +26,8 @@ from gmi.data import People
 from gmi.judging import Judged, Judges, Sets
 from gmi.reconstruct import Spent
 from gmi.run import Run
-from gmi.scoring import Recognised, Result
+from gmi.scoring import Recognised
+from gmi.statistics import Failed
 from gmi.verdict import METRIC, Verdict
 
 ACCESS = "white-box"
@@ -67,7 +68,8 @@ def write(
         *_overlap(people, seen[0]),
     ]
     verdicts = scoring.verdicts(seen, [flag.message for flag in early if flag.severity == "stop"])
-    flags = early + [
+    flags = [
+        *early,
         checks.control_wins(scoring.advantages(seen[0])),
         checks.judges_disagree({name: one.finding for name, one in verdicts.items()}),
         checks.self_deception(naive, facts["search", seen[0].judge, "rank1"]),
@@ -127,7 +129,7 @@ def _verdict(verdict: Verdict, judge: str) -> dict[str, Any]:
         "metric": METRIC,
         "control": verdict.control,
         "advantage": scoring.plain(verdict.advantage),
-        "smallest_effect": smallest if isinstance(smallest, float) else scoring.plain(smallest),
+        "smallest_effect": scoring.plain(smallest) if isinstance(smallest, Failed) else smallest,
     }
 
 
