@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from pydantic import JsonValue
 from torch import Tensor
 
 from gmi import judging
@@ -37,7 +38,7 @@ class Inputs:
     guide: Target | None = None  # of the oracle projection; None: the target
 
     @property
-    def digests(self) -> dict[str, str]:
+    def digests(self) -> dict[str, JsonValue]:
         return {"target": self.target.digest, "prior": self.prior.digest, "data": self.people.digest}
 
 

@@ -147,6 +147,8 @@ def self_deception(naive: Estimate | Failed, recognised: Estimate | Failed) -> F
     """The target's accuracy on the reconstructions against an independent judge's rank-1."""
     if isinstance(naive, Failed) or isinstance(recognised, Failed):
         return Flag("naive figure", "note", "The target's own opinion could not be compared with a judge's.")
-    message = f"The target takes {naive.value:.0%} of the reconstructions for their person, an independent judge "
+    message = (
+        f"The target takes {naive.value:.0%} of the reconstructions for their person, an independent judge "
         f"{recognised.value:.0%}."
+    )
     return Flag("naive figure", "note" if naive.low > recognised.high else "passed", message)

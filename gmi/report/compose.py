@@ -43,7 +43,7 @@ PACKAGES = ("torch", "torchvision", "accelerate", "facenet-pytorch", "lpips", "d
 def write(
     run: Run,
     plan: Audit,
-    digests: Mapping[str, str],
+    digests: Mapping[str, JsonValue],
     people: People,
     judges: Judges,
     found: Sets,
@@ -169,7 +169,7 @@ def _texts(tree: JsonValue) -> Iterator[str]:
             yield from _texts(part)
 
 
-def _provenance(run: Run, digests: Mapping[str, str]) -> dict[str, Any]:
+def _provenance(run: Run, digests: Mapping[str, JsonValue]) -> dict[str, Any]:
     packages = {name: version(name) for name in PACKAGES}
     started = datetime.fromtimestamp((run.folder / "config.yaml").stat().st_mtime, UTC)
     return {
