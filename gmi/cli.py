@@ -18,7 +18,7 @@ def run(work: Callable[[Sequence[str]], None]) -> None:
     try:
         work(sys.argv[1:])
     except GmiError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", *(line.strip() for line in str(error).splitlines()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped: run the same command again to go on", file=sys.stderr)

@@ -1,8 +1,9 @@
 """The configuration of an audit: a YAML file and dotted overrides become one tree of frozen, validated objects."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import tyro
 import yaml
@@ -58,6 +59,10 @@ class Audit:
     seed: Annotated[int, Field(ge=0)] = 0
     report: ReportConfig = ReportConfig()
 
+    def __post_init__(self) -> None:
+        if not self.judges or not self.fmrs:
+            raise ValueError("judges and fmrs need one or more each")
+
 
 _AUDIT = TypeAdapter(Audit)
 
@@ -73,10 +78,12 @@ def read(path: Path) -> Audit:
 
 def validate(tree: JsonValue, path: Path) -> Audit:
     """The audit of a parsed file. Raises GmiError as `read`."""
+    if not isinstance(tree, dict):
+        raise GmiError(f"{path} holds no keys and values: start from a copy of configs/quickstart.yaml.")
     try:
         return _AUDIT.validate_python(tree)
     except ValidationError as error:
-        mistakes = "; ".join(_sentence(one["loc"], one["type"], one["msg"]) for one in error.errors())
+        mistakes = "; ".join(_sentence(tree, one["loc"], one["type"], one["msg"]) for one in error.errors())
         raise GmiError(f"{path}: {mistakes}.") from error
 
 
@@ -93,8 +100,16 @@ def plain(audit: Audit) -> dict[str, JsonValue]:
     return _AUDIT.dump_python(audit, mode="json")
 
 
-def _sentence(place: tuple[int | str, ...], kind: str, message: str) -> str:
-    key = ".".join(str(part) for part in place)
+def _sentence(tree: Any, place: tuple[int | str, ...], kind: str, message: str) -> str:
+    parts = []
+    for part in place:
+        with suppress(KeyError, IndexError, TypeError):  # it is what pydantic calls the variant of a union
+            tree = tree[part]
+            parts.append(str(part))
+    if kind == "missing":
+        parts.append(str(place[-1]))
+    key = ".".join(parts)
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"there is no key {key}"
-    return f"{key}: {message[0].lower()}{message[1:]}"
+    message = message.removeprefix("Value error, ")
+    return f"{key}: {message[0].lower()}{message[1:]}" if key else message

@@ -23,6 +23,7 @@ from gmi.rng import Rng, seed_of
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 Role = Literal["training", "enrolment", "public"]
+Pixels = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Faces:
     enrolment: Annotated[int, Field(ge=1)] | str = 5
     public: str | None = None
     attacked: Annotated[int, Field(ge=1)] | None = None
-    size: tuple[int, int] | None = None
+    size: tuple[Pixels, Pixels] | None = None
     seed: Annotated[int, Field(ge=0)] = 0
 
     def load(self) -> People:
@@ -209,7 +210,7 @@ def _decode(path: Path, content: bytes, size: tuple[int, int] | None) -> Tensor:
             if size is not None and (image.height, image.width) != size:
                 image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
             return pil_to_tensor(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise GmiError(f"{path} cannot be read as an image ({error}): replace or remove it.") from error
 
 

@@ -72,6 +72,7 @@ def recognise(
 ) -> Recognised:
     """Thresholds from strangers among the photographs, then each method by the same rule.
 
+    The random prior's samples are scored against everybody, the others' images against the person they are made of.
     Genuine comparisons are those of the attacked people's training images with their enrolment images.
     """
     enrolled = people.enrolment.classes.numpy()
@@ -88,9 +89,13 @@ def recognise(
     similarity = {name: compare(name) for name in found} | {"genuine": genuine[own]}
     classes = {name: images.classes.numpy() for name, images in found.items()} | {"genuine": trained[own]}
     outcomes = {name: identity.outcomes(values, classes[name], ids, cuts) for name, values in similarity.items()}
+    samples = {name: values["similarity"] for name, values in outcomes.items()}
     outcomes["permuted"] = identity.permuted(similarity["search"], classes["search"], ids, cuts)
     classes["permuted"] = classes["search"]
-    samples = {name: values["similarity"] for name, values in outcomes.items() if name != "permuted"}
+    attacked = np.isin(ids, people.attacked)
+    nobody = identity.anyone(similarity["random"], ids, cuts)
+    outcomes["random"] = {name: values[attacked] for name, values in nobody.items()}
+    classes["random"] = ids[attacked]
     samples["impostor"] = probes[whose[:, None] != ids]
     public = compare("public_set") if "public_set" in templates else None
     return Recognised(judge.name, len(ids), cuts, outcomes, classes, samples, public)

@@ -101,6 +101,17 @@ def permuted(
     return {name: (values.sum(1) - values[own]) / (values.shape[1] - 1) for name, values in table.items()}
 
 
+def anyone(similarity: ArrayLike, person_ids: ArrayLike, thresholds: Sequence[Threshold]) -> dict[str, np.ndarray]:
+    """The outcomes of images made of nobody (control C0), by person (P,): the mean over all of them, similarity (N, P).
+
+    Samples of the prior belong to nobody, so that each may be scored as if it showed any person: N times as many
+    comparisons as with a sample for each. Arguments and errors as in `outcomes`.
+    """
+    ids = np.asarray(person_ids)
+    _, table = _claims(similarity, np.full(len(np.asarray(similarity)), ids[0]), ids, thresholds)
+    return {name: values.mean(0) for name, values in table.items()}
+
+
 def any_of(match: ArrayLike, classes: ArrayLike) -> np.ndarray:
     """1 for each person (P,), sorted by id, of whose candidates any matched, from match (N,) of 0 and 1."""
     return (by_person(match, classes) > 0).astype(np.float64)

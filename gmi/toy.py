@@ -1,0 +1,130 @@
+"""A world whose truth is planted, in which an audit takes a second: tests of recovery, calibration of the verdict.
+
+People are points on a small prior's sphere, their photographs its decodings nearby. The target is a real network trained
+on them, a chosen share of the labels right; the judge has seen neither.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gmi.audit import Inputs
+from gmi.config import Audit
+from gmi.data import Faces, Images, People
+from gmi.judging import Judges
+from gmi.priors.gan import Dcgan, DcganShape, Gan
+from gmi.rng import Rng, seed_of
+from gmi.search.gradient import Gradient
+from gmi.selection import Selection
+from gmi.target import Input, Target, TargetConfig
+
+LATENT, SIDE = 8, 16
+TRAINING, ENROLMENT = 6, 3  # images a person
+SPREAD = 0.25  # of a person's latents, where the sphere has the radius sqrt(8)
+
+
+def prior() -> Dcgan:
+    """Random but fixed weights: the statistics of a real DCGAN, none of its training."""
+    made = Dcgan(DcganShape(type="dcgan", latent=LATENT, channels=(16, 8), size=SIDE, colours=1))
+    generator = torch.Generator().manual_seed(3)
+    for value in made.parameters():
+        if value.ndim == 4:
+            value.copy_(torch.randn(value.shape, generator=generator) / value[:, 0].numel() ** 0.5 * 1.5)
+    return made
+
+
+def truth(count: int, seed: int) -> Tensor:
+    """Latents (count, 8) of the people themselves."""
+    drawn = Rng([seed_of(seed, "person", person) for person in range(count)]).normal(LATENT)
+    return F.normalize(drawn) * LATENT**0.5
+
+
+def people(count: int, seed: int) -> People:
+    """Six training and three enrolment images, grey, of each."""
+    centres = truth(count, seed)
+    training, enrolment = (
+        _photographs(centres, role, number, seed) for role, number in (("training", TRAINING), ("enrolment", ENROLMENT))
+    )
+    files = {
+        f"{role}/{place}": [role, str(person), digest]
+        for role, images in (("training", training), ("enrolment", enrolment))
+        for place, (person, digest) in enumerate(zip(images.classes.tolist(), images.digests, strict=True))
+    }
+    return People(tuple(f"p{one}" for one in range(count)), tuple(range(count)), training, enrolment, None, files)
+
+
+def target(known: Images, right: float, seed: int, steps: int = 150) -> Target:
+    """Trained with that share of the labels right and the others shuffled among themselves: 0 is the negative world."""
+    generator = torch.Generator().manual_seed(seed_of(seed, "target"))
+    labels = known.classes.clone()
+    wrong = torch.randperm(len(labels), generator=generator)[round(right * len(labels)) :]
+    labels[wrong] = labels[wrong[torch.randperm(len(wrong), generator=generator)]]
+    pixels, labels = torch.cat([known.pixels, known.pixels.flip(-1)]), labels.repeat(2)
+    count = int(labels.max()) + 1
+    module = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 64), nn.Tanh(), nn.Linear(64, count))
+    for value in module.parameters():
+        nn.init.normal_(value, std=0.05, generator=generator)
+    optimiser = torch.optim.Adam(module.parameters(), lr=0.01, weight_decay=1e-3)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        F.cross_entropy(module(pixels), labels).backward()
+        optimiser.step()
+    return Target(module, Input(size=(SIDE, SIDE), colour="grey"), tuple(f"p{one}" for one in range(count)))
+
+
+class Stranger:
+    """A `FaceJudge`: a random projection of the image's coarse light and dark, compared by cosine.
+
+    Coarse, as a real recogniser aligns what it is given: the shift by a pixel of every release is large at 16 pixels.
+    Blind to mirroring, as faces are nearly their own mirror images, and selections ask about both.
+    """
+
+    name = "stranger"
+    trained_on: frozenset[str] = frozenset()
+
+    def __init__(self, seed: int = 7) -> None:
+        self.misses = 0
+        generator = torch.Generator().manual_seed(seed)
+        self._projection = torch.randn(36, 64, generator=generator)
+
+    def weights(self) -> Iterable[Tensor]:
+        return (self._projection,)
+
+    def embed(self, images: Tensor) -> Tensor:
+        coarse = F.adaptive_avg_pool2d(images.mean(1).cpu(), 6)
+        coarse = (coarse + coarse.flip(-1)).flatten(1)
+        return (coarse - coarse.mean(1, keepdim=True)) @ self._projection
+
+    def similarity(self, left: Tensor, right: Tensor) -> Tensor:
+        return F.normalize(left) @ F.normalize(right).T
+
+
+def inputs(count: int, right: float, seed: int) -> Inputs:
+    """What `gmi.audit.audit` takes."""
+    crowd = people(count, seed)
+    return Inputs(crowd, target(crowd.training, right, seed), prior(), Judges((Stranger(),)))
+
+
+def plan(seed: int = 0) -> Audit:
+    """A short audit by the shipped rules."""
+    return Audit(
+        name="toy",
+        data=Faces(name="toy", folder="toy"),
+        target=TargetConfig(factory="gmi.toy:target", input=Input(size=(SIDE, SIDE), colour="grey")),
+        prior=Gan(folder="toy"),
+        search=Gradient(steps=40, lr=0.15),
+        selection=Selection(pool=40, candidates=1, views=4, keep=1),
+        perceptual=None,
+        classifier=None,
+        seed=seed,
+    )
+
+
+def _photographs(centres: Tensor, role: str, number: int, seed: int) -> Images:
+    classes = torch.arange(len(centres)).repeat_interleave(number)
+    near = Rng([seed_of(seed, role, place) for place in range(len(classes))]).normal(LATENT)
+    pixels = (prior().decode(centres[classes] + SPREAD * near) * 255).round().byte()
+    return Images(pixels, classes, tuple(hashlib.sha256(one.numpy().tobytes()).hexdigest() for one in pixels))
