@@ -5,6 +5,8 @@ Controls are the attack with something left out or put in its place: no selectio
 target (`Enrolled`, the oracle projection). Everything else stays: pool, views, selection, budget, release.
 """
 
+from functools import cached_property
+
 import torch
 import torch.nn.functional as F
 from pydantic import ConfigDict
@@ -61,12 +63,17 @@ class Enrolled:
 
     def __init__(self, guide: Target, photographs: Tensor, people: Tensor, batch: int = 32) -> None:
         """photographs (M, C, H, W) of people (M,), indices of classes from 0; every class needs one."""
-        self._guide = guide
+        self._guide, self._photographs, self._people, self._batch = guide, photographs, people, batch
         self.queries = 0
+
+    @cached_property
+    def _means(self) -> Tensor:
+        """(K, D) of length 1; not before they are needed, as a finished audit is only read."""
         with torch.no_grad():
-            features = F.normalize(torch.cat([guide.activations(some)[1] for some in photographs.split(batch)]))
-        sums = torch.zeros(int(people.max()) + 1, features.shape[1], device=features.device)
-        self._means = F.normalize(sums.index_add_(0, people.to(features.device), features))
+            chunks = [self._guide.activations(some)[1] for some in self._photographs.split(self._batch)]
+        features = F.normalize(torch.cat(chunks))
+        sums = torch.zeros(int(self._people.max()) + 1, features.shape[1], device=features.device)
+        return F.normalize(sums.index_add_(0, self._people.to(features.device), features))
 
     def logits(self, images: Tensor) -> Tensor:
         """(N, K), differentiable."""

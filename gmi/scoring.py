@@ -112,7 +112,7 @@ def identities(seen: Recognised) -> list[Result]:
                 _result(method, seen.judge, metric, values, classes, bounds, identity.chance(metric, seen.people))
             )
             counts = np.unique(classes, return_counts=True)[1]
-            if metric.startswith("match@") and counts.max() > 1 and method != "permuted":
+            if metric.startswith("match@") and counts.max() > 1 and method not in ("genuine", "permuted"):
                 chance = identity.chance(metric, seen.people, int(counts.max())) if np.ptp(counts) == 0 else None
                 each = identity.any_of(values, classes)
                 rows.append(_result(method, seen.judge, f"any{metric}", each, np.unique(classes), (0.0, 1.0), chance))

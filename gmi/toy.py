@@ -1,7 +1,7 @@
 """A world whose truth is planted, in which an audit takes a second: tests of recovery, calibration of the verdict.
 
-People are points on a small prior's sphere, their photographs its decodings nearby. The target is a real network trained
-on them, a chosen share of the labels right; the judge has seen neither.
+People are points on a small prior's sphere, their photographs its decodings nearby. The target is a real network that
+learns them, with a chosen share of the labels right; the judge has seen neither.
 """
 
 import hashlib
@@ -57,22 +57,26 @@ def people(count: int, seed: int) -> People:
 
 
 def target(known: Images, right: float, seed: int, steps: int = 150) -> Target:
-    """Trained with that share of the labels right and the others shuffled among themselves: 0 is the negative world."""
+    """Trained with that share of the labels right and the others shuffled among themselves, until it knows them all.
+
+    0 is the negative world: a target that is sure of itself and knows nobody.
+    """
     generator = torch.Generator().manual_seed(seed_of(seed, "target"))
     labels = known.classes.clone()
     wrong = torch.randperm(len(labels), generator=generator)[round(right * len(labels)) :]
     labels[wrong] = labels[wrong[torch.randperm(len(wrong), generator=generator)]]
     pixels, labels = torch.cat([known.pixels, known.pixels.flip(-1)]), labels.repeat(2)
     count = int(labels.max()) + 1
-    module = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 64), nn.Tanh(), nn.Linear(64, count))
+    adapter = Input(size=(SIDE, SIDE), colour="grey", mean=(0.5,))
+    module = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 128), nn.ReLU(), nn.Linear(128, count))
     for value in module.parameters():
-        nn.init.normal_(value, std=0.05, generator=generator)
-    optimiser = torch.optim.Adam(module.parameters(), lr=0.01, weight_decay=1e-3)
+        nn.init.normal_(value, std=0.08, generator=generator)
+    optimiser = torch.optim.Adam(module.parameters(), lr=0.01, weight_decay=1e-4)
     for _ in range(steps):
         optimiser.zero_grad()
-        F.cross_entropy(module(pixels), labels).backward()
+        F.cross_entropy(module(adapter(pixels)), labels).backward()
         optimiser.step()
-    return Target(module, Input(size=(SIDE, SIDE), colour="grey"), tuple(f"p{one}" for one in range(count)))
+    return Target(module, adapter, tuple(f"p{one}" for one in range(count)))
 
 
 class Stranger:

@@ -35,7 +35,7 @@ class Head:
     seed: int = 0
 
     def __call__(self, module: nn.Module, input: Input, images: Images, progress: Progress | None = None) -> None:
-        """In place. Raises GmiError where the module has no such layer."""
+        """In place. Raises GmiError where the module has no such layer, or it has not one output a person."""
         device = next(module.parameters()).device
         try:
             head = module.get_submodule(self.part)
@@ -43,12 +43,14 @@ class Head:
             raise GmiError(f"training.part: the module has no part named {self.part!r}.") from error
         if not isinstance(head, nn.Linear):
             raise GmiError(f"training.part: {self.part} is a {type(head).__name__}, not a linear layer.")
+        _refuse_misfit(head.out_features, images)
         features = _inputs_of(head, module.eval().to(memory_format=torch.channels_last), input, images, device)
         classes = images.classes.to(device).repeat(2)
         generator = torch.Generator().manual_seed(self.seed)
         with torch.no_grad():
             head.weight.copy_(torch.randn(head.weight.shape, generator=generator) / head.in_features**0.5)
-            head.bias.zero_()
+            if head.bias is not None:
+                head.bias.zero_()
         head.requires_grad_(True)
         optimiser = torch.optim.Adam(head.parameters(), lr=self.lr)
         for step in range(self.steps):
@@ -74,7 +76,7 @@ class Scratch:
     seed: int = 0
 
     def __call__(self, module: nn.Module, input: Input, images: Images, progress: Progress | None = None) -> None:
-        """In place; dropout draws from the global generator, so fork and seed that before."""
+        """In place; dropout draws from the global generator: fork and seed that before. Raises GmiError as `Head`."""
         device = next(module.parameters()).device
         module.train()
         optimiser = torch.optim.AdamW(module.parameters(), lr=self.lr, weight_decay=self.weight_decay)
@@ -85,6 +87,7 @@ class Scratch:
             rng = Rng([seed_of(self.seed, "view", step, place) for place in range(self.batch)])
             views = self.views(images.bytes[chosen].float() / 255, rng)
             logits = module(input(views.to(device)))
+            _refuse_misfit(logits.shape[1], images)
             classes = images.classes[chosen].to(device)
             loss = F.cross_entropy(logits, classes, label_smoothing=self.label_smoothing)
             optimiser.zero_grad()
@@ -93,6 +96,12 @@ class Scratch:
             schedule.step()
             if progress is not None:
                 progress(step, loss.item())
+
+
+def _refuse_misfit(outputs: int, images: Images) -> None:
+    people = int(images.classes.max()) + 1
+    if outputs != people:
+        raise GmiError(f"The target has {outputs} outputs for {people} people: set their number in target.arguments.")
 
 
 def _inputs_of(
@@ -133,4 +142,4 @@ def record_of(target: TargetConfig) -> Record | None:
     try:
         return TypeAdapter(Record).validate_json(path.read_bytes())
     except ValidationError as error:
-        raise GmiError(f"{path} is damaged: train the target again.") from error
+        raise GmiError(f"{path} is damaged: remove it and train the target again.") from error

@@ -59,6 +59,7 @@ def train(plan: Audit, accelerator: Accelerator) -> None:
             enrolment_accuracy=accuracy(target, people.enrolment, accelerator.device),
         )
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(RECORD).unlink(missing_ok=True)  # it was of other weights
         save_file({key: value.contiguous() for key, value in module.state_dict().items()}, path)
         path.with_name(RECORD).write_text(json.dumps(asdict(done), indent=1) + "\n")
     print(

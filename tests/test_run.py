@@ -14,19 +14,19 @@ CONFIG = {"steps": 3}
 NAMES = ["a", "b", "c", "d", "e"]
 
 
-def draw(name: str) -> dict[str, torch.Tensor]:
-    return {"value": Rng([seed_of(name)]).normal(3)}
+def draw(names: list[str]) -> list[dict[str, torch.Tensor]]:
+    return [{"value": Rng([seed_of(name)]).normal(3)} for name in names]
 
 
 def test_a_killed_run_resumes_and_does_nothing_twice(tmp_path):
     done = []
 
-    def compute(name):
-        if name == "c" and "c" not in done:
+    def compute(names):
+        if names == ["c"] and "c" not in done:
             done.append("c")
             raise KeyboardInterrupt
-        done.append(name)
-        return draw(name)
+        done.extend(names)
+        return draw(names)
 
     run = Run.open(tmp_path / "run", CONFIG)
     with pytest.raises(KeyboardInterrupt):
@@ -34,8 +34,24 @@ def test_a_killed_run_resumes_and_does_nothing_twice(tmp_path):
     found = Run.open(tmp_path / "run", CONFIG).each(NAMES, compute, "work")
     assert done == ["a", "b", "c", "c", "d", "e"]
     for name, one in zip(NAMES, found, strict=True):
-        torch.testing.assert_close(one["value"], draw(name)["value"], rtol=0, atol=0)
+        torch.testing.assert_close(one["value"], draw([name])[0]["value"], rtol=0, atol=0)
     assert not list((tmp_path / "run").rglob(".*"))
+
+
+def test_groups_are_fixed_and_lose_nothing(tmp_path):
+    seen = []
+
+    def compute(names):
+        seen.append(names)
+        return draw(names)
+
+    run = Run.open(tmp_path / "run", CONFIG)
+    run.each(["c"], draw, "work")
+    found = run.each(NAMES, compute, "work", group=2)
+    assert seen == [["a", "b"], ["c", "d"], ["e"]]  # the group of c whole, though c was there
+    assert [sorted(one) for one in found] == [["seconds", "value"]] * 5
+    run.each(NAMES, compute, "work", group=2)
+    assert len(seen) == 3
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
@@ -52,8 +68,8 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
 
 def test_foreign_folders_are_refused(tmp_path):
     Run.open(tmp_path / "run", CONFIG)
-    with pytest.raises(GmiError, match="another configuration"):
-        Run.open(tmp_path / "run", {"steps": 4})
+    with pytest.raises(GmiError, match=r"another configuration \(it differs in deep, steps\)"):
+        Run.open(tmp_path / "run", {"steps": 4, "deep": {"er": 1}})
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
     with pytest.raises(GmiError, match="not empty"):
@@ -87,4 +103,4 @@ def test_two_processes_find_what_one_finds(tmp_path):
     run = Run.open(tmp_path / "run", CONFIG)
     assert all(run.has(name) for name in NAMES)
     for name in NAMES:
-        torch.testing.assert_close(run.read(name)["value"], draw(name)["value"], rtol=0, atol=0)
+        torch.testing.assert_close(run.read(name)["value"], draw([name])[0]["value"], rtol=0, atol=0)

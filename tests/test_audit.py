@@ -1,0 +1,188 @@
+"""The whole audit in the toy world: planted leaks are found, where there is none none is, and a kill costs nothing."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import debug_launcher
+from jsonschema import Draft202012Validator
+
+from gmi import toy
+from gmi.audit import Inputs, audit
+from gmi.config import Audit
+from gmi.controls import Controls
+from gmi.data import Images, People
+from gmi.errors import GmiError
+from gmi.judging import Judges
+from gmi.report import render
+from gmi.search.gradient import Gradient
+from gmi.selection import Selection
+from gmi.target import Target
+
+SCHEMA = json.loads(Path(render.__file__).with_name("schema.json").read_text("utf-8"))
+CPU = torch.device("cpu")
+PEOPLE = 30
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # matrices are small, and two threads of two processes wait for each other
+    yield
+    torch.set_num_threads(before)
+
+
+def run(folder: Path, plan: Audit | None = None, inputs: Inputs | None = None) -> dict:
+    page = audit(plan or toy.plan(), inputs or toy.inputs(PEOPLE, 1.0, 0), folder, CPU)
+    assert page == folder / "report.html" and page.stat().st_size > 10_000
+    report = json.loads((folder / "report.json").read_text())
+    Draft202012Validator(SCHEMA).validate(report)
+    return report
+
+
+def timeless(report: dict) -> dict:
+    """The report without times, which alone may differ between two runs of one audit."""
+    provenance = {key: value for key, value in report["provenance"].items() if key not in ("started", "finished")}
+    cost = {key: value for key, value in report["cost"].items() if key not in ("seconds", "processes")}
+    return report | {"provenance": provenance, "cost": cost}
+
+
+def estimate(report: dict, method: str, metric: str, judge: str = "stranger") -> dict:
+    (found,) = (
+        row["estimate"]
+        for row in report["results"]
+        if (row["method"], row["metric"], row["judge"]) == (method, metric, judge)
+    )
+    return found
+
+
+def shards(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
+
+
+def test_a_planted_leak_is_found(tmp_path):
+    report = run(tmp_path / "run")
+    assert report["verdict"]["finding"] == "evidence of leakage"
+    attack, nobody = estimate(report, "search", "auc"), estimate(report, "random", "auc")
+    assert attack["low"] > 0.6 and nobody["low"] <= 0.5 <= nobody["high"]
+    assert estimate(report, "genuine", "rank1")["value"] > 0.9
+    severities = {check["name"]: check["severity"] for check in report["checks"]}
+    assert severities["logits are logits"] == severities["gradients"] == severities["repeatable target"] == "passed"
+
+
+def test_shuffled_labels_are_no_evidence(tmp_path):
+    """The negative world: the target knows every label by heart, and nothing of the people can be had from it."""
+    report = run(tmp_path / "run", inputs=toy.inputs(PEOPLE, 0.0, 0))
+    assert report["verdict"]["finding"] == "no evidence"
+    assert estimate(report, "oracle", "auc")["low"] > 0.7  # the prior could have shown them
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("after", [3, 20])
+def test_a_kill_anywhere_changes_nothing(tmp_path, monkeypatch, after):
+    plan = replace(toy.plan(), batch=5)  # several groups of people
+    whole = run(tmp_path / "whole", plan)
+    left = [after]
+
+    def dying(source, path):  # files of a run appear by this call alone
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+        os.rename(source, path)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("gmi.run.os.replace", dying)
+        run(tmp_path / "killed", plan)
+    assert timeless(run(tmp_path / "killed", plan)) == timeless(whole)
+    assert shards(tmp_path / "killed") == shards(tmp_path / "whole")
+
+
+def test_a_second_run_asks_nobody(tmp_path, monkeypatch):
+    first, inputs = run(tmp_path / "run"), toy.inputs(PEOPLE, 1.0, 0)
+    monkeypatch.setattr(Target, "__call__", lambda *_: pytest.fail("the target was asked again"))
+    monkeypatch.setattr(toy.Stranger, "embed", lambda *_: pytest.fail("the judge was asked again"))
+    assert timeless(run(tmp_path / "run", inputs=inputs)) == timeless(first)
+
+
+def test_batches_do_not_matter(tmp_path):
+    few, many = (run(tmp_path / str(batch), replace(toy.plan(), batch=batch)) for batch in (3, 16))
+    for method in ("search", "best_of_n", "oracle"):
+        assert estimate(few, method, "auc") == pytest.approx(estimate(many, method, "auc"), abs=1e-6)
+
+
+def in_two_processes(folder: Path) -> None:
+    torch.set_num_threads(1)
+    audit(replace(toy.plan(), batch=5), toy.inputs(PEOPLE, 1.0, 0), folder, CPU)
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(tmp_path):
+    debug_launcher(in_two_processes, args=(tmp_path / "two",), num_processes=2)
+    one = run(tmp_path / "one", replace(toy.plan(), batch=5))
+    two = json.loads((tmp_path / "two" / "report.json").read_text())
+    assert two["cost"]["processes"] == 2
+    assert timeless(two) == timeless(one)
+
+
+def test_another_target_in_the_same_folder_is_refused(tmp_path):
+    run(tmp_path / "run")
+    with pytest.raises(GmiError, match=r"differs in inputs.target"):
+        run(tmp_path / "run", inputs=toy.inputs(PEOPLE, 0.5, 0))
+
+
+def test_several_images_a_person_and_a_prepared_search(tmp_path):
+    plan = replace(
+        toy.plan(), search=Gradient(steps=5, feature_weight=0.01), selection=Selection(pool=20, candidates=3, keep=2)
+    )
+    report = run(tmp_path / "run", plan)
+    assert estimate(report, "search", "auc")["n"] == 2 * PEOPLE
+    assert estimate(report, "search", "anymatch@0.01")["n"] == PEOPLE
+    assert report["cost"]["queries"]["prepare"] == plan.batch
+
+
+def with_public(inputs: Inputs, images: Images) -> Inputs:
+    people = People(**{**{k: v for k, v in vars(inputs.people).items() if k != "digest"}, "public": images})
+    return replace(inputs, people=people)
+
+
+def test_public_images_of_the_people_are_a_control_and_their_copies_stop_the_verdict(tmp_path):
+    inputs = toy.inputs(PEOPLE, 1.0, 0)
+    strangers = toy.people(30, 99).training
+    report = run(
+        tmp_path / "strangers", inputs=with_public(inputs, replace(strangers, classes=strangers.classes * 0 - 1))
+    )
+    assert estimate(report, "public", "auc")["n"] == PEOPLE
+    assert {one["name"]: one["severity"] for one in report["checks"]}["public copies"] == "passed"
+    own = inputs.people.training
+    report = run(tmp_path / "copies", inputs=with_public(inputs, replace(own, classes=own.classes * 0 - 1)))
+    severities = {one["name"]: one["severity"] for one in report["checks"]}
+    assert severities["public copies"] == "stop" and severities["public people"] == "warning"
+    assert report["verdict"]["finding"] == "inconclusive"
+
+
+def test_without_the_oracle_nothing_is_cleared(tmp_path):
+    plan = replace(toy.plan(), controls=Controls(oracle=False))
+    report = run(tmp_path / "run", plan, toy.inputs(PEOPLE, 0.0, 0))
+    assert report["verdict"]["finding"] == "inconclusive" and report["gap"] == []
+
+
+def test_images_can_be_left_out(tmp_path):
+    plan = toy.plan()
+    run(tmp_path / "run", replace(plan, report=replace(plan.report, images=False)))
+    assert not (tmp_path / "run" / "enrolment").exists()
+    assert "<img" not in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_judge_that_is_the_target_is_refused_before_anything_is_spent(tmp_path):
+    inputs = toy.inputs(PEOPLE, 1.0, 0)
+    traitor = toy.Stranger()
+    traitor.weights = lambda: inputs.target.module.parameters()
+    with pytest.raises(GmiError, match="not independent"):
+        run(tmp_path / "run", inputs=replace(inputs, judges=Judges((traitor,))))
+    assert not (tmp_path / "run").exists()
