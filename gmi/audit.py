@@ -12,7 +12,8 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from gmi import judging
-from gmi.config import Audit, plain
+from gmi.assets import resolve
+from gmi.config import Audit, plain, training_digest
 from gmi.controls import Enrolled, Unmoved
 from gmi.data import People
 from gmi.errors import GmiError
@@ -45,20 +46,45 @@ class Inputs:
 def load(plan: Audit, device: torch.device) -> Inputs:
     """Reads everything the configuration names. Raises GmiError where something is missing, broken or does not fit."""
     people = plan.data.load()
+    if plan.training is not None and plan.target.weights is not None and not resolve(plan.target.weights).exists():
+        raise GmiError(
+            f"There are no weights at {plan.target.weights} yet: pipelines/train_target.py makes them from this "
+            "configuration."
+        )
     trained = None if plan.training is None else record_of(plan.target)
-    if trained is not None and trained.data_digest != people.digest:
-        raise GmiError("The target was trained on another split of the people: train it again with this configuration.")
+    if trained is not None and (trained.data_digest, trained.config_digest) != (people.digest, training_digest(plan)):
+        raise GmiError(
+            "The target was trained on another split of the people or with other settings: run "
+            "pipelines/train_target.py with this configuration again."
+        )
+    guide = None if plan.controls.guide is None else plan.controls.guide.load(people.names).to(device)
+    target = plan.target.load(people.names).to(device)
+    _fits(target, people, (plan.controls.oracle and guide is None) or plan.search.shared(1) > 0)
+    if guide is not None:
+        _fits(guide, people, True)
     return Inputs(
         people=people,
-        target=plan.target.load(people.names).to(device),
+        target=target,
         prior=plan.prior.load(device),
         judges=Judges(
             tuple(judge.load(device) for judge in plan.judges),
             None if plan.perceptual is None else plan.perceptual.load(device),
             None if plan.classifier is None else plan.classifier.load(device),
         ),
-        guide=None if plan.controls.guide is None else plan.controls.guide.load(people.names).to(device),
+        guide=guide,
     )
+
+
+def _fits(target: Target, people: People, features: bool) -> None:
+    """One blank image. Raises GmiError where the network cannot take it, or has not one output a person."""
+    blank = torch.zeros(1, *people.enrolment.bytes.shape[1:], device=next(target.module.parameters()).device)
+    try:
+        with torch.no_grad():
+            target.activations(blank) if features else target(blank)
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise GmiError(
+            f"The target cannot take an image: check target.input and target.penultimate ({error})."
+        ) from error
 
 
 def audit(plan: Audit, inputs: Inputs, folder: Path, device: torch.device, autocast: Autocast = nullcontext) -> Path:

@@ -1,7 +1,9 @@
 """The configuration of an audit: a YAML file and dotted overrides become one tree of frozen, validated objects."""
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -98,6 +100,13 @@ def override(audit: Audit, arguments: Sequence[str], prog: str) -> Audit:
 def plain(audit: Audit) -> dict[str, JsonValue]:
     """The whole tree as plain data, defaults included: what the run folder records."""
     return _AUDIT.dump_python(audit, mode="json")
+
+
+def training_digest(audit: Audit) -> str:
+    """Of what decides a trained target's weights, beside the images."""
+    tree = cast("dict[str, dict[str, JsonValue]]", plain(audit))
+    asked = [*(tree["target"][key] for key in ("factory", "arguments", "input")), tree["training"]]
+    return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _sentence(tree: Any, place: tuple[int | str, ...], kind: str, message: str) -> str:

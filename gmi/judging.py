@@ -35,6 +35,9 @@ class Judges:
         Nor may the first judge, on whom the verdict rests, be the guide of the oracle projection. Under another judge
         that is the guide, the oracle is the protocol's signal oracle: the most that this judge could be shown.
         """
+        names = [judge.name for judge in self.faces]
+        if len(set(names)) < len(names):
+            raise GmiError(f"Two judges are both named {max(names, key=names.count)}: give each its own name.")
         everyone: list[Judge] = [*self.faces, *(one for one in (self.perceptual, self.classifier) if one is not None)]
         reasons = [refusal(judge, target.module.parameters(), target.trained_on | {private}) for judge in everyone]
         if guide is not None:

@@ -42,19 +42,25 @@ class Run:
         digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
         run = cls(folder, digest)
         record = folder / "config.yaml"
-        if record.exists():
-            found = yaml.safe_load(record.read_text())
-            if found.get("digest") != digest:
+        try:
+            found = yaml.safe_load(record.read_text()) if record.exists() else None
+        except (yaml.YAMLError, UnicodeDecodeError):
+            found = None
+        if isinstance(found, dict) and "digest" in found:
+            if found["digest"] != digest:
                 changed = ", ".join(_changed(found.get("config", {}), dict(config)))
                 raise GmiError(
                     f"{folder} holds a run of another configuration (it differs in {changed}): choose another --out, "
                     "or remove it."
                 )
             return run
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise GmiError(f"{folder} is not empty and holds no run: choose another --out.")
-        (folder / "shards").mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.chmod(0o700)
+        try:
+            (folder / "shards").mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.chmod(0o700)
+        except OSError as error:
+            raise GmiError(f"{folder} cannot be made a run folder ({error}): choose another --out.") from error
         run.write("config.yaml", yaml.safe_dump({"digest": digest, "config": dict(config)}, sort_keys=False).encode())
         return run
 

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> None:
         print(forecast(plan, inputs, accelerator.device))
         return
     out = options.out or Path("runs", plan.name)
-    report = audit(plan, inputs, out, accelerator.device, accelerator.autocast)
+    report = audit(plan, inputs, out, accelerator.device, lambda: accelerator.autocast())
     if accelerator.is_main_process:
         print(report)
 

@@ -3,7 +3,6 @@
 python pipelines/train_target.py configs/quickstart.yaml
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from gmi import cli
 from gmi.assets import resolve
-from gmi.config import Audit, plain
+from gmi.config import Audit, training_digest
 from gmi.data import Images
 from gmi.errors import GmiError
 from gmi.target import Target
@@ -36,8 +35,7 @@ def train(plan: Audit, accelerator: Accelerator) -> None:
     """Unless weights of the same data, target and training are there."""
     assert plan.training is not None and plan.target.weights is not None
     people = plan.data.load()
-    asked = json.dumps([plain(plan)[key] for key in ("data", "target", "training")], sort_keys=True)
-    digest = hashlib.sha256(asked.encode()).hexdigest()
+    digest = training_digest(plan)
     path = resolve(plan.target.weights)
     done = record_of(plan.target)
     if done is None or (done.config_digest, done.data_digest) != (digest, people.digest) or not path.exists():

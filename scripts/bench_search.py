@@ -63,8 +63,8 @@ def main(arguments: Sequence[str]) -> None:
     rounds = [one / other for one, other in zip(rates[searched], rates[looped], strict=True)]
     print(f"{options.config}: batch {count}, {options.steps} steps, {options.rounds} rounds of each")
     print(f"{_hardware(device)}, {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}, torch {torch.__version__}")
-    print(f"search     {_spread(rates[searched], '.1f')} candidate steps a second")
-    print(f"bare loop  {_spread(rates[looped], '.1f')} candidate steps a second")
+    print(f"search     {_spread(rates[searched])}")
+    print(f"bare loop  {_spread(rates[looped])}")
     print(f"ratio      {ratio:.3f} [{min(rounds):.3f}, {max(rounds):.3f}] over rounds; at least {FLOOR} is wanted")
     if ratio < FLOOR:
         sys.exit(1)
@@ -75,8 +75,8 @@ def bare(target: Target, prior: Dcgan, latents: Tensor, classes: Tensor, steps: 
     latents = latents.detach().clone().requires_grad_()
     for _ in range(steps):
         images = prior.decode(latents, classes)
-        for_each = [target(images).gather(1, classes[:, None]).sum() for _ in range(passes)]
-        torch.autograd.grad(torch.stack(for_each).sum(), latents)
+        sums = [target(images).gather(1, classes[:, None]).sum() for _ in range(passes)]
+        torch.autograd.grad(torch.stack(sums).sum(), latents)
 
 
 def _target(plan: Audit) -> Target:
@@ -88,16 +88,12 @@ def _target(plan: Audit) -> Target:
 
 
 def _seconds(work: Callable[[], None], device: torch.device) -> float:
-    _wait(device)
+    wait = (lambda: None) if device.type == "cpu" else (lambda: torch.accelerator.synchronize(device))
+    wait()
     start = perf_counter()
     work()
-    _wait(device)
+    wait()
     return perf_counter() - start
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
 
 
 def _hardware(device: torch.device) -> str:
@@ -109,8 +105,8 @@ def _hardware(device: torch.device) -> str:
     return f"{device.type}, {next(names, platform.processor())}, {torch.get_num_threads()} torch threads"
 
 
-def _spread(values: Sequence[float], form: str) -> str:
-    return f"{median(values):{form}} [{min(values):{form}}, {max(values):{form}}]"
+def _spread(rates: Sequence[float]) -> str:
+    return f"{median(rates):.1f} [{min(rates):.1f}, {max(rates):.1f}] candidate steps a second"
 
 
 def _positive(text: str) -> int:

@@ -1,0 +1,196 @@
+"""One table of a user's mistakes: each ends in one sentence that says what to do, and leaves nothing behind."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from gmi import cli
+from gmi.priors.gan import Dcgan, DcganShape
+from gmi.run import Run
+from pipelines import audit
+
+BEN = "faces/ben/1.png"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny(people: int, pixels: int = 256) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(pixels, people))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A correct audit of three people, which each row of the table spoils."""
+
+    folder: Path
+
+    def build(self) -> "Case":
+        noise = np.random.default_rng(0)
+        for place in (f"faces/{name}/{number}.png" for name in ("ann", "ben", "cem") for number in range(3)):
+            self.save(place, Image.fromarray(noise.integers(0, 256, (16, 16), np.uint8)))
+        shape = {"type": "dcgan", "latent": 4, "channels": [4, 4], "size": 16, "colours": 1}
+        self.write("prior/config.json", json.dumps(shape).encode())
+        save_file(Dcgan(DcganShape(**shape)).state_dict(), self.folder / "prior" / "model.safetensors")
+        target = {"factory": f"{__name__}:tiny", "input": {"size": [16, 16], "colour": "grey"}}
+        tree = {
+            "name": "toy",
+            "data": {"name": "toy", "folder": str(self.folder / "faces"), "enrolment": 1},
+            "target": target | {"arguments": {"people": 3}},
+            "prior": {"folder": str(self.folder / "prior")},
+            "search": {"steps": 1},
+            "selection": {"pool": 4, "candidates": 1, "views": 1},
+            "judges": [{"type": "dlib"}],
+            "perceptual": None,
+            "classifier": None,
+        }
+        self.write("audit.yaml", yaml.safe_dump(tree).encode())
+        self.weights(tiny(3).state_dict())
+        return self
+
+    def write(self, place: str, content: bytes) -> None:
+        (self.folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (self.folder / place).write_bytes(content)
+
+    def save(self, place: str, image: Image.Image) -> None:
+        self.write(place, b"")
+        image.save(self.folder / place)
+
+    def remove(self, *places: str) -> None:
+        for place in places:
+            path = self.folder / place
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def set(self, dotted: str, value: object) -> None:
+        root = tree = yaml.safe_load((self.folder / "audit.yaml").read_text())
+        *parents, last = dotted.split(".")
+        for part in parents:
+            tree = tree[part]
+        tree[last] = value
+        self.write("audit.yaml", yaml.safe_dump(root).encode())
+
+    def weights(self, state: dict[str, torch.Tensor]) -> None:
+        save_file(state, self.folder / "model.safetensors")
+        self.set("target.weights", str(self.folder / "model.safetensors"))
+
+
+def copied(case: Case) -> None:
+    for number, name in enumerate(("ann", "ben", "cem")):
+        case.save(f"others/{name}/new.png", Image.new("L", (16, 16), number))
+    shutil.copy(case.folder / BEN, case.folder / "others" / "ben" / "mine.png")
+    case.set("data.enrolment", str(case.folder / "others"))
+
+
+def bomb(case: Case) -> None:
+    """A header that promises 60000 x 60000 pixels."""
+    case.save("faces/ben/1.bmp", Image.new("L", (8, 8)))
+    content = (case.folder / "faces/ben/1.bmp").read_bytes()
+    case.write("faces/ben/1.bmp", content[:18] + (60_000).to_bytes(4, "little") * 2 + content[26:])
+
+
+def class_count(case: Case) -> None:
+    case.weights(tiny(5).state_dict())
+    case.set("target.arguments.people", 5)
+
+
+def untrained(case: Case) -> None:
+    case.set("training", {"type": "head", "part": "1"})
+    case.remove("model.safetensors")
+
+
+def pickled(case: Case) -> None:
+    torch.save(tiny(3), case.folder / "model.pt")
+    case.set("target.weights", str(case.folder / "model.pt"))
+
+
+def resized_prior(case: Case) -> None:
+    case.write("prior/config.json", (case.folder / "prior/config.json").read_bytes().replace(b"16", b"64"))
+
+
+def nan(case: Case) -> None:
+    case.weights({name: value * torch.nan for name, value in tiny(3).state_dict().items()})
+
+
+MISTAKES = {
+    "no config": (lambda case: case.remove("audit.yaml"), "No such file"),
+    "broken config": (lambda case: case.write("audit.yaml", b"a: [1\nb: 2"), "cannot be read as a configuration"),
+    "empty config": (lambda case: case.write("audit.yaml", b""), "start from a copy of configs/quickstart.yaml"),
+    "unknown key": (lambda case: case.set("search.stpes", 3), "there is no key search.stpes"),
+    "wrong type": (lambda case: case.set("search.steps", "many"), "search.steps: input should be a valid integer"),
+    "no faces": (lambda case: case.remove("faces"), "data.folder: there is no folder"),
+    "one person": (lambda case: case.remove("faces/ann", "faces/cem"), "one folder for each of two or more"),
+    "no image": (lambda case: case.remove(*(f"faces/ben/{i}.png" for i in range(3))), "add some, or remove the folder"),
+    "one image": (lambda case: case.remove(BEN, "faces/ben/2.png"), "needs at least 2"),
+    "truncated": (lambda case: case.write(BEN, (case.folder / BEN).read_bytes()[:100]), "replace or remove it"),
+    "unreadable": (lambda case: case.write(BEN, b"no image"), "replace or remove it"),
+    "bomb": (bomb, "replace or remove it"),
+    "four channels": (lambda case: case.save(BEN, Image.new("RGBA", (16, 16))), "convert it to grey (L)"),
+    "another size": (lambda case: case.save(BEN, Image.new("L", (16, 20))), "set data.size"),
+    "copied": (copied, "enrolment images must be others"),
+    "too few people": (lambda case: case.set("data.attacked", 4), "has 3 people"),
+    "not trained": (untrained, "train_target.py"),
+    "no weights": (lambda case: case.remove("model.safetensors"), "There are no weights at"),
+    "NaN": (nan, "holds NaN"),
+    "pickle": (pickled, "save the state_dict with safetensors instead"),
+    "misfit": (lambda case: case.weights(tiny(3, 64).state_dict()), "does not fit Sequential: size mismatch for 1."),
+    "class count": (class_count, "class count does not fit the data"),
+    "input size": (lambda case: case.set("target.input.size", [20, 20]), "target.input"),
+    "no factory": (lambda case: case.set("target.factory", "no_such_package:net"), "it reads 'module:callable'"),
+    "arguments": (lambda case: case.set("target.arguments", {"persons": 3}), "refused its arguments"),
+    "no prior": (lambda case: case.remove("prior"), "is no prior folder"),
+    "prior type": (lambda case: case.write("prior/config.json", b'{"type": "biggan"}'), "is no prior folder"),
+    "prior size": (resized_prior, "makes 16 px, not 64"),
+    "another run": (lambda case: Run.open(case.folder / "out", {"audit": {"seed": 7}}), "choose another --out"),
+    "foreign files": (lambda case: case.write("out/thesis.txt", b"mine"), "choose another --out"),
+    "foreign config": (lambda case: case.write("out/config.yaml", b"- mine"), "choose another --out"),
+    "a file": (lambda case: case.write("out", b"mine"), "choose another --out"),
+    "dependent judge": (lambda case: case.set("data.name", "FaceScrub"), "Take another judge"),
+    "no GPU": (lambda case: None, "unset it to use the CPU"),
+}
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+
+
+def start(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["audit.py", f"{case.folder}/audit.yaml", "--out", f"{case.folder}/out"])
+    cli.run(audit.main)
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_ends_in_one_sentence_and_leaves_nothing(name, tmp_path, monkeypatch, capfd):
+    spoil, words = MISTAKES[name]
+    monkeypatch.chdir(tmp_path)
+    if name == "no GPU":
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "cuda")
+    case = Case(tmp_path).build()
+    spoil(case)
+    before = content(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        start(case, monkeypatch)
+    printed = capfd.readouterr()
+    assert stop.value.code == 2 and printed.out == ""
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1 and words in printed.err
+    assert content(tmp_path) == before
+
+
+def test_the_case_that_the_table_spoils_is_correct(tmp_path, monkeypatch):
+    case = Case(tmp_path).build()
+    start(case, monkeypatch)
+    assert (tmp_path / "out" / "report.html").exists()

@@ -1,0 +1,155 @@
+"""Configurations: what is shipped reads and round-trips, overrides reach every depth, mistakes name their key."""
+
+import json
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gmi.config import Audit, override, plain, read, validate
+from gmi.errors import GmiError
+
+SHIPPED = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
+QUICKSTART = next(path for path in SHIPPED if path.stem == "quickstart")
+
+
+def changed(dotted: str, value: object) -> dict:
+    """The quickstart's tree with one key set."""
+    root = tree = yaml.safe_load(QUICKSTART.read_text())
+    *parents, last = (int(part) if part.isdigit() else part for part in dotted.split("."))
+    for part in parents:
+        tree = tree[part]
+    tree[last] = value
+    return root
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_configuration_round_trips(path):
+    audit = read(path)
+    recorded = json.loads(json.dumps(plain(audit), allow_nan=False))
+    assert recorded == plain(audit)
+    assert validate(recorded, path) == audit
+    assert validate(yaml.safe_load(yaml.safe_dump(recorded)), path) == audit
+    assert audit.name == path.stem  # runs/NAME
+
+
+def test_the_record_holds_defaults_too():
+    recorded = plain(read(QUICKSTART))
+    assert recorded.keys() == {field.name for field in fields(Audit)}
+    assert recorded["fmrs"] == [0.01, 0.001] and recorded["search"]["transforms"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "dotted", "value"),
+    [
+        ("--name other", "name", "other"),
+        ("--search.steps 50", "search.steps", 50),
+        ("--search.views.scale 0.8 1.0", "search.views.scale", [0.8, 1.0]),
+        ("--search.views.no_flip", "search.views.flip", False),
+        ("--search.radius None", "search.radius", None),
+        ("--search.radius 4", "search.radius", 4.0),
+        ("--judges.0.workers 1", "judges.0.workers", 1),
+        ("--data.attacked 3", "data.attacked", 3),
+        ("--data.enrolment 3", "data.enrolment", 3),
+        ("--data.enrolment others", "data.enrolment", "others"),
+        ("--data.size 64 48", "data.size", [64, 48]),
+        ("--target.arguments.people 7", "target.arguments.people", 7),
+        ("--training.lr 0.5", "training.lr", 0.5),
+        ("--fmrs 0.1", "fmrs", [0.1]),
+    ],
+)
+def test_an_override_changes_its_key_and_no_other(arguments, dotted, value):
+    before = read(QUICKSTART)
+    after = override(before, arguments.split(), "audit.py")
+    assert after != before and after == validate(changed(dotted, value), QUICKSTART)
+
+
+def test_no_override_changes_nothing():
+    assert override(read(QUICKSTART), [], "audit.py") == read(QUICKSTART)
+
+
+@pytest.mark.parametrize(
+    "arguments", ["--search.step 50", "--search.steps many", "--search.lr -1", "--fmrs 2", "--selection.keep 9"]
+)
+def test_a_wrong_override_is_explained_and_ends_with_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        override(read(QUICKSTART), arguments.split(), "audit.py")
+    printed = "".join(capsys.readouterr())
+    assert stop.value.code == 2 and arguments.split()[0].split(".")[-1].strip("-") in printed
+    assert "Traceback" not in printed
+
+
+def objects(node: object) -> list:
+    if isinstance(node, tuple):
+        return [one for part in node for one in objects(part)]
+    if not is_dataclass(node):
+        return []
+    return [node, *(one for field in fields(node) for one in objects(getattr(node, field.name)))]
+
+
+def test_every_object_is_frozen():
+    found = objects(read(QUICKSTART))
+    assert {type(one).__name__ for one in found} >= {"Audit", "Faces", "TargetConfig", "Input", "Head", "Views", "Dlib"}
+    for one in found:
+        with pytest.raises(FrozenInstanceError):
+            setattr(one, fields(one)[0].name, None)
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "words"),
+    [
+        ("stpes", 1, "there is no key stpes"),
+        ("search.stpes", 1, r"there is no key search\.stpes"),
+        ("search.views.zoom", 1, r"there is no key search\.views\.zoom"),
+        ("judges.0.worker", 1, r"there is no key judges\.0\.worker"),
+        ("training.step", 1, r"there is no key training\.step"),
+        ("search.steps", "many", r"search\.steps: input should be a valid integer"),
+        ("search.steps", -1, r"search\.steps: .* greater than or equal to 0"),
+        ("data.enrolment", 0, r"data\.enrolment: .* greater than or equal to 1"),
+        ("data.size", [64], r"data\.size\.1: field required"),
+        ("data.size", [0, 8], r"data\.size\.0: .* greater than or equal to 1"),
+        ("judges.0.type", "oracle", r"judges\.0: .*'dlib', 'facenet'"),
+        ("training", {"steps": 3}, "training: .*'type'"),
+        ("selection.keep", 9, "selection: keep must not exceed candidates"),
+        ("fmrs", [0.1, 1], r"fmrs\.1: .* less than 1"),
+        ("judges", [], "judges and fmrs need one"),
+        ("fmrs", [], "judges and fmrs need one"),
+        ("name", None, "name: input should be a valid string"),
+    ],
+)
+def test_a_mistake_names_its_key(dotted, value, words):
+    with pytest.raises(GmiError, match=rf"^x\.yaml: {words}"):
+        validate(changed(dotted, value), Path("x.yaml"))
+
+
+def test_all_mistakes_are_named_at_once():
+    tree = changed("search.steps", "many") | {"colour": 1}
+    del tree["prior"]
+    with pytest.raises(GmiError) as caught:
+        validate(tree, Path("x.yaml"))
+    for words in ("there is no key colour", "search.steps: ", "prior: field required"):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "holds no keys"),
+        (b"- a\n- b\n", "holds no keys"),
+        (b"quickstart", "holds no keys"),
+        (b"name: [1, 2\ndata: 3", "cannot be read as a configuration"),
+        (b"name: \xff\xfe", "cannot be read as a configuration"),
+        (b"a: !!python/object/apply:os.getcwd []", "cannot be read as a configuration"),
+    ],
+    ids=["empty", "list", "word", "bracket", "bytes", "code"],
+)
+def test_no_configuration_at_all(tmp_path, content, words):
+    (tmp_path / "x.yaml").write_bytes(content)
+    with pytest.raises(GmiError, match=words):
+        read(tmp_path / "x.yaml")
+
+
+def test_two_audits_that_differ_have_different_records():
+    audit = read(QUICKSTART)
+    assert plain(replace(audit, seed=1)) != plain(audit)

@@ -1,0 +1,195 @@
+"""Folders of faces: who is in which role, the same whoever else is there; and the digest that says so."""
+
+import hashlib
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gmi.data import Faces, People
+from gmi.errors import GmiError
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def photo(path: Path, shape: tuple[int, ...] = (6, 5)) -> Path:
+    """Noise of its own name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = random.Random("/".join(path.parts[-2:])).choices(range(256), k=int(np.prod(shape)))
+    Image.fromarray(np.array(values, np.uint8).reshape(shape)).save(path)
+    return path
+
+
+def people(folder: Path, names: str = "abc", count: int = 6, first: int = 0, shape: tuple[int, ...] = (6, 5)) -> Path:
+    for name in names:
+        for number in range(first, first + count):
+            photo(folder / name / f"{number}.png", shape)
+    return folder
+
+
+def faces(folder: Path, **changes) -> People:
+    return Faces(**({"name": "toy", "folder": str(folder), "enrolment": 2} | changes)).load()
+
+
+def roles(found: People, person: str = "") -> dict[str, str]:
+    """Of each image, its role."""
+    keys = [key.split("/", 1) for key in found.files]
+    return {name: role for role, name in keys if name.startswith(person)}
+
+
+def sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_split_is_disjoint_and_exhaustive(tmp_path):
+    found = faces(people(tmp_path))
+    assert found.names == ("a", "b", "c") and found.attacked == (0, 1, 2) and found.public is None
+    assert found.enrolment.classes.tolist() == [0, 0, 1, 1, 2, 2]
+    assert found.training.classes.bincount().tolist() == [4, 4, 4]
+    assert not set(found.training.digests) & set(found.enrolment.digests)
+    assert {*found.training.digests, *found.enrolment.digests} == set(map(sha, tmp_path.rglob("*.png")))
+
+
+def test_pixels_classes_and_digests_are_those_of_the_files(tmp_path):
+    found = faces(people(tmp_path, shape=(6, 5, 3)))
+    for role, images in (("training", found.training), ("enrolment", found.enrolment)):
+        paths = [tmp_path / name for name, its in roles(found).items() if its == role]
+        assert len(paths) == len(images)
+        for path, pixels, person, digest in zip(paths, images.bytes, images.classes, images.digests, strict=True):
+            assert np.array_equal(pixels.permute(1, 2, 0).numpy(), np.asarray(Image.open(path)))
+            assert found.names[person] == path.parent.name
+            assert found.files[f"{role}/{path.relative_to(tmp_path)}"] == [role, path.parent.name, digest]
+            assert digest == sha(path)
+        torch.testing.assert_close(images.pixels * 255, images.bytes.float())
+
+
+def test_a_seed_is_a_split(tmp_path):
+    people(tmp_path, count=10)
+    first = faces(tmp_path, seed=1)
+    assert faces(tmp_path, seed=1).files == first.files
+    assert roles(faces(tmp_path, seed=2)) != roles(first)
+
+
+@pytest.mark.parametrize(
+    "others", [{"names": "0z", "count": 3}, {"names": "b", "count": 4, "first": 6}], ids=["a person", "more images"]
+)
+def test_what_others_bring_changes_no_persons_split(tmp_path, others):
+    before = faces(people(tmp_path, count=6))
+    after = faces(people(tmp_path, **others))
+    for person in "ac":
+        assert roles(after, person) == roles(before, person) and len(roles(before, person)) == 6
+    assert after.digest != before.digest
+
+
+def test_a_folder_of_its_own_for_enrolment(tmp_path):
+    own, others = people(tmp_path / "own", count=3), people(tmp_path / "others", count=2, first=3)
+    found = faces(own, enrolment=str(others))
+    assert roles(found) == {
+        f"{name}/{number}.png": "training" if number < 3 else "enrolment" for name in "abc" for number in range(5)
+    }
+    assert set(found.enrolment.digests) == set(map(sha, others.rglob("*.png")))
+    assert found.enrolment.classes.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_only_the_first_people_are_attacked_and_all_are_enrolled(tmp_path):
+    found = faces(people(tmp_path), attacked=2)
+    assert found.attacked == (0, 1) and found.enrolment.classes.unique().tolist() == [0, 1, 2]
+
+
+def test_size_fits_images_and_cuts_off_the_rest(tmp_path):
+    """Of an image twice as wide as asked for, the middle half stays."""
+    people(tmp_path, shape=(8, 8))
+    wide = np.zeros((8, 16), np.uint8)
+    wide[:, 4:12] = 200
+    for number in range(6):
+        Image.fromarray(wide + np.uint8(number)).save(tmp_path / "a" / f"{number}.png")
+    found = faces(tmp_path, size=(8, 8))
+    assert found.training.bytes.shape == (12, 1, 8, 8)
+    assert (found.training.bytes[found.training.classes == 0] >= 200).all()
+    assert faces(tmp_path, size=(4, 2)).enrolment.bytes.shape == (6, 1, 4, 2)
+
+
+def test_grey_among_colour_becomes_three_equal_channels(tmp_path):
+    people(tmp_path, "ab", shape=(6, 5, 3))
+    found = faces(people(tmp_path, "c"))
+    assert found.training.bytes.shape == (12, 3, 6, 5) and found.enrolment.bytes.shape == (6, 3, 6, 5)
+    for images in (found.training, found.enrolment):
+        equal = (images.bytes == images.bytes[:, :1]).flatten(1).all(1)
+        assert torch.equal(equal, images.classes == 2)
+
+
+def test_public_images_at_any_depth_are_nobodys_and_fitted(tmp_path):
+    for place in ("1.png", "deep/2.png", "deep/er/3.JPG"):
+        photo(tmp_path / "public" / place, (20, 30))
+    (tmp_path / "public" / "notes.txt").write_text("no image")
+    public = faces(people(tmp_path / "own"), public=str(tmp_path / "public")).public
+    assert public is not None and public.bytes.shape == (3, 1, 6, 5) and public.classes.tolist() == [-1] * 3
+    assert set(public.digests) == {sha(path) for path in (tmp_path / "public").rglob("*.*") if path.suffix != ".txt"}
+
+
+def one_pixel(folder: Path) -> None:
+    with Image.open(folder / "others" / "b" / "3.png") as image:
+        image.putpixel((2, 1), image.getpixel((2, 1)) ^ 1)
+        image.save(folder / "others" / "b" / "3.png")
+
+
+def swap_roles(folder: Path) -> None:
+    (folder / "own" / "b" / "0.png").rename(folder / "others" / "b" / "0.png")
+    (folder / "others" / "b" / "3.png").rename(folder / "own" / "b" / "3.png")
+
+
+def swap_people(folder: Path) -> None:
+    (folder / "own" / "a").rename(folder / "own" / "x")
+    (folder / "own" / "b").rename(folder / "own" / "a")
+    (folder / "own" / "x").rename(folder / "own" / "b")
+
+
+def leave(folder: Path) -> None:
+    (folder / "notes.txt").write_text("no image")
+
+
+@pytest.mark.parametrize(
+    ("change", "same"), [(one_pixel, False), (swap_roles, False), (swap_people, False), (leave, True)]
+)
+def test_the_digest_is_of_files_roles_and_people(tmp_path, change, same):
+    def digest(folder: Path) -> str:
+        return faces(folder / "own", enrolment=str(folder / "others")).digest
+
+    people(tmp_path / "here" / "own", count=3)
+    people(tmp_path / "here" / "others", count=2, first=3)
+    before = digest(tmp_path / "here")
+    shutil.move(tmp_path / "here", tmp_path / "elsewhere")
+    assert digest(tmp_path / "elsewhere") == before
+    change(tmp_path / "elsewhere")
+    assert (digest(tmp_path / "elsewhere") == before) == same
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"attacked": 4}, "has 3 people"),
+        ({"enrolment": 6}, "at least 7"),
+        ({"public": "absent"}, r"data\.public: there is no folder"),
+        ({"enrolment": "absent"}, r"data\.enrolment: there is no folder"),
+    ],
+)
+def test_what_does_not_fit_the_folder(tmp_path, changes, words):
+    with pytest.raises(GmiError, match=words):
+        faces(people(tmp_path), **changes)
+
+
+def test_orl():
+    found = faces(Path("asset:orl/images"), enrolment=5)
+    assert len(found.names) == 40
+    for images in (found.training, found.enrolment):
+        assert images.bytes.shape == (200, 1, 112, 92) and (images.classes.bincount(minlength=40) == 5).all()

@@ -1,0 +1,152 @@
+"""What a forecast says an audit costs is what it costs, and saying so costs the target nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+import torch
+
+from gmi import toy
+from gmi.audit import Inputs, reconstruct
+from gmi.config import Audit
+from gmi.controls import Controls
+from gmi.data import Images
+from gmi.forecast import Forecast, forecast
+from gmi.oracles.local import WhiteBox
+from gmi.reconstruct import Spent
+from gmi.rng import Rng
+from gmi.run import Run
+from gmi.search.gradient import Gradient
+from gmi.selection import Selection
+
+CPU = torch.device("cpu")
+SHORT = Gradient(steps=3)
+FEW = Selection(pool=20, candidates=2, views=2, keep=1)
+EVERY = Controls()
+
+
+@dataclass(frozen=True)
+class Case:
+    """Settings that change what is asked of the target."""
+
+    search: Gradient = SHORT
+    selection: Selection = FEW
+    controls: Controls = EVERY
+    batch: int = 4
+    attacked: int = 6
+    public: int = 0  # images; 0: no public set
+
+
+CASES = {
+    "shipped": Case(),
+    "feature_weight": Case(Gradient(steps=3, feature_weight=0.1)),
+    "two transforms": Case(Gradient(steps=3, transforms=2)),
+    "no steps": Case(Gradient(steps=0, feature_weight=0.1)),
+    "keep 2 of 3": Case(selection=Selection(pool=20, candidates=3, views=5, keep=2)),
+    "more candidates than a batch": Case(selection=Selection(pool=20, candidates=6, views=2, keep=6)),
+    "a pool of two pieces": Case(selection=Selection(pool=253, candidates=2, views=2)),
+    "no oracle": Case(controls=Controls(oracle=False)),
+    "public": Case(public=7),
+    "fewer public images than candidates": Case(selection=Selection(pool=20, candidates=3, views=2), public=2),
+    "some attacked": Case(attacked=2),
+    "all at once": Case(
+        Gradient(steps=2, transforms=2, feature_weight=0.1),
+        Selection(pool=20, candidates=3, views=2, keep=2),
+        Controls(oracle=False),
+        attacked=5,
+        public=9,
+    ),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def world() -> Inputs:
+    return toy.inputs(6, 1.0, 0)
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    """No timing of a ResNet-18: queries do not depend on it."""
+    monkeypatch.setattr("gmi.forecast._rate", lambda device: 1e10)
+
+
+def built(case: Case, world: Inputs) -> tuple[Audit, Inputs]:
+    people = replace(world.people, attacked=tuple(range(case.attacked)))
+    if case.public:
+        bytes = world.prior.decode(toy.truth(case.public, 9)).mul(255).byte()
+        digests = tuple(f"public{one}" for one in range(case.public))
+        people = replace(people, public=Images(bytes, torch.full((case.public,), -1), digests))
+    settings = {"search": case.search, "selection": case.selection, "controls": case.controls, "batch": case.batch}
+    return replace(toy.plan(), **settings), replace(world, people=people)
+
+
+def ledger(plan: Audit, inputs: Inputs, folder: Path) -> dict[str, Spent]:
+    return reconstruct(plan, inputs, Run.open(folder, {}), CPU)[2]
+
+
+def asked(inputs: Inputs, work: Callable[[], object]) -> int:
+    """Images that the target's module sees meanwhile. Copies without weights, on the device "meta", do not count."""
+    seen = 0
+
+    def count(_, arguments: tuple[torch.Tensor, ...]) -> None:
+        nonlocal seen
+        seen += 0 if arguments[0].is_meta else len(arguments[0])
+
+    hook = inputs.target.module.register_forward_pre_hook(count)
+    try:
+        work()
+    finally:
+        hook.remove()
+    return seen
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("name", CASES)
+def test_queries_by_step_are_those_of_a_run(name, world, tmp_path):
+    plan, inputs = built(CASES[name], world)
+    said = forecast(plan, inputs, CPU).queries
+    spent = ledger(plan, inputs, tmp_path / "run")
+    assert said == {step: cost.queries for step, cost in spent.items() if cost.queries}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_known_feature_mean_is_not_measured_again(world, tmp_path):
+    plan, inputs = built(CASES["feature_weight"], world)
+    assert forecast(plan, inputs, CPU).queries["prepare"] == plan.batch
+    plan = replace(plan, search=plan.search.prepare(WhiteBox(world.target), world.prior, Rng(range(3))))
+    assert "prepare" not in forecast(plan, inputs, CPU).queries
+    assert ledger(plan, inputs, tmp_path / "run")["prepare"].queries == 0
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_ledger_is_what_the_target_sees(world, tmp_path):
+    """But for the oracle projection, which asks the guide: here the target too, once more for each photograph."""
+    plan, inputs = built(CASES["all at once"], world)
+    said = sum(forecast(plan, inputs, CPU).queries.values())
+    assert asked(inputs, lambda: ledger(plan, inputs, tmp_path / "run")) == said
+    plan = replace(plan, controls=EVERY)
+    said = sum(forecast(plan, inputs, CPU).queries.values()) + len(inputs.people.enrolment)
+    assert asked(inputs, lambda: ledger(plan, inputs, tmp_path / "oracle")) == said
+
+
+def test_a_forecast_asks_the_target_nothing_and_takes_seconds(world):
+    plan, inputs = built(CASES["public"], world)
+    made: list[Forecast] = []
+    start = perf_counter()
+    assert asked(inputs, lambda: made.append(forecast(plan, inputs, CPU))) == 0
+    assert perf_counter() - start < 10  # one or two of them, where nothing else runs
+    table = str(made[0])
+    for step, queries in made[0].queries.items():
+        assert made[0].seconds[step] > 0
+        assert f"{step:16}{queries:10,}" in table
+    assert f"{'total':16}{sum(made[0].queries.values()):10,}" in table
