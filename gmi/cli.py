@@ -52,6 +52,7 @@ def accelerator() -> Accelerator:
             f"ACCELERATE_TORCH_DEVICE asks for {asked}, but torch sees no GPU here: unset it to use the CPU."
         )
     try:
-        return Accelerator()
+        # Unless told that this is the CPU's work, accelerate runs one process under torchrun where there is no GPU.
+        return Accelerator(cpu=not torch.accelerator.is_available())
     except (ValueError, RuntimeError, NotImplementedError) as error:
         raise GmiError(f"accelerate cannot start as it is configured: {error}") from error

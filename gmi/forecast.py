@@ -99,9 +99,10 @@ def _rate(device: torch.device) -> float:
 
 def _timed(work: Callable[[], object]) -> float:
     """Seconds, of a second call: the first one warms up."""
-    work()
-    start = perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    start = 0.0
+    for _ in range(2):
+        start = perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
     return perf_counter() - start

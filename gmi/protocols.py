@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gmi.rng import Rng
 
-Trace = Callable[[int, Tensor], None]
+Trace = Callable[[int, Tensor], object]
 """Called once a step with the step's number and the loss of each candidate (N,): progress bars, plots, tests."""
 
 

@@ -5,8 +5,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
+from accelerate import PartialState
 from pydantic import TypeAdapter
 from torch import Tensor
+from tqdm import tqdm
 
 from gmi.augment import grey, release
 from gmi.config import Audit
@@ -52,8 +54,8 @@ class Attack:
             own = self.classes[rows].repeat_interleave(count)
             rng = self._rng(name, [(person, i) for person in self.classes[rows].tolist() for i in range(count)])
             latents = self._latents(starts[rows].flatten().tolist())
-            with self.autocast():
-                found = search(oracle, self.prior, latents, own.to(self.device), rng)
+            with self.autocast(), tqdm(desc="steps", leave=False, disable=not PartialState().is_main_process) as bar:
+                found = search(oracle, self.prior, latents, own.to(self.device), rng, lambda *_: bar.update())
             return self._released(oracle, found, rng)
 
         return self._people(name, oracle, compute, max(1, self.plan.batch // count))

@@ -34,8 +34,7 @@ class Input:
         if self.colour != "rgb":
             images = grey(images)
         if tuple(images.shape[-2:]) != self.size:
-            shrinks = images.shape[-1] > self.size[1]
-            images = F.interpolate(images, self.size, mode="bilinear", align_corners=False, antialias=shrinks)
+            images = F.interpolate(images, self.size, mode="bilinear", align_corners=False, antialias=True)
         if self.colour != "grey":
             images = images.expand(-1, 3, -1, -1)
         shape = (1, -1, 1, 1)
@@ -57,7 +56,7 @@ class Target:
         for name, value in module.state_dict().items():
             if value.is_floating_point() and not value.isfinite().all():
                 raise GmiError(f"The target's weights are broken: {name} holds NaN or infinite values.")
-        self.module = module.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.module = module.float().eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.input = input
         self.classes = classes
         self.trained_on = trained_on
@@ -78,11 +77,13 @@ class Target:
     def activations(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, K) and penultimate features (N, D) of one forward pass, differentiable."""
         seen: list[Tensor] = []
-        hook = self._head().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        hook = self._head().register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[:1]))
         try:
             logits = self(images)
         finally:
             hook.remove()
+        if not seen:
+            raise GmiError("target.penultimate names a part that the module does not call with a tensor: name another.")
         return logits, seen[-1].flatten(1)
 
     def to(self, device: torch.device) -> "Target":
@@ -120,7 +121,7 @@ class TargetConfig:
         }
         try:
             module = _find(self.factory)(**arguments)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OSError) as error:
             raise GmiError(f"target.factory {self.factory} refused its arguments: {error}") from error
         if not isinstance(module, nn.Module):
             raise GmiError(f"target.factory {self.factory} returned {type(module).__name__}, not a torch module.")

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import debug_launcher
+from accelerate.state import AcceleratorState
 from jsonschema import Draft202012Validator
 
 from gmi import toy
 from gmi.audit import Inputs, audit
+from gmi.cli import accelerator
 from gmi.config import Audit
 from gmi.controls import Controls
 from gmi.data import Images, People
@@ -117,12 +119,14 @@ def test_batches_do_not_matter(tmp_path):
 
 
 def in_two_processes(folder: Path) -> None:
+    AcceleratorState._reset_state(True)  # a forked process starts with its parent's idea of how many there are
+    accelerator()
     torch.set_num_threads(1)
     audit(replace(toy.plan(), batch=5), toy.inputs(PEOPLE, 1.0, 0), folder, CPU)
 
 
-@pytest.mark.slow
-def test_two_processes_find_what_one_finds(tmp_path):
+def test_two_processes_find_what_one_finds(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     debug_launcher(in_two_processes, args=(tmp_path / "two",), num_processes=2)
     one = run(tmp_path / "one", replace(toy.plan(), batch=5))
     two = json.loads((tmp_path / "two" / "report.json").read_text())

@@ -5,7 +5,9 @@ import stat
 import pytest
 import torch
 from accelerate import debug_launcher
+from accelerate.state import AcceleratorState
 
+from gmi.cli import accelerator
 from gmi.errors import GmiError
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
@@ -93,14 +95,20 @@ def test_the_folder_is_private(tmp_path):
 
 
 def two_processes(folder) -> None:
-    Run.open(folder, CONFIG).each(NAMES, draw, "work")
+    AcceleratorState._reset_state(True)  # a forked process starts with its parent's idea of how many there are
+    process = accelerator().process_index
+
+    def compute(names):
+        return [piece | {"process": torch.tensor(process)} for piece in draw(names)]
+
+    Run.open(folder, CONFIG).each(NAMES, compute, "work")
 
 
-@pytest.mark.slow
-def test_two_processes_find_what_one_finds(tmp_path):
+def test_two_processes_find_what_one_finds(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     Run.open(tmp_path / "run", CONFIG)
     debug_launcher(two_processes, args=(tmp_path / "run",), num_processes=2)
     run = Run.open(tmp_path / "run", CONFIG)
-    assert all(run.has(name) for name in NAMES)
+    assert [int(run.read(name)["process"]) for name in NAMES] == [0, 1, 0, 1, 0]
     for name in NAMES:
         torch.testing.assert_close(run.read(name)["value"], draw([name])[0]["value"], rtol=0, atol=0)

@@ -92,7 +92,7 @@ def write(
             "queries": queries | {"total": sum(queries.values())},
             "reconstructions": len(found["search"]),
             "processes": PartialState().num_processes,
-            "device": str(device),
+            "device": device.type,
             "seconds": seconds | {"total": sum(seconds.values())},
         },
         "data": _data(plan, people),

@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gmi.augment import Views
+from gmi.errors import GmiError
 from gmi.objectives import OBJECTIVES
 from gmi.protocols import Candidates, Prior, Trace, WhiteBoxOracle
 from gmi.rng import Rng
@@ -98,6 +99,8 @@ class Gradient:
         if self.feature_weight == 0:
             return objective(oracle.logits(images), classes)
         logits, features = oracle.activations(images)
+        if self.feature_mean is None or len(self.feature_mean) != features.shape[1]:
+            raise GmiError(f"search.feature_mean must have {features.shape[1]} numbers, or be measured by `prepare`.")
         away = features - torch.tensor(self.feature_mean).to(features)
         return objective(logits, classes) + self.feature_weight * away.square().sum(1)
 
