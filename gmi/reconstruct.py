@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from accelerate import PartialState
@@ -56,6 +56,7 @@ class Attack:
             latents = self._latents(starts[rows].flatten().tolist())
             with self.autocast(), tqdm(desc="steps", leave=False, disable=not PartialState().is_main_process) as bar:
                 found = search(oracle, self.prior, latents, own.to(self.device), rng, lambda *_: bar.update())
+            found = replace(found, images=found.images.float())  # whatever autocast made of them
             return self._released(oracle, found, rng)
 
         return self._people(name, oracle, compute, max(1, self.plan.batch // count))
@@ -136,8 +137,8 @@ class Attack:
 
     def _encoded(self, found: Candidates) -> Iterator[Tensors]:
         """One piece a class; images as bytes (n, C, H, W)."""
-        images = found.images.float()
-        images = (release(images if self.coloured else grey(images)) * 255).round().byte()
+        images = found.images if self.coloured else grey(found.images)
+        images = (release(images) * 255).round().byte()
         for person in dict.fromkeys(found.classes.tolist()):
             own = found.classes == person
             yield {"images": images[own], "classes": found.classes[own], "latents": found.latents[own]}
