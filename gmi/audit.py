@@ -4,6 +4,7 @@ target never saw, and a verdict says what that shows. What is done lies in the r
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -19,8 +20,8 @@ from gmi.data import People
 from gmi.errors import GmiError
 from gmi.judging import Judges, Sets
 from gmi.oracles.local import WhiteBox
-from gmi.priors.gan import Dcgan
-from gmi.reconstruct import Attack, Autocast, Spent
+from gmi.protocols import Prior
+from gmi.reconstruct import Autocast, Recipe, Spent
 from gmi.report import compose
 from gmi.report.render import render
 from gmi.run import Run
@@ -34,29 +35,27 @@ class Inputs:
 
     people: People
     target: Target
-    prior: Dcgan
+    prior: Prior
     judges: Judges
     guide: Target | None = None  # of the oracle projection; None: the target
 
     @property
     def digests(self) -> dict[str, JsonValue]:
-        return {"target": self.target.digest, "prior": self.prior.digest, "data": self.people.digest}
+        guide = None if self.guide is None else self.guide.digest
+        return {
+            "gmi": version("gmi"),
+            "target": self.target.digest,
+            "prior": self.prior.digest,
+            "guide": guide,
+            "data": self.people.digest,
+        }
 
 
 def load(plan: Audit, device: torch.device) -> Inputs:
     """Reads everything the configuration names. Raises GmiError where something is missing, broken or does not fit."""
     people = plan.data.load()
-    if plan.training is not None and plan.target.weights is not None and not resolve(plan.target.weights).exists():
-        raise GmiError(
-            f"There are no weights at {plan.target.weights} yet: pipelines/train_target.py makes them from this "
-            "configuration."
-        )
-    trained = None if plan.training is None else record_of(plan.target)
-    if trained is not None and (trained.data_digest, trained.config_digest) != (people.digest, training_digest(plan)):
-        raise GmiError(
-            "The target was trained on another split of the people or with other settings: run "
-            "pipelines/train_target.py with this configuration again."
-        )
+    if plan.training is not None:
+        _trained_so(plan, people)
     guide = None if plan.controls.guide is None else plan.controls.guide.load(people.names).to(device)
     target = plan.target.load(people.names).to(device)
     _fits(target, people, (plan.controls.oracle and guide is None) or plan.search.shared(1) > 0)
@@ -73,6 +72,18 @@ def load(plan: Audit, device: torch.device) -> Inputs:
         ),
         guide=guide,
     )
+
+
+def _trained_so(plan: Audit, people: People) -> None:
+    """Raises GmiError unless the weights are those that the configuration's training makes of this split."""
+    weights, record = plan.target.weights, record_of(plan.target)
+    if weights is not None and not resolve(weights).exists():
+        raise GmiError(f"There are no weights at {weights} yet: run pipelines/train_target.py with this configuration.")
+    if record is None or (record.data_digest, record.config_digest) != (people.digest, training_digest(plan)):
+        raise GmiError(
+            "The target was trained on another split of the people or with other settings: run "
+            "pipelines/train_target.py with this configuration again."
+        )
 
 
 def _fits(target: Target, people: People, features: bool) -> None:
@@ -115,18 +126,21 @@ def reconstruct(
     people, target = inputs.people, inputs.target
     oracle = WhiteBox(target)
     coloured = people.enrolment.bytes.shape[1] == 3
-    attack = Attack(plan, run, inputs.prior, torch.tensor(people.attacked), coloured, device, autocast)
-    probed = attack.probed(oracle)
-    pool = attack.pool("pool", oracle)
-    search = attack.prepared(oracle)
+    recipe = Recipe(plan, run, inputs.prior, torch.tensor(people.attacked), coloured, device, autocast)
+    probed = recipe.probed(oracle)
+    first, more = plan.budget(len(people.attacked))
+    pool = recipe.pool("pool", oracle, first)
+    wide = torch.cat([pool, recipe.pool("best_of_n_pool", oracle, more)]) if more else pool
+    search = recipe.prepared("prepare", oracle)
     found = {
-        "search": attack("search", oracle, search, pool),
-        "best_of_n": attack("best_of_n", oracle, Unmoved(), pool),
-        "random": attack.random("random", oracle),
+        "search": recipe("search", oracle, search, pool),
+        "best_of_n": recipe("best_of_n", oracle, Unmoved(), wide),
+        "random": recipe.random("random", oracle),
     }
     if people.public is not None:
-        found["public"] = attack.public("public", oracle, people.public.pixels)
+        found["public"] = recipe.public("public", oracle, people.public.pixels)
     if plan.controls.oracle:
         enrolled = Enrolled(inputs.guide or target, people.enrolment.pixels.to(device), people.enrolment.classes)
-        found["oracle"] = attack("oracle", enrolled, search, attack.pool("oracle_pool", enrolled))
-    return found, probed, attack.spent
+        search = recipe.prepared("oracle_prepare", enrolled)
+        found["oracle"] = recipe("oracle", enrolled, search, recipe.pool("oracle_pool", enrolled, first))
+    return found, probed, recipe.spent

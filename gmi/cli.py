@@ -4,10 +4,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 
 from gmi.config import Audit, override, read
 from gmi.errors import GmiError
@@ -53,6 +55,7 @@ def accelerator() -> Accelerator:
         )
     try:
         # Unless told that this is the CPU's work, accelerate runs one process under torchrun where there is no GPU.
-        return Accelerator(cpu=not torch.accelerator.is_available())
+        patience = InitProcessGroupKwargs(timeout=timedelta(days=7))  # one process may have hours more to do
+        return Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[patience])
     except (ValueError, RuntimeError, NotImplementedError) as error:
         raise GmiError(f"accelerate cannot start as it is configured: {error}") from error

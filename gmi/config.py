@@ -42,7 +42,8 @@ class Audit:
     training: how `pipelines/train_target.py` makes `target.weights`; None for a target of your own.
     judges: face recognisers; the verdict rests on the first.
     fmrs: false match rates at which matches are counted.
-    batch: candidates at once; the findings do not depend on it beyond rounding.
+    batch: candidates at once in one process; the findings do not depend on it beyond rounding. Lower it where there are
+        more processes than attacked people times candidates over batch: each takes whole batches.
     """
 
     name: str
@@ -64,6 +65,14 @@ class Audit:
     def __post_init__(self) -> None:
         if not self.judges or not self.fmrs:
             raise ValueError("judges and fmrs need one or more each")
+
+    def budget(self, attacked: int) -> tuple[range, range]:
+        """Numbers of the samples that the attack selects from, and of those that best of N selects from beside them.
+
+        They cost as many queries, two each, as the attack's searches: without optimising, the same budget buys this.
+        """
+        pool, searched = self.selection.pool, attacked * self.selection.candidates * self.search.queries
+        return range(pool), range(pool, pool + searched // 2)
 
 
 _AUDIT = TypeAdapter(Audit)

@@ -69,7 +69,7 @@ class Enrolled:
     @cached_property
     def _means(self) -> Tensor:
         """(K, D) of length 1; not before they are needed, as a finished audit is only read."""
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(self._photographs.device.type, enabled=False):
             chunks = [self._guide.activations(some)[1] for some in self._photographs.split(self._batch)]
         features = F.normalize(torch.cat(chunks))
         sums = torch.zeros(int(self._people.max()) + 1, features.shape[1], device=features.device)

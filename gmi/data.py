@@ -58,7 +58,7 @@ class People:
     """The private set, in its roles."""
 
     names: tuple[str, ...]  # of the classes: (K,)
-    attacked: tuple[int, ...]  # classes, the first ones
+    attacked: tuple[int, ...]  # classes, ascending
     training: Images  # what the target was trained on
     enrolment: Images  # other images of the same people, that it never saw: what reconstructions are judged by
     public: Images | None  # what everybody may see
@@ -77,7 +77,7 @@ class Faces:
     enrolment: another such folder of the same people, with images that the target never saw; or how many images of
         each person in `folder` are set aside as that, drawn with `seed`: the others are what the target is trained on.
     public: a folder of public images, at any depth, for the public control and the overlap check.
-    attacked: audit the first so many people only; all are enrolled, so the others still count as strangers.
+    attacked: audit so many people only, drawn with `seed`; all are enrolled, so the others still count as strangers.
     size: height and width that all images are fitted to, the rest cut off; None: they must have one size.
     """
 
@@ -118,7 +118,8 @@ class Faces:
             f"{photo.role}/{photo.name}": [photo.role, names[photo.person] if photo.person >= 0 else "", digest]
             for photo, digest in zip(everyone, digests, strict=True)
         }
-        return People(names, tuple(range(self.attacked or len(names))), training, enrolment, others, files)
+        drawn = Rng([seed_of(self.seed, "attacked")]).uniform(len(names))[0].argsort()[: self.attacked]
+        return People(names, tuple(sorted(drawn.tolist())), training, enrolment, others, files)
 
 
 def _folder(name: str, key: str) -> Path:
@@ -186,7 +187,10 @@ def _public(folder: Path) -> list[Photo]:
 def _read(photos: Sequence[Photo], size: tuple[int, int] | None) -> Images:
     tensors, digests = [], []
     for photo in photos:
-        content = photo.path.read_bytes()
+        try:
+            content = photo.path.read_bytes()
+        except OSError as error:
+            raise GmiError(f"{photo.path} cannot be read ({error}): mend or remove it.") from error
         digests.append(hashlib.sha256(content).hexdigest())
         tensors.append(_decode(photo.path, content, size))
     if len({one.shape[0] for one in tensors}) > 1:  # grey among colour

@@ -17,6 +17,7 @@ from torchvision.models import resnet18
 
 from gmi.audit import Inputs
 from gmi.config import Audit
+from gmi.reconstruct import PREPARED
 from gmi.rng import Rng
 from gmi.target import Target
 
@@ -51,14 +52,15 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     each = {  # images whose gradient is asked for, images that are only scored
         "checks": (8, 8),
         "pool": (0, 2 * chosen.pool),
-        "prepare": (0, plan.search.shared(plan.batch)),
+        "prepare": (0, plan.search.shared(PREPARED)),
+        "best_of_n_pool": (0, 2 * len(plan.budget(people)[1])),
         "search": (starts * plan.search.queries, starts * chosen.views),
         "best_of_n": (0, starts * chosen.views),
         "public_pool": (0, 2 * public),
         "public": (0, people * min(chosen.candidates, public) * chosen.views),
     }
     if plan.controls.oracle:
-        each |= {"oracle_pool": each["pool"], "oracle": each["search"]}
+        each |= {"oracle_prepare": each["prepare"], "oracle_pool": each["pool"], "oracle": each["search"]}
     forward = _forward(inputs.target, tuple(inputs.people.enrolment.bytes.shape[1:]), device)
     drawn = _timed(lambda: inputs.prior.decode(inputs.prior.sample(Rng(range(_FEW))))) / _FEW
     processes = PartialState().num_processes

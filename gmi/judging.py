@@ -39,7 +39,10 @@ class Judges:
         if len(set(names)) < len(names):
             raise GmiError(f"Two judges are both named {max(names, key=names.count)}: give each its own name.")
         everyone: list[Judge] = [*self.faces, *(one for one in (self.perceptual, self.classifier) if one is not None)]
-        reasons = [refusal(judge, target.module.parameters(), target.trained_on | {private}) for judge in everyone]
+        weights, known = list(target.module.parameters()), frozenset({private})
+        reasons = [
+            refusal(judge, weights, known | target.trained_on if judge in self.faces else known) for judge in everyone
+        ]
         if guide is not None:
             reasons.append(refusal(self.faces[0], guide.module.parameters(), frozenset()))
         for reason in filter(None, reasons):

@@ -35,6 +35,11 @@ class Candidates:
 class Prior(Protocol):
     """A generator of plausible inputs: public knowledge."""
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its weights."""
+        ...
+
     def sample(self, rng: Rng) -> Tensor:
         """Latents (len(rng), ...), one from each of the generators."""
         ...

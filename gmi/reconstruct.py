@@ -19,6 +19,7 @@ from gmi.rng import Rng, seed_of
 from gmi.run import Run, Tensors
 from gmi.selection import keep_best, pool_scores, preselect, robust_scores
 
+PREPARED = 128  # prior samples from which a search learns what all classes share
 _PIECE = 250  # images of a pool in one piece of work
 
 Autocast = Callable[[], AbstractContextManager[object]]
@@ -33,7 +34,7 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class Attack:
+class Recipe:
     """Selection, search, selection, release, with one plan for every oracle. Latents come from named generators."""
 
     plan: Audit
@@ -61,23 +62,24 @@ class Attack:
 
         return self._people(name, oracle, compute, max(1, self.plan.batch // count))
 
-    def pool(self, name: str, oracle: WhiteBoxOracle, images: Tensor | None = None) -> Tensor:
-        """Log-probabilities (N, K) of the prior's samples, the same for every oracle, or of images (N, C, H, W)."""
+    def pool(self, name: str, oracle: WhiteBoxOracle, numbers: range) -> Tensor:
+        """Log-probabilities (N, K) of the prior's samples with these numbers, the same ones for every oracle."""
+
+        @torch.no_grad()
+        def drawn(some: range) -> Tensor:
+            return self.prior.decode(self._latents(some)).clamp(0, 1)
+
+        return self._scored(name, oracle, numbers, drawn)
+
+    def _scored(self, name: str, oracle: WhiteBoxOracle, numbers: range, look: Callable[[range], Tensor]) -> Tensor:
+        """Log-probabilities (N, K) of the images that `look` gives for some of the numbers."""
 
         def compute(names: list[str]) -> Iterator[Tensors]:
             for piece in map(_number, names):
-                numbers = range(total)[piece * _PIECE : (piece + 1) * _PIECE]
-                scores = [pool_scores(oracle, look(some)) for some in _batches(numbers, self.plan.batch)]
-                yield {"scores": torch.cat(scores)}
+                some = _batches(numbers[piece * _PIECE : (piece + 1) * _PIECE], self.plan.batch)
+                yield {"scores": torch.cat([pool_scores(oracle, look(few)) for few in some])}
 
-        def look(numbers: range) -> Tensor:
-            if images is not None:
-                return images[numbers.start : numbers.stop].to(self.device)
-            with torch.no_grad():
-                return self.prior.decode(self._latents(numbers)).clamp(0, 1)
-
-        total = self.plan.selection.pool if images is None else len(images)
-        names = [f"{name}/{piece:04d}" for piece in range(-(-total // _PIECE))]
+        names = [f"{name}/{piece:04d}" for piece in range(-(-len(numbers) // _PIECE))]
         return torch.cat([piece["scores"] for piece in self._each(name, names, oracle, compute)]).cpu()
 
     def probed(self, oracle: WhiteBoxOracle, count: int = 8) -> dict[str, Tensor]:
@@ -85,25 +87,25 @@ class Attack:
 
         def compute(names: list[str]) -> Iterator[Tensors]:
             latents = self.prior.sample(self._rng("probe", range(count))).requires_grad_()
-            logits = oracle.logits(self.prior.decode(latents).clamp(0, 1))
             classes = self.classes[torch.arange(count) % len(self.classes)].to(self.device)
-            (gradient,) = torch.autograd.grad(cross_entropy(logits, classes).sum(), latents)
-            with torch.no_grad():
+            with self.autocast():
+                logits = oracle.logits(self.prior.decode(latents).clamp(0, 1))
+                (gradient,) = torch.autograd.grad(cross_entropy(logits, classes).sum(), latents)
                 again = oracle.logits(self.prior.decode(latents).clamp(0, 1))
             yield {"logits": logits, "again": again, "gradients": gradient.flatten(1).norm(dim=1)}
 
         return self._each("checks", ["checks/0000"], oracle, compute)[0]
 
-    def prepared(self, oracle: WhiteBoxOracle) -> Search:
+    def prepared(self, name: str, oracle: WhiteBoxOracle) -> Search:
         """The search with what all classes share, kept as JSON."""
 
         def compute(names: list[str]) -> Iterator[Tensors]:
             with self.autocast():
-                search = self.plan.search.prepare(oracle, self.prior, self._rng("prepare", range(self.plan.batch)))
+                search = self.plan.search.prepare(oracle, self.prior, self._rng("prepare", range(PREPARED)))
             yield {"search": torch.frombuffer(bytearray(kind.dump_json(search)), dtype=torch.uint8)}
 
         kind = TypeAdapter(type(self.plan.search))
-        (piece,) = self._each("prepare", ["prepared/0000"], oracle, compute)
+        (piece,) = self._each(name, [f"{name}/0000"], oracle, compute)
         return kind.validate_json(piece["search"].numpy().tobytes())
 
     def random(self, name: str, oracle: WhiteBoxOracle) -> Candidates:
@@ -120,7 +122,10 @@ class Attack:
     def public(self, name: str, oracle: WhiteBoxOracle, images: Tensor) -> Candidates:
         """The public images (N, C, H, W) that the same selection takes for each class (control C4)."""
         count = min(self.plan.selection.candidates, len(images))
-        chosen = preselect(self.pool(f"{name}_pool", oracle, images), self.classes, count)
+        scores = self._scored(
+            f"{name}_pool", oracle, range(len(images)), lambda some: images[some.start : some.stop].to(self.device)
+        )
+        chosen = preselect(scores, self.classes, count)
 
         def compute(rows: Tensor) -> Iterator[Tensors]:
             own = self.classes[rows].repeat_interleave(count).to(self.device)

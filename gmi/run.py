@@ -54,10 +54,10 @@ class Run:
                     "or remove it."
                 )
             return run
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or any(not _unfinished(path) for path in folder.iterdir())):
             raise GmiError(f"{folder} is not empty and holds no run: choose another --out.")
         try:
-            (folder / "shards").mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder.chmod(0o700)
         except OSError as error:
             raise GmiError(f"{folder} cannot be made a run folder ({error}): choose another --out.") from error
@@ -92,7 +92,8 @@ class Run:
         """The tensors of every named piece, in order; those that are missing are computed, split over the processes.
 
         `compute` gets `group` names at once, the same ones whoever computes them and whenever: one process or many, at
-        once or resumed, the same pieces come out, but for the seconds that each took ("seconds", float64). Under
+        once or resumed, the same pieces come out (on a GPU up to rounding), but for the seconds that each took
+        ("seconds", float64). Under
         accelerate or torchrun every process must call this, and gets everything.
         """
         names = list(names)
@@ -102,11 +103,12 @@ class Run:
         missing = [some for some in mine if not all(map(self.has, some))]
         for some in tqdm(missing, desc=title, disable=not missing or not state.is_main_process):
             start = perf_counter()
-            pieces = list(compute(some))
+            pieces = [
+                {key: value.detach().cpu().contiguous() for key, value in piece.items()} for piece in compute(some)
+            ]
             seconds = torch.tensor((perf_counter() - start) / len(some), dtype=torch.float64)
             for name, piece in zip(some, pieces, strict=True):
-                tensors = {key: value.detach().cpu().contiguous() for key, value in piece.items()}
-                tensors["seconds"] = seconds
+                tensors = piece | {"seconds": seconds}
                 self.write(f"shards/{name}.safetensors", save(tensors, {"digest": self.digest}))
         state.wait_for_everyone()
         return [self.read(name) for name in names]
@@ -121,6 +123,11 @@ def _changed(old: JsonValue, new: JsonValue, at: str = "") -> list[str]:
         keys = sorted(old.keys() | new.keys())
         return [name for key in keys for name in _changed(old.get(key), new.get(key), f"{at}.{key}" if at else key)]
     return [] if old == new else [at]
+
+
+def _unfinished(path: Path) -> bool:
+    """Left by a process that was killed while it made the folder."""
+    return path.name.startswith(".config.yaml-")
 
 
 @contextmanager

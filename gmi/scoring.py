@@ -187,12 +187,13 @@ def _clouds(method: str, judge: str, real: Array, whose: Array, fake: Array, cla
         without = [frechet(real[whose != one], fake[classes != one]) for one in np.unique(classes)]
         return jackknife(without, frechet(real, fake), len(fake), bounds=(0.0, np.inf))
 
-    if real.shape[1] <= 512:  # beyond that a jackknife over people takes minutes, and the figure means less
-        rows.append(Result(method, judge, "frechet", attempt(distance)))
-    return rows
+    if real.shape[1] > 512:  # a jackknife over people would take minutes
+        wide = Failed(f"{real.shape[1]} dimensions are too many for so few images")
+        return [*rows, Result(method, judge, "frechet", wide)]
+    return [*rows, Result(method, judge, "frechet", attempt(distance))]
 
 
-def verdicts(seen: Sequence[Recognised], stops: Sequence[str]) -> dict[str, Verdict]:
+def verdicts(seen: Sequence[Recognised], stops: Sequence[str] = (), doubts: Sequence[str] = ()) -> dict[str, Verdict]:
     """What each judge alone would have found; the first one's is the audit's."""
     return {
         one.judge: decide(
@@ -200,6 +201,7 @@ def verdicts(seen: Sequence[Recognised], stops: Sequence[str]) -> dict[str, Verd
             one.controls(METRIC),
             one.of_people("oracle", METRIC) if "oracle" in one.outcomes else None,
             stops,
+            doubts,
         )
         for one in seen
     }

@@ -21,9 +21,9 @@ from gmi.search.gradient import Gradient
 from gmi.selection import Selection
 from gmi.target import Input, Target, TargetConfig
 
-LATENT, SIDE = 8, 16
+LATENT, SIDE = 32, 16
 TRAINING, ENROLMENT = 6, 3  # images a person
-SPREAD = 0.25  # of a person's latents, where the sphere has the radius sqrt(8)
+SPREAD = 0.25  # of a person's latents, of which the people's own have spread 1
 
 
 def prior() -> Dcgan:
@@ -37,7 +37,7 @@ def prior() -> Dcgan:
 
 
 def truth(count: int, seed: int) -> Tensor:
-    """Latents (count, 8) of the people themselves."""
+    """Latents (count, LATENT) of the people themselves."""
     drawn = Rng([seed_of(seed, "person", person) for person in range(count)]).normal(LATENT)
     return F.normalize(drawn) * LATENT**0.5
 

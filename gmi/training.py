@@ -64,7 +64,7 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Scratch:
-    """Trains every weight on random views: Adam, the learning rate falling to zero along half a cosine."""
+    """Trains every weight on random views: AdamW, the learning rate falling to zero along half a cosine."""
 
     type: Literal["scratch"] = "scratch"
     steps: Steps = 400

@@ -39,13 +39,21 @@ class Verdict:
 
 
 def decide(
-    attack: ArrayLike, controls: Mapping[str, ArrayLike], oracle: ArrayLike | None, stops: Sequence[str] = ()
+    attack: ArrayLike,
+    controls: Mapping[str, ArrayLike],
+    oracle: ArrayLike | None,
+    stops: Sequence[str] = (),
+    doubts: Sequence[str] = (),
 ) -> Verdict:
-    """From the AUC of each person (P,) by method; `stops` are reasons not to conclude anything.
+    """From the AUC of each person (P,) by method.
+
+    stops are reasons not to conclude anything; doubts are reasons why the attack may be weaker than an adversary's, so
+    that its failure would show nothing.
 
     Evidence: the attack beats every control, each paired difference's 95 % interval above 0 (an intersection-union
-    test: no correction for their number is due). No evidence: it does not, although the oracle projection beats the
-    strongest control and the audit was large enough to see a difference of that size. Else inconclusive.
+    test: no correction for their number is due). No evidence: it does not, nor does it do worse than one, nor selection
+    without optimisation beat the others, although the oracle projection beats the strongest control and the audit was
+    large enough to see a difference of that size. Else inconclusive.
     """
     try:
         apart = {name: difference(attack, values) for name, values in controls.items()}
@@ -80,6 +88,17 @@ def decide(
             "The attack beats every control that does not use the target, but optimising does no better than choosing "
             "among the prior's samples by the target's scores: the model leaks to selection, or the search is weak.",
         )
+    without = [values for name, values in controls.items() if name != "best_of_n"]
+    if "best_of_n" in controls and all(difference(controls["best_of_n"], values).low > 0 for values in without):
+        return say(
+            "inconclusive",
+            "Choosing among the prior's samples by the target's scores beats every control that does not use the "
+            "target, and the attack does not: the model leaks to selection, and this search is too weak to judge by.",
+        )
+    worse = [NAMES.get(name, name) for name, one in apart.items() if one.high < 0]
+    if worse:
+        why = "a search that works against its people shows nothing by failing."
+        return say("inconclusive", f"The attack does worse than {' and '.join(worse)}: {why}")
     tie = f"The attack cannot be told from {' and '.join(NAMES.get(name, name) for name in unbeaten)}."
     if oracle is None:
         return say("inconclusive", tie, "Without the oracle projection nothing is known of what the prior can express.")
@@ -98,6 +117,8 @@ def decide(
             tie,
             f"The smallest effect in sight ({effect}) exceeds all that was in reach ({room.value:.2f}).",
         )
+    if doubts:
+        return say("inconclusive", tie, *doubts)
     return say(
         "no evidence", tie, f"A leak as large as the prior can express (AUC {room.value:+.2f}) would have been seen."
     )

@@ -5,13 +5,15 @@ torchrun --nproc_per_node 2 pipelines/audit.py configs/quickstart.yaml
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
 from gmi import cli
+from gmi.assets import resolve
 from gmi.audit import audit, load
-from gmi.config import plain
+from gmi.config import Audit, plain
 from gmi.forecast import forecast
 
 
@@ -21,15 +23,23 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print configuration, queries and time; spend nothing")
     options, plan = cli.configured(parser, arguments)
     accelerator = cli.accelerator()
-    inputs = load(plan, accelerator.device)
     if options.dry_run:
-        print(yaml.safe_dump(plain(plan), sort_keys=False), end="")
-        print(forecast(plan, inputs, accelerator.device))
+        if accelerator.is_main_process:
+            print(yaml.safe_dump(plain(plan), sort_keys=False), end="")
+            print(forecast(plan, load(untrained(plan), accelerator.device), accelerator.device))
         return
+    inputs = load(plan, accelerator.device)
     out = options.out or Path("runs", plan.name)
     report = audit(plan, inputs, out, accelerator.device, lambda: accelerator.autocast())
     if accelerator.is_main_process:
         print(report)
+
+
+def untrained(plan: Audit) -> Audit:
+    """The plan without weights that are still to be trained: a forecast needs the network's shape only."""
+    if plan.training is None or plan.target.weights is None or resolve(plan.target.weights).exists():
+        return plan
+    return replace(plan, training=None, target=replace(plan.target, weights=None))
 
 
 if __name__ == "__main__":

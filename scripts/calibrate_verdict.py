@@ -57,7 +57,7 @@ def audited(task: tuple[float, int]) -> Outcome:
     for control in ("best_of_n", "permuted"):
         own = by_person(search[METRIC], classes)
         figures[f"{METRIC} - {control}"] = difference(own, seen.of_people(control, METRIC))
-    return Outcome(right, scoring.verdicts([seen], ())[judge.name].finding, figures)
+    return Outcome(right, scoring.verdicts([seen])[judge.name].finding, figures)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from gmi.controls import Controls
 from gmi.data import Images, People
 from gmi.errors import GmiError
 from gmi.judging import Judges
+from gmi.reconstruct import PREPARED
 from gmi.report import render
 from gmi.search.gradient import Gradient
 from gmi.selection import Selection
@@ -79,14 +80,14 @@ def test_shuffled_labels_are_no_evidence(tmp_path):
     """The negative world: the target knows every label by heart, and nothing of the people can be had from it."""
     report = run(tmp_path / "run", inputs=toy.inputs(PEOPLE, 0.0, 0))
     assert report["verdict"]["finding"] == "no evidence"
-    assert estimate(report, "oracle", "auc")["low"] > 0.7  # the prior could have shown them
+    assert estimate(report, "oracle", "auc")["low"] > 0.6  # the prior could have shown them
 
 
 class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("after", [3, 20])
+@pytest.mark.parametrize("after", [0, 3, 20])
 def test_a_kill_anywhere_changes_nothing(tmp_path, monkeypatch, after):
     plan = replace(toy.plan(), batch=5)  # several groups of people
     whole = run(tmp_path / "whole", plan)
@@ -147,7 +148,7 @@ def test_several_images_a_person_and_a_prepared_search(tmp_path):
     report = run(tmp_path / "run", plan)
     assert estimate(report, "search", "auc")["n"] == 2 * PEOPLE
     assert estimate(report, "search", "anymatch@0.01")["n"] == PEOPLE
-    assert report["cost"]["queries"]["prepare"] == plan.batch
+    assert report["cost"]["queries"]["prepare"] == PREPARED
 
 
 def with_public(inputs: Inputs, images: Images) -> Inputs:

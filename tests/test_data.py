@@ -101,9 +101,11 @@ def test_a_folder_of_its_own_for_enrolment(tmp_path):
     assert found.enrolment.classes.tolist() == [0, 0, 1, 1, 2, 2]
 
 
-def test_only_the_first_people_are_attacked_and_all_are_enrolled(tmp_path):
+def test_some_people_are_attacked_and_all_are_enrolled(tmp_path):
     found = faces(people(tmp_path), attacked=2)
-    assert found.attacked == (0, 1) and found.enrolment.classes.unique().tolist() == [0, 1, 2]
+    assert len(set(found.attacked)) == 2 and found.enrolment.classes.unique().tolist() == [0, 1, 2]
+    assert found.attacked == faces(people(tmp_path), attacked=2).attacked == tuple(sorted(found.attacked))
+    assert len({faces(people(tmp_path), attacked=2, seed=seed).attacked for seed in range(20)}) == 3  # each pair
 
 
 def test_size_fits_images_and_cuts_off_the_rest(tmp_path):

@@ -15,7 +15,7 @@ from gmi.controls import Controls
 from gmi.data import Images
 from gmi.forecast import Forecast, forecast
 from gmi.oracles.local import WhiteBox
-from gmi.reconstruct import Spent
+from gmi.reconstruct import PREPARED, Spent
 from gmi.rng import Rng
 from gmi.run import Run
 from gmi.search.gradient import Gradient
@@ -122,7 +122,7 @@ def test_queries_by_step_are_those_of_a_run(name, world, tmp_path):
 @pytest.mark.usefixtures("quick")
 def test_a_known_feature_mean_is_not_measured_again(world, tmp_path):
     plan, inputs = built(CASES["feature_weight"], world)
-    assert forecast(plan, inputs, CPU).queries["prepare"] == plan.batch
+    assert forecast(plan, inputs, CPU).queries["prepare"] == PREPARED
     plan = replace(plan, search=plan.search.prepare(WhiteBox(world.target), world.prior, Rng(range(3))))
     assert "prepare" not in forecast(plan, inputs, CPU).queries
     assert ledger(plan, inputs, tmp_path / "run")["prepare"].queries == 0

@@ -65,7 +65,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("gmi.run.os.replace", full)
     with pytest.raises(OSError, match="No space"):
         run.write("report.json", b"{}")
-    assert {path.name for path in run.folder.iterdir()} == {"config.yaml", "shards"}
+    assert {path.name for path in run.folder.iterdir()} == {"config.yaml"}
 
 
 def test_foreign_folders_are_refused(tmp_path):
@@ -80,7 +80,7 @@ def test_foreign_folders_are_refused(tmp_path):
 
 def test_damaged_and_foreign_shards_are_refused(tmp_path):
     run = Run.open(tmp_path / "run", CONFIG)
-    (run.folder / "shards" / "a.safetensors").write_bytes(b"half")
+    run.write("shards/a.safetensors", b"half")
     with pytest.raises(GmiError, match="cannot be read"):
         run.each(["a"], draw, "work")
     Run.open(tmp_path / "two", {"steps": 9}).each(["b"], draw, "work")

@@ -35,7 +35,8 @@ CASES = {
     "weak prior": (0.5, NOBODY | {"best_of_n": scattered(0.5)}, 0.5, (), "inconclusive", "could not have shown"),
     "no oracle": (0.5, NOBODY | {"best_of_n": scattered(0.5)}, None, (), "inconclusive", "Without the oracle"),
     "stopped": (0.9, NOBODY, 0.95, ("The gradient vanishes.",), "inconclusive", "gradient vanishes"),
-    "worse than nobody": (0.3, NOBODY, 0.95, (), "no evidence", "would have been seen"),
+    "worse than nobody": (0.3, NOBODY, 0.95, (), "inconclusive", "works against its people"),
+    "too weak": (0.5, NOBODY | {"best_of_n": scattered(0.7)}, 0.95, (), "inconclusive", "too weak to judge"),
 }
 
 
@@ -46,6 +47,13 @@ def test_findings(name):
     assert verdict.finding == finding
     assert any(reason in sentence for sentence in verdict.because)
     assert isinstance(verdict.advantage, Estimate) and isinstance(verdict.smallest_effect, float)
+
+
+def test_a_doubt_spoils_only_an_acquittal():
+    controls = NOBODY | {"best_of_n": scattered(0.5)}
+    doubted = decide(scattered(0.5), controls, scattered(0.95), doubts=("The outputs are probabilities.",))
+    assert doubted.finding == "inconclusive" and "probabilities" in doubted.because[1]
+    assert decide(scattered(0.9), controls, scattered(0.95), doubts=("Noise.",)).finding == "evidence of leakage"
 
 
 def test_few_people_are_too_few_and_a_noisy_audit_clears_nobody():

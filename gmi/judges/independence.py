@@ -42,8 +42,8 @@ def refusal(judge: Judge, target_weights: Iterable[Tensor], target_trained_on: f
     private = {_key(name) for name in target_trained_on}
     if common := sorted(name for name in judge.trained_on if _key(name) in private):
         return (
-            f"The {judge.name} judge is not independent: it was trained on {', '.join(common)}, the target's private "
-            "data. Take another judge."
+            f"The {judge.name} judge is not independent: it was trained on {', '.join(common)}, which the target "
+            "learnt from too. Take another judge."
         )
     return None
 

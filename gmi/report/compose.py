@@ -34,6 +34,7 @@ ACCESS = "white-box"
 LIMITS = (
     "One target, one prior, one search, one level of access: a stronger attack may recover more.",
     "Intervals speak of people like those audited, with this prior and these judges; seeds were not varied.",
+    "Other people were not matched for sex, age or skin: part of an AUC above 0.5 may be such traits.",
     "Judges err more for some groups of people than for others, and so do match rates.",
     "A failure to recover people is never proof that a model is safe.",
 )
@@ -60,14 +61,16 @@ def write(
     enrolled = scoring.target_accuracy(judged, people)
     naive = facts["search", "target", "top1"]
 
+    weakening = [checks.softmaxed(probed["logits"]), checks.randomised(probed["logits"], probed["again"])]
     early = [
-        checks.softmaxed(probed["logits"]),
+        *weakening,
         checks.dead_gradients(probed["gradients"]),
-        checks.randomised(probed["logits"], probed["again"]),
         checks.knows_its_people(enrolled),
         *_overlap(people, seen[0]),
     ]
-    verdicts = scoring.verdicts(seen, [flag.message for flag in early if flag.severity == "stop"])
+    stops = [flag.message for flag in early if flag.severity == "stop"]
+    doubts = [flag.message for flag in weakening if flag.severity == "warning"]
+    verdicts = scoring.verdicts(seen, stops, doubts)
     flags = [
         *early,
         checks.control_wins(scoring.advantages(seen[0])),
@@ -76,7 +79,7 @@ def write(
         *(checks.rule_of_30(one.judge, one.thresholds) for one in seen),
         *(checks.faces_found(one.judge, judged.undetected[one.judge]) for one in seen),
     ]
-    queries = {name: one.queries for name, one in spent.items() if one.queries}
+    queries = {name: one.queries for name, one in spent.items() if one.queries and not name.startswith("oracle")}
     seconds = {name: one.seconds for name, one in spent.items()} | {f"judge {k}": v for k, v in judged.seconds.items()}
     report = {
         "schema_version": 1,

@@ -36,10 +36,10 @@ class Term(NamedTuple):
 METHODS = {
     "search": Term("Attack", "the search under audit: the prior steered by the target"),
     "best_of_n": Term("Best of N", "control: those samples of the prior that the target is surest of, not optimised"),
-    "random": Term("Random prior", "control: samples of the prior, made without the target"),
-    "public": Term("Nearest public image", "control: the public image most like the person"),
+    "random": Term("Random prior", "control: samples of the prior, made without the target, scored against everybody"),
+    "public": Term("Public image", "control: the public image that the target is surest shows the person"),
     "permuted": Term("Other people", "control: the attack's images of one person, scored as if they were of another"),
-    "oracle": Term("Oracle", "the person's enrolment images projected into the prior: the most a search could reach"),
+    "oracle": Term("Oracle", "the same search led by enrolment images, not by the target: what the prior can show"),
     "genuine": Term("Genuine photos", "other real photographs of the person: the most that any image could score"),
 }
 JUDGES = {
@@ -59,8 +59,8 @@ METRICS = {
     "lpips_mean": Term("LPIPS, mean", "mean perceptual distance to the enrolment images; smaller is closer"),
     "top": Term("Top-{k} accuracy", "share of images for which the classifier has the person among its first {k}"),
     "nearest": Term("Nearest neighbour", "squared distance to the person's nearest image in feature space"),
-    "precision": Term("Precision", "share of reconstructions that lie among the person's real images"),
-    "recall": Term("Recall", "share of the person's real images that lie among the reconstructions"),
+    "precision": Term("Precision", "share of reconstructions among the real images of all: nothing of identity"),
+    "recall": Term("Recall", "share of real images of all among the reconstructions"),
     "density": Term("Density", "how many real neighbourhoods hold a reconstruction, over the neighbours counted"),
     "coverage": Term("Coverage", "share of real images with a reconstruction in their neighbourhood"),
     "frechet": Term(
