@@ -26,9 +26,9 @@ TRAINING, ENROLMENT = 6, 3  # images a person
 SPREAD = 0.25  # of a person's latents, of which the people's own have spread 1
 
 
-def prior() -> Dcgan:
+def prior(latent: int = LATENT) -> Dcgan:
     """Random but fixed weights: the statistics of a real DCGAN, none of its training."""
-    made = Dcgan(DcganShape(type="dcgan", latent=LATENT, channels=(16, 8), size=SIDE, colours=1))
+    made = Dcgan(DcganShape(type="dcgan", latent=latent, channels=(16, 8), size=SIDE, colours=1))
     generator = torch.Generator().manual_seed(3)
     for value in made.parameters():
         if value.ndim == 4:

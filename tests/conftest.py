@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gmi import toy
 from gmi.oracles.local import WhiteBox
-from gmi.priors.gan import Dcgan, DcganShape
+from gmi.priors.gan import Dcgan
 from gmi.rng import Rng, seed_of
 from gmi.target import Input, Target
 
@@ -26,20 +27,9 @@ class World:
         return WhiteBox(self.target)
 
 
-def toy_prior() -> Dcgan:
-    """Random but fixed weights: the statistics of a real DCGAN, none of its training."""
-    shape = DcganShape(type="dcgan", latent=LATENT, channels=(16, 8), size=16, colours=1)
-    prior = Dcgan(shape)
-    generator = torch.Generator().manual_seed(3)
-    for value in prior.parameters():
-        if value.ndim == 4:
-            value.copy_(torch.randn(value.shape, generator=generator) / value[:, 0].numel() ** 0.5 * 1.5)
-    return prior
-
-
 @pytest.fixture(scope="session")
 def world() -> World:
-    prior = toy_prior()
+    prior = toy.prior(LATENT)
     truth = F.normalize(Rng([seed_of(1, "person", person) for person in range(PEOPLE)]).normal(LATENT)) * LATENT**0.5
     classes = torch.arange(PEOPLE).repeat_interleave(24)
     nearby = Rng([seed_of(1, "image", image) for image in range(len(classes))]).normal(LATENT)

@@ -28,9 +28,10 @@ from gmi.target import Target
 SCHEMA = json.loads(Path(render.__file__).with_name("schema.json").read_text("utf-8"))
 CPU = torch.device("cpu")
 PEOPLE = 30
+GROUPS = replace(toy.plan(), batch=7)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # matrices are small, and two threads of two processes wait for each other
@@ -66,8 +67,15 @@ def shards(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.png"))}
 
 
-def test_a_planted_leak_is_found(tmp_path):
-    report = run(tmp_path / "run")
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory) -> tuple[Path, dict]:
+    """The folder and the report of an audit in several groups of people."""
+    folder = tmp_path_factory.mktemp("planted") / "run"
+    return folder, run(folder, GROUPS)
+
+
+def test_a_planted_leak_is_found(planted):
+    _, report = planted
     assert report["verdict"]["finding"] == "evidence of leakage"
     attack, nobody = estimate(report, "search", "auc"), estimate(report, "random", "auc")
     assert attack["low"] > 0.6 and nobody["low"] <= 0.5 <= nobody["high"]
@@ -88,9 +96,7 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("after", [0, 3, 20])
-def test_a_kill_anywhere_changes_nothing(tmp_path, monkeypatch, after):
-    plan = replace(toy.plan(), batch=5)  # several groups of people
-    whole = run(tmp_path / "whole", plan)
+def test_a_kill_anywhere_changes_nothing(planted, tmp_path, monkeypatch, after):
     left = [after]
 
     def dying(source, path):  # files of a run appear by this call alone
@@ -101,20 +107,20 @@ def test_a_kill_anywhere_changes_nothing(tmp_path, monkeypatch, after):
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr("gmi.run.os.replace", dying)
-        run(tmp_path / "killed", plan)
-    assert timeless(run(tmp_path / "killed", plan)) == timeless(whole)
-    assert shards(tmp_path / "killed") == shards(tmp_path / "whole")
+        run(tmp_path / "killed", GROUPS)
+    assert timeless(run(tmp_path / "killed", GROUPS)) == timeless(planted[1])
+    assert shards(tmp_path / "killed") == shards(planted[0])
 
 
-def test_a_second_run_asks_nobody(tmp_path, monkeypatch):
-    first, inputs = run(tmp_path / "run"), toy.inputs(PEOPLE, 1.0, 0)
+def test_a_second_run_asks_nobody(planted, monkeypatch):
+    inputs = toy.inputs(PEOPLE, 1.0, 0)
     monkeypatch.setattr(Target, "__call__", lambda *_: pytest.fail("the target was asked again"))
     monkeypatch.setattr(toy.Stranger, "embed", lambda *_: pytest.fail("the judge was asked again"))
-    assert timeless(run(tmp_path / "run", inputs=inputs)) == timeless(first)
+    assert timeless(run(planted[0], GROUPS, inputs)) == timeless(planted[1])
 
 
-def test_batches_do_not_matter(tmp_path):
-    few, many = (run(tmp_path / str(batch), replace(toy.plan(), batch=batch)) for batch in (3, 16))
+def test_batches_do_not_matter(planted, tmp_path):
+    few, many = planted[1], run(tmp_path / "run", replace(GROUPS, batch=16))
     for method in ("search", "best_of_n", "oracle"):
         assert estimate(few, method, "auc") == pytest.approx(estimate(many, method, "auc"), abs=1e-6)
 
@@ -123,22 +129,20 @@ def in_two_processes(folder: Path) -> None:
     AcceleratorState._reset_state(True)  # a forked process starts with its parent's idea of how many there are
     accelerator()
     torch.set_num_threads(1)
-    audit(replace(toy.plan(), batch=5), toy.inputs(PEOPLE, 1.0, 0), folder, CPU)
+    audit(GROUPS, toy.inputs(PEOPLE, 1.0, 0), folder, CPU)
 
 
-def test_two_processes_find_what_one_finds(tmp_path, monkeypatch):
+def test_two_processes_find_what_one_finds(planted, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     debug_launcher(in_two_processes, args=(tmp_path / "two",), num_processes=2)
-    one = run(tmp_path / "one", replace(toy.plan(), batch=5))
     two = json.loads((tmp_path / "two" / "report.json").read_text())
     assert two["cost"]["processes"] == 2
-    assert timeless(two) == timeless(one)
+    assert timeless(two) == timeless(planted[1])
 
 
-def test_another_target_in_the_same_folder_is_refused(tmp_path):
-    run(tmp_path / "run")
+def test_another_target_in_the_same_folder_is_refused(planted):
     with pytest.raises(GmiError, match=r"differs in inputs.target"):
-        run(tmp_path / "run", inputs=toy.inputs(PEOPLE, 0.5, 0))
+        run(planted[0], GROUPS, toy.inputs(PEOPLE, 0.5, 0))
 
 
 def test_several_images_a_person_and_a_prepared_search(tmp_path):

@@ -1,0 +1,63 @@
+"""A small slice of the quickstart with its real parts: ORL faces, FaceNet, the DCGAN prior, dlib, LPIPS, the probe."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from gmi import cli
+from gmi.assets import resolve
+from gmi.report import render
+from pipelines import audit, train_target
+
+SCHEMA = json.loads(Path(render.__file__).with_name("schema.json").read_text("utf-8"))
+PEOPLE = 10
+
+
+@pytest.fixture
+def slice_of_quickstart(tmp_path) -> Path:
+    """The shipped configuration with ten people, four photographs of each, and hardly any steps."""
+    for person in sorted(resolve("asset:orl/images").iterdir())[:PEOPLE]:
+        (tmp_path / "faces" / person.name).mkdir(parents=True)
+        for photograph in sorted(person.iterdir())[:4]:
+            shutil.copy(photograph, tmp_path / "faces" / person.name)
+    tree = yaml.safe_load(Path("configs/quickstart.yaml").read_text())
+    tree["data"] |= {"folder": str(tmp_path / "faces"), "enrolment": 2}
+    tree["target"]["arguments"]["people"] = PEOPLE
+    tree["target"]["weights"] = str(tmp_path / "target" / "model.safetensors")
+    tree["search"]["steps"], tree["selection"]["pool"], tree["selection"]["views"] = 4, 20, 1
+    config = tmp_path / "slice.yaml"
+    config.write_text(yaml.safe_dump(tree))
+    return config
+
+
+def call(monkeypatch, pipeline, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", [pipeline.__name__, *map(str, arguments)])
+    cli.run(pipeline.main)
+
+
+def test_train_forecast_audit_and_report(slice_of_quickstart, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    call(monkeypatch, audit, slice_of_quickstart, "--dry-run")  # before there is a target
+    forecast = capsys.readouterr().out
+    assert "pool: 20" in forecast and "within a factor of two" in forecast and not out.exists()
+    call(monkeypatch, train_target, slice_of_quickstart)
+    assert "enrolment images" in capsys.readouterr().out
+    call(monkeypatch, audit, slice_of_quickstart, "--out", out)
+    assert capsys.readouterr().out.strip() == str(out / "report.html")
+
+    report = json.loads((out / "report.json").read_text())
+    Draft202012Validator(SCHEMA).validate(report)
+    facts = {(row["method"], row["judge"], row["metric"]): row["estimate"] for row in report["results"]}
+    assert facts["genuine", "dlib", "rank1"]["value"] > 0.9  # dlib tells these ten people apart
+    assert facts["random", "dlib", "auc"]["value"] == pytest.approx(0.5)
+    assert facts["search", "lpips-alex", "lpips_min"]["value"] < facts["search", "lpips-alex", "lpips_mean"]["value"]
+    assert {"probe", "target", "dlib", "lpips-alex"} <= {judge for _, judge, _ in facts}
+    assert report["cost"]["queries"]["search"] == PEOPLE * (4 + 1)
+    assert {asset["name"] for asset in report["assets"]} == {"facenet-casia", "dcgan-digiface", "lpips", "dlib"}
+    assert len(list((out / "shards" / "search").glob("*.png"))) == PEOPLE
+    assert len((out / "scores.jsonl").read_text().splitlines()) == len(report["results"])
