@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from gmi import checks, scoring
+from gmi import checks, literature, scoring
 from gmi.assets import fetch, provenance
 from gmi.config import Audit
 from gmi.config import plain as plain_config
@@ -56,9 +56,9 @@ def write(
     """Everything that the report is rendered from. The same shards give the same files, but for times."""
     seen = [scoring.recognise(one, judged.templates[one.name], people, found, plan.fmrs) for one in judges.faces]
     results = [row for one in seen for row in scoring.identities(one)]
-    results += scoring.literature(judged, seen[0].judge, people, found)
+    results += literature.figures(judged, seen[0].judge, people, found)
     facts = {(row.method, row.judge, row.metric): row.estimate for row in results}
-    enrolled = scoring.target_accuracy(judged, people)
+    enrolled = literature.target_accuracy(judged, people)
     naive = facts["search", "target", "top1"]
 
     weakening = [checks.softmaxed(probed["logits"]), checks.randomised(probed["logits"], probed["again"])]
