@@ -1,5 +1,7 @@
 """The figures of papers, to compare with papers: no finding rests on them."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -7,8 +9,10 @@ from torch import Tensor
 from gmi.data import People
 from gmi.errors import GmiError
 from gmi.judging import Judged, Sets
+from gmi.metrics import identity
 from gmi.metrics.distance import nearest
 from gmi.metrics.distribution import frechet, prdc
+from gmi.protocols import FaceJudge
 from gmi.scoring import Array, Outcome, Result, attempt, result
 from gmi.statistics import Estimate, Failed, estimate, jackknife
 
@@ -43,6 +47,31 @@ def figures(judged: Judged, first: str, people: People, found: Sets) -> list[Res
             )
             rows.append(Result(method, judge, "nearest", apart))
             rows += _clouds(method, judge, real, whose, fake, classes[method])
+    return rows
+
+
+def pair_matches(
+    judge: FaceJudge, templates: Mapping[str, Tensor], people: People, found: Sets, fmrs: Sequence[float]
+) -> list[Result]:
+    """Match rates as papers count them: best of the person's enrolment images, under thresholds from single pairs.
+
+    Strangers match more often so than the rate says (`identity` has the rule that our findings rest on), which is why
+    no chance level stands beside it.
+    """
+    enrolled = people.enrolment.classes.numpy()
+    similarity = {name: judge.similarity(some, templates["enrolment"]).numpy() for name, some in templates.items()}
+    photographs = np.concatenate([similarity["training"], similarity["enrolment"]])
+    whose = np.concatenate([people.training.classes.numpy(), enrolled])
+    cuts = identity.pair_thresholds(photographs, whose, enrolled, fmrs=fmrs)
+    rows = []
+    for name, images in found.items():
+        classes = images.classes.numpy()
+        best = identity.to_people(similarity[name], enrolled)
+        matches = identity.outcomes(best, classes, np.unique(enrolled), cuts)
+        rows += [
+            result(name, judge.name, f"pair{metric}", matches[metric], classes, (0.0, 1.0))
+            for metric in (f"match@{fmr:g}" for fmr in fmrs)
+        ]
     return rows
 
 

@@ -80,6 +80,8 @@ def test_a_planted_leak_is_found(planted):
     attack, nobody = estimate(report, "search", "auc"), estimate(report, "random", "auc")
     assert attack["low"] > 0.6 and nobody["low"] <= 0.5 <= nobody["high"]
     assert estimate(report, "genuine", "rank1")["value"] > 0.9
+    paired, match = (estimate(report, "search", f"{kind}@0.01")["value"] for kind in ("pairmatch", "match"))
+    assert paired >= match  # papers' thresholds are laxer
     severities = {check["name"]: check["severity"] for check in report["checks"]}
     assert severities["logits are logits"] == severities["gradients"] == severities["repeatable target"] == "passed"
 

@@ -64,6 +64,21 @@ def test_thresholds_are_the_slow_formula_with_ties_failures_and_strangers() -> N
         identity.thresholds([[0.5], [0.4]], [1, 1], [1])
 
 
+def test_pair_thresholds_are_the_slow_formula_and_let_more_strangers_pass() -> None:
+    rng = np.random.default_rng(0)
+    people, left = np.repeat(np.arange(20), 4), np.repeat(np.arange(20), 3)
+    similarity = coarse(rng, 60, 80)
+    for t in identity.pair_thresholds(similarity, left, people, fmrs=(0.5, 0.1, 0.01)):
+        comparisons, false_matches, least = slow.threshold(similarity, left, people, t.fmr)
+        assert (t.comparisons, t.false_matches) == (comparisons, false_matches)
+        np.testing.assert_array_equal(similarity >= t.value, similarity >= least)
+    similarity = rng.normal(size=(60, 80))
+    (pair,) = identity.pair_thresholds(similarity, left, people, fmrs=(0.1,))
+    strangers = identity.to_people(rng.normal(size=(1000, 80)), people)
+    expected = 1 - 0.9**4  # any of four independent images
+    assert (strangers >= pair.value).mean() == pytest.approx(expected, abs=0.03)
+
+
 def test_strangers_match_at_the_rate_the_threshold_names() -> None:
     """Best of 4 enrolment images, as attacks are scored: 5e4 fresh strangers; the rates' own errors are 5 and 15 %."""
     rng = np.random.default_rng(0)

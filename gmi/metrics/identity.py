@@ -61,8 +61,22 @@ def thresholds(
     image or show somebody not enrolled: only other people's columns count. Probes that could not be embedded made no
     comparison. Ties are exact: equal similarities match together or not at all. Raises GmiError without comparisons.
     """
-    similarity = _rows(similarity, people, person_ids)
-    strangers = similarity[np.asarray(people)[:, None] != np.asarray(person_ids)]
+    return _cuts(_rows(similarity, people, person_ids)[np.asarray(people)[:, None] != np.asarray(person_ids)], fmrs)
+
+
+def pair_thresholds(
+    similarity: ArrayLike, left: ArrayLike, right: ArrayLike, *, fmrs: Sequence[float] = (1e-2, 1e-3)
+) -> tuple[Threshold, ...]:
+    """As `thresholds`, of single pairs: similarity (N, M) of images of the people (N,) and (M,).
+
+    What papers use. Where a probe is compared with several images and the best counts, strangers match more often than
+    the rate says, so that nothing but the comparison with papers rests on it.
+    """
+    similarity = np.asarray(similarity, np.float64)
+    return _cuts(similarity[np.asarray(left)[:, None] != np.asarray(right)], fmrs)
+
+
+def _cuts(strangers: np.ndarray, fmrs: Sequence[float]) -> tuple[Threshold, ...]:
     strangers = np.sort(strangers[~np.isnan(strangers)])[::-1]
     if not len(strangers):
         raise GmiError("no comparison between different people: give probes of at least two people")

@@ -56,6 +56,8 @@ def write(
     """Everything that the report is rendered from. The same shards give the same files, but for times."""
     seen = [scoring.recognise(one, judged.templates[one.name], people, found, plan.fmrs) for one in judges.faces]
     results = [row for one in seen for row in scoring.identities(one)]
+    for one in judges.faces:
+        results += literature.pair_matches(one, judged.templates[one.name], people, found, plan.fmrs)
     results += literature.figures(judged, seen[0].judge, people, found)
     facts = {(row.method, row.judge, row.metric): row.estimate for row in results}
     enrolled = literature.target_accuracy(judged, people)

@@ -55,6 +55,11 @@ METRICS = {
     "rank": Term("Rank-{k}", "share of images for which the person is among the {k} most alike of all people"),
     "auc": Term("AUC", "chance that an image is more like its person than like another; 0.5 is guessing"),
     "similarity": Term("Similarity", "mean similarity to the person's enrolment images, on the judge's own scale"),
+    "pairmatch": Term(
+        "Paired match at FMR {fmr}",
+        "as papers count: the best of the person's images, threshold from single pairs, where a stranger matches "
+        "more often than {fmr}",
+    ),
     "lpips_min": Term("LPIPS, nearest", "perceptual distance to the nearest enrolment image; smaller is closer"),
     "lpips_mean": Term("LPIPS, mean", "mean perceptual distance to the enrolment images; smaller is closer"),
     "top": Term("Top-{k} accuracy", "share of images for which the classifier has the person among its first {k}"),
@@ -68,8 +73,19 @@ METRICS = {
     ),
 }
 KINDS = {"method": METHODS, "judge": JUDGES, "metric": METRICS}
-RATES = {"match", "anymatch", "rank", "top"}  # shown in per cent
-LITERATURE = {"lpips_min", "lpips_mean", "top", "nearest", "precision", "recall", "density", "coverage", "frechet"}
+RATES = {"match", "anymatch", "pairmatch", "rank", "top"}  # shown in per cent
+LITERATURE = {
+    "pairmatch",
+    "lpips_min",
+    "lpips_mean",
+    "top",
+    "nearest",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "frechet",
+}
 
 
 def render(folder: Path) -> Path:
@@ -156,7 +172,7 @@ def estimate(outcome: dict[str, Any], metric: str = "match", difference: bool = 
 
 def _split(name: str) -> tuple[str, str | None]:
     """`match@0.01` -> match, 0.01; `rank5` -> rank, 5; `auc` -> auc, None."""
-    found = re.fullmatch(r"(match|anymatch)@(\d+(?:\.\d+)?(?:e-\d+)?)|(rank|top)(\d+)", name)
+    found = re.fullmatch(r"(match|anymatch|pairmatch)@(\d+(?:\.\d+)?(?:e-\d+)?)|(rank|top)(\d+)", name)
     return (found[1] or found[3], found[2] or found[4]) if found else (name, None)
 
 
