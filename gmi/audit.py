@@ -14,17 +14,18 @@ from torch import Tensor
 
 from gmi import judging
 from gmi.assets import resolve
-from gmi.config import Audit, plain, training_digest
+from gmi.config import Audit, training_digest
 from gmi.controls import Enrolled, Unmoved
 from gmi.data import People
 from gmi.errors import GmiError
 from gmi.judging import Judges, Sets
 from gmi.oracles.local import WhiteBox
-from gmi.protocols import Prior
+from gmi.protocols import Prior, refuse_misfit
 from gmi.reconstruct import Autocast, Recipe, Spent
 from gmi.report import compose
 from gmi.report.render import render
 from gmi.run import Run
+from gmi.settings import plain
 from gmi.target import Target
 from gmi.training import record_of
 
@@ -106,6 +107,7 @@ def audit(plan: Audit, inputs: Inputs, folder: Path, device: torch.device, autoc
     """
     people, target, judges = inputs.people, inputs.target, inputs.judges
     judges.refuse_dependent(target, inputs.guide, plan.data.name)
+    refuse_misfit(plan.search, WhiteBox(target), inputs.prior)
     state = PartialState()
     with state.main_process_first():
         run = Run.open(folder, {"audit": plain(plan), "inputs": inputs.digests})

@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
-from gmi.config import Audit, override, read
 from gmi.errors import GmiError
+from gmi.settings import Plan, override, read
 
 
 def run(work: Callable[[Sequence[str]], None]) -> None:
@@ -39,11 +39,13 @@ def parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def configured(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[argparse.Namespace, Audit]:
-    """The pipeline's own options and the audit with its overrides."""
+def configured(
+    parser: argparse.ArgumentParser, arguments: Sequence[str], kind: type[Plan]
+) -> tuple[argparse.Namespace, Plan]:
+    """The pipeline's own options, and the plan of that kind with its overrides."""
     options, overrides = parser.parse_known_args(list(arguments))
     overrides = ["--help" if one == "--help-config" else one for one in overrides]
-    return options, override(read(options.config), overrides, f"{parser.prog} {options.config}")
+    return options, override(read(options.config, kind), overrides, f"{parser.prog} {options.config}")
 
 
 def accelerator() -> Accelerator:

@@ -1,26 +1,24 @@
-"""The configuration of an audit: a YAML file and dotted overrides become one tree of frozen, validated objects."""
+"""The configuration of an audit, as one tree of frozen objects."""
 
 import json
-from collections.abc import Sequence
-from contextlib import suppress
 from hashlib import sha256
-from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
-import tyro
-import yaml
-from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, JsonValue
 from pydantic.dataclasses import dataclass
 
 from gmi.controls import Controls
 from gmi.data import Faces
-from gmi.errors import GmiError
 from gmi.judges.classifier import Probe
 from gmi.judges.face import Dlib, FaceNet
 from gmi.judges.perceptual import Lpips
+from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Gan
 from gmi.search.gradient import Gradient
+from gmi.search.guided import Guided
+from gmi.search.particles import Particles
 from gmi.selection import Selection
+from gmi.settings import plain
 from gmi.target import TargetConfig
 from gmi.training import Head, Scratch
 
@@ -50,8 +48,8 @@ class Audit:
     data: Faces
     target: TargetConfig
     training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None
-    prior: Gan
-    search: Gradient = Gradient()
+    prior: Annotated[Gan | Diffusion, Field(discriminator="type")]
+    search: Annotated[Gradient | Guided | Particles, Field(discriminator="type")] = Gradient()
     selection: Selection = Selection()
     controls: Controls = Controls()
     judges: tuple[Annotated[Dlib | FaceNet, Field(discriminator="type")], ...] = (Dlib(),)
@@ -75,59 +73,8 @@ class Audit:
         return range(pool), range(pool, pool + searched // 2)
 
 
-_AUDIT = TypeAdapter(Audit)
-
-
-def read(path: Path) -> Audit:
-    """The audit that a YAML file describes. Raises GmiError, one line a mistake, each with its place."""
-    try:
-        tree = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise GmiError(f"{path} cannot be read as a configuration: {error}") from error
-    return validate(tree, path)
-
-
-def validate(tree: JsonValue, path: Path) -> Audit:
-    """The audit of a parsed file. Raises GmiError as `read`."""
-    if not isinstance(tree, dict):
-        raise GmiError(f"{path} holds no keys and values: start from a copy of configs/quickstart.yaml.")
-    try:
-        return _AUDIT.validate_python(tree)
-    except ValidationError as error:
-        mistakes = "; ".join(_sentence(tree, one["loc"], one["type"], one["msg"]) for one in error.errors())
-        raise GmiError(f"{path}: {mistakes}.") from error
-
-
-def override(audit: Audit, arguments: Sequence[str], prog: str) -> Audit:
-    """The audit with dotted overrides such as `--search.steps 50`; `--help` lists them. Wrong ones exit with 2."""
-    config = (tyro.conf.AvoidSubcommands,)
-    return cast(
-        "Audit", tyro.cli(Audit, default=audit, args=list(arguments), prog=prog, config=config, use_underscores=True)
-    )
-
-
-def plain(audit: Audit) -> dict[str, JsonValue]:
-    """The whole tree as plain data, defaults included: what the run folder records."""
-    return _AUDIT.dump_python(audit, mode="json")
-
-
 def training_digest(audit: Audit) -> str:
     """Of what decides a trained target's weights, beside the images."""
     tree = cast("dict[str, dict[str, JsonValue]]", plain(audit))
     asked = [*(tree["target"][key] for key in ("factory", "arguments", "input")), tree["training"]]
     return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def _sentence(tree: Any, place: tuple[int | str, ...], kind: str, message: str) -> str:
-    parts = []
-    for part in place:
-        with suppress(KeyError, IndexError, TypeError):  # it is what pydantic calls the variant of a union
-            tree = tree[part]
-            parts.append(str(part))
-    if kind == "missing":
-        parts.append(str(place[-1]))
-    key = ".".join(parts)
-    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"there is no key {key}"
-    message = message.removeprefix("Value error, ")
-    return f"{key}: {message[0].lower()}{message[1:]}" if key else message

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from gmi.assets import resolve
+from gmi.augment import grey
 from gmi.errors import GmiError
 from gmi.rng import Rng, seed_of
 
@@ -49,8 +50,16 @@ class Images:
         """(N, C, H, W) float in [0, 1]."""
         return self.bytes.float() / 255
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the files, in their order."""
+        return hashlib.sha256("".join(self.digests).encode()).hexdigest()
+
     def __len__(self) -> int:
         return len(self.classes)
+
+    def __getitem__(self, places: list[int]) -> "Images":
+        return Images(self.bytes[places], self.classes[places], tuple(self.digests[place] for place in places))
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,37 @@ class Faces:
         }
         drawn = Rng([seed_of(self.seed, "attacked")]).uniform(len(names))[0].argsort()[: self.attacked]
         return People(names, tuple(sorted(drawn.tolist())), training, enrolment, others, files)
+
+
+@pydantic.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class PublicImages:
+    """A folder of images that everybody may see, at any depth: what a prior is trained on.
+
+    size: height and width that all are fitted to. grey: one channel. held_out: how many are set aside, drawn with
+    `seed`, to compare the prior's samples with. terms: under which the images may be used; copied into the model card.
+    """
+
+    name: str
+    folder: str
+    terms: str
+    size: Pixels = 64
+    grey: bool = False
+    held_out: Annotated[int, Field(ge=2)] = 500
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def load(self) -> tuple[Images, Images]:
+        """Those to train on, and those held out. Raises GmiError as `Faces.load`."""
+        photos = _public(_folder(self.folder, "data.folder"))
+        if len(photos) <= self.held_out:
+            raise GmiError(f"data.held_out is {self.held_out}, but {self.folder} holds {len(photos)} images.")
+        order = Rng([seed_of(self.seed, "held out")]).uniform(len(photos))[0].argsort().tolist()
+        kept, aside = sorted(order[self.held_out :]), sorted(order[: self.held_out])
+        every = _read(photos, (self.size, self.size))
+        channels = every.bytes if every.bytes.shape[1] == 3 or self.grey else every.bytes.expand(-1, 3, -1, -1)
+        if self.grey:
+            channels = (grey(channels.float() / 255) * 255).round().byte() if channels.shape[1] == 3 else channels
+        every = Images(channels, every.classes, every.digests)
+        return every[kept], every[aside]
 
 
 def _folder(name: str, key: str) -> Path:

@@ -6,10 +6,12 @@ Everywhere: images are float (N, C, H, W) in [0, 1]; classes int64 (N,); latents
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, get_type_hints, runtime_checkable
 
 from torch import Tensor
 
+from gmi.errors import GmiError
+from gmi.path import Path
 from gmi.rng import Rng
 
 Trace = Callable[[int, Tensor], object]
@@ -46,6 +48,21 @@ class Prior(Protocol):
 
     def decode(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
         """Images (N, C, H, W) in [0, 1], differentiable."""
+        ...
+
+
+@runtime_checkable
+class Denoiser(Prior, Protocol):
+    """A prior that follows a path from noise to image. Latents (N, C, H, W) are noise, and clean at the path's end."""
+
+    path: Path
+
+    def denoise(self, noisy: Tensor, time: float) -> Tensor:
+        """The clean latents that it expects behind noisy ones (N, C, H, W) at a time in (0, 1], differentiable."""
+        ...
+
+    def image(self, clean: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] of clean latents, differentiable."""
         ...
 
 
@@ -92,6 +109,17 @@ class Search(Protocol[Access, Kind]):
     def __call__(
         self, oracle: Access, prior: Kind, latents: Tensor, classes: Tensor, rng: Rng, trace: Trace | None = None
     ) -> Candidates: ...
+
+
+def refuse_misfit(search: Search, oracle: LabelOracle, prior: Prior) -> None:
+    """Raises GmiError where the search's signature asks for more than the oracle grants or the prior can."""
+    needs = get_type_hints(type(search).__call__)
+    for part, given in (("oracle", oracle), ("prior", prior)):
+        if not isinstance(given, needs[part]):
+            raise GmiError(
+                f"The search {type(search).__name__} needs a {needs[part].__name__} as its {part}, and "
+                f"{type(given).__name__} is none: choose another search or another {part}."
+            )
 
 
 class Judge(Protocol):

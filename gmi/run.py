@@ -86,6 +86,10 @@ class Run:
         except (SafetensorError, OSError) as error:
             raise GmiError(f"{path} cannot be read ({error}): remove it and run the same command again.") from error
 
+    def save(self, name: str, tensors: Tensors) -> None:
+        """A finished piece, which `read` gives back."""
+        self.write(f"shards/{name}.safetensors", save(dict(tensors), {"digest": self.digest}))
+
     def each(
         self, names: Iterable[str], compute: Callable[[list[str]], Iterable[Tensors]], title: str, group: int = 1
     ) -> list[dict[str, Tensor]]:
@@ -108,8 +112,7 @@ class Run:
             ]
             seconds = torch.tensor((perf_counter() - start) / len(some), dtype=torch.float64)
             for name, piece in zip(some, pieces, strict=True):
-                tensors = piece | {"seconds": seconds}
-                self.write(f"shards/{name}.safetensors", save(tensors, {"digest": self.digest}))
+                self.save(name, piece | {"seconds": seconds})
         state.wait_for_everyone()
         return [self.read(name) for name in names]
 

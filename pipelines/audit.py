@@ -13,15 +13,16 @@ import yaml
 from gmi import cli
 from gmi.assets import resolve
 from gmi.audit import audit, load
-from gmi.config import Audit, plain
+from gmi.config import Audit
 from gmi.forecast import forecast
+from gmi.settings import plain
 
 
 def main(arguments: Sequence[str]) -> None:
     parser = cli.parser(__doc__ or "")
     parser.add_argument("--out", type=Path, help="run folder; runs/NAME unless given")
     parser.add_argument("--dry-run", action="store_true", help="print configuration, queries and time; spend nothing")
-    options, plan = cli.configured(parser, arguments)
+    options, plan = cli.configured(parser, arguments, Audit)
     accelerator = cli.accelerator()
     if options.dry_run:
         if accelerator.is_main_process:

@@ -22,7 +22,7 @@ from gmi.training import RECORD, Record, record_of
 
 
 def main(arguments: Sequence[str]) -> None:
-    _, plan = cli.configured(cli.parser(__doc__ or ""), arguments)
+    _, plan = cli.configured(cli.parser(__doc__ or ""), arguments, Audit)
     if plan.training is None or plan.target.weights is None:
         raise GmiError("The configuration has no training block and target.weights: there is nothing to train.")
     accelerator = cli.accelerator()

@@ -22,10 +22,13 @@ from torch import Tensor
 
 from gmi import cli
 from gmi.assets import resolve
-from gmi.config import Audit, read
+from gmi.config import Audit
+from gmi.errors import GmiError
 from gmi.oracles.local import WhiteBox
-from gmi.priors.gan import Dcgan
+from gmi.priors.gan import Dcgan, Gan
 from gmi.rng import Rng
+from gmi.search.gradient import Gradient
+from gmi.settings import read
 from gmi.target import Target
 
 FLOOR = 0.85  # of the bare loop's throughput
@@ -38,8 +41,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--steps", type=_positive, default=8, help="steps of a round (default: 8)")
     parser.add_argument("--rounds", type=_positive, default=4, help="rounds of each of the two (default: 4)")
     options = parser.parse_args(arguments)
-    plan, accelerator = read(options.config), cli.accelerator()
+    plan, accelerator = read(options.config, Audit), cli.accelerator()
     device, count = accelerator.device, options.batch or plan.batch
+    if not isinstance(plan.search, Gradient) or not isinstance(plan.prior, Gan):
+        raise GmiError("The bare loop is one of latents: name a configuration with a gradient search and a GAN.")
     target, prior = _target(plan).to(device), plan.prior.load(device)
     oracle, rng = WhiteBox(target), Rng(range(count))
     latents, classes = prior.sample(rng), torch.arange(count, device=device) % len(target.classes)

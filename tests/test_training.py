@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 
 from gmi.audit import load
-from gmi.config import override, read
+from gmi.config import Audit
 from gmi.data import Images
 from gmi.errors import GmiError
 from gmi.networks import FaceNetClassifier, SmallCnn
+from gmi.settings import override, read
 from gmi.target import Input, Target, digest
 from gmi.training import RECORD, Head, Scratch, record_of
 from gmi.weights import read_weights
@@ -148,7 +149,7 @@ def config(tmp_path) -> Path:
         "data": {"name": "toy", "folder": str(tmp_path / "faces"), "enrolment": 2},
         "target": target | {"input": {"size": [16, 16], "colour": "grey"}},
         "training": {"type": "head", "steps": 30},
-        "prior": {"folder": "asset:dcgan-digiface"},
+        "prior": {"type": "gan", "folder": "asset:dcgan-digiface"},
     }
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(tree))
     return tmp_path / "toy.yaml"
@@ -173,10 +174,10 @@ def test_a_target_is_trained_once_for_each_split_and_training(config, capsys):
 
 def test_an_audit_takes_the_trained_target_and_refuses_one_of_another_split(config):
     made = train(config)[0]
-    assert digest(sorted(load(read(config), CPU).target.module.state_dict().items())) == made
+    assert digest(sorted(load(read(config, Audit), CPU).target.module.state_dict().items())) == made
     for change in (["--data.seed", "1"], ["--training.steps", "31"]):
         with pytest.raises(GmiError, match="another split of the people or with other settings: run pipelines/train"):
-            load(override(read(config), change, "audit.py"), CPU)
+            load(override(read(config, Audit), change, "audit.py"), CPU)
 
 
 def test_weights_of_a_killed_training_are_not_taken_for_others(config, monkeypatch):
@@ -191,7 +192,7 @@ def test_a_damaged_record_is_refused_with_what_to_do(config):
     train(config)
     (config.parent / "made" / RECORD).write_text("{}")
     with pytest.raises(GmiError, match="remove it and train the target again"):
-        record_of(read(config).target)
+        record_of(read(config, Audit).target)
 
 
 def test_nothing_to_train(config):

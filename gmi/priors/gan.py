@@ -60,7 +60,11 @@ class Dcgan(nn.Module):
 
     def decode(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
         """Images (N, C, S, S) in [0, 1]; differentiable. An unconditional prior: classes are not used."""
-        return (self.main(latents[:, :, None, None]) + 1) / 2
+        return (self(latents) + 1) / 2
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Images in [-1, 1], as it is trained."""
+        return self.main(latents[:, :, None, None])
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))

@@ -21,12 +21,12 @@ from torchvision.transforms.functional import to_pil_image
 from gmi import checks, literature, scoring
 from gmi.assets import fetch, provenance
 from gmi.config import Audit
-from gmi.config import plain as plain_config
 from gmi.data import People
 from gmi.judging import Judged, Judges, Sets
 from gmi.reconstruct import Spent
 from gmi.run import Run
 from gmi.scoring import Recognised
+from gmi.settings import plain
 from gmi.statistics import Failed
 from gmi.verdict import METRIC, Verdict
 
@@ -158,7 +158,7 @@ def _data(plan: Audit, people: People) -> dict[str, Any]:
 
 def _assets(plan: Audit) -> list[dict[str, Any]]:
     """Licence and terms of every default asset that the configuration names."""
-    names = dict.fromkeys(text.removeprefix("asset:").split("/")[0] for text in _texts(plain_config(plan)))
+    names = dict.fromkeys(text.removeprefix("asset:").split("/")[0] for text in _texts(plain(plan)))
     keys = ("name", "licence", "terms", "credit", "sha256")
     return [{key: record[key] for key in keys} for record in (provenance(fetch(name)) for name in names)]
 

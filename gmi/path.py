@@ -1,0 +1,141 @@
+"""The way from noise to a clean image: flow matching's straight path, and DDPM's, which preserves variance.
+
+At `time` 1 there is noise only, at 0 the clean image: noisy = signal * clean + level * noise. A network that is trained
+to tell one of the three from `noisy` tells the others too, so that searches and samplers need to know nothing else.
+Times are plain numbers here: all candidates are at the same one.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from gmi.errors import GmiError
+
+Field = Callable[[Tensor, float], Tensor]
+"""From noisy images (N, ...) and their time to the direction (N, ...) in which `Path.advance` goes."""
+
+
+class Path(Protocol):
+    def times(self, steps: int) -> list[float]:
+        """From 1 down to 0 in so many steps: (steps + 1)."""
+        ...
+
+    def levels(self, time: float) -> tuple[float, float]:
+        """Signal and noise level; their share signal / (signal + level) is the way that has been gone."""
+        ...
+
+    def stamp(self, time: float) -> float:
+        """What the network is told of the time."""
+        ...
+
+    def clean(self, output: Tensor, noisy: Tensor, time: float) -> Tensor:
+        """The clean image that the network's output stands for."""
+        ...
+
+    def direction(self, noisy: Tensor, clean: Tensor, time: float) -> Tensor:
+        """What is integrated. Of flow matching the velocity, noise - clean; of DDPM the noise."""
+        ...
+
+    def advance(self, noisy: Tensor, direction: Tensor, now: float, after: float) -> Tensor:
+        """Straight on in one direction, for one step (Euler's, which for DDPM is DDIM's)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Straight:
+    """Flow matching: noisy = (1 - time) * clean + time * noise; the network tells noise - clean.
+
+    Lipman et al., Flow Matching, ICLR 2023; Esser et al., Stable Diffusion 3, ICML 2024 (`shift`: sec. 5.3.2, eq. 23).
+    """
+
+    shift: float = 1.0  # above 1: more of the steps where there is much noise
+    span: int = 1000  # the network is told time * span
+
+    def times(self, steps: int) -> list[float]:
+        even = (1 - step / steps for step in range(steps + 1))
+        return [self.shift * time / (1 + (self.shift - 1) * time) for time in even]
+
+    def levels(self, time: float) -> tuple[float, float]:
+        return 1 - time, time
+
+    def stamp(self, time: float) -> float:
+        return time * self.span
+
+    def clean(self, output: Tensor, noisy: Tensor, time: float) -> Tensor:
+        return noisy - time * output
+
+    def direction(self, noisy: Tensor, clean: Tensor, time: float) -> Tensor:
+        return (noisy - clean) / time
+
+    def advance(self, noisy: Tensor, direction: Tensor, now: float, after: float) -> Tensor:
+        return noisy + (after - now) * direction
+
+
+@dataclass(frozen=True)
+class Preserving:
+    """DDPM: noisy = sqrt(a) * clean + sqrt(1 - a) * noise, with a table of a by timestep.
+
+    Ho et al., DDPM, NeurIPS 2020, eq. 4; steps as Song et al., DDIM, ICLR 2021, eq. 13: Euler's in noisy / signal
+    over level / signal. prediction "v_prediction": Salimans & Ho, Progressive Distillation, ICLR 2022, app. D.
+    """
+
+    kept: tuple[float, ...]  # a by timestep, descending: (T,)
+    prediction: str = "epsilon"
+
+    def __post_init__(self) -> None:
+        if self.prediction not in ("epsilon", "sample", "v_prediction"):
+            raise GmiError(f"The scheduler's prediction_type is {self.prediction}: epsilon, sample, v_prediction work.")
+        if self.kept[-1] <= 0:
+            raise GmiError("The scheduler ends in pure noise (rescale_betas_zero_snr), which DDIM's step cannot leave.")
+
+    def times(self, steps: int) -> list[float]:
+        if steps > len(self.kept):
+            raise GmiError(f"prior.steps is {steps}, but the prior was trained on {len(self.kept)} timesteps.")
+        return [1 - step / steps for step in range(steps + 1)]
+
+    def levels(self, time: float) -> tuple[float, float]:
+        kept = self.kept[self._index(time)] if self._index(time) >= 0 else 1.0
+        return math.sqrt(kept), math.sqrt(1 - kept)
+
+    def stamp(self, time: float) -> float:
+        return float(self._index(time))
+
+    def clean(self, output: Tensor, noisy: Tensor, time: float) -> Tensor:
+        signal, level = self.levels(time)
+        if self.prediction == "sample":
+            return output
+        if self.prediction == "v_prediction":
+            return signal * noisy - level * output
+        return (noisy - level * output) / signal
+
+    def direction(self, noisy: Tensor, clean: Tensor, time: float) -> Tensor:
+        signal, level = self.levels(time)
+        return (noisy - signal * clean) / level
+
+    def advance(self, noisy: Tensor, direction: Tensor, now: float, after: float) -> Tensor:
+        (signal, level), (then, rest) = self.levels(now), self.levels(after)
+        return then * (noisy / signal + (rest / then - level / signal) * direction)
+
+    def _index(self, time: float) -> int:
+        """The timestep, from T - 1 at time 1; -1 is the clean image."""
+        return round(time * len(self.kept)) - 1
+
+
+def step(path: Path, field: Field, noisy: Tensor, now: float, after: float, heun: bool) -> Tensor:
+    """One step of Euler's method, or of Heun's: with the mean of the directions at both ends (Karras et al., EDM,
+    NeurIPS 2022, alg. 1). The last step, to the clean image, is Euler's, as no direction is defined there.
+    """
+    slope = field(noisy, now)
+    ahead = path.advance(noisy, slope, now, after)
+    if not heun or after == 0:
+        return ahead
+    return path.advance(noisy, (slope + field(ahead, after)) / 2, now, after)
+
+
+def stamps(path: Path, time: float, like: Tensor) -> Tensor:
+    """`path.stamp` for a batch (N,)."""
+    return torch.full((len(like),), path.stamp(time), device=like.device)

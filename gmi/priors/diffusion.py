@@ -1,0 +1,151 @@
+"""Diffusion and flow-matching priors from a folder that diffusers wrote, or that its users published.
+
+unet/ or transformer/              UNet2DModel or DiTTransformer2DModel; its files may lie in the folder itself
+scheduler/scheduler_config.json    the path from noise to image
+vae/                               AutoencoderKL or AutoencoderTiny, where the model works on latents
+"""
+
+import json
+from itertools import pairwise
+from pathlib import Path as File
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from gmi.assets import resolve
+from gmi.errors import GmiError
+from gmi.path import Path, Preserving, Straight, stamps, step
+from gmi.rng import Rng
+from gmi.target import digest
+
+PARTS = ("unet", "transformer")
+
+
+class DiffusionPrior:
+    """A `gmi.protocols.Denoiser`. Latents are noise (N, C, H, W); `decode` follows the path from there, in `steps`."""
+
+    def __init__(self, network: nn.Module, path: Path, vae: nn.Module | None = None, steps: int = 20) -> None:
+        """network: of diffusers' calling convention, unconditional. vae: None where the path is one of pixels."""
+        self.path = path
+        self.steps = steps
+        self._network = network.eval().requires_grad_(False)
+        self._vae = None if vae is None else vae.eval().requires_grad_(False)
+        config: Any = network.config
+        size = config.sample_size
+        self._shape = (config.in_channels, *((size, size) if isinstance(size, int) else size))
+        # DiT: the class that stands for none, and whose output holds a variance beside the prediction
+        self._nobody: int | None = getattr(config, "num_embeds_ada_norm", None)
+
+    @property
+    def digest(self) -> str:
+        parts = [self._network] if self._vae is None else [self._network, self._vae]
+        return digest(pair for part in parts for pair in part.state_dict().items())
+
+    def sample(self, rng: Rng) -> Tensor:
+        """Standard normal latents (len(rng), C, H, W)."""
+        return rng.normal(*self._shape).to(next(self._network.parameters()).device)
+
+    def decode(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) in [0, 1]; an unconditional prior: classes are not used.
+
+        Differentiable in memory that does not grow with the steps, but for one latent each: a step is computed again
+        when its gradient is asked for.
+        """
+        for now, after in pairwise(self.path.times(self.steps)):
+            latents = checkpoint(self._step, latents, now, after, use_reentrant=False)  # pyright: ignore
+        return self.image(latents)
+
+    def denoise(self, noisy: Tensor, time: float) -> Tensor:
+        """The clean latents (N, C, H, W) that the network expects behind noisy ones at a time in (0, 1]."""
+        extra = {} if self._nobody is None else {"class_labels": noisy.new_full((len(noisy),), self._nobody).long()}
+        output = self._network(noisy, stamps(self.path, time, noisy), return_dict=False, **extra)[0]
+        return self.path.clean(output[:, : noisy.shape[1]], noisy, time)
+
+    def image(self, clean: Tensor) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] of clean latents; differentiable, where no pixel is clamped."""
+        if self._vae is not None:
+            config: Any = self._vae.config
+            vae: Any = self._vae
+            clean = vae.decode(clean / config.scaling_factor + (config.shift_factor or 0.0), return_dict=False)[0]
+        return ((clean + 1) / 2).clamp(0, 1)
+
+    def _step(self, noisy: Tensor, now: float, after: float) -> Tensor:
+        def field(noisy: Tensor, time: float) -> Tensor:
+            return self.path.direction(noisy, self.denoise(noisy, time), time)
+
+        return step(self.path, field, noisy, now, after, heun=False)
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Diffusion:
+    """A diffusion or flow prior in a folder. steps: of `decode`, one network evaluation each."""
+
+    type: Literal["diffusion"] = "diffusion"
+    folder: str
+    steps: Annotated[int, Field(ge=1)] = 20
+
+    def load(self, device: torch.device) -> DiffusionPrior:
+        """Raises GmiError where the folder is missing, of another kind, conditional, or its weights misfit."""
+        folder = resolve(self.folder)
+        part = next((name for name in PARTS if (folder / name / "config.json").is_file()), "")
+        network = _model(folder / part, ("UNet2DModel", "DiTTransformer2DModel"))
+        config: Any = network.config
+        if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
+            raise GmiError(f"{folder} is a prior of classes of its own: an unconditional one is needed.")
+        if config.sample_size is None:
+            raise GmiError(f"{folder} does not say the size of its images: set sample_size in its config.json.")
+        vae = _model(folder / "vae", ("AutoencoderKL", "AutoencoderTiny")) if (folder / "vae").is_dir() else None
+        places = (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
+        path = read_path(_json(next((one for one in places if one.is_file()), places[0])))
+        path.times(self.steps)
+        return DiffusionPrior(network.to(device), path, None if vae is None else vae.to(device), self.steps)
+
+
+def read_path(config: dict[str, Any]) -> Path:
+    """Of a scheduler's configuration. Raises GmiError for one whose path is neither flow matching's nor DDPM's."""
+    import diffusers  # takes seconds, which audits with other priors need not spend
+
+    name = str(config.get("_class_name"))
+    if name.startswith("FlowMatch"):
+        if config.get("use_dynamic_shifting"):
+            raise GmiError(f"{name}: use_dynamic_shifting is not supported; set a fixed shift.")
+        return Straight(float(config.get("shift", 1.0)), int(config.get("num_train_timesteps", 1000)))
+    known = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
+    table = getattr(known.from_config(config), "alphas_cumprod", None) if known is not None else None
+    if table is None:
+        raise GmiError(f"{name} is neither a DDPM-like scheduler of diffusers nor one of flow matching.")
+    return Preserving(tuple(table.double().tolist()), str(config.get("prediction_type", "epsilon")))
+
+
+def _model(folder: File, kinds: tuple[str, ...]) -> nn.Module:
+    import diffusers
+
+    name = _json(folder / "config.json").get("_class_name")
+    if name not in kinds:
+        raise GmiError(f"{folder} holds {name}: a prior needs {' or '.join(kinds)}.")
+    try:
+        model, found = getattr(diffusers, name).from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, low_cpu_mem_usage=False
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise GmiError(f"{folder} cannot be loaded as {name}: {str(error).splitlines()[0]}") from error
+    if lost := [*found["missing_keys"], *found["mismatched_keys"], *found["unexpected_keys"]]:
+        raise GmiError(f"{folder}: the weights do not fit {name}; the first that differs is {lost[0]}.")
+    broken = [key for key, value in model.state_dict().items() if not value.isfinite().all()]
+    if broken:
+        raise GmiError(f"{folder} is broken: {broken[0]} holds NaN or infinite values.")
+    return model.float()
+
+
+def _json(place: File) -> dict[str, Any]:
+    try:
+        found = json.loads(place.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise GmiError(f"{place.parent} is no folder of diffusers: {place.name} cannot be used ({error}).") from error
+    if not isinstance(found, dict):
+        raise GmiError(f"{place} holds no settings.")
+    return found

@@ -1,0 +1,134 @@
+"""White-box search along a prior's path from noise to image: the target's gradient bends every step.
+
+Flow-guided inversion with normalised gradients (SFMI; constants of its reference settings): while the image forms, the
+direction of the path gets a share of the gradient of max-margin at the predicted clean image, as long as the direction
+itself, more while little is decided. Classifier guidance (Dhariwal & Nichol, NeurIPS 2021, alg. 2: the DDIM form) and
+universal guidance (Bansal et al., ICLR 2024, eq. 6) are the same with other settings; `through="clean"` is that of
+MPGD (He et al., ICLR 2024, alg. 1): it takes the gradient at the clean image, without the way back through the prior.
+
+Differs from the papers: progress is measured by the share of signal, signal / (signal + noise), which is SFMI's time
+for flow matching and means the same for DDPM; the clean image is told from whatever the folder's network predicts.
+"""
+
+import math
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from gmi.augment import Views
+from gmi.objectives import OBJECTIVES
+from gmi.path import step
+from gmi.protocols import Candidates, Denoiser, Prior, Trace, WhiteBoxOracle
+from gmi.rng import Rng
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Guided:
+    """From noise (N, C, H, W) to images, in `steps`; Heun's method evaluates the prior twice a step.
+
+    strength: length of the guidance, as a share of the direction's own. It grows until `rise` of the way is gone, holds
+    until `hold`, falls as half a cosine until `fall`, and is 0 from there on: then no query is made.
+    """
+
+    type: Literal["guided"] = "guided"
+    steps: Annotated[int, Field(ge=1)] = 50
+    heun: bool = True
+    strength: Annotated[float, Field(ge=0)] = 0.3
+    rise: Share = 0.1
+    hold: Share = 0.3
+    fall: Share = 0.7
+    through: Literal["prior", "clean"] = "prior"
+    objective: Literal["cross_entropy", "max_margin", "logit", "poincare"] = "max_margin"
+    normalise: bool = True  # False: the gradient's own length
+    views: Views | None = Views()
+    transforms: Annotated[int, Field(ge=1)] = 1  # views whose losses are averaged
+
+    def __post_init__(self) -> None:
+        if not self.rise <= self.hold <= self.fall:
+            raise ValueError("rise must not exceed hold, nor hold fall")
+
+    @property
+    def queries(self) -> int:
+        """For each candidate, at most: none are made where the guidance is 0."""
+        return self.steps * (1 + self.heun) * self.transforms
+
+    def shared(self, samples: int) -> int:
+        return 0
+
+    def prepare(self, oracle: WhiteBoxOracle, prior: Prior, rng: Rng) -> "Guided":
+        return self
+
+    def __call__(
+        self,
+        oracle: WhiteBoxOracle,
+        prior: Denoiser,
+        latents: Tensor,
+        classes: Tensor,
+        rng: Rng,
+        trace: Trace | None = None,
+    ) -> Candidates:
+        """From noise (N, C, H, W) to candidates, whose latents are the clean ones: `prior.image` shows them."""
+        losses = [latents.new_zeros(len(latents))]
+
+        def field(noisy: Tensor, time: float) -> Tensor:
+            weight = self.weight(*prior.path.levels(time))
+            if weight == 0:
+                with torch.no_grad():
+                    return prior.path.direction(noisy, prior.denoise(noisy, time), time)
+            clean, slope, losses[0] = self._slope(oracle, prior, noisy, time, classes, rng)
+            direction = prior.path.direction(noisy, clean, time)
+            if self.normalise:
+                slope = slope * (_length(direction) / _length(slope).clamp_min(1e-12))
+            return direction + weight * slope
+
+        noisy = latents.detach()
+        for number, (now, after) in enumerate(pairwise(prior.path.times(self.steps))):
+            noisy = step(prior.path, field, noisy, now, after, self.heun)
+            if trace is not None:
+                trace(number, losses[0])
+        with torch.no_grad():
+            return Candidates(prior.image(noisy).clamp(0, 1), classes, noisy)
+
+    def weight(self, signal: float, level: float) -> float:
+        """Of the guidance where signal and noise have these levels. SFMI's schedule."""
+        gone = signal / (signal + level)
+        if gone >= self.fall:
+            return 0.0
+        if gone <= self.rise:
+            return self.strength * (gone / self.rise if self.rise else 1.0)
+        if gone <= self.hold:
+            return self.strength
+        return self.strength * 0.5 * (1 + math.cos(math.pi * (gone - self.hold) / (self.fall - self.hold)))
+
+    def _slope(
+        self, oracle: WhiteBoxOracle, prior: Denoiser, noisy: Tensor, time: float, classes: Tensor, rng: Rng
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The predicted clean latents, the gradient (N, C, H, W) and the losses (N,)."""
+        if self.through == "prior":
+            noisy = noisy.detach().requires_grad_()
+            clean = prior.denoise(noisy, time)
+            moved = noisy
+        else:
+            with torch.no_grad():
+                clean = prior.denoise(noisy, time)
+            moved = clean = clean.requires_grad_()
+        images = prior.image(clean)
+        loss = torch.stack([self._loss(oracle, images, classes, rng) for _ in range(self.transforms)]).mean(0)
+        (slope,) = torch.autograd.grad(loss.sum(), moved)
+        return clean.detach(), slope, loss.detach()
+
+    def _loss(self, oracle: WhiteBoxOracle, images: Tensor, classes: Tensor, rng: Rng) -> Tensor:
+        if self.views is not None:
+            images = self.views(images, rng)
+        return OBJECTIVES[self.objective](oracle.logits(images), classes)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    """Norms (N, 1, 1, 1)."""
+    return vectors.flatten(1).norm(dim=1)[:, None, None, None]

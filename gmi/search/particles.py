@@ -1,0 +1,112 @@
+"""Score-only search with a diffusion or flow prior: particles that look promising multiply, others die out.
+
+Feynman-Kac steering (Singhal et al., A General Framework for Inference-time Scaling and Steering of Diffusion Models,
+ICML 2025, alg. 1, difference potential) with the target's log-probability at the predicted clean image as reward: no
+gradients, forward queries only. Copies part ways because every step puts some fresh noise in place of the old
+(Song et al., DDIM, ICLR 2021, eq. 12 and 16; for flow matching the same step between its levels).
+
+Differs from the paper: systematic resampling instead of multinomial, which has less variance; the reward is averaged
+over views; a class is resampled only where its effective number of particles has fallen below half.
+"""
+
+import math
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from gmi.augment import Views
+from gmi.protocols import Candidates, Denoiser, Prior, ScoreOracle, Trace
+from gmi.rng import Rng
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Particles:
+    """From noise (N, C, H, W) to images. The candidates of one class, `selection.candidates`, are its particles.
+
+    steps: of the path. every: steps between two questions to the target. warmth: the reward is log p / warmth; smaller
+    is stricter. fresh: share of a step's noise that is new (eta of DDIM); without it copies stay the same.
+    """
+
+    type: Literal["particles"] = "particles"
+    steps: Annotated[int, Field(ge=1)] = 50
+    every: Annotated[int, Field(ge=1)] = 5
+    warmth: Annotated[float, Field(gt=0)] = 1.0
+    fresh: Share = 0.7
+    views: Views | None = Views()
+    transforms: Annotated[int, Field(ge=1)] = 1
+
+    @property
+    def queries(self) -> int:
+        """For each candidate: forward only."""
+        return len(self._asked()) * self.transforms
+
+    def shared(self, samples: int) -> int:
+        return 0
+
+    def prepare(self, oracle: ScoreOracle, prior: Prior, rng: Rng) -> "Particles":
+        return self
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        oracle: ScoreOracle,
+        prior: Denoiser,
+        latents: Tensor,
+        classes: Tensor,
+        rng: Rng,
+        trace: Trace | None = None,
+    ) -> Candidates:
+        """From noise (N, C, H, W) to candidates, whose latents are the clean ones: `prior.image` shows them."""
+        groups = [(classes == one).nonzero().squeeze(1) for one in dict.fromkeys(classes.tolist())]
+        noisy, path = latents, prior.path
+        before, weights = torch.zeros(len(classes)), torch.zeros(len(classes))  # rewards; log-weights since resampling
+        for number, (now, after) in enumerate(pairwise(path.times(self.steps))):
+            clean = prior.denoise(noisy, now)
+            if number in self._asked():
+                reward = self._reward(oracle, prior.image(clean), classes, rng)
+                weights, before = weights + reward - before, reward
+                chosen, weights = _resampled(weights, groups, rng)
+                noisy, clean, before = noisy[chosen.to(noisy.device)], clean[chosen.to(noisy.device)], before[chosen]
+            noisy = self._stirred(prior, noisy, clean, now, after, rng)
+            if trace is not None:
+                trace(number, -before)
+        return Candidates(prior.image(noisy).clamp(0, 1), classes, noisy)
+
+    def _asked(self) -> range:
+        """The steps before which the target is asked. Not the first ones: the clean image is anyone's there."""
+        return range(min(self.every, self.steps - 1), self.steps, self.every)
+
+    def _reward(self, oracle: ScoreOracle, images: Tensor, classes: Tensor, rng: Rng) -> Tensor:
+        """(N,) on the CPU."""
+        total = torch.zeros(len(classes))
+        for _ in range(self.transforms):
+            views = images if self.views is None else self.views(images, rng)
+            total += oracle.scores(views).gather(1, classes[:, None]).squeeze(1).float().cpu()
+        return total / self.transforms / self.warmth
+
+    def _stirred(self, prior: Denoiser, noisy: Tensor, clean: Tensor, now: float, after: float, rng: Rng) -> Tensor:
+        """One step along the path, with part of the noise replaced."""
+        (signal, level), (then, rest) = prior.path.levels(now), prior.path.levels(after)
+        noise = (noisy - signal * clean) / level
+        fresh = rng.normal(*noisy.shape[1:]).to(noisy)
+        return then * clean + rest * (math.sqrt(1 - self.fresh**2) * noise + self.fresh * fresh)
+
+
+def _resampled(weights: Tensor, groups: list[Tensor], rng: Rng) -> tuple[Tensor, Tensor]:
+    """Which particle takes each place (N,), and the log-weights after that. A class draws by its first generator."""
+    chosen, left = torch.arange(len(weights)), weights.clone()
+    draws = rng.uniform(1).squeeze(1)
+    for own in groups:
+        shares = weights[own].double().softmax(0)
+        if 1 / shares.square().sum() > len(own) / 2:
+            continue
+        places = (draws[own[0]].double() + torch.arange(len(own))) / len(own)
+        chosen[own] = own[torch.searchsorted(shares.cumsum(0), places).clamp_max(len(own) - 1)]
+        left[own] = 0
+    return chosen, left
