@@ -1,0 +1,312 @@
+"""Diffusion and flow priors: closed forms, the steps of diffusers' own schedulers, bounded memory, any folder."""
+
+import copy
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from reference.mixture import KEPT, PATHS, Mixture
+from safetensors.torch import load_file, save_file
+
+from gmi.errors import GmiError
+from gmi.path import Preserving, Straight, step
+from gmi.priors.diffusion import Diffusion, DiffusionPrior
+from gmi.protocols import Denoiser
+from gmi.rng import Rng
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def unet():
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return UNet2DModel(
+            sample_size=8,
+            in_channels=1,
+            out_channels=1,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+            norm_num_groups=4,
+        )
+
+
+def folder(unet, where: Path, scheduler=None) -> Path:
+    """As diffusers writes it."""
+    from diffusers.pipelines.ddpm.pipeline_ddpm import DDPMPipeline
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+    DDPMPipeline(unet, scheduler or DDPMScheduler()).save_pretrained(where)
+    return where
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_gaussian_is_reached_and_by_heun_with_fewer_steps(name):
+    """Noise z becomes mean + spread * z, exactly, on either path. Half the step, half the error; Heun: a quarter."""
+    path, mean, spread = PATHS[name], 0.3, 0.5
+    prior = DiffusionPrior(Mixture(torch.full((1, 1, 2, 2), mean, dtype=torch.float64), spread, path), path)
+    noise = torch.linspace(-1.5, 1.5, 4, dtype=torch.float64).reshape(1, 1, 2, 2)
+
+    def field(noisy, time):
+        return path.direction(noisy, prior.denoise(noisy, time), time)
+
+    def error(steps: int, heun: bool) -> float:
+        noisy = noise
+        for now, after in pairwise(path.times(steps)):
+            noisy = step(path, field, noisy, now, after, heun)
+        return (noisy - mean - spread * noise).abs().max().item()
+
+    assert error(100, False) < 0.025 and error(100, True) < error(100, False) / 5
+    assert error(50, False) / error(100, False) == pytest.approx(2, rel=0.1)
+    if name == "flow":  # DDPM's table of levels is too coarse near the image
+        assert error(50, True) / error(100, True) == pytest.approx(4, rel=0.1)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
+def test_steps_are_those_of_diffusers_ddim(unet, prediction):
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    scheduler = DDIMScheduler(timestep_spacing="trailing", clip_sample=False, prediction_type=prediction)
+    scheduler.set_timesteps(10)
+    unet = copy.deepcopy(unet).double()  # at the start of the path, rounding is multiplied by 1 / signal, 150
+    prior = DiffusionPrior(unet, Preserving(tuple(scheduler.alphas_cumprod.double().tolist()), prediction), steps=10)
+    noise = prior.sample(Rng([1, 2])).double()
+    expected = noise
+    with torch.no_grad():
+        for time in scheduler.timesteps:
+            expected = scheduler.step(unet(expected, time).sample, time, expected).prev_sample
+    torch.testing.assert_close(prior.decode(noise), ((expected + 1) / 2).clamp(0, 1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_steps_are_those_of_diffusers_flow_matching(unet, shift):
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 7, 7))
+    prior = DiffusionPrior(unet, Straight(shift), steps=7)
+    noise = prior.sample(Rng([1, 2]))
+    expected = noise
+    with torch.no_grad():
+        for time in scheduler.timesteps:
+            expected = scheduler.step(unet(expected, time).sample, time, expected).prev_sample
+    torch.testing.assert_close(prior.decode(noise), ((expected + 1) / 2).clamp(0, 1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_clean_direction_and_advance_agree(path):
+    """Towards the true direction one step of any length stays on the path from this noise to this image."""
+    clean, noise = torch.randn(2, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for now, after in ((1.0, 0.5), (0.7, 0.2), (0.4, 0.0)):
+        (signal, level), (then, rest) = path.levels(now), path.levels(after)
+        noisy = signal * clean + level * noise
+        moved = path.advance(noisy, path.direction(noisy, clean, now), now, after)
+        torch.testing.assert_close(moved, then * clean + rest * noise)
+
+
+def test_decoding_is_differentiable_and_its_memory_does_not_grow_with_the_steps(unet):
+    noise = Rng([3]).normal(1, 8, 8).double()
+    unet = copy.deepcopy(unet).double()
+    prior = DiffusionPrior(unet, Straight(), steps=4)
+
+    def total(latents):
+        return (prior.decode(latents) * torch.linspace(0, 1, 64, dtype=torch.float64).view(1, 1, 8, 8)).sum()
+
+    point = noise.clone().requires_grad_()
+    total(point).backward()
+    nudge = torch.zeros_like(noise)
+    nudge[0, 0, 3, 4] = 1e-6
+    with torch.no_grad():
+        slope = (total(noise + nudge) - total(noise - nudge)) / 2e-6
+    assert point.grad is not None
+    assert point.grad[0, 0, 3, 4].item() == pytest.approx(slope.item(), rel=1e-4)
+
+    def kept(steps: int, whole: bool) -> int:
+        """Bytes that the forward pass leaves for the backward pass."""
+        sizes: dict[int, int] = {}
+
+        def count(tensor):
+            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        prior = DiffusionPrior(unet, Straight(), steps=steps)
+        weights = {value.untyped_storage().data_ptr() for value in unet.state_dict().values()}
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            latents = noise.clone().requires_grad_()
+            for now, after in pairwise(prior.path.times(steps)):
+                latents = prior._step(latents, now, after) if whole else prior.decode(noise.clone().requires_grad_())
+                if not whole:
+                    break
+        return sum(size for place, size in sizes.items() if place not in weights)
+
+    one = kept(1, whole=True)
+    assert kept(50, whole=True) > 40 * one
+    assert kept(50, whole=False) < 3 * one
+
+
+def test_folders_of_diffusers_load_in_both_layouts(unet, tmp_path):
+    made = folder(unet, tmp_path / "made")
+    prior = Diffusion(folder=str(made), steps=3).load(CPU)
+    assert isinstance(prior, Denoiser) and isinstance(prior.path, Preserving) and len(prior.path.kept) == 1000
+    np.testing.assert_allclose(prior.path.kept, KEPT, rtol=1e-5)
+    flat = tmp_path / "flat"
+    shutil.copytree(made / "unet", flat)
+    shutil.copy(made / "scheduler" / "scheduler_config.json", flat)
+    again = Diffusion(folder=str(flat), steps=3).load(CPU)
+    assert again.digest == prior.digest
+    noise = prior.sample(Rng([1]))
+    images = prior.decode(noise)
+    assert torch.equal(again.decode(noise), images) and images.shape == (1, 1, 8, 8)
+    assert images.min() >= 0 and images.max() <= 1
+
+
+def test_a_flow_folder_in_half_precision_works_in_full(unet, tmp_path):
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
+    made = folder(unet, tmp_path / "made", FlowMatchEulerDiscreteScheduler(shift=2.0))
+    weights = made / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({key: value.half() for key, value in load_file(weights).items()}, weights)
+    prior = Diffusion(folder=str(made), steps=3).load(CPU)
+    assert prior.path == Straight(2.0, 1000)
+    assert prior.decode(prior.sample(Rng([1]))).dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["AutoencoderTiny", "AutoencoderKL"])
+def test_latent_models_decode_as_their_autoencoder_does(unet, tmp_path, kind):
+    import diffusers
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        settings = {
+            "AutoencoderTiny": {
+                "encoder_block_out_channels": (8, 8),
+                "decoder_block_out_channels": (8, 8),
+                "num_encoder_blocks": (1, 1),
+                "num_decoder_blocks": (1, 1),
+            },
+            "AutoencoderKL": {
+                "block_out_channels": (8, 8),
+                "down_block_types": ("DownEncoderBlock2D",) * 2,
+                "up_block_types": ("UpDecoderBlock2D",) * 2,
+                "norm_num_groups": 4,
+                "shift_factor": 0.1,
+            },
+        }[kind]
+        vae = getattr(diffusers, kind)(**settings)
+        latent = UNet2DModel.from_config(dict(unet.config) | {"in_channels": 4, "out_channels": 4})
+    made = folder(latent, tmp_path / "made")
+    vae.save_pretrained(made / "vae")
+    prior = Diffusion(folder=str(made), steps=2).load(CPU)
+    latents = prior.sample(Rng([1]))
+    assert latents.shape == (1, 4, 8, 8)
+    inside = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0)
+    with torch.no_grad():
+        expected = ((vae.decode(inside).sample + 1) / 2).clamp(0, 1)
+    torch.testing.assert_close(prior.image(latents), expected)
+    assert prior.decode(latents).shape == (1, 3, 16, 16)
+    other = DiffusionPrior(latent, prior.path)
+    assert other.digest != prior.digest
+
+
+def test_a_transformer_is_asked_for_nobody_in_particular(tmp_path):
+    from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        dit = DiTTransformer2DModel(
+            num_attention_heads=2,
+            attention_head_dim=8,
+            in_channels=4,
+            out_channels=8,
+            num_layers=1,
+            sample_size=4,
+            patch_size=2,
+            norm_num_groups=4,
+            num_embeds_ada_norm=10,
+        )
+    dit.save_pretrained(tmp_path / "transformer")
+    DDIMScheduler(clip_sample=False).save_pretrained(tmp_path / "scheduler")
+    prior = Diffusion(folder=str(tmp_path), steps=3).load(CPU)
+    noisy = prior.sample(Rng([1, 2]))
+    stamps = torch.full((2,), 999.0)
+    with torch.no_grad():
+        nobody, somebody = (dit(noisy, stamps, class_labels=torch.full((2,), label)).sample[:, :4] for label in (10, 0))
+        found = prior.denoise(noisy, 1.0)
+    torch.testing.assert_close(found, prior.path.clean(nobody, noisy, 1.0))
+    assert not torch.allclose(found, prior.path.clean(somebody, noisy, 1.0))
+
+
+def edit(place: Path, **changes) -> None:
+    place.write_text(json.dumps(json.loads(place.read_text()) | changes))
+
+
+def cut(place: Path) -> None:
+    place.write_bytes(place.read_bytes()[:-100])
+
+
+def poison(place: Path) -> None:
+    state = load_file(place)
+    state["conv_in.bias"][0] = float("nan")
+    save_file(state, place)
+
+
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+MISTAKES = {
+    "no folder": (lambda made: shutil.rmtree(made), "is no folder of diffusers: config.json"),
+    "no scheduler": (lambda made: shutil.rmtree(made / "scheduler"), "scheduler_config.json cannot be used"),
+    "another network": (
+        lambda made: edit(made / "unet/config.json", _class_name="UNet2DConditionModel"),
+        "holds UNet2DC",
+    ),
+    "no size": (lambda made: edit(made / "unet/config.json", sample_size=None), "set sample_size"),
+    "misfit": (lambda made: edit(made / "unet/config.json", block_out_channels=[8, 24]), "cannot be loaded|do not fit"),
+    "truncated": (lambda made: cut(made / WEIGHTS), "cannot be loaded"),
+    "NaN": (lambda made: poison(made / WEIGHTS), "conv_in.bias holds NaN"),
+    "no weights": (lambda made: (made / WEIGHTS).unlink(), "cannot be loaded"),
+    "unknown scheduler": (
+        lambda made: edit(made / "scheduler/scheduler_config.json", _class_name="KarrasVeScheduler"),
+        "KarrasVeScheduler is neither",
+    ),
+    "another prediction": (
+        lambda made: edit(made / "scheduler/scheduler_config.json", prediction_type="flow"),
+        "prediction_type is flow",
+    ),
+    "pure noise": (
+        lambda made: edit(made / "scheduler/scheduler_config.json", rescale_betas_zero_snr=True),
+        "ends in pure noise",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_folder_that_cannot_be_used_is_refused_in_a_sentence(unet, tmp_path, name):
+    spoil, words = MISTAKES[name]
+    made = folder(unet, tmp_path / "made")
+    spoil(made)
+    with pytest.raises(GmiError, match=words) as refusal:
+        Diffusion(folder=str(made)).load(CPU)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_prior_of_classes_is_refused(tmp_path):
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+    settings = {"block_out_channels": (8,), "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+    unet = UNet2DModel(sample_size=8, layers_per_block=1, norm_num_groups=4, num_class_embeds=3, **settings)
+    with pytest.raises(GmiError, match="classes of its own"):
+        Diffusion(folder=str(folder(unet, tmp_path / "made"))).load(CPU)
+
+
+def test_more_steps_than_the_prior_knows(unet, tmp_path):
+    with pytest.raises(GmiError, match=r"prior\.steps is 1001"):
+        Diffusion(folder=str(folder(unet, tmp_path / "made")), steps=1001).load(CPU)

@@ -1,0 +1,178 @@
+"""Searches along a path from noise: with an exact prior planted people are recovered, by gradients or scores alone."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from reference.mixture import PATHS, Mixture
+
+from gmi.augment import Views
+from gmi.errors import GmiError
+from gmi.objectives import max_margin
+from gmi.oracles.local import WhiteBox
+from gmi.path import Preserving
+from gmi.priors.diffusion import DiffusionPrior
+from gmi.protocols import Candidates, refuse_misfit
+from gmi.rng import Rng, seed_of
+from gmi.search.gradient import Gradient
+from gmi.search.guided import Guided
+from gmi.search.particles import Particles, _resampled
+
+VIEWS = Views(scale=(0.95, 1.0), shift=0.02, flip=False)
+GUIDED = Guided(steps=20, strength=1.0, views=VIEWS)
+SEARCHES = {
+    "guided": GUIDED,
+    "euler": dataclasses.replace(GUIDED, heun=False, transforms=2),
+    "clean only": dataclasses.replace(GUIDED, through="clean"),
+    "noise search": Gradient(steps=25, lr=0.1, views=VIEWS),
+}
+CLASSES = torch.arange(6)
+
+
+@pytest.fixture(scope="module", params=PATHS)
+def prior(world, request) -> DiffusionPrior:
+    """The GAN's samples, a little blurred, as an exact diffusion or flow prior."""
+    latents = Rng([seed_of(2, "atom", number) for number in range(500)]).normal(8)
+    path = PATHS[request.param]
+    return DiffusionPrior(Mixture(world.prior.decode(latents) * 2 - 1, 0.15, path), path, steps=6)
+
+
+def run(world, prior, search, keep: slice = slice(None), classes=CLASSES, oracle: WhiteBox | None = None) -> Candidates:
+    seeds = [seed_of(0, "guided", number) for number in range(len(classes))]
+    return search(
+        oracle or world.oracle(),
+        prior,
+        prior.sample(Rng([s + 1 for s in seeds[keep]])),
+        classes[keep],
+        Rng(seeds[keep]),
+    )
+
+
+def recovered(world, found: Candidates) -> int:
+    """How many are nearer in image space to the person they should be than to any other."""
+    people = world.prior.decode(world.truth)
+    alike = F.cosine_similarity((found.images - 0.5).flatten(1)[:, None], (people - 0.5).flatten(1)[None], dim=2)
+    return int((alike.argmax(1) == found.classes).sum())
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_planted_people_are_recovered(world, prior, name):
+    """At least 5 of 6; by chance it is 1."""
+    assert recovered(world, run(world, prior, SEARCHES[name])) >= 5
+
+
+def test_scores_alone_recover_them_too(world, prior):
+    """The best of 24 particles each, by the target's own opinion, for at least 5 of 6."""
+    search = Particles(steps=15, every=2, warmth=0.5, views=None)
+    found = run(world, prior, search, classes=CLASSES.repeat_interleave(24))
+    with torch.no_grad():
+        scores = world.oracle().scores(found.images).gather(1, found.classes[:, None]).reshape(6, 24)
+    best = found[torch.arange(6) * 24 + scores.argmax(1)]
+    assert recovered(world, best) >= 5
+    assert scores.median() > math.log(0.5)  # not the best alone: most of them are taken for the person
+
+
+def test_without_guidance_nothing_is_recovered(world, prior):
+    for search in (dataclasses.replace(GUIDED, strength=0.0), Particles(steps=20, every=2, warmth=1e9)):
+        assert recovered(world, run(world, prior, search)) <= 3
+
+
+@pytest.mark.parametrize("name", [name for name in SEARCHES if name != "noise search"])
+def test_six_at_once_equal_six_runs_of_one(world, prior, name):
+    """On the flow only: DDPM's first steps multiply roundings by 150, and the path then may end at another atom."""
+    if isinstance(prior.path, Preserving):
+        return
+    search = dataclasses.replace(SEARCHES[name], steps=5)
+    together = run(world, prior, search)
+    for one in range(6):
+        alone = run(world, prior, search, slice(one, one + 1))
+        torch.testing.assert_close(alone.images[0], together.images[one], rtol=1e-3, atol=1e-3)
+
+
+def test_a_class_of_particles_does_not_depend_on_the_others(world, prior):
+    search, classes = Particles(steps=6, every=1, warmth=0.2), CLASSES.repeat_interleave(4)
+    together = run(world, prior, search, classes=classes)
+    for one in range(6):
+        own = slice(4 * one, 4 * one + 4)
+        alone = run(world, prior, search, own, classes=classes)
+        torch.testing.assert_close(alone.images, together.images[own], rtol=1e-3, atol=1e-3)
+
+
+def test_queries_are_counted_and_none_is_made_without_guidance(world, prior):
+    oracle = world.oracle()
+    run(world, prior, GUIDED, oracle=oracle)
+    evaluations = [prior.path.levels(time) for time in prior.path.times(20)]
+    asked = [GUIDED.weight(*one) > 0 for one in evaluations]
+    assert oracle.queries == 6 * (sum(asked[:20]) + sum(asked[1:20])) <= 6 * GUIDED.queries
+    oracle = world.oracle()
+    run(world, prior, search := Particles(steps=20, every=4, transforms=2), oracle=oracle)
+    assert oracle.queries == 6 * search.queries == 6 * 4 * 2
+
+
+def test_the_schedule_rises_holds_and_falls():
+    weights = [Guided(strength=0.3).weight(gone, 1 - gone) for gone in (0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)]
+    assert weights == pytest.approx([0, 0.15, 0.3, 0.3, 0.3, 0.15, 0, 0])
+
+
+@pytest.mark.parametrize("through", ["prior", "clean"])
+def test_one_step_is_the_papers_formula(world, through):
+    """SFMI's Euler step, written out in its own time, from noise at 0 to the image at 1."""
+    atoms = world.prior.decode(Rng(range(40)).normal(8)) * 2 - 1
+    network = Mixture(atoms, 0.3, PATHS["flow"])
+    prior = DiffusionPrior(network, PATHS["flow"])
+    search = Guided(steps=5, heun=False, strength=0.4, rise=0, hold=1, fall=1, through=through, views=None)
+    x = noise = prior.sample(Rng(range(6)))
+    for number in range(5):
+        t = number / 5
+        start = x.clone().requires_grad_()
+        guess = start - (1 - t) * network(start, torch.full((6,), 1000 * (1 - t)))[0]
+        velocity = ((guess - start) / (1 - t)).detach()
+        to = start
+        if through == "clean":
+            guess = to = guess.detach().requires_grad_()
+        loss = max_margin(world.target(((guess + 1) / 2).clamp(0, 1)), CLASSES)
+        (g,) = torch.autograd.grad(loss.sum(), to)
+        lengths = velocity.flatten(1).norm(dim=1) / g.flatten(1).norm(dim=1)
+        x = x + (velocity - 0.4 * lengths[:, None, None, None] * g) / 5
+    found = search(world.oracle(), prior, noise, CLASSES, Rng(range(6)))
+    torch.testing.assert_close(found.latents, x, rtol=1e-4, atol=1e-4)
+
+
+def test_particles_multiply_in_proportion_to_their_weights():
+    """Systematic resampling: as many copies as expected, up to one; a class of equal weights is left alone."""
+    shares = torch.tensor([0.7, 0.2, 0.06, 0.04, 0.0] + [0.2] * 5, dtype=torch.float64)
+    groups = [torch.arange(5), torch.arange(5, 10)]
+    counts = torch.zeros(10)
+    for seed in range(300):
+        chosen, left = _resampled(shares.log().float().clamp_min(-1e9), groups, Rng(range(seed, seed + 10)))
+        copies = torch.bincount(chosen, minlength=10)
+        assert ((copies[:5] - 5 * shares[:5]).abs() < 1 + 1e-6).all() and copies[4] == 0
+        assert (chosen[5:] == groups[1]).all() and (left[:5] == 0).all() and (left[5:] != 0).all()
+        counts += copies
+    torch.testing.assert_close((counts[:5] / 300).double(), 5 * shares[:5], rtol=0, atol=0.1)
+
+
+def test_a_search_that_needs_more_than_there_is_says_so(world, prior):
+    refuse_misfit(GUIDED, world.oracle(), prior)
+    refuse_misfit(Gradient(), world.oracle(), prior)
+    with pytest.raises(GmiError, match="Guided needs a Denoiser as its prior, and Dcgan is none"):
+        refuse_misfit(GUIDED, world.oracle(), world.prior)
+
+    class Scores:
+        queries = 0
+
+        def labels(self, images): ...
+
+        def scores(self, images): ...
+
+    refuse_misfit(Particles(), Scores(), prior)
+    with pytest.raises(GmiError, match="Guided needs a WhiteBoxOracle as its oracle, and Scores is none"):
+        refuse_misfit(GUIDED, Scores(), prior)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"strength": -1}, {"hold": 0.05}, {"through": "both"}, {"unknown": 1}])
+def test_settings_are_validated(wrong):
+    with pytest.raises(ValueError):
+        Guided(**wrong)
