@@ -118,7 +118,7 @@ class Denoising:
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
         from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
 
-        return FlowMatchEulerDiscreteScheduler() if self.type == "flow" else DDPMScheduler(clip_sample=False)
+        return FlowMatchEulerDiscreteScheduler() if self.type == "flow" else DDPMScheduler()
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))

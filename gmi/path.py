@@ -85,6 +85,7 @@ class Preserving:
 
     kept: tuple[float, ...]  # a by timestep, descending: (T,)
     prediction: str = "epsilon"
+    limit: float | None = None  # clean images are clipped at -limit and limit; the gradient goes on as if they were not
 
     def __post_init__(self) -> None:
         if self.prediction not in ("epsilon", "sample", "v_prediction"):
@@ -107,10 +108,14 @@ class Preserving:
     def clean(self, output: Tensor, noisy: Tensor, time: float) -> Tensor:
         signal, level = self.levels(time)
         if self.prediction == "sample":
-            return output
-        if self.prediction == "v_prediction":
-            return signal * noisy - level * output
-        return (noisy - level * output) / signal
+            clean = output
+        elif self.prediction == "v_prediction":
+            clean = signal * noisy - level * output
+        else:
+            clean = (noisy - level * output) / signal  # an error in `output` is large here where little signal is left
+        if self.limit is None:
+            return clean
+        return clean + (clean.clamp(-self.limit, self.limit) - clean).detach()
 
     def direction(self, noisy: Tensor, clean: Tensor, time: float) -> Tensor:
         signal, level = self.levels(time)

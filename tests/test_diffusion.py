@@ -70,19 +70,25 @@ def test_a_gaussian_is_reached_and_by_heun_with_fewer_steps(name):
         assert error(50, True) / error(100, True) == pytest.approx(4, rel=0.1)
 
 
+@pytest.mark.parametrize("limit", [None, 0.8])
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
-def test_steps_are_those_of_diffusers_ddim(unet, prediction):
+def test_steps_are_those_of_diffusers_ddim(unet, prediction, limit):
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-    scheduler = DDIMScheduler(timestep_spacing="trailing", clip_sample=False, prediction_type=prediction)
+    clip = {"clip_sample": limit is not None, "clip_sample_range": limit or 1.0}
+    scheduler = DDIMScheduler(timestep_spacing="trailing", prediction_type=prediction, **clip)
     scheduler.set_timesteps(10)
     unet = copy.deepcopy(unet).double()  # at the start of the path, rounding is multiplied by 1 / signal, 150
-    prior = DiffusionPrior(unet, Preserving(tuple(scheduler.alphas_cumprod.double().tolist()), prediction), steps=10)
+    prior = DiffusionPrior(
+        unet, Preserving(tuple(scheduler.alphas_cumprod.double().tolist()), prediction, limit), steps=10
+    )
     noise = prior.sample(Rng([1, 2])).double()
     expected = noise
     with torch.no_grad():
         for time in scheduler.timesteps:
-            expected = scheduler.step(unet(expected, time).sample, time, expected).prev_sample
+            expected = scheduler.step(
+                unet(expected, time).sample, time, expected, use_clipped_model_output=True
+            ).prev_sample
     torch.testing.assert_close(prior.decode(noise), ((expected + 1) / 2).clamp(0, 1), rtol=1e-4, atol=1e-4)
 
 

@@ -118,7 +118,8 @@ def read_path(config: dict[str, Any]) -> Path:
     table = getattr(known.from_config(config), "alphas_cumprod", None) if known is not None else None
     if table is None:
         raise GmiError(f"{name} is neither a DDPM-like scheduler of diffusers nor one of flow matching.")
-    return Preserving(tuple(table.double().tolist()), str(config.get("prediction_type", "epsilon")))
+    limit = float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample", True) else None
+    return Preserving(tuple(table.double().tolist()), str(config.get("prediction_type", "epsilon")), limit)
 
 
 def _model(folder: File, kinds: tuple[str, ...]) -> nn.Module:

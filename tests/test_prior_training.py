@@ -1,0 +1,214 @@
+"""Training of priors: each kind learns, a kill at any moment changes nothing, and what comes out is a prior folder."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from accelerate import Accelerator
+from torchvision.transforms.functional import to_pil_image
+
+from gmi import prior_training, toy
+from gmi.data import Faces, PublicImages
+from gmi.errors import GmiError
+from gmi.learners import Adversarial, Denoising
+from gmi.metrics.distribution import frechet
+from gmi.prior_training import PriorTraining, overlap, train
+from gmi.priors.diffusion import Diffusion
+from gmi.priors.gan import Gan
+from gmi.rng import Rng
+from gmi.run import Run
+from gmi.weights import read_weights
+from pipelines import train_prior
+
+CPU = torch.device("cpu")
+LEARNERS = {
+    "flow": Denoising(type="flow", channels=(8, 16), layers=1, attention=(1,), groups=4, steps=8),
+    "ddpm": Denoising(type="ddpm", channels=(16, 32), layers=1, attention=(), groups=4, steps=20),
+    "gan": Adversarial(latent=8, channels=(16, 8)),
+}
+
+
+class Space:
+    """In FaceNet's place, which costs seconds: coarse light and dark."""
+
+    def __init__(self, device: torch.device, batch: int) -> None: ...
+
+    def __call__(self, images: torch.Tensor):
+        return torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 4).flatten(1).numpy()
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(prior_training, "FaceSpace", Space)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def public(tmp_path_factory) -> Path:
+    """Grey images of 16 px, that a small GAN made."""
+    folder = tmp_path_factory.mktemp("public")
+    prior = toy.prior(8)
+    for number, image in enumerate(prior.decode(Rng(range(120)).normal(8))):
+        to_pil_image(image).save(folder / f"{number:03d}.png")
+    return folder
+
+
+@pytest.fixture
+def plan(public) -> PriorTraining:
+    data = PublicImages(name="toys", folder=str(public), terms="none", size=16, grey=True, held_out=40)
+    settings = {"steps": 12, "batch": 8, "lr": 2e-3, "warmup": 3, "ema": 0.8, "look": 4, "save": 3}
+    return PriorTraining(name="toy", data=data, learner=LEARNERS["flow"], **settings)
+
+
+def learn(plan: PriorTraining, folder: Path, report=None) -> prior_training.Progress:
+    run = Run.open(folder, {"plan": plan.name})
+    return train(plan, *plan.data.load(), run, Accelerator(cpu=True), report=report)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    (path,) = (folder / "prior").rglob("*.safetensors")
+    return read_weights(path)
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_what_is_learned_comes_nearer_to_images_never_seen(plan, tmp_path, name):
+    plan = replace(plan, learner=LEARNERS[name], steps=120, batch=16, look=20, save=120, ema=0.9)
+    progress = learn(plan, tmp_path / "run")
+    first, best = progress.history[0]["distance"], progress.history[progress.best]["distance"]
+    assert best < first / 3
+    folder = str(tmp_path / "run" / "prior")
+    prior = (Gan(folder=folder) if name == "gan" else Diffusion(folder=folder, steps=20)).load(CPU)
+    with torch.no_grad():
+        made = (prior.decode(prior.sample(Rng(range(40)))) * 255).round().byte()
+    space = Space(CPU, 8)
+    reached = frechet(space(plan.data.load()[1].bytes), space(made))
+    assert made.shape == (40, 1, 16, 16) and reached == pytest.approx(best, rel=0.5)  # other latents, half precision
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("after", [1, 5, 11])
+def test_a_kill_at_any_moment_changes_nothing(plan, tmp_path, name, after):
+    class Killed(Exception):
+        pass
+
+    def kill(step: int, loss: float) -> None:
+        if step == after:
+            raise Killed
+
+    plan = replace(plan, learner=LEARNERS[name], accumulate=2)
+    whole = learn(plan, tmp_path / "whole")
+    with pytest.raises(Killed):
+        learn(plan, tmp_path / "killed", kill)
+    assert learn(plan, tmp_path / "killed") == whole
+    first, second = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+    card = (tmp_path / "whole" / "prior" / "README.md").read_text()
+    assert card == (tmp_path / "killed" / "prior" / "README.md").read_text()
+    assert "80 images, 40 more held out" in card and "FD-FaceNet" in card
+
+
+def test_a_finished_training_is_not_done_again(plan, tmp_path):
+    learn(plan, tmp_path / "run")
+    steps = []
+    assert learn(plan, tmp_path / "run", lambda step, loss: steps.append(step)).step == 12 and steps == []
+
+
+def test_it_ends_when_nothing_gets_better_and_keeps_the_best(plan, tmp_path, monkeypatch):
+    distances = iter([3.0, 1.0, 2.0, 2.5, 0.5])
+    monkeypatch.setattr(prior_training, "frechet", lambda *_: next(distances))
+    progress = learn(replace(plan, steps=100, look=2, patience=2), tmp_path / "run")
+    assert progress.step == 8 and progress.best == 1
+    assert "| steps | 4 of 8 images |" in (tmp_path / "run" / "prior" / "README.md").read_text()
+    assert len(list((tmp_path / "run" / "grids").glob("*.png"))) == 4
+
+
+def test_a_damaged_state_is_refused_with_what_to_do(plan, tmp_path):
+    learn(plan, tmp_path / "run")
+    state = tmp_path / "run" / "state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(GmiError, match="remove it to train from the start"):
+        learn(plan, tmp_path / "run")
+
+
+def test_a_loss_that_breaks_is_told(plan, tmp_path):
+    with pytest.raises(GmiError, match="lower lr"):
+        learn(replace(plan, lr=1e30, clip=1e30, warmup=0), tmp_path / "run")
+
+
+def faces(public: Path, folder: Path) -> Faces:
+    """Four people of three images each, of which one is public."""
+    for number, path in enumerate(sorted(public.glob("*.png"))[:12]):
+        (folder / f"p{number % 4}").mkdir(parents=True, exist_ok=True)
+        image = to_pil_image(toy.prior(8).decode(Rng([1000 + number]).normal(8))[0])
+        image.save(folder / f"p{number % 4}" / path.name)
+    return Faces(name="the people", folder=str(folder), enrolment=1)
+
+
+def test_private_images_among_the_public_stop_the_training(plan, public, tmp_path):
+    people = faces(public, tmp_path / "people")
+    images = plan.data.load()[0]
+    run = Run.open(tmp_path / "run", {})
+    (said,) = overlap(replace(plan, private=people), images, run, CPU)
+    assert said.startswith("the people: ") and "FMR 0.001" in said
+    assert overlap(replace(plan, private=people), images, run, CPU) == [said]
+    assert "nobody" in overlap(plan, images, run, CPU)[0]
+    copied = sorted(public.glob("*.png"))
+    for path in copied[:60]:  # some of these are trained on, whatever is held out
+        (tmp_path / "people" / "p0" / f"copy{path.name}").write_bytes(path.read_bytes())
+    with pytest.raises(GmiError, match="public images are files of the private set"):
+        overlap(replace(plan, private=people), images, Run.open(tmp_path / "other", {}), CPU)
+
+
+@pytest.mark.parametrize(
+    ("learner", "words"),
+    [
+        (Denoising(type="flow", channels=(8, 16, 16, 16, 16, 16)), "16 px cannot be halved 5 times"),
+        (Denoising(type="flow", channels=(10, 20), groups=16), "diffusers cannot make this UNet"),
+        (Adversarial(channels=(8,)), "makes 8 px, not 16"),
+    ],
+)
+def test_networks_that_do_not_fit_the_images(plan, tmp_path, learner, words):
+    with pytest.raises(GmiError, match=words):
+        learn(replace(plan, learner=learner), tmp_path / "run")
+
+
+def test_too_few_images(plan):
+    with pytest.raises(GmiError, match=r"held_out is 120, but .* holds 120 images"):
+        replace(plan.data, held_out=120).load()
+
+
+def test_colour_and_grey_are_made_of_each_other(plan, public, tmp_path):
+    grey = plan.data.load()[0].bytes
+    colour = replace(plan.data, grey=False).load()[0].bytes
+    assert torch.equal(colour, grey.expand(-1, 3, -1, -1))
+    for path in public.glob("*.png"):
+        to_pil_image(torch.rand(3, 16, 16)).save(tmp_path / path.name)
+    assert replace(plan.data, folder=str(tmp_path)).load()[0].bytes.shape == (80, 1, 16, 16)
+
+
+def test_the_command_trains_and_goes_on(plan, public, tmp_path, capsys):
+    tree = {
+        "name": "toy",
+        "data": {"name": "toys", "folder": str(public), "terms": "none", "size": 16, "grey": True, "held_out": 40},
+        "learner": {"type": "flow", "channels": [8, 16], "layers": 1, "attention": [], "groups": 4, "steps": 2},
+        "steps": 4,
+        "batch": 4,
+        "look": 2,
+    }
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(tree))
+    arguments = [str(tmp_path / "toy.yaml"), "--out", str(tmp_path / "run")]
+    train_prior.main(arguments)
+    first = weights(tmp_path / "run")
+    train_prior.main(arguments)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 2 and printed[0] == printed[1] and "FD-FaceNet" in printed[0]
+    assert all(torch.equal(value, weights(tmp_path / "run")[key]) for key, value in first.items())
+    assert [look["step"] for look in json.loads((tmp_path / "run" / "history.json").read_text())] == [2, 4]
+    with pytest.raises(GmiError, match=r"differs in training\.lr"):
+        train_prior.main([*arguments, "--lr", "0.5"])
