@@ -8,6 +8,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -17,6 +18,8 @@ from torchvision.models import resnet18
 
 from gmi.audit import Inputs
 from gmi.config import Audit
+from gmi.oracles.local import WhiteBox
+from gmi.protocols import refuse_misfit
 from gmi.reconstruct import PREPARED
 from gmi.rng import Rng
 from gmi.target import Target
@@ -45,7 +48,9 @@ class Forecast:
 
 
 def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
-    """For this machine as it is now, and all processes together."""
+    """For this machine as it is now, and all processes together. Raises GmiError as `refuse_misfit`."""
+    refuse_misfit(plan.search, WhiteBox(inputs.target), inputs.prior)
+    search: Any = plan.search  # takes this prior
     people, chosen = len(inputs.people.attacked), plan.selection
     public = 0 if inputs.people.public is None else len(inputs.people.public)
     starts, released = people * chosen.candidates, people * chosen.keep
@@ -62,10 +67,13 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     if plan.controls.oracle:
         each |= {"oracle_prepare": each["prepare"], "oracle_pool": each["pool"], "oracle": each["search"]}
     forward = _forward(inputs.target, tuple(inputs.people.enrolment.bytes.shape[1:]), device)
-    drawn = _timed(lambda: inputs.prior.decode(inputs.prior.sample(Rng(range(_FEW))))) / _FEW
+    latents = inputs.prior.sample(Rng(range(_FEW)))
+    with torch.no_grad():
+        drawn = _timed(lambda: inputs.prior.decode(latents)) / _FEW
+        moved = _timed(lambda: search.once(inputs.prior, latents)) / _FEW
     processes = PartialState().num_processes
     seconds = {
-        name: (steep * (forward + drawn) * (1 + _BACKWARD) + flat * forward + (flat / 2) * drawn) / processes
+        name: (steep * (forward + moved) * (1 + _BACKWARD) + flat * forward + (flat / 2) * drawn) / processes
         for name, (steep, flat) in each.items()
     }
     methods = 3 + plan.controls.oracle + (public > 0)

@@ -10,6 +10,7 @@ import torch
 from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
 from jsonschema import Draft202012Validator
+from reference.mixture import PATHS, Mixture
 
 from gmi import toy
 from gmi.audit import Inputs, audit
@@ -19,9 +20,13 @@ from gmi.controls import Controls
 from gmi.data import Images, People
 from gmi.errors import GmiError
 from gmi.judging import Judges
+from gmi.priors.diffusion import DiffusionPrior
 from gmi.reconstruct import PREPARED
 from gmi.report import render
+from gmi.rng import Rng
 from gmi.search.gradient import Gradient
+from gmi.search.guided import Guided
+from gmi.search.particles import Particles
 from gmi.selection import Selection
 from gmi.target import Target
 
@@ -196,4 +201,23 @@ def test_a_judge_that_is_the_target_is_refused_before_anything_is_spent(tmp_path
     traitor.weights = lambda: inputs.target.module.parameters()
     with pytest.raises(GmiError, match="not independent"):
         run(tmp_path / "run", inputs=replace(inputs, judges=Judges((traitor,))))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("search", [Guided(steps=8, heun=False, strength=1.0), Particles(steps=16, every=2, warmth=0.3)])
+def test_a_planted_leak_is_found_along_the_path_of_a_flow(tmp_path, search):
+    samples = toy.prior().decode(Rng(range(400)).normal(toy.LATENT)) * 2 - 1
+    flow = DiffusionPrior(Mixture(samples, 0.5, PATHS["flow"]), PATHS["flow"], steps=4)
+    chosen = replace(toy.plan().selection, candidates=1 if isinstance(search, Guided) else 16)
+    plan = replace(toy.plan(), search=search, selection=chosen, controls=Controls(oracle=False))
+    report = run(tmp_path / "run", plan, replace(toy.inputs(PEOPLE, 1.0, 0), prior=flow))
+    attack, nobody = estimate(report, "search", "auc"), estimate(report, "random", "auc")
+    assert attack["low"] > 0.5 and attack["value"] > nobody["value"] + 0.1
+    asked = report["cost"]["queries"]["search"] / PEOPLE
+    assert asked <= chosen.candidates * (search.queries + chosen.views)
+
+
+def test_a_search_that_the_prior_does_not_allow_is_refused_before_anything_is_spent(tmp_path):
+    with pytest.raises(GmiError, match="Guided needs a Denoiser as its prior, and Dcgan is none"):
+        run(tmp_path / "run", replace(toy.plan(), search=Guided()))
     assert not (tmp_path / "run").exists()

@@ -54,6 +54,10 @@ class Gradient:
         """Queries of `prepare` with so many generators."""
         return 0 if self.feature_weight == 0 or self.feature_mean is not None else samples
 
+    def once(self, prior: Prior, latents: Tensor) -> Tensor:
+        """What the prior does for a query: the unit of its cost."""
+        return prior.decode(latents)
+
     def prepare(self, oracle: WhiteBoxOracle, prior: Prior, rng: Rng) -> "Gradient":
         """The same search with `feature_mean` set, from one prior sample per generator. Costs len(rng) queries."""
         if not self.shared(len(rng)):

@@ -49,6 +49,10 @@ class Particles:
     def shared(self, samples: int) -> int:
         return 0
 
+    def once(self, prior: Denoiser, latents: Tensor) -> Tensor:
+        """What the prior does for a query, at most: the unit of its cost."""
+        return prior.denoise(latents, 1.0)
+
     def prepare(self, oracle: ScoreOracle, prior: Prior, rng: Rng) -> "Particles":
         return self
 
