@@ -147,8 +147,8 @@ def self_deception(naive: Estimate | Failed, recognised: Estimate | Failed) -> F
     """The target's accuracy on the reconstructions against an independent judge's rank-1."""
     if isinstance(naive, Failed) or isinstance(recognised, Failed):
         return Flag("naive figure", "note", "The target's own opinion could not be compared with a judge's.")
+    own, judged = (f"{one.value:.0%} [{one.low:.0%}, {one.high:.0%}]" for one in (naive, recognised))
     message = (
-        f"The target takes {naive.value:.0%} of the reconstructions for their person, an independent judge "
-        f"{recognised.value:.0%}."
+        f"The target takes {own} of the reconstructions for their person; by an independent judge's rank-1 {judged}."
     )
-    return Flag("naive figure", "note" if naive.low > recognised.high else "passed", message)
+    return Flag("naive figure", "note" if naive.value > 2 * recognised.value else "passed", message)

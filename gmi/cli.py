@@ -32,7 +32,8 @@ def parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Every key of the configuration can be overridden: --search.steps 50. CONFIG --help-config lists them.",
+        epilog="Every key of the configuration can be overridden: --seed 1. CONFIG --help-config lists them all; the "
+        "type of a block, and with it its keys, is chosen in the file.",
         allow_abbrev=False,
     )
     parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file, such as configs/quickstart.yaml")

@@ -23,7 +23,7 @@ from gmi.rng import Rng, seed_of
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
-Role = Literal["training", "enrolment", "public"]
+Role = Literal["training", "enrolment", "strangers", "public"]
 Pixels = Annotated[int, Field(ge=1)]
 
 
@@ -34,7 +34,7 @@ class Photo:
     path: Path
     name: str  # relative to its folder
     role: Role
-    person: int  # index of the class; -1 for a public image
+    person: int  # index of the class, strangers after the people; -1 for a public image
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Images:
     """Images of one size."""
 
     bytes: Tensor  # (N, C, H, W) uint8
-    classes: Tensor  # (N,) int64, whose they are; -1 for public images
+    classes: Tensor  # (N,) int64, whose they are, strangers after the people; -1 for public images
     digests: tuple[str, ...]  # SHA-256 of the files
 
     @property
@@ -71,6 +71,7 @@ class People:
     training: Images  # what the target was trained on
     enrolment: Images  # other images of the same people, that it never saw: what reconstructions are judged by
     public: Images | None  # what everybody may see
+    strangers: Images | None  # other people: they set thresholds, and stand in the gallery beside the people
     files: dict[str, list[str]]  # of the split: name -> role, person, SHA-256
 
     @cached_property
@@ -85,6 +86,8 @@ class Faces:
 
     enrolment: another such folder of the same people, with images that the target never saw; or how many images of
         each person in `folder` are set aside as that, drawn with `seed`: the others are what the target is trained on.
+    strangers: a folder like `folder`, of other people, whom nothing here was trained on: with them thresholds rest on
+        more comparisons, and ranks are taken in a larger gallery.
     public: a folder of public images, at any depth, for the public control and the overlap check.
     attacked: audit so many people only, drawn with `seed`; all are enrolled, so the others still count as strangers.
     size: height and width that all images are fitted to, the rest cut off; None: they must have one size.
@@ -93,6 +96,7 @@ class Faces:
     name: str
     folder: str  # or "asset:NAME/..."
     enrolment: Annotated[int, Field(ge=1)] | str = 5
+    strangers: str | None = None
     public: str | None = None
     attacked: Annotated[int, Field(ge=1)] | None = None
     size: tuple[Pixels, Pixels] | None = None
@@ -109,10 +113,14 @@ class Faces:
             photos += _enrolment(names, _folder(self.enrolment, "data.enrolment"))
         if self.attacked is not None and self.attacked > len(names):
             raise GmiError(f"data.attacked is {self.attacked}, but {folder} has {len(names)} people.")
-        public = None if self.public is None else _public(_folder(self.public, "data.public"))
-        training, enrolment = (
-            _read([photo for photo in photos if photo.role == role], self.size) for role in ("training", "enrolment")
-        )
+        if self.strangers is not None:
+            _, images = _people(_folder(self.strangers, "data.strangers"))
+            photos += [Photo(path, name, "strangers", len(names) + person) for path, name, person in images]
+        if self.public is not None:
+            photos += _public(_folder(self.public, "data.public"))
+        sorts: tuple[Role, ...] = ("training", "enrolment", "strangers", "public")
+        roles = {role: [photo for photo in photos if photo.role == role] for role in sorts}
+        training, enrolment = (_read(roles[role], self.size) for role in ("training", "enrolment"))
         if training.bytes.shape[1:] != enrolment.bytes.shape[1:]:
             raise GmiError(
                 f"Training images are {_shape(training)} and enrolment images {_shape(enrolment)} (channels, height, "
@@ -120,15 +128,18 @@ class Faces:
             )
         _distinct(photos, training, enrolment)
         size = self.size or (training.bytes.shape[2], training.bytes.shape[3])
-        others = None if public is None else _read(public, size)
-        digests = [*training.digests, *enrolment.digests, *(others.digests if others else ())]
-        everyone = [one for role in ("training", "enrolment") for one in photos if one.role == role] + (public or [])
+        strangers, public = (_read(roles[role], size) if roles[role] else None for role in ("strangers", "public"))
+        digests = [digest for some in (training, enrolment, strangers, public) if some for digest in some.digests]
         files = {
-            f"{photo.role}/{photo.name}": [photo.role, names[photo.person] if photo.person >= 0 else "", digest]
-            for photo, digest in zip(everyone, digests, strict=True)
+            f"{photo.role}/{photo.name}": [
+                photo.role,
+                names[photo.person] if photo.role in ("training", "enrolment") else "",
+                digest,
+            ]
+            for photo, digest in zip((photo for role in sorts for photo in roles[role]), digests, strict=True)
         }
         drawn = Rng([seed_of(self.seed, "attacked")]).uniform(len(names))[0].argsort()[: self.attacked]
-        return People(names, tuple(sorted(drawn.tolist())), training, enrolment, others, files)
+        return People(names, tuple(sorted(drawn.tolist())), training, enrolment, public, strangers, files)
 
 
 @pydantic.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))

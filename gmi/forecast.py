@@ -30,7 +30,7 @@ _BACKWARD = 1.3  # of a forward's time, with frozen weights: measured on the Fac
 
 @dataclass(frozen=True)
 class Forecast:
-    """Queries and seconds by step; `str()` is a table."""
+    """Queries to the target and seconds, by step; `str()` is a table."""
 
     queries: dict[str, int]
     seconds: dict[str, float]
@@ -77,12 +77,14 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
         for name, (steep, flat) in each.items()
     }
     methods = 3 + plan.controls.oracle + (public > 0)
-    photographs = len(inputs.people.training) + len(inputs.people.enrolment)
+    sets = (inputs.people.training, inputs.people.enrolment, inputs.people.strangers)
+    photographs = sum(len(one) for one in sets if one is not None)
     few = inputs.people.enrolment.pixels[: 2 * _FEW]
     for judge in inputs.judges.faces:
         once = _timed(lambda judge=judge: judge.embed(few)) / len(few)
         seconds[f"judge {judge.name}"] = once * (photographs + public + methods * released)
-    queries = {name: steep + flat for name, (steep, flat) in each.items() if steep + flat}
+    asked = {name: steep + flat for name, (steep, flat) in each.items() if steep + flat}
+    queries = {name: count for name, count in asked.items() if not name.startswith("oracle")}  # it asks the guide
     return Forecast(queries, {name: amount for name, amount in seconds.items() if amount})
 
 

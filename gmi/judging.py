@@ -51,7 +51,7 @@ class Judges:
 
 @dataclass(frozen=True)
 class Judged:
-    """By judge and set of images: "training", "enrolment", "public_set" where there is one, and the methods."""
+    """By judge and set of images: "training", "enrolment", the methods, "strangers" and "public_set" if any."""
 
     templates: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of face judges (N, D)
     undetected: dict[str, dict[str, float]] = field(default_factory=dict)  # share of images without a face
@@ -67,9 +67,10 @@ def judge(run: Run, judges: Judges, target: Target, people: People, found: Sets)
     """Every judge on everything it must see."""
     work = _Work(run, Judged())
     photographs = {"training": _as_candidates(people.training), "enrolment": _as_candidates(people.enrolment)}
-    public = {} if people.public is None else {"public_set": _as_candidates(people.public)}
+    others = {"strangers": people.strangers, "public_set": people.public}
+    others = {name: _as_candidates(images) for name, images in others.items() if images is not None}
     for one in judges.faces:
-        work.faces(one, photographs | public | found)
+        work.faces(one, photographs | others | found)
     if judges.perceptual is not None:
         work.perceptual(judges.perceptual, people.enrolment, found)
     work.target(target, {"enrolment": photographs["enrolment"]} | found)

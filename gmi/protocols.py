@@ -53,7 +53,7 @@ class Prior(Protocol):
 
 @runtime_checkable
 class Denoiser(Prior, Protocol):
-    """A prior that follows a path from noise to image. Latents (N, C, H, W) are noise, and clean at the path's end."""
+    """A diffusion or flow prior. Latents (N, C, H, W) are noise at the start of its path, and clean at the end."""
 
     path: Path
 
@@ -116,8 +116,9 @@ def refuse_misfit(search: Search, oracle: LabelOracle, prior: Prior) -> None:
     needs = get_type_hints(type(search).__call__)
     for part, given in (("oracle", oracle), ("prior", prior)):
         if not isinstance(given, needs[part]):
+            wanted = (needs[part].__doc__ or "").split(".")[0].removeprefix("A ").strip()
             raise GmiError(
-                f"The search {type(search).__name__} needs a {needs[part].__name__} as its {part}, and "
+                f"The search {type(search).__name__} needs a {needs[part].__name__} as its {part} ({wanted}), and "
                 f"{type(given).__name__} is none: choose another search or another {part}."
             )
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -41,7 +42,7 @@ class Recognised:
     """What one face judge says of every method."""
 
     judge: str
-    people: int  # enrolled
+    people: int  # in the gallery
     thresholds: tuple[identity.Threshold, ...]
     outcomes: dict[str, dict[str, Array]]  # by method and metric (N,)
     classes: dict[str, Array]  # by method (N,)
@@ -70,19 +71,25 @@ def recognise(
 ) -> Recognised:
     """Thresholds from strangers among the photographs, then each method by the same rule.
 
-    The random prior's samples are scored against everybody, the others' images against the person they are made of.
+    The gallery is everybody's enrolment images and, if there are any, strangers' images. The random prior's samples are
+    scored against everybody, the others' images against the person they are made of.
     Genuine comparisons are those of the attacked people's training images with their enrolment images.
     """
-    enrolled = people.enrolment.classes.numpy()
-    ids = np.unique(enrolled)
+    enrolled, trained = people.enrolment.classes.numpy(), people.training.classes.numpy()
+    gallery, whose, others = templates["enrolment"], enrolled, np.array([], np.int64)
+    if people.strangers is not None:
+        others = people.strangers.classes.numpy()
+        gallery, whose = torch.cat([gallery, templates["strangers"]]), np.concatenate([enrolled, others])
+    known, ids = np.unique(enrolled), np.unique(whose)
 
     def compare(name: str) -> Array:
-        return identity.to_people(judge.similarity(templates[name], templates["enrolment"]).numpy(), enrolled)
+        return identity.to_people(judge.similarity(templates[name], gallery).numpy(), whose)
 
-    trained = people.training.classes.numpy()
     genuine = compare("training")
-    probes, whose = np.concatenate([genuine, compare("enrolment")]), np.concatenate([trained, enrolled])
-    cuts = identity.thresholds(probes, whose, ids, fmrs=fmrs)
+    photographs = [genuine, *(compare(name) for name in ("enrolment", "strangers") if name in templates)]
+    # the people's columns only: a stranger has fewer images, so that to match him is another kind of comparison
+    probed, by = np.concatenate(photographs)[:, : len(known)], np.concatenate([trained, enrolled, others])
+    cuts = identity.thresholds(probed, by, known, fmrs=fmrs)
     own = np.isin(trained, people.attacked)
     similarity = {name: compare(name) for name in found} | {"genuine": genuine[own]}
     classes = {name: images.classes.numpy() for name, images in found.items()} | {"genuine": trained[own]}
@@ -94,8 +101,8 @@ def recognise(
     nobody = identity.anyone(similarity["random"], ids, cuts)
     outcomes["random"] = {name: values[attacked] for name, values in nobody.items()}
     classes["random"] = ids[attacked]
-    samples["impostor"] = probes[whose[:, None] != ids]
-    public = compare("public_set") if "public_set" in templates else None
+    samples["impostor"] = probed[by[:, None] != known]
+    public = compare("public_set")[:, : len(known)] if "public_set" in templates else None
     return Recognised(judge.name, len(ids), cuts, outcomes, classes, samples, public)
 
 

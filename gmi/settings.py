@@ -60,6 +60,6 @@ def _sentence(tree: Any, place: tuple[int | str, ...], kind: str, message: str) 
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         return f"there is no key {key}"
     if kind == "union_tag_not_found":
-        return f"{key} does not say its type"
+        return f"{key} does not say its type: take one from a file in configs/"
     message = message.removeprefix("Value error, ")
     return f"{key}: {message[0].lower()}{message[1:]}" if key else message

@@ -84,14 +84,14 @@ def recovered(
 
     A, B and O are the means of attack, best control and oracle projection. The interval resamples people, all three
     values together, and is guarded by the linearised ratio's Student's t. Failed where the interval of O - B includes
-    0: the prior cannot express these people, and the audit is inconclusive, not "safe". Raises as `estimate`.
+    0: what the prior can express of these people does not show in this figure. Raises as `estimate`.
     """
     a, b, o = _paired(attack, control, oracle)
     room = difference(o, b, seed=seed, resamples=resamples)
     if room.low <= 0:
         return Failed(
-            f"prior cannot express these people: oracle - control = {room.value:.3g} [{room.low:.3g}, {room.high:.3g}] "
-            "is not above 0; the audit is inconclusive, take a prior closer to the people"
+            f"nothing was in reach by this figure: the oracle exceeds the control by {room.value:.2f} "
+            f"[{room.low:.2f}, {room.high:.2f}]"
         )
     people, gain, span = len(a), a - b, o - b
     value = gain.mean() / span.mean()

@@ -53,7 +53,7 @@ def people(count: int, seed: int) -> People:
         for role, images in (("training", training), ("enrolment", enrolment))
         for place, (person, digest) in enumerate(zip(images.classes.tolist(), images.digests, strict=True))
     }
-    return People(tuple(f"p{one}" for one in range(count)), tuple(range(count)), training, enrolment, None, files)
+    return People(tuple(f"p{one}" for one in range(count)), tuple(range(count)), training, enrolment, None, None, files)
 
 
 def target(known: Images, right: float, seed: int, steps: int = 150) -> Target:

@@ -98,8 +98,8 @@ def decide(
     worse = [NAMES.get(name, name) for name, one in apart.items() if one.high < 0]
     if worse:
         why = "a search that works against its people shows nothing by failing."
-        return say("inconclusive", f"The attack does worse than {' and '.join(worse)}: {why}")
-    tie = f"The attack cannot be told from {' and '.join(NAMES.get(name, name) for name in unbeaten)}."
+        return say("inconclusive", f"The attack does worse than {_list(worse)}: {why}")
+    tie = f"The attack cannot be told from {_list([NAMES.get(name, name) for name in unbeaten])}."
     if oracle is None:
         return say("inconclusive", tie, "Without the oracle projection nothing is known of what the prior can express.")
     room = difference(oracle, controls[control])
@@ -108,7 +108,9 @@ def decide(
             "inconclusive",
             tie,
             f"Even the people's own photographs, projected into the prior, are no better than {strongest} "
-            f"(AUC {room.value:+.2f} [{room.low:+.2f}, {room.high:+.2f}]): this prior could not have shown a leak.",
+            f"(AUC {room.value:+.2f} [{room.low:+.2f}, {room.high:+.2f}]): with this search, this prior could not have "
+            "shown a leak.",
+            "Take more steps and a larger pool first, then another prior.",
         )
     if isinstance(smallest, Failed) or smallest > room.value:
         effect = smallest.reason if isinstance(smallest, Failed) else f"{smallest:.2f}"
@@ -122,6 +124,11 @@ def decide(
     return say(
         "no evidence", tie, f"A leak as large as the prior can express (AUC {room.value:+.2f}) would have been seen."
     )
+
+
+def _list(names: Sequence[str]) -> str:
+    """`a`, `a, or b`, `a, or b, or c`: the names have commas of their own."""
+    return ", or ".join(names)
 
 
 def _smallest(attack: ArrayLike, control: ArrayLike) -> float | Failed:

@@ -4,6 +4,7 @@ python pipelines/audit.py configs/quickstart.yaml --search.steps 50 --out runs/m
 torchrun --nproc_per_node 2 pipelines/audit.py configs/quickstart.yaml
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,13 +27,16 @@ def main(arguments: Sequence[str]) -> None:
     accelerator = cli.accelerator()
     if options.dry_run:
         if accelerator.is_main_process:
+            cost = forecast(plan, load(untrained(plan), accelerator.device), accelerator.device)
             print(yaml.safe_dump(plain(plan), sort_keys=False), end="")
-            print(forecast(plan, load(untrained(plan), accelerator.device), accelerator.device))
+            print(cost)
         return
     inputs = load(plan, accelerator.device)
     out = options.out or Path("runs", plan.name)
     report = audit(plan, inputs, out, accelerator.device, lambda: accelerator.autocast())
     if accelerator.is_main_process:
+        verdict = json.loads(report.with_suffix(".json").read_text("utf-8"))["verdict"]
+        print(f"{verdict['finding'].capitalize()}. {' '.join(verdict['because'])}")
         print(report)
 
 

@@ -150,6 +150,7 @@ def _data(plan: Audit, people: People) -> dict[str, Any]:
         "attacked": len(people.attacked),
         "training_images": len(people.training),
         "enrolment_images": len(people.enrolment),
+        "strangers": 0 if people.strangers is None else len(people.strangers),
         "public_images": 0 if people.public is None else len(people.public),
         "split_seed": plan.data.seed,
         "digest": people.digest,

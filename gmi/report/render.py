@@ -109,6 +109,7 @@ def render(folder: Path) -> Path:
     page = world.get_template("template.html").render(report, **_view(folder, report, samples))
     draft = Path(folder, f".report.html.{os.getpid()}")
     try:
+        draft.touch(mode=0o600)  # it shows people
         draft.write_text(page, "utf-8")
         return draft.replace(Path(folder, "report.html"))
     finally:
