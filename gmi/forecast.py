@@ -30,7 +30,7 @@ _BACKWARD = 1.3  # of a forward's time, with frozen weights: measured on the Fac
 
 @dataclass(frozen=True)
 class Forecast:
-    """Queries to the target and seconds, by step; `str()` is a table."""
+    """Queries and seconds by step; `str()` is a table. The oracle projection's queries are the auditor's own."""
 
     queries: dict[str, int]
     seconds: dict[str, float]
@@ -40,8 +40,10 @@ class Forecast:
         lines = [f"{'step':16}{'queries':>10}{'seconds':>10}"]
         lines += [f"{one:16}{self.queries.get(one, 0):10,}{self.seconds.get(one, 0):10.0f}" for one in steps]
         total = sum(self.seconds.values())
+        asked = sum(count for name, count in self.queries.items() if not name.startswith("oracle"))
         lines += [
-            f"{'total':16}{sum(self.queries.values()):10,}{total:10.0f}",
+            f"{'total':16}{asked:10,}{total:10.0f}",
+            "(without the queries of the oracle projection, which no adversary makes)",
             f"about {total / 60:.1f} minutes, within a factor of two",
         ]
         return "\n".join(lines)
@@ -83,8 +85,7 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     for judge in inputs.judges.faces:
         once = _timed(lambda judge=judge: judge.embed(few)) / len(few)
         seconds[f"judge {judge.name}"] = once * (photographs + public + methods * released)
-    asked = {name: steep + flat for name, (steep, flat) in each.items() if steep + flat}
-    queries = {name: count for name, count in asked.items() if not name.startswith("oracle")}  # it asks the guide
+    queries = {name: steep + flat for name, (steep, flat) in each.items() if steep + flat}
     return Forecast(queries, {name: amount for name, amount in seconds.items() if amount})
 
 
