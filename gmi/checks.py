@@ -151,4 +151,4 @@ def self_deception(naive: Estimate | Failed, recognised: Estimate | Failed) -> F
     message = (
         f"The target takes {own} of the reconstructions for their person; by an independent judge's rank-1 {judged}."
     )
-    return Flag("naive figure", "note" if naive.value > 2 * recognised.value else "passed", message)
+    return Flag("naive figure", "note" if naive.value > recognised.value + 0.2 else "passed", message)
