@@ -38,7 +38,7 @@ LIMITS = (
     "Judges err more for some groups of people than for others, and so do match rates.",
     "A failure to recover people is never proof that a model is safe.",
 )
-PACKAGES = ("torch", "torchvision", "accelerate", "facenet-pytorch", "lpips", "dlib-bin", "numpy", "scipy")
+PACKAGES = ("torch", "torchvision", "accelerate", "diffusers", "facenet-pytorch", "lpips", "dlib-bin", "numpy", "scipy")
 
 
 def write(
