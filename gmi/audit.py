@@ -130,7 +130,7 @@ def reconstruct(
     coloured = people.enrolment.bytes.shape[1] == 3
     recipe = Recipe(plan, run, inputs.prior, torch.tensor(people.attacked), coloured, device, autocast)
     probed = recipe.probed(oracle)
-    first, more = plan.budget(len(people.attacked))
+    first, more = plan.budget(len(people.attacked), inputs.prior)
     pool = recipe.pool("pool", oracle, first)
     wide = torch.cat([pool, recipe.pool("best_of_n_pool", oracle, more)]) if more else pool
     search = recipe.prepared("prepare", oracle)

@@ -2,7 +2,7 @@
 
 import json
 from hashlib import sha256
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from pydantic import ConfigDict, Field, JsonValue
 from pydantic.dataclasses import dataclass
@@ -14,6 +14,7 @@ from gmi.judges.face import Dlib, FaceNet
 from gmi.judges.perceptual import Lpips
 from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Gan
+from gmi.protocols import Prior
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.search.particles import Particles
@@ -64,12 +65,13 @@ class Audit:
         if not self.judges or not self.fmrs:
             raise ValueError("judges and fmrs need one or more each")
 
-    def budget(self, attacked: int) -> tuple[range, range]:
+    def budget(self, attacked: int, prior: Prior) -> tuple[range, range]:
         """Numbers of the samples that the attack selects from, and of those that best of N selects from beside them.
 
         They cost as many queries, two each, as the attack's searches: without optimising, the same budget buys this.
         """
-        pool, searched = self.selection.pool, attacked * self.selection.candidates * self.search.queries
+        search: Any = self.search  # takes this prior: `refuse_misfit` has seen to it
+        pool, searched = self.selection.pool, attacked * self.selection.candidates * search.queries(prior)
         return range(pool), range(pool, pool + searched // 2)
 
 

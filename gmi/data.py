@@ -71,7 +71,7 @@ class People:
     training: Images  # what the target was trained on
     enrolment: Images  # other images of the same people, that it never saw: what reconstructions are judged by
     public: Images | None  # what everybody may see
-    strangers: Images | None  # other people: they set thresholds, and stand in the gallery beside the people
+    strangers: Images | None  # other people, not enrolled: comparisons with them set thresholds
     files: dict[str, list[str]]  # of the split: name -> role, person, SHA-256
 
     @cached_property
@@ -87,7 +87,7 @@ class Faces:
     enrolment: another such folder of the same people, with images that the target never saw; or how many images of
         each person in `folder` are set aside as that, drawn with `seed`: the others are what the target is trained on.
     strangers: a folder like `folder`, of other people, whom nothing here was trained on: with them thresholds rest on
-        more comparisons, and ranks are taken in a larger gallery.
+        more comparisons.
     public: a folder of public images, at any depth, for the public control and the overlap check.
     attacked: audit so many people only, drawn with `seed`; all are enrolled, so the others still count as strangers.
     size: height and width that all images are fitted to, the rest cut off; None: they must have one size.
@@ -117,7 +117,7 @@ class Faces:
             _, images = _people(_folder(self.strangers, "data.strangers"))
             photos += [Photo(path, name, "strangers", len(names) + person) for path, name, person in images]
         if self.public is not None:
-            photos += _public(_folder(self.public, "data.public"))
+            photos += _public(_folder(self.public, "data.public"), "data.public")
         sorts: tuple[Role, ...] = ("training", "enrolment", "strangers", "public")
         roles = {role: [photo for photo in photos if photo.role == role] for role in sorts}
         training, enrolment = (_read(roles[role], self.size) for role in ("training", "enrolment"))
@@ -129,6 +129,8 @@ class Faces:
         _distinct(photos, training, enrolment)
         size = self.size or (training.bytes.shape[2], training.bytes.shape[3])
         strangers, public = (_read(roles[role], size) if roles[role] else None for role in ("strangers", "public"))
+        if strangers is not None and (same := {*training.digests, *enrolment.digests}.intersection(strangers.digests)):
+            raise GmiError(f"data.strangers: {len(same)} of its files show the people themselves: remove them.")
         digests = [digest for some in (training, enrolment, strangers, public) if some for digest in some.digests]
         files = {
             f"{photo.role}/{photo.name}": [
@@ -160,7 +162,7 @@ class PublicImages:
 
     def load(self) -> tuple[Images, Images]:
         """Those to train on, and those held out. Raises GmiError as `Faces.load`."""
-        photos = _public(_folder(self.folder, "data.folder"))
+        photos = _public(_folder(self.folder, "data.folder"), "data.folder")
         if len(photos) <= self.held_out:
             raise GmiError(f"data.held_out is {self.held_out}, but {self.folder} holds {len(photos)} images.")
         order = Rng([seed_of(self.seed, "held out")]).uniform(len(photos))[0].argsort().tolist()
@@ -228,10 +230,10 @@ def _enrolment(names: tuple[str, ...], folder: Path) -> list[Photo]:
     return [Photo(path, name, "enrolment", person) for path, name, person in images]
 
 
-def _public(folder: Path) -> list[Photo]:
+def _public(folder: Path, key: str) -> list[Photo]:
     photos = [Photo(path, path.relative_to(folder).as_posix(), "public", -1) for path in _files(folder)]
     if not photos:
-        raise GmiError(f"data.public: {folder} holds no image.")
+        raise GmiError(f"{key}: {folder} holds no image.")
     return photos
 
 

@@ -19,7 +19,7 @@ from torchvision.models import resnet18
 from gmi.audit import Inputs
 from gmi.config import Audit
 from gmi.oracles.local import WhiteBox
-from gmi.protocols import refuse_misfit
+from gmi.protocols import access, refuse_misfit
 from gmi.reconstruct import PREPARED
 from gmi.rng import Rng
 from gmi.target import Target
@@ -56,12 +56,15 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     people, chosen = len(inputs.people.attacked), plan.selection
     public = 0 if inputs.people.public is None else len(inputs.people.public)
     starts, released = people * chosen.candidates, people * chosen.keep
+    asked = starts * search.queries(inputs.prior)
+    steep = access(plan.search) == "white-box"
+    searched = (asked if steep else 0, (0 if steep else asked) + starts * chosen.views)
     each = {  # images whose gradient is asked for, images that are only scored
         "checks": (8, 8),
         "pool": (0, 2 * chosen.pool),
         "prepare": (0, plan.search.shared(PREPARED)),
-        "best_of_n_pool": (0, 2 * len(plan.budget(people)[1])),
-        "search": (starts * plan.search.queries, starts * chosen.views),
+        "best_of_n_pool": (0, 2 * len(plan.budget(people, inputs.prior)[1])),
+        "search": searched,
         "best_of_n": (0, starts * chosen.views),
         "public_pool": (0, 2 * public),
         "public": (0, people * min(chosen.candidates, public) * chosen.views),
@@ -75,9 +78,12 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
         moved = _timed(lambda: search.once(inputs.prior, latents)) / _FEW
     processes = PartialState().num_processes
     seconds = {
-        name: (steep * (forward + moved) * (1 + _BACKWARD) + flat * forward + (flat / 2) * drawn) / processes
+        name: (steep * forward * (1 + _BACKWARD) + flat * (forward + drawn / 2)) / processes
         for name, (steep, flat) in each.items()
     }
+    level, uphill = search.passes(inputs.prior)
+    for name in {"search", "oracle"} & each.keys():
+        seconds[name] += starts * moved * (level + uphill * (1 + _BACKWARD)) / processes
     methods = 3 + plan.controls.oracle + (public > 0)
     sets = (inputs.people.training, inputs.people.enrolment, inputs.people.strangers)
     photographs = sum(len(one) for one in sets if one is not None)

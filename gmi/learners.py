@@ -6,6 +6,7 @@ the module "prior" is the one whose average of weights becomes a prior folder.
 
 import json
 from dataclasses import asdict
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
@@ -56,13 +57,16 @@ class Denoising:
 
     "flow": noise - clean is told from (1 - t) clean + t noise, where logit t is normal (Lipman et al., Flow Matching,
     ICLR 2023, eq. 23; Esser et al., Stable Diffusion 3, ICML 2024, sec. 3.1). "ddpm": the noise, at a timestep of 1,000
-    (Ho et al., NeurIPS 2020, alg. 1). Differs from the papers: nothing.
+    (Ho et al., NeurIPS 2020, alg. 1).
+
+    Differs from the papers: time runs from image to noise, as in diffusers; the logit's mean is SFMI's; gradients are
+    clipped.
     """
 
     type: Literal["flow", "ddpm"]
     channels: tuple[Count, ...] = (64, 128, 256, 256)  # by level, the image's own size first; each next one is half
     layers: Count = 2
-    attention: tuple[int, ...] = (2, 3)  # levels that have it
+    attention: tuple[int, ...] = (2, 3)  # levels that have it, from 0
     groups: Count = 16  # of the group norms
     logit: tuple[float, Positive] = (0.8, 0.8)  # mean and spread of logit t; a mean above 0: more noise
     steps: Count = 20  # of the looks during training
@@ -71,6 +75,8 @@ class Denoising:
     def build(self, size: int, colours: int) -> dict[str, nn.Module]:
         from diffusers.models.unets.unet_2d import UNet2DModel
 
+        if any(level not in range(len(self.channels)) for level in self.attention):
+            raise GmiError(f"learner.attention: the levels of learner.channels are 0 to {len(self.channels) - 1}.")
         if size % 2 ** (len(self.channels) - 1):
             raise GmiError(f"learner.channels: {size} px cannot be halved {len(self.channels) - 1} times.")
         kinds = ["Attn" if level in self.attention else "" for level in range(len(self.channels))]
@@ -92,7 +98,7 @@ class Denoising:
 
     def loss(self, name: str, modules: dict[str, Any], images: Tensor, draws: torch.Generator) -> Tensor:
         noise = torch.randn(images.shape, generator=draws, device=images.device)
-        scheduler: Any = self._scheduler()
+        scheduler: Any = self._scheduler
         if self.type == "flow":
             mean, spread = self.logit
             time = torch.sigmoid(mean + spread * torch.randn(len(images), generator=draws, device=images.device))
@@ -105,15 +111,16 @@ class Denoising:
         return F.mse_loss(modules["prior"](noisy, stamps, return_dict=False)[0].float(), wanted)
 
     def prior(self, module: nn.Module) -> Prior:
-        scheduler = self._scheduler()
+        scheduler = self._scheduler
         path = read_path({**scheduler.config, "_class_name": type(scheduler).__name__})
         return DiffusionPrior(module, path, steps=self.steps)
 
     def save(self, module: nn.Module, folder: Path) -> None:
         network: Any = module
         network.half().save_pretrained(folder / "unet")
-        self._scheduler().save_pretrained(folder / "scheduler")
+        self._scheduler.save_pretrained(folder / "scheduler")
 
+    @cached_property
     def _scheduler(self) -> "DDPMScheduler | FlowMatchEulerDiscreteScheduler":
         from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
         from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler

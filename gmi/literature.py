@@ -59,7 +59,8 @@ def pair_matches(
     no chance level stands beside it.
     """
     enrolled = people.enrolment.classes.numpy()
-    similarity = {name: judge.similarity(some, templates["enrolment"]).numpy() for name, some in templates.items()}
+    names = ("training", "enrolment", *found)
+    similarity = {name: judge.similarity(templates[name], templates["enrolment"]).numpy() for name in names}
     photographs = np.concatenate([similarity["training"], similarity["enrolment"]])
     whose = np.concatenate([people.training.classes.numpy(), enrolled])
     cuts = identity.pair_thresholds(photographs, whose, enrolled, fmrs=fmrs)

@@ -95,7 +95,7 @@ class Preserving:
 
     def times(self, steps: int) -> list[float]:
         if steps > len(self.kept):
-            raise GmiError(f"prior.steps is {steps}, but the prior was trained on {len(self.kept)} timesteps.")
+            raise GmiError(f"{steps} steps are more than the {len(self.kept)} timesteps that the prior was trained on.")
         return [1 - step / steps for step in range(steps + 1)]
 
     def levels(self, time: float) -> tuple[float, float]:

@@ -15,7 +15,7 @@ import io
 import json
 import pickle
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -24,7 +24,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from pydantic import ConfigDict, Field
 from pydantic import dataclasses as pydantic
@@ -32,20 +31,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.utils import save_image
 
-from gmi.checks import copies, lookalikes
 from gmi.data import Faces, Images, PublicImages
 from gmi.errors import GmiError
 from gmi.learners import Adversarial, Denoising
-from gmi.metrics import identity
 from gmi.metrics.distribution import frechet
-from gmi.networks import FaceNetClassifier
+from gmi.overlap import FaceSpace
 from gmi.protocols import Prior
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
-from gmi.target import Input
 
 Count = Annotated[int, Field(ge=1)]
-FACENET = Input(size=(160, 160), mean=(0.498039,), std=(0.501961,))
 GRID = 36
 
 
@@ -76,45 +71,6 @@ class PriorTraining:
     seed: Annotated[int, Field(ge=0)] = 0
 
 
-def overlap(plan: PriorTraining, images: Images, run: Run, device: torch.device) -> list[str]:
-    """What the comparison of the public images with the private people says, once for a folder.
-
-    Raises GmiError where files of both are the same. Whoever looks alike in FaceNet's space is counted and said.
-    """
-    if plan.private is None:
-        return ["The public images were compared with nobody's private ones."]
-    if run.has("overlap"):
-        return [run.read("overlap")["said"].numpy().tobytes().decode()]
-    people = plan.private.load()
-    same = copies(people.training.digests + people.enrolment.digests, images.digests)
-    if same.severity == "stop":
-        raise GmiError(same.message)
-    space = FaceSpace(device, plan.batch)
-    public, trained, enrolled = (
-        F.normalize(torch.from_numpy(space(some.bytes))) for some in (images, people.training, people.enrolment)
-    )
-    ids, whose = np.arange(len(people.names)), people.enrolment.classes.numpy()
-    strangers = identity.to_people((trained @ enrolled.T).numpy(), whose)
-    (cut,) = identity.thresholds(strangers, people.training.classes.numpy(), ids, fmrs=(1e-3,))
-    said = f"{plan.private.name}: {lookalikes(identity.to_people((public @ enrolled.T).numpy(), whose), cut).message}"
-    run.save("overlap", {"said": torch.frombuffer(bytearray(said.encode()), dtype=torch.uint8)})
-    return [said]
-
-
-class FaceSpace:
-    """FaceNet's features (N, 512) of images (N, C, H, W) as bytes, without alignment."""
-
-    def __init__(self, device: torch.device, batch: int) -> None:
-        self._network = FaceNetClassifier(1).backbone.to(device)
-        self._device, self._batch = device, batch
-
-    @torch.no_grad()
-    def __call__(self, images: Tensor) -> np.ndarray:
-        pieces = images.split(self._batch)
-        seen = [self._network(FACENET(some.to(self._device).float() / 255)).cpu() for some in pieces]
-        return torch.cat(seen).numpy()
-
-
 @dataclass
 class Progress:
     """Where a training is."""
@@ -137,15 +93,18 @@ def train(
     held_out: Images,
     run: Run,
     accelerator: Accelerator,
-    remarks: Sequence[str] = (),
+    remark: str = "",
     report: Callable[[int, float], object] | None = None,
 ) -> Progress:
-    """Trains to the end, from wherever the folder is. remarks: for the model card, beside what the plan says.
+    """Trains to the end, from wherever the folder is. remark: for the model card, beside what the plan says.
 
     `report` gets each step's number and its last loss.
     """
-    torch.manual_seed(plan.seed)  # of the weights' start; nothing later asks the global generator
-    modules = plan.learner.build(plan.data.size, 1 if plan.data.grey else 3)
+    if accelerator.mixed_precision == "fp16":
+        raise GmiError("Priors are trained in full precision or in bf16: set mixed_precision to no or bf16.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)  # of the weights' start; nothing later asks the global generator
+        modules = plan.learner.build(plan.data.size, 1 if plan.data.grey else 3)
     average = AveragedModel(modules["prior"], multi_avg_fn=get_ema_multi_avg_fn(plan.ema), use_buffers=True)
     average.to(accelerator.device)
     modules = {name: accelerator.prepare(module.train()) for name, module in modules.items()}
@@ -173,10 +132,11 @@ def train(
             if looker is not None:
                 run.write("history.json", json.dumps(progress.history, indent=1).encode())
                 if progress.best == len(progress.history) - 1:
-                    _export(plan, average.module, run, card(plan, progress, accelerator, len(images), remarks))
-        if accelerator.is_main_process and (progress.step % plan.save == 0 or progress.step == plan.steps):
+                    _export(plan, average.module, run, card(plan, progress, accelerator, len(images), remark))
+        looked = progress.history and progress.history[-1]["step"] == progress.step
+        if accelerator.is_main_process and (progress.step % plan.save == 0 or looked):
             _save(run, state, progress)
-        accelerator.wait_for_everyone()
+    accelerator.wait_for_everyone()
     return progress
 
 
@@ -195,7 +155,7 @@ def _step(
         total = 0.0
         for part in range(plan.accumulate):
             seed = seed_of(plan.seed, name, step, part, accelerator.process_index)
-            pixels = _batch(images, plan.batch, seed, accelerator.device)
+            pixels = _batch(images, plan.batch, seed_of(seed, "batch"), accelerator.device)
             draws = torch.Generator(accelerator.device).manual_seed(seed)
             last = part == plan.accumulate - 1
             with accelerator.autocast(), nullcontext() if last else accelerator.no_sync(module):
@@ -206,7 +166,7 @@ def _step(
         optimisers[name].step()
         losses[name] = total
         if not np.isfinite(losses[name]):
-            raise GmiError(f"The loss of {name} is {losses[name]} at step {step}: lower lr, and remove state.pt.")
+            raise GmiError(f"The loss of {name} is {losses[name]} at step {step}: lower lr, and choose another --out.")
     return losses
 
 
@@ -260,7 +220,7 @@ def _export(plan: PriorTraining, module: nn.Module, run: Run, text: str) -> None
     shutil.rmtree(old, ignore_errors=True)
 
 
-def card(plan: PriorTraining, progress: Progress, accelerator: Accelerator, count: int, remarks: Sequence[str]) -> str:
+def card(plan: PriorTraining, progress: Progress, accelerator: Accelerator, count: int, remark: str) -> str:
     """The model card."""
     look, data = progress.history[progress.best], plan.data
     device = torch.cuda.get_device_name(accelerator.device) if accelerator.device.type == "cuda" else "CPU"
@@ -277,7 +237,7 @@ def card(plan: PriorTraining, progress: Progress, accelerator: Accelerator, coun
     table = "".join(f"| {key} | {value} |\n" for key, value in rows.items())
     return (
         f"# {plan.name}\n\nA generative prior for privacy audits of models whose owner asks, trained by gmi "
-        f"(`pipelines/train_prior.py`) on public images.\n\n| | |\n|---|---|\n{table}\n" + "\n".join(remarks) + "\n"
+        f"(`pipelines/train_prior.py`) on public images.\n\n| | |\n|---|---|\n{table}\n{remark}\n"
     )
 
 

@@ -6,7 +6,7 @@ Everywhere: images are float (N, C, H, W) in [0, 1]; classes int64 (N,); latents
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, get_type_hints, runtime_checkable
+from typing import Any, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 from torch import Tensor
 
@@ -111,9 +111,14 @@ class Search(Protocol[Access, Kind]):
     ) -> Candidates: ...
 
 
+def access(search: Search) -> str:
+    """What the search's signature asks of its oracle, in words: `white-box`, `scores` or `labels`."""
+    return {WhiteBoxOracle: "white-box", ScoreOracle: "scores"}.get(_needs(search)["oracle"], "labels")
+
+
 def refuse_misfit(search: Search, oracle: LabelOracle, prior: Prior) -> None:
     """Raises GmiError where the search's signature asks for more than the oracle grants or the prior can."""
-    needs = get_type_hints(type(search).__call__)
+    needs = _needs(search)
     for part, given in (("oracle", oracle), ("prior", prior)):
         if not isinstance(given, needs[part]):
             wanted = (needs[part].__doc__ or "").split(".")[0].removeprefix("A ").strip()
@@ -121,6 +126,10 @@ def refuse_misfit(search: Search, oracle: LabelOracle, prior: Prior) -> None:
                 f"The search {type(search).__name__} needs a {needs[part].__name__} as its {part} ({wanted}), and "
                 f"{type(given).__name__} is none: choose another search or another {part}."
             )
+
+
+def _needs(search: Search) -> dict[str, Any]:
+    return get_type_hints(type(search).__call__)
 
 
 class Judge(Protocol):

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -42,7 +41,7 @@ class Recognised:
     """What one face judge says of every method."""
 
     judge: str
-    people: int  # in the gallery
+    people: int  # enrolled
     thresholds: tuple[identity.Threshold, ...]
     outcomes: dict[str, dict[str, Array]]  # by method and metric (N,)
     classes: dict[str, Array]  # by method (N,)
@@ -71,25 +70,21 @@ def recognise(
 ) -> Recognised:
     """Thresholds from strangers among the photographs, then each method by the same rule.
 
-    The gallery is everybody's enrolment images and, if there are any, strangers' images. The random prior's samples are
-    scored against everybody, the others' images against the person they are made of.
+    Strangers who are not enrolled set thresholds too. The random prior's samples are scored against everybody, the
+    others' images against the person they are made of.
     Genuine comparisons are those of the attacked people's training images with their enrolment images.
     """
     enrolled, trained = people.enrolment.classes.numpy(), people.training.classes.numpy()
-    gallery, whose, others = templates["enrolment"], enrolled, np.array([], np.int64)
-    if people.strangers is not None:
-        others = people.strangers.classes.numpy()
-        gallery, whose = torch.cat([gallery, templates["strangers"]]), np.concatenate([enrolled, others])
-    known, ids = np.unique(enrolled), np.unique(whose)
+    ids = np.unique(enrolled)
 
     def compare(name: str) -> Array:
-        return identity.to_people(judge.similarity(templates[name], gallery).numpy(), whose)
+        return identity.to_people(judge.similarity(templates[name], templates["enrolment"]).numpy(), enrolled)
 
     genuine = compare("training")
     photographs = [genuine, *(compare(name) for name in ("enrolment", "strangers") if name in templates)]
-    # the people's columns only: a stranger has fewer images, so that to match him is another kind of comparison
-    probed, by = np.concatenate(photographs)[:, : len(known)], np.concatenate([trained, enrolled, others])
-    cuts = identity.thresholds(probed, by, known, fmrs=fmrs)
+    others = [] if people.strangers is None else people.strangers.classes.numpy()
+    probes, whose = np.concatenate(photographs), np.concatenate([trained, enrolled, others])
+    cuts = identity.thresholds(probes, whose, ids, fmrs=fmrs)
     own = np.isin(trained, people.attacked)
     similarity = {name: compare(name) for name in found} | {"genuine": genuine[own]}
     classes = {name: images.classes.numpy() for name, images in found.items()} | {"genuine": trained[own]}
@@ -101,8 +96,8 @@ def recognise(
     nobody = identity.anyone(similarity["random"], ids, cuts)
     outcomes["random"] = {name: values[attacked] for name, values in nobody.items()}
     classes["random"] = ids[attacked]
-    samples["impostor"] = probed[by[:, None] != known]
-    public = compare("public_set")[:, : len(known)] if "public_set" in templates else None
+    samples["impostor"] = probes[whose[:, None] != ids]
+    public = compare("public_set") if "public_set" in templates else None
     return Recognised(judge.name, len(ids), cuts, outcomes, classes, samples, public)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gmi import cli
-from gmi.prior_training import PriorTraining, overlap, train
+from gmi.overlap import FaceSpace, overlap
+from gmi.prior_training import PriorTraining, train
 from gmi.run import Run
 from gmi.settings import plain
 
@@ -22,17 +23,27 @@ def main(arguments: Sequence[str]) -> None:
     accelerator = cli.accelerator()
     images, held_out = plan.data.load()
     out = options.out or Path("runs", plan.name)
+    people = None if plan.private is None else plan.private.load()
     with accelerator.main_process_first():
-        run = Run.open(out, {"training": plain(plan), "data": images.digest})
-    with accelerator.main_process_first():
-        remarks = overlap(plan, images, run, accelerator.device)
+        digests = [images.digest, held_out.digest, None if people is None else people.digest]
+        run = Run.open(out, {"training": plain(plan), "data": digests})
+    remark = "The public images were compared with nobody's private ones."
+    if people is not None:
+        remark = "Before the training, the public images were compared with private ones, by file and by face."
+        if accelerator.is_main_process and not (run.folder / "overlap.txt").exists():
+            space = FaceSpace(accelerator.device, plan.batch)
+            found = [overlap(people, some, space) for some in (images, held_out)]
+            run.write("overlap.txt", "\n".join(found).encode())
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            print((run.folder / "overlap.txt").read_text())
     with tqdm(total=plan.steps, desc="train prior", disable=not accelerator.is_main_process) as bar:
 
         def report(step: int, loss: float) -> None:
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             bar.update(step - bar.n)
 
-        progress = train(plan, images, held_out, run, accelerator, remarks, report)
+        progress = train(plan, images, held_out, run, accelerator, remark, report)
     if accelerator.is_main_process:
         look = progress.history[progress.best]
         print(f"{out / 'prior'}: FD-FaceNet {look['distance']:.4f} after {look['step']:,} steps")

@@ -205,21 +205,62 @@ def test_a_judge_that_is_the_target_is_refused_before_anything_is_spent(tmp_path
 
 
 @pytest.mark.parametrize(
-    "search", [Guided(steps=8, heun=False, strength=1.0), Particles(steps=16, every=2, warmth=0.3)]
+    "search", [Guided(steps=8, heun=False, strength=1.0), Particles(steps=12, every=2, warmth=0.3)]
 )
 def test_a_planted_leak_is_found_along_the_path_of_a_flow(tmp_path, search):
     samples = toy.prior().decode(Rng(range(400)).normal(toy.LATENT)) * 2 - 1
     flow = DiffusionPrior(Mixture(samples, 0.5, PATHS["flow"]), PATHS["flow"], steps=4)
-    chosen = replace(toy.plan().selection, candidates=1 if isinstance(search, Guided) else 16)
+    chosen = replace(toy.plan().selection, candidates=1 if isinstance(search, Guided) else 12)
     plan = replace(toy.plan(), search=search, selection=chosen, controls=Controls(oracle=False))
     report = run(tmp_path / "run", plan, replace(toy.inputs(PEOPLE, 1.0, 0), prior=flow))
     attack, nobody = estimate(report, "search", "auc"), estimate(report, "random", "auc")
     assert attack["low"] > 0.5 and attack["value"] > nobody["value"] + 0.1
     asked = report["cost"]["queries"]["search"] / PEOPLE
-    assert asked <= chosen.candidates * (search.queries + chosen.views)
+    assert asked == chosen.candidates * (search.queries(flow) + chosen.views)
 
 
 def test_a_search_that_the_prior_does_not_allow_is_refused_before_anything_is_spent(tmp_path):
     with pytest.raises(GmiError, match=r"Guided needs a Denoiser as its prior \(diffusion or flow.*Dcgan is none"):
         run(tmp_path / "run", replace(toy.plan(), search=Guided()))
     assert not (tmp_path / "run").exists()
+
+
+def test_strangers_set_thresholds_and_nothing_else(planted, tmp_path):
+    inputs = toy.inputs(PEOPLE, 1.0, 0)
+    crowd = toy.people(50, 9).enrolment
+    strangers = Images(crowd.bytes, crowd.classes + PEOPLE, crowd.digests)
+    people = People(**{**{k: v for k, v in vars(inputs.people).items() if k != "digest"}, "strangers": strangers})
+    report = run(tmp_path / "run", GROUPS, replace(inputs, people=people))
+    (before,), (after,) = planted[1]["judges"], report["judges"]
+    assert before["thresholds"][0]["comparisons"] == PEOPLE * 9 * (PEOPLE - 1)
+    assert after["thresholds"][0]["comparisons"] == PEOPLE * 9 * (PEOPLE - 1) + 150 * PEOPLE
+    assert report["data"]["strangers"] == 150
+    for metric in ("rank1", "rank5", "auc"):
+        assert estimate(report, "search", metric) == estimate(planted[1], "search", metric)
+
+
+def test_a_score_only_search_is_said_to_be_one_and_needs_no_gradients(tmp_path):
+    inputs = toy.inputs(PEOPLE, 1.0, 0)
+    module = inputs.target.module
+
+    class Masked(torch.nn.Module):
+        """The same answers, whose gradient is 0."""
+
+        def __init__(self):
+            super().__init__()
+            self.inner = module
+
+        def forward(self, images):
+            return self.inner(images).detach() + 0 * images.flatten(1).sum(1, keepdim=True)
+
+    masked = Target(Masked(), inputs.target.input, inputs.target.classes)
+    samples = toy.prior().decode(Rng(range(50)).normal(toy.LATENT)) * 2 - 1
+    flow = DiffusionPrior(Mixture(samples, 0.5, PATHS["flow"]), PATHS["flow"], steps=2)
+    plan = replace(toy.plan(), controls=Controls(oracle=False))
+    report = run(tmp_path / "white", plan, replace(inputs, target=masked))
+    assert report["verdict"]["access"] == "white-box"
+    assert {check["name"]: check["severity"] for check in report["checks"]}["gradients"] == "stop"
+    search = Particles(steps=4, every=2)
+    report = run(tmp_path / "scores", replace(plan, search=search), replace(inputs, target=masked, prior=flow))
+    assert report["verdict"]["access"] == "scores"
+    assert not {"gradients", "logits are logits"} & {check["name"] for check in report["checks"]}

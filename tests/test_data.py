@@ -139,6 +139,19 @@ def test_public_images_at_any_depth_are_nobodys_and_fitted(tmp_path):
     assert set(public.digests) == {sha(path) for path in (tmp_path / "public").rglob("*.*") if path.suffix != ".txt"}
 
 
+def test_strangers_are_nobody_of_the_people(tmp_path):
+    people(tmp_path / "own")
+    people(tmp_path / "others", names="xy", count=1, first=50, shape=(20, 30))
+    found = faces(tmp_path / "own", strangers=str(tmp_path / "others"))
+    assert found.strangers is not None and found.strangers.classes.tolist() == [3, 4]
+    assert found.strangers.bytes.shape == (2, 1, 6, 5)
+    assert sum(role == "strangers" for role, _, _ in found.files.values()) == 2
+    assert found.digest != faces(tmp_path / "own").digest
+    (tmp_path / "others" / "x" / "same.png").write_bytes((tmp_path / "own" / "a" / "0.png").read_bytes())
+    with pytest.raises(GmiError, match=r"data\.strangers: 1 of its files show the people themselves"):
+        faces(tmp_path / "own", strangers=str(tmp_path / "others"))
+
+
 def one_pixel(folder: Path) -> None:
     with Image.open(folder / "others" / "b" / "3.png") as image:
         image.putpixel((2, 1), image.getpixel((2, 1)) ^ 1)

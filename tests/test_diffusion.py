@@ -185,6 +185,15 @@ def test_a_flow_folder_in_half_precision_works_in_full(unet, tmp_path):
     assert prior.decode(prior.sample(Rng([1]))).dtype == torch.float32
 
 
+@pytest.mark.parametrize(("scheduler", "limit"), [("PNDMScheduler", None), ("DDIMScheduler", 1.0)])
+def test_clean_images_are_clipped_where_the_scheduler_does(unet, tmp_path, scheduler, limit):
+    import diffusers
+
+    made = folder(unet, tmp_path / "made", getattr(diffusers, scheduler)())
+    path = Diffusion(folder=str(made), steps=3).load(CPU).path
+    assert isinstance(path, Preserving) and path.limit == limit
+
+
 @pytest.mark.parametrize("kind", ["AutoencoderTiny", "AutoencoderKL"])
 def test_latent_models_decode_as_their_autoencoder_does(unet, tmp_path, kind):
     import diffusers
@@ -287,6 +296,14 @@ MISTAKES = {
         lambda made: edit(made / "scheduler/scheduler_config.json", prediction_type="flow"),
         "prediction_type is flow",
     ),
+    "unknown table": (
+        lambda made: edit(made / "scheduler/scheduler_config.json", beta_schedule="mine"),
+        "settings cannot be used",
+    ),
+    "thresholds": (
+        lambda made: edit(made / "scheduler/scheduler_config.json", thresholding=True),
+        "thresholding is not supported",
+    ),
     "pure noise": (
         lambda made: edit(made / "scheduler/scheduler_config.json", rescale_betas_zero_snr=True),
         "ends in pure noise",
@@ -314,5 +331,5 @@ def test_a_prior_of_classes_is_refused(tmp_path):
 
 
 def test_more_steps_than_the_prior_knows(unet, tmp_path):
-    with pytest.raises(GmiError, match=r"prior\.steps is 1001"):
+    with pytest.raises(GmiError, match="1001 steps are more than the 1000"):
         Diffusion(folder=str(folder(unet, tmp_path / "made")), steps=1001).load(CPU)

@@ -48,7 +48,10 @@ def test_train_forecast_audit_and_report(slice_of_quickstart, tmp_path, monkeypa
     call(monkeypatch, train_target, slice_of_quickstart)
     assert "enrolment images" in capsys.readouterr().out
     call(monkeypatch, audit, slice_of_quickstart, "--out", out)
-    assert capsys.readouterr().out.strip() == str(out / "report.html")
+    verdict, place = capsys.readouterr().out.strip().splitlines()
+    assert verdict.split(".")[0] in ("Inconclusive", "Evidence of leakage", "No evidence") and place == str(
+        out / "report.html"
+    )
 
     report = json.loads((out / "report.json").read_text())
     Draft202012Validator(SCHEMA).validate(report)

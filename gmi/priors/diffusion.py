@@ -7,7 +7,7 @@ vae/                               AutoencoderKL or AutoencoderTiny, where the m
 
 import json
 from itertools import pairwise
-from pathlib import Path as File
+from pathlib import Path as Folder
 from typing import Annotated, Any, Literal
 
 import torch
@@ -110,19 +110,30 @@ def read_path(config: dict[str, Any]) -> Path:
     import diffusers  # takes seconds, which audits with other priors need not spend
 
     name = str(config.get("_class_name"))
-    if name.startswith("FlowMatch"):
-        if config.get("use_dynamic_shifting"):
-            raise GmiError(f"{name}: use_dynamic_shifting is not supported; set a fixed shift.")
-        return Straight(float(config.get("shift", 1.0)), int(config.get("num_train_timesteps", 1000)))
-    known = getattr(diffusers, name, None) if name.endswith("Scheduler") else None
-    table = getattr(known.from_config(config), "alphas_cumprod", None) if known is not None else None
-    if table is None:
-        raise GmiError(f"{name} is neither a DDPM-like scheduler of diffusers nor one of flow matching.")
-    limit = float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample", True) else None
-    return Preserving(tuple(table.double().tolist()), str(config.get("prediction_type", "epsilon")), limit)
+    try:
+        made: Any = getattr(diffusers, name).from_config(config)
+        settings = made.config
+        if name.startswith("FlowMatch"):
+            _refuse(settings, "use_dynamic_shifting", "invert_sigmas", "shift_terminal")
+            return Straight(float(settings.get("shift") or 1.0), int(settings.num_train_timesteps))
+        _refuse(settings, "thresholding")
+        table = tuple(made.alphas_cumprod.double().tolist())
+    except (AttributeError, ImportError, NotImplementedError, TypeError, ValueError) as error:
+        raise GmiError(
+            f"{name} is neither a DDPM-like scheduler of diffusers nor one of flow matching, or its settings cannot be "
+            f"used ({str(error).splitlines()[0]})."
+        ) from error
+    limit = float(settings.get("clip_sample_range") or 1.0) if settings.get("clip_sample") else None
+    return Preserving(table, str(settings.get("prediction_type", "epsilon")), limit)
 
 
-def _model(folder: File, kinds: tuple[str, ...]) -> nn.Module:
+def _refuse(settings: dict[str, Any], *switches: str) -> None:
+    for switch in switches:
+        if settings.get(switch):
+            raise GmiError(f"The scheduler's setting {switch} is not supported: a prior without it is needed.")
+
+
+def _model(folder: Folder, kinds: tuple[str, ...]) -> nn.Module:
     import diffusers
 
     name = _json(folder / "config.json").get("_class_name")
@@ -142,7 +153,7 @@ def _model(folder: File, kinds: tuple[str, ...]) -> nn.Module:
     return model.float()
 
 
-def _json(place: File) -> dict[str, Any]:
+def _json(place: Folder) -> dict[str, Any]:
     try:
         found = json.loads(place.read_text("utf-8"))
     except (OSError, ValueError) as error:

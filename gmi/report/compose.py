@@ -23,6 +23,7 @@ from gmi.assets import fetch, provenance
 from gmi.config import Audit
 from gmi.data import People
 from gmi.judging import Judged, Judges, Sets
+from gmi.protocols import access
 from gmi.reconstruct import Spent
 from gmi.run import Run
 from gmi.scoring import Recognised
@@ -30,7 +31,6 @@ from gmi.settings import plain
 from gmi.statistics import Failed
 from gmi.verdict import METRIC, Verdict
 
-ACCESS = "white-box"
 LIMITS = (
     "One target, one prior, one search, one level of access: a stronger attack may recover more.",
     "Intervals speak of people like those audited, with this prior and these judges; seeds were not varied.",
@@ -63,10 +63,15 @@ def write(
     enrolled = literature.target_accuracy(judged, people)
     naive = facts["search", "target", "top1"]
 
-    weakening = [checks.softmaxed(probed["logits"]), checks.randomised(probed["logits"], probed["again"])]
+    granted = access(plan.search)
+    weakening = [checks.randomised(probed["logits"], probed["again"])]
+    steep = []
+    if granted == "white-box":
+        weakening.append(checks.softmaxed(probed["logits"]))
+        steep.append(checks.dead_gradients(probed["gradients"]))
     early = [
         *weakening,
-        checks.dead_gradients(probed["gradients"]),
+        *steep,
         checks.knows_its_people(enrolled),
         *_overlap(people, seen[0]),
     ]
@@ -87,7 +92,7 @@ def write(
         "schema_version": 1,
         "name": plan.name,
         "gmi": version("gmi"),
-        "verdict": _verdict(verdicts[seen[0].judge], seen[0].judge) | {"naive": scoring.plain(naive)},
+        "verdict": _verdict(verdicts[seen[0].judge], seen[0].judge, granted) | {"naive": scoring.plain(naive)},
         "judges": [_judge(one, judged.undetected[one.judge]) for one in seen],
         "results": [row.plain() for row in results],
         "gap": [row for one in seen for row in scoring.gaps(one)],
@@ -124,10 +129,10 @@ def _overlap(people: People, seen: Recognised) -> Iterator[checks.Flag]:
         yield checks.lookalikes(seen.public, seen.thresholds[-1])
 
 
-def _verdict(verdict: Verdict, judge: str) -> dict[str, Any]:
+def _verdict(verdict: Verdict, judge: str, granted: str) -> dict[str, Any]:
     smallest = verdict.smallest_effect
     return {
-        "access": ACCESS,
+        "access": granted,
         "finding": verdict.finding,
         "because": list(verdict.because),
         "judge": judge,

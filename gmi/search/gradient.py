@@ -5,8 +5,6 @@ One loop covers three papers by its settings:
   radius 1, views off.
 - PPA: Struppek et al., Plug & Play Attacks, ICML 2022, sec. 4. Adam with betas (.1, .1), Poincare, random crops.
 - LOMMA: Nguyen et al., Re-thinking Model Inversion, CVPR 2023, eq. 3-5. `objective="logit"` and `feature_weight`.
-Any of them may return the mean of its last latents in place of the last one, which is where random views left it
-(`average`; Polyak & Juditsky, SIAM J. Control Optim. 30, 1992, eq. 3).
 Differs from the papers: no discriminator term (GMI), since a prior folder holds a generator only; one model instead of
 LOMMA's averaged surrogates; gradients may be averaged over several views (AlignMI, NeurIPS 2025); losses are summed
 over candidates, never averaged, so that a candidate's path does not depend on its batch.
@@ -45,20 +43,22 @@ class Gradient:
     views: Views | None = Views()  # None: the image as it is
     transforms: Annotated[int, Field(ge=1)] = 1  # views whose gradients are averaged, a step
     constraint: Literal["sphere", "ball", "box"] = "sphere"
-    average: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the steps, the last ones, whose latents are averaged
     radius: Positive | None = None  # None: sqrt(D), where a standard normal latent lives; of a box, half its side
 
-    @property
-    def queries(self) -> int:
+    def queries(self, prior: Prior) -> int:
         """For each candidate."""
         return self.steps * self.transforms
+
+    def passes(self, prior: Prior) -> tuple[int, int]:
+        """Evaluations of the prior for each candidate, without and with a gradient."""
+        return 1, self.steps
 
     def shared(self, samples: int) -> int:
         """Queries of `prepare` with so many generators."""
         return 0 if self.feature_weight == 0 or self.feature_mean is not None else samples
 
     def once(self, prior: Prior, latents: Tensor) -> Tensor:
-        """What the prior does for a query: the unit of its cost."""
+        """One evaluation of the prior, as `passes` counts them."""
         return prior.decode(latents)
 
     def prepare(self, oracle: WhiteBoxOracle, prior: Prior, rng: Rng) -> "Gradient":
@@ -81,8 +81,6 @@ class Gradient:
         """From latents (N, D) to candidates (N): `steps` x `transforms` queries for each."""
         latents = self._project(latents.detach().clone()).requires_grad_()
         optimiser = self._optimiser(latents)
-        averaged = round(self.average * self.steps)
-        mean = torch.zeros_like(latents)
         for step in range(self.steps):
             self._set_rate(optimiser, step)
             optimiser.zero_grad()
@@ -95,13 +93,10 @@ class Gradient:
             optimiser.step()
             with torch.no_grad():
                 latents.copy_(self._project(latents))
-                if step >= self.steps - averaged:
-                    mean += latents / averaged
             if trace is not None:
                 trace(step, loss.detach())
         with torch.no_grad():
-            found = self._project(mean) if averaged else latents.detach()
-            return Candidates(prior.decode(found, classes).clamp(0, 1), classes, found)
+            return Candidates(prior.decode(latents, classes).clamp(0, 1), classes, latents.detach())
 
     def _loss(self, oracle: WhiteBoxOracle, images: Tensor, classes: Tensor, rng: Rng) -> Tensor:
         """(N,), of one view of each image."""

@@ -2,12 +2,13 @@
 
 Flow-guided inversion with normalised gradients (SFMI; constants of its reference settings): while the image forms, the
 direction of the path gets a share of the gradient of max-margin at the predicted clean image, as long as the direction
-itself, more while little is decided. Classifier guidance (Dhariwal & Nichol, NeurIPS 2021, alg. 2: the DDIM form) and
-universal guidance (Bansal et al., ICLR 2024, eq. 6) are the same with other settings; `through="clean"` is that of
-MPGD (He et al., ICLR 2024, alg. 1): it takes the gradient at the clean image, without the way back through the prior.
+itself, more while little is decided. On DDPM's path this is the DDIM form of classifier guidance (Dhariwal & Nichol,
+NeurIPS 2021, alg. 2) asked at the clean image, as in universal guidance (Bansal et al., ICLR 2024, eq. 6).
+`through="clean"` is MPGD's (He et al., ICLR 2024, alg. 1): no way back through the prior.
 
-Differs from the papers: progress is measured by the share of signal, signal / (signal + noise), which is SFMI's time
-for flow matching and means the same for DDPM; the clean image is told from whatever the folder's network predicts.
+Differs from the papers: without `normalise` the gradient is not multiplied by the noise level, as DDIM's form is;
+progress is measured by the share of signal, signal / (signal + noise), which is SFMI's time for flow matching and means
+the same for DDPM; the clean image is told from whatever the folder's network predicts.
 """
 
 import math
@@ -53,16 +54,27 @@ class Guided:
         if not self.rise <= self.hold <= self.fall:
             raise ValueError("rise must not exceed hold, nor hold fall")
 
-    @property
-    def queries(self) -> int:
-        """For each candidate, at most: none are made where the guidance is 0."""
-        return self.steps * (1 + self.heun) * self.transforms
+    def queries(self, prior: Denoiser) -> int:
+        """For each candidate: none are made where the guidance is 0."""
+        return sum(self._guides(prior)) * self.transforms
+
+    def passes(self, prior: Denoiser) -> tuple[int, int]:
+        """Evaluations of the prior for each candidate, without and with a gradient."""
+        guides = self._guides(prior)
+        steep = sum(guides) if self.through == "prior" else 0
+        return len(guides) - steep, steep
+
+    def _guides(self, prior: Denoiser) -> list[bool]:
+        """For each evaluation of the prior whether the target is asked."""
+        times = prior.path.times(self.steps)
+        evaluated = times[:-1] + (times[1:-1] if self.heun else [])
+        return [self.weight(*prior.path.levels(time)) > 0 for time in evaluated]
 
     def shared(self, samples: int) -> int:
         return 0
 
     def once(self, prior: Denoiser, latents: Tensor) -> Tensor:
-        """What the prior does for a query, at most: the unit of its cost."""
+        """One evaluation of the prior, as `passes` counts them."""
         return prior.denoise(latents, 1.0)
 
     def prepare(self, oracle: WhiteBoxOracle, prior: Prior, rng: Rng) -> "Guided":
@@ -97,7 +109,7 @@ class Guided:
             if trace is not None:
                 trace(number, losses[0])
         with torch.no_grad():
-            return Candidates(prior.image(noisy).clamp(0, 1), classes, noisy)
+            return Candidates(prior.image(noisy), classes, noisy)
 
     def weight(self, signal: float, level: float) -> float:
         """Of the guidance where signal and noise have these levels. SFMI's schedule."""

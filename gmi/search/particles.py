@@ -3,7 +3,7 @@
 Feynman-Kac steering (Singhal et al., A General Framework for Inference-time Scaling and Steering of Diffusion Models,
 ICML 2025, alg. 1, difference potential) with the target's log-probability at the predicted clean image as reward: no
 gradients, forward queries only. Copies part ways because every step puts some fresh noise in place of the old
-(Song et al., DDIM, ICLR 2021, eq. 12 and 16; for flow matching the same step between its levels).
+(Song et al., DDIM, ICLR 2021, eq. 12 and 16; for flow matching the same between its levels).
 
 Differs from the paper: systematic resampling instead of multinomial, which has less variance; the reward is averaged
 over views; a class is resampled only where its effective number of particles has fallen below half.
@@ -30,27 +30,30 @@ class Particles:
     """From noise (N, C, H, W) to images. The candidates of one class, `selection.candidates`, are its particles.
 
     steps: of the path. every: steps between two questions to the target. warmth: the reward is log p / warmth; smaller
-    is stricter. fresh: share of a step's noise that is new (eta of DDIM); without it copies stay the same.
+    is stricter. fresh: eta of DDIM, 1 being DDPM's own sampling; without it copies stay the same.
     """
 
     type: Literal["particles"] = "particles"
     steps: Annotated[int, Field(ge=1)] = 50
     every: Annotated[int, Field(ge=1)] = 5
     warmth: Annotated[float, Field(gt=0)] = 1.0
-    fresh: Share = 0.7
+    fresh: Share = 1.0
     views: Views | None = Views()
     transforms: Annotated[int, Field(ge=1)] = 1
 
-    @property
-    def queries(self) -> int:
+    def queries(self, prior: Denoiser) -> int:
         """For each candidate: forward only."""
         return len(self._asked()) * self.transforms
+
+    def passes(self, prior: Denoiser) -> tuple[int, int]:
+        """Evaluations of the prior for each candidate, without and with a gradient."""
+        return self.steps, 0
 
     def shared(self, samples: int) -> int:
         return 0
 
     def once(self, prior: Denoiser, latents: Tensor) -> Tensor:
-        """What the prior does for a query, at most: the unit of its cost."""
+        """One evaluation of the prior, as `passes` counts them."""
         return prior.denoise(latents, 1.0)
 
     def prepare(self, oracle: ScoreOracle, prior: Prior, rng: Rng) -> "Particles":
@@ -67,7 +70,8 @@ class Particles:
         trace: Trace | None = None,
     ) -> Candidates:
         """From noise (N, C, H, W) to candidates, whose latents are the clean ones: `prior.image` shows them."""
-        groups = [(classes == one).nonzero().squeeze(1) for one in dict.fromkeys(classes.tolist())]
+        whose = classes.cpu()
+        groups = [(whose == one).nonzero().squeeze(1) for one in dict.fromkeys(whose.tolist())]
         noisy, path = latents, prior.path
         before, weights = torch.zeros(len(classes)), torch.zeros(len(classes))  # rewards; log-weights since resampling
         for number, (now, after) in enumerate(pairwise(path.times(self.steps))):
@@ -80,7 +84,7 @@ class Particles:
             noisy = self._stirred(prior, noisy, clean, now, after, rng)
             if trace is not None:
                 trace(number, -before)
-        return Candidates(prior.image(noisy).clamp(0, 1), classes, noisy)
+        return Candidates(prior.image(noisy), classes, noisy)
 
     def _asked(self) -> range:
         """The steps before which the target is asked. Not the first ones: the clean image is anyone's there."""
@@ -95,11 +99,13 @@ class Particles:
         return total / self.transforms / self.warmth
 
     def _stirred(self, prior: Denoiser, noisy: Tensor, clean: Tensor, now: float, after: float, rng: Rng) -> Tensor:
-        """One step along the path, with part of the noise replaced."""
+        """One step along the path, with part of the noise replaced: DDIM's eq. 12, sigma as in eq. 16."""
         (signal, level), (then, rest) = prior.path.levels(now), prior.path.levels(after)
         noise = (noisy - signal * clean) / level
+        kept = signal * rest / (then * level)  # of the noise by a step of DDPM (eta 1), which replaces the others
+        sigma = self.fresh * rest * math.sqrt(max(0.0, 1 - kept**2))
         fresh = rng.normal(*noisy.shape[1:]).to(noisy)
-        return then * clean + rest * (math.sqrt(1 - self.fresh**2) * noise + self.fresh * fresh)
+        return then * clean + math.sqrt(rest**2 - sigma**2) * noise + sigma * fresh
 
 
 def _resampled(weights: Tensor, groups: list[Tensor], rng: Rng) -> tuple[Tensor, Tensor]:
