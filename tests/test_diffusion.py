@@ -283,6 +283,7 @@ MISTAKES = {
         lambda made: edit(made / "unet/config.json", _class_name="UNet2DConditionModel"),
         "holds UNet2DC",
     ),
+    "another prior": (lambda made: (made / "unet/config.json").write_text("{}"), "a GAN's folder needs prior.type gan"),
     "no size": (lambda made: edit(made / "unet/config.json", sample_size=None), "set sample_size"),
     "misfit": (lambda made: edit(made / "unet/config.json", block_out_channels=[8, 24]), "cannot be loaded|do not fit"),
     "truncated": (lambda made: cut(made / WEIGHTS), "cannot be loaded"),

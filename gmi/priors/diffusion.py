@@ -137,6 +137,8 @@ def _model(folder: Folder, kinds: tuple[str, ...]) -> nn.Module:
     import diffusers
 
     name = _json(folder / "config.json").get("_class_name")
+    if name is None:
+        raise GmiError(f"{folder} is no folder of diffusers (a GAN's folder needs prior.type gan).")
     if name not in kinds:
         raise GmiError(f"{folder} holds {name}: a prior needs {' or '.join(kinds)}.")
     try:
