@@ -22,10 +22,12 @@ from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Gan
 from gmi.rng import Rng
 from gmi.run import Run
+from gmi.settings import read
 from gmi.weights import read_weights
 from pipelines import train_prior
 
 CPU = torch.device("cpu")
+SHIPPED = sorted((Path(__file__).parents[1] / "configs" / "priors").glob("*.yaml"))
 LEARNERS = {
     "flow": Denoising(type="flow", channels=(8, 16), layers=1, attention=(), groups=4, steps=6),
     "ddpm": Denoising(type="ddpm", channels=(16, 32), layers=1, attention=(), groups=4, steps=20),
@@ -221,3 +223,11 @@ def test_the_command_trains_and_goes_on(plan, public, tmp_path, capsys):
     assert [look["step"] for look in json.loads((tmp_path / "run" / "history.json").read_text())] == [2, 4]
     with pytest.raises(GmiError, match=r"differs in training\.lr"):
         train_prior.main([*arguments, "--lr", "0.5"])
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_configuration_reads_and_its_networks_can_be_made(path):
+    shipped = read(path, PriorTraining)
+    with torch.device("meta"):
+        modules = shipped.learner.build(shipped.data.size, 1 if shipped.data.grey else 3)
+    assert sum(value.numel() for value in modules["prior"].parameters()) < 20e6  # 40 MB in half precision
