@@ -168,10 +168,10 @@ class PublicImages:
         order = Rng([seed_of(self.seed, "held out")]).uniform(len(photos))[0].argsort().tolist()
         kept, aside = sorted(order[self.held_out :]), sorted(order[: self.held_out])
         every = _read(photos, (self.size, self.size))
-        channels = every.bytes if every.bytes.shape[1] == 3 or self.grey else every.bytes.expand(-1, 3, -1, -1)
-        if self.grey:
-            channels = (grey(channels.float() / 255) * 255).round().byte() if channels.shape[1] == 3 else channels
-        every = Images(channels, every.classes, every.digests)
+        pixels = every.bytes if self.grey else every.bytes.expand(-1, 3, -1, -1)
+        if self.grey:  # piece by piece, as the whole in floats would take four times the memory
+            pixels = torch.cat([(grey(some.float() / 255) * 255).round().byte() for some in pixels.split(1024)])
+        every = Images(pixels, every.classes, every.digests)
         return every[kept], every[aside]
 
 

@@ -152,7 +152,7 @@ def _step(
     losses = {}
     for name, module in modules.items():
         optimisers[name].zero_grad()
-        total = 0.0
+        total = torch.zeros((), device=accelerator.device)
         for part in range(plan.accumulate):
             seed = seed_of(plan.seed, name, step, part, accelerator.process_index)
             pixels = _batch(images, plan.batch, seed_of(seed, "batch"), accelerator.device)
@@ -161,10 +161,10 @@ def _step(
             with accelerator.autocast(), nullcontext() if last else accelerator.no_sync(module):
                 loss = plan.learner.loss(name, modules, pixels, draws) / plan.accumulate
                 accelerator.backward(loss)
-            total += loss.item()
+            total += loss.detach()  # no number yet: the device need not wait
         accelerator.clip_grad_norm_(module.parameters(), plan.clip)
         optimisers[name].step()
-        losses[name] = total
+        losses[name] = total.item()
         if not np.isfinite(losses[name]):
             raise GmiError(f"The loss of {name} is {losses[name]} at step {step}: lower lr, and choose another --out.")
     return losses

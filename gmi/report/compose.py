@@ -65,13 +65,12 @@ def write(
 
     granted = access(plan.search)
     weakening = [checks.randomised(probed["logits"], probed["again"])]
-    steep = []
-    if granted == "white-box":
-        weakening.append(checks.softmaxed(probed["logits"]))
-        steep.append(checks.dead_gradients(probed["gradients"]))
-    early = [
+    early = []
+    if granted == "white-box":  # scores and labels are what they are, and no gradient is asked for
+        weakening.insert(0, checks.softmaxed(probed["logits"]))
+        early.append(checks.dead_gradients(probed["gradients"]))
+    early += [
         *weakening,
-        *steep,
         checks.knows_its_people(enrolled),
         *_overlap(people, seen[0]),
     ]
