@@ -85,7 +85,8 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     for name in {"search", "oracle"} & each.keys():
         seconds[name] += starts * moved * (level + uphill * (1 + _BACKWARD)) / processes
     methods = 3 + plan.controls.oracle + (public > 0)
-    sets = (inputs.people.training, inputs.people.enrolment, inputs.people.strangers)
+    people = inputs.people
+    sets = (people.training, people.enrolment, people.distractors, people.strangers)
     photographs = sum(len(one) for one in sets if one is not None)
     few = inputs.people.enrolment.pixels[: 2 * _FEW]
     for judge in inputs.judges.faces:

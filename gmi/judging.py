@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gmi.data import Images, People
+from gmi.data import People
 from gmi.errors import GmiError
+from gmi.images import Images
 from gmi.judges.independence import refusal
 from gmi.metrics.distance import perceptual
 from gmi.protocols import Candidates, ClassifierJudge, FaceJudge, Judge, PerceptualJudge
@@ -51,7 +52,7 @@ class Judges:
 
 @dataclass(frozen=True)
 class Judged:
-    """By judge and set of images: "training", "enrolment", the methods, "strangers" and "public_set" if any."""
+    """By judge and set of images: "training", "enrolment", the methods, and every other set of photographs there is."""
 
     templates: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of face judges (N, D)
     undetected: dict[str, dict[str, float]] = field(default_factory=dict)  # share of images without a face
@@ -67,7 +68,7 @@ def judge(run: Run, judges: Judges, target: Target, people: People, found: Sets)
     """Every judge on everything it must see."""
     work = _Work(run, Judged())
     photographs = {"training": _as_candidates(people.training), "enrolment": _as_candidates(people.enrolment)}
-    others = {"strangers": people.strangers, "public_set": people.public}
+    others = {"distractors": people.distractors, "strangers": people.strangers, "public_set": people.public}
     others = {name: _as_candidates(images) for name, images in others.items() if images is not None}
     for one in judges.faces:
         work.faces(one, photographs | others | found)

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gmi.checks import copies, lookalikes
-from gmi.data import Images, People
+from gmi.data import People
 from gmi.errors import GmiError
+from gmi.images import Images
 from gmi.metrics import identity
 from gmi.networks import FaceNetClassifier
 from gmi.target import Input

@@ -31,8 +31,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.utils import save_image
 
-from gmi.data import Faces, Images, PublicImages
+from gmi.data import Faces, PublicImages
 from gmi.errors import GmiError
+from gmi.images import Images
 from gmi.learners import Adversarial, Denoising
 from gmi.metrics.distribution import frechet
 from gmi.overlap import FaceSpace

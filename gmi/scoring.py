@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -41,7 +42,7 @@ class Recognised:
     """What one face judge says of every method."""
 
     judge: str
-    people: int  # enrolled
+    people: int  # enrolled, distractors included
     thresholds: tuple[identity.Threshold, ...]
     outcomes: dict[str, dict[str, Array]]  # by method and metric (N,)
     classes: dict[str, Array]  # by method (N,)
@@ -70,20 +71,25 @@ def recognise(
 ) -> Recognised:
     """Thresholds from strangers among the photographs, then each method by the same rule.
 
-    Strangers who are not enrolled set thresholds too. The random prior's samples are scored against everybody, the
-    others' images against the person they are made of.
+    Distractors are enrolled beside the people, so that ranks are among all of them. The random prior's samples are
+    scored against everybody, the others' images against the person they are made of.
     Genuine comparisons are those of the attacked people's training images with their enrolment images.
     """
-    enrolled, trained = people.enrolment.classes.numpy(), people.training.classes.numpy()
+    enrolment, distractors = people.enrolment.classes, people.distractors
+    gallery, enrolled = templates["enrolment"], enrolment.numpy()
+    if distractors is not None:
+        gallery = torch.cat([gallery, templates["distractors"]])
+        enrolled = torch.cat([enrolment, distractors.classes]).numpy()
     ids = np.unique(enrolled)
 
     def compare(name: str) -> Array:
-        return identity.to_people(judge.similarity(templates[name], templates["enrolment"]).numpy(), enrolled)
+        return identity.to_people(judge.similarity(templates[name], gallery).numpy(), enrolled)
 
-    genuine = compare("training")
-    photographs = [genuine, *(compare(name) for name in ("enrolment", "strangers") if name in templates)]
-    others = [] if people.strangers is None else people.strangers.classes.numpy()
-    probes, whose = np.concatenate(photographs), np.concatenate([trained, enrolled, others])
+    genuine, trained = compare("training"), people.training.classes.numpy()
+    photographs = {"enrolment": people.enrolment, "distractors": distractors, "strangers": people.strangers}
+    photographs = {name: some for name, some in photographs.items() if some is not None}
+    probes = np.concatenate([genuine, *map(compare, photographs)])
+    whose = np.concatenate([trained, *(some.classes.numpy() for some in photographs.values())])
     cuts = identity.thresholds(probes, whose, ids, fmrs=fmrs)
     own = np.isin(trained, people.attacked)
     similarity = {name: compare(name) for name in found} | {"genuine": genuine[own]}
@@ -97,7 +103,7 @@ def recognise(
     outcomes["random"] = {name: values[attacked] for name, values in nobody.items()}
     classes["random"] = ids[attacked]
     samples["impostor"] = probes[whose[:, None] != ids]
-    public = compare("public_set") if "public_set" in templates else None
+    public = compare("public_set")[:, np.isin(ids, enrolment)] if "public_set" in templates else None
     return Recognised(judge.name, len(ids), cuts, outcomes, classes, samples, public)
 
 

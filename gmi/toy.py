@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from gmi.audit import Inputs
 from gmi.config import Audit
-from gmi.data import Faces, Images, People
+from gmi.data import Faces, People
+from gmi.images import Images
 from gmi.judging import Judges
 from gmi.priors.gan import Dcgan, DcganShape, Gan
 from gmi.rng import Rng, seed_of
@@ -53,7 +54,7 @@ def people(count: int, seed: int) -> People:
         for role, images in (("training", training), ("enrolment", enrolment))
         for place, (person, digest) in enumerate(zip(images.classes.tolist(), images.digests, strict=True))
     }
-    return People(tuple(f"p{one}" for one in range(count)), tuple(range(count)), training, enrolment, None, None, files)
+    return People(tuple(f"p{one}" for one in range(count)), tuple(range(count)), training, enrolment, files)
 
 
 def target(known: Images, right: float, seed: int, steps: int = 150) -> Target:

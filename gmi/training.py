@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from gmi.assets import resolve
 from gmi.augment import Views
-from gmi.data import Images
 from gmi.errors import GmiError
+from gmi.images import Images
 from gmi.rng import Rng, seed_of
 from gmi.target import Input, TargetConfig
 

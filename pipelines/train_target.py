@@ -15,8 +15,8 @@ from tqdm import tqdm
 from gmi import cli
 from gmi.assets import resolve
 from gmi.config import Audit, training_digest
-from gmi.data import Images
 from gmi.errors import GmiError
+from gmi.images import Images
 from gmi.target import Target
 from gmi.training import RECORD, Record, record_of
 

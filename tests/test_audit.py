@@ -17,8 +17,8 @@ from gmi.audit import Inputs, audit
 from gmi.cli import accelerator
 from gmi.config import Audit
 from gmi.controls import Controls
-from gmi.data import Images, People
 from gmi.errors import GmiError
+from gmi.images import Images
 from gmi.judging import Judges
 from gmi.priors.diffusion import DiffusionPrior
 from gmi.reconstruct import PREPARED
@@ -163,7 +163,7 @@ def test_several_images_a_person_and_a_prepared_search(tmp_path):
 
 
 def with_public(inputs: Inputs, images: Images) -> Inputs:
-    people = People(**{**{k: v for k, v in vars(inputs.people).items() if k != "digest"}, "public": images})
+    people = replace(inputs.people, public=images)
     return replace(inputs, people=people)
 
 
@@ -229,14 +229,29 @@ def test_strangers_set_thresholds_and_nothing_else(planted, tmp_path):
     inputs = toy.inputs(PEOPLE, 1.0, 0)
     crowd = toy.people(50, 9).enrolment
     strangers = Images(crowd.bytes, crowd.classes + PEOPLE, crowd.digests)
-    people = People(**{**{k: v for k, v in vars(inputs.people).items() if k != "digest"}, "strangers": strangers})
-    report = run(tmp_path / "run", GROUPS, replace(inputs, people=people))
+    report = run(tmp_path / "run", GROUPS, replace(inputs, people=replace(inputs.people, strangers=strangers)))
     (before,), (after,) = planted[1]["judges"], report["judges"]
     assert before["thresholds"][0]["comparisons"] == PEOPLE * 9 * (PEOPLE - 1)
     assert after["thresholds"][0]["comparisons"] == PEOPLE * 9 * (PEOPLE - 1) + 150 * PEOPLE
     assert report["data"]["strangers"] == 150
     for metric in ("rank1", "rank5", "auc"):
         assert estimate(report, "search", metric) == estimate(planted[1], "search", metric)
+
+
+def test_distractors_are_among_those_who_are_ranked(planted, tmp_path):
+    """Ranks, AUC and their chance are of everybody enrolled; whose likeness is sought stays who was attacked."""
+    inputs = toy.inputs(PEOPLE, 1.0, 0)
+    crowd = toy.people(50, 9).enrolment
+    distractors = Images(crowd.bytes, crowd.classes + PEOPLE, crowd.digests)
+    report = run(tmp_path / "run", GROUPS, replace(inputs, people=replace(inputs.people, distractors=distractors)))
+    everybody = PEOPLE + 50
+    assert report["judges"][0]["thresholds"][0]["comparisons"] == (PEOPLE * 9 + 150) * (everybody - 1)
+    assert (report["data"]["distractors"], report["data"]["people"]) == (50, PEOPLE)
+    (chance,) = {row["chance"] for row in report["results"] if (row["method"], row["metric"]) == ("search", "rank5")}
+    assert chance == 5 / everybody
+    for metric in ("rank1", "rank5"):
+        alone, among = (estimate(one, "search", metric) for one in (planted[1], report))
+        assert among["value"] <= alone["value"] and among["people"] == alone["people"]
 
 
 def test_a_score_only_search_is_said_to_be_one_and_needs_no_gradients(tmp_path):

@@ -152,6 +152,17 @@ def test_strangers_are_nobody_of_the_people(tmp_path):
         faces(tmp_path / "own", strangers=str(tmp_path / "others"))
 
 
+def test_strangers_with_as_many_images_as_an_enrolment_are_enrolled_with_so_many(tmp_path):
+    people(tmp_path / "own")
+    others = people(people(tmp_path / "others", "xz", count=5), "y", count=1, shape=(20, 30))
+    found = faces(tmp_path / "own", strangers=str(others))
+    assert found.distractors is not None and found.strangers is not None
+    assert found.distractors.classes.tolist() == [3, 3, 5, 5]
+    assert found.strangers.classes.tolist() == [3, 3, 3, 4, 5, 5, 5]
+    digests = {*found.distractors.digests, *found.strangers.digests}
+    assert digests == set(map(sha, others.rglob("*.png"))) and len(digests) == 11
+
+
 def one_pixel(folder: Path) -> None:
     with Image.open(folder / "others" / "b" / "3.png") as image:
         image.putpixel((2, 1), image.getpixel((2, 1)) ^ 1)

@@ -12,8 +12,8 @@ from gmi import toy
 from gmi.audit import Inputs, reconstruct
 from gmi.config import Audit
 from gmi.controls import Controls
-from gmi.data import Images
 from gmi.forecast import Forecast, forecast
+from gmi.images import Images
 from gmi.oracles.local import WhiteBox
 from gmi.reconstruct import PREPARED, Spent
 from gmi.rng import Rng

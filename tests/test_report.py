@@ -46,7 +46,7 @@ EXAMPLE = """{
 "cost": {"queries": {"total": 4240, "search": 4000, "selection": 240}, "reconstructions": 60, "processes": 1,
     "device": "cpu", "seconds": {"search": 120.0, "total": 200.0}},
 "data": {"name": "orl", "people": 40, "attacked": 20, "training_images": 200, "enrolment_images": 200,
-    "strangers": 0, "public_images": 0, "split_seed": 0, "digest": "0123456789abcdef"},
+    "distractors": 0, "strangers": 0, "public_images": 0, "split_seed": 0, "digest": "0123456789abcdef"},
 "assets": [{"name": "orl", "licence": "BSD", "terms": "research", "credit": "AT&T", "sha256": "DIGEST"}],
 "provenance": {"config_digest": "DIGEST", "target_digest": "DIGEST", "prior_digest": "DIGEST",
     "environment": {"python": "3.11.7", "torch": "2.14.1"},

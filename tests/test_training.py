@@ -12,8 +12,8 @@ from torchvision.transforms.functional import to_pil_image
 
 from gmi.audit import load
 from gmi.config import Audit
-from gmi.data import Images
 from gmi.errors import GmiError
+from gmi.images import Images
 from gmi.networks import FaceNetClassifier, SmallCnn
 from gmi.settings import override, read
 from gmi.target import Input, Target, digest

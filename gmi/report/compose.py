@@ -154,6 +154,7 @@ def _data(plan: Audit, people: People) -> dict[str, Any]:
         "attacked": len(people.attacked),
         "training_images": len(people.training),
         "enrolment_images": len(people.enrolment),
+        "distractors": 0 if people.distractors is None else len(people.distractors.classes.unique()),
         "strangers": 0 if people.strangers is None else len(people.strangers),
         "public_images": 0 if people.public is None else len(people.public),
         "split_seed": plan.data.seed,
