@@ -6,7 +6,8 @@ gradients, forward queries only. Copies part ways because every step puts some f
 (Song et al., DDIM, ICLR 2021, eq. 12 and 16; for flow matching the same between its levels).
 
 Differs from the paper: systematic resampling instead of multinomial, which has less variance; the reward is averaged
-over views; a class is resampled only where its effective number of particles has fallen below half.
+over views; before the last question a class is resampled only where its effective number of particles has fallen below
+half, at the last one always, so that what comes out counts alike.
 """
 
 import math
@@ -79,7 +80,8 @@ class Particles:
             if number in self._asked():
                 reward = self._reward(oracle, prior.image(clean), classes, rng)
                 weights, before = weights + reward - before, reward
-                chosen, weights = _resampled(weights, groups, rng)
+                last = number == self._asked()[-1]
+                chosen, weights = _resampled(weights, groups, rng, 1.0 if last else 0.5)
                 noisy, clean, before = noisy[chosen.to(noisy.device)], clean[chosen.to(noisy.device)], before[chosen]
             noisy = self._stirred(prior, noisy, clean, now, after, rng)
             if trace is not None:
@@ -108,13 +110,16 @@ class Particles:
         return then * clean + math.sqrt(rest**2 - sigma**2) * noise + sigma * fresh
 
 
-def _resampled(weights: Tensor, groups: list[Tensor], rng: Rng) -> tuple[Tensor, Tensor]:
-    """Which particle takes each place (N,), and the log-weights after that. A class draws by its first generator."""
+def _resampled(weights: Tensor, groups: list[Tensor], rng: Rng, share: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Which particle takes each place (N,), and the log-weights after that. A class draws by its first generator.
+
+    A class is left alone whose effective number of particles exceeds that share of them.
+    """
     chosen, left = torch.arange(len(weights)), weights.clone()
     draws = rng.uniform(1).squeeze(1)
     for own in groups:
         shares = weights[own].double().softmax(0)
-        if 1 / shares.square().sum() > len(own) / 2:
+        if 1 / shares.square().sum() > share * len(own):
             continue
         places = (draws[own[0]].double() + torch.arange(len(own))) / len(own)
         chosen[own] = own[torch.searchsorted(shares.cumsum(0), places).clamp_max(len(own) - 1)]
