@@ -154,10 +154,11 @@ def test_one_step_is_the_papers_formula(world, through):
 
 @pytest.mark.parametrize("through", ["prior", "clean"])
 def test_guided_samples_have_the_mean_and_spread_that_a_linear_target_leads_to(through):
-    """A Gaussian N(m, s^2), a logit that grows by a with each latent, a constant weight w, on the straight path: at time t
-    the clean image moves with the noisy one by c(t) = (1 - t) s^2 / S(t)^2, where S(t)^2 = (1 - t)^2 s^2 + t^2, and what
-    is added there arrives times s / S(t). Through the prior the mean becomes m + w a times the integral of c(t) s / S(t),
-    which is s; through the clean image, of s / S(t) alone. The spread stays s.
+    """A Gaussian N(m, s^2), a logit that grows by a with each latent, a constant weight w, on the straight path.
+
+    At time t the clean image moves with the noisy one by c(t) = (1 - t) s^2 / S(t)^2, where S(t)^2 = (1 - t)^2 s^2 + t^2,
+    and what is added there arrives times s / S(t). Through the prior the mean becomes m + w a times the integral of
+    c(t) s / S(t), which is s; through the clean image, of s / S(t) alone. The spread stays s.
     """
     mean, spread, slope, weight = -0.1, 0.15, 0.5, 1.5
     prior = DiffusionPrior(Mixture(torch.full((1, 1, 2, 2), mean), spread, PATHS["flow"]), PATHS["flow"])
