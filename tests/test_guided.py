@@ -156,7 +156,7 @@ def test_one_step_is_the_papers_formula(world, through):
 def test_guided_samples_have_the_mean_and_spread_that_a_linear_target_leads_to(through):
     """A Gaussian N(m, s^2), a logit that grows by a with each latent, a constant weight w, on the straight path.
 
-    At time t the clean image moves with the noisy one by c(t) = (1 - t) s^2 / S(t)^2, where S(t)^2 = (1 - t)^2 s^2 + t^2,
+    At time t the clean image moves with the noisy one by c(t) = (1 - t) s^2 / S(t)^2, S(t)^2 = (1 - t)^2 s^2 + t^2,
     and what is added there arrives times s / S(t). Through the prior the mean becomes m + w a times the integral of
     c(t) s / S(t), which is s; through the clean image, of s / S(t) alone. The spread stays s.
     """
