@@ -16,8 +16,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet18
 
-from gmi.audit import Inputs
 from gmi.config import Audit
+from gmi.inputs import Inputs
 from gmi.oracles.local import WhiteBox
 from gmi.protocols import access, refuse_misfit
 from gmi.reconstruct import PREPARED
@@ -75,7 +75,7 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     latents = inputs.prior.sample(Rng(range(_FEW)))
     with torch.no_grad():
         drawn = _timed(lambda: inputs.prior.decode(latents)) / _FEW
-        moved = _timed(lambda: search.once(inputs.prior, latents)) / _FEW
+    moved = drawn / inputs.prior.evaluations
     processes = PartialState().num_processes
     seconds = {
         name: (steep * forward * (1 + _BACKWARD) + flat * (forward + drawn / 2)) / processes

@@ -42,6 +42,11 @@ class Prior(Protocol):
         """SHA-256 of its weights."""
         ...
 
+    @property
+    def evaluations(self) -> int:
+        """Of its network, for one decode."""
+        ...
+
     def sample(self, rng: Rng) -> Tensor:
         """Latents (len(rng), ...), one from each of the generators."""
         ...

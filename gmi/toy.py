@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmi.audit import Inputs
 from gmi.config import Audit
 from gmi.data import Faces, People
 from gmi.images import Images
+from gmi.inputs import Inputs
 from gmi.judging import Judges
 from gmi.priors.gan import Dcgan, DcganShape, Gan
 from gmi.rng import Rng, seed_of

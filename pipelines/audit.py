@@ -13,9 +13,10 @@ import yaml
 
 from gmi import cli
 from gmi.assets import resolve
-from gmi.audit import audit, load
+from gmi.audit import audit
 from gmi.config import Audit
 from gmi.forecast import forecast
+from gmi.inputs import load
 from gmi.settings import plain
 
 

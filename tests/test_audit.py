@@ -13,12 +13,13 @@ from jsonschema import Draft202012Validator
 from reference.mixture import PATHS, Mixture
 
 from gmi import toy
-from gmi.audit import Inputs, audit
+from gmi.audit import audit
 from gmi.cli import accelerator
 from gmi.config import Audit
 from gmi.controls import Controls
 from gmi.errors import GmiError
 from gmi.images import Images
+from gmi.inputs import Inputs
 from gmi.judging import Judges
 from gmi.priors.diffusion import DiffusionPrior
 from gmi.reconstruct import PREPARED

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from gmi import toy
-from gmi.audit import Inputs, reconstruct
+from gmi.audit import reconstruct
 from gmi.config import Audit
 from gmi.controls import Controls
 from gmi.forecast import Forecast, forecast
 from gmi.images import Images
+from gmi.inputs import Inputs
 from gmi.oracles.local import WhiteBox
 from gmi.reconstruct import PREPARED, Spent
 from gmi.rng import Rng

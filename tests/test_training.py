@@ -10,10 +10,10 @@ import yaml
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 
-from gmi.audit import load
 from gmi.config import Audit
 from gmi.errors import GmiError
 from gmi.images import Images
+from gmi.inputs import load
 from gmi.networks import FaceNetClassifier, SmallCnn
 from gmi.settings import override, read
 from gmi.target import Input, Target, digest

@@ -45,6 +45,10 @@ class DiffusionPrior:
         parts = [self._network] if self._vae is None else [self._network, self._vae]
         return digest(pair for part in parts for pair in part.state_dict().items())
 
+    @property
+    def evaluations(self) -> int:
+        return self.steps
+
     def sample(self, rng: Rng) -> Tensor:
         """Standard normal latents (len(rng), C, H, W)."""
         return rng.normal(*self._shape).to(next(self._network.parameters()).device)

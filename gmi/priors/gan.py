@@ -54,6 +54,10 @@ class Dcgan(nn.Module):
     def digest(self) -> str:
         return digest(self.state_dict().items())
 
+    @property
+    def evaluations(self) -> int:
+        return 1
+
     def sample(self, rng: Rng) -> Tensor:
         """Standard normal latents (len(rng), D)."""
         return rng.normal(self.shape.latent).to(next(self.parameters()).device)

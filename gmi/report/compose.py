@@ -22,8 +22,9 @@ from gmi import checks, literature, scoring
 from gmi.assets import fetch, provenance
 from gmi.config import Audit
 from gmi.data import People
-from gmi.judging import Judged, Judges, Sets
-from gmi.protocols import access
+from gmi.inputs import Inputs
+from gmi.judging import Judged, Sets
+from gmi.protocols import Prior, access
 from gmi.reconstruct import Spent
 from gmi.run import Run
 from gmi.scoring import Recognised
@@ -44,9 +45,7 @@ PACKAGES = ("torch", "torchvision", "accelerate", "diffusers", "facenet-pytorch"
 def write(
     run: Run,
     plan: Audit,
-    digests: Mapping[str, JsonValue],
-    people: People,
-    judges: Judges,
+    inputs: Inputs,
     found: Sets,
     judged: Judged,
     probed: Mapping[str, Tensor],
@@ -54,6 +53,7 @@ def write(
     device: torch.device,
 ) -> None:
     """Everything that the report is rendered from. The same shards give the same files, but for times."""
+    people, judges = inputs.people, inputs.judges
     seen = [scoring.recognise(one, judged.templates[one.name], people, found, plan.fmrs) for one in judges.faces]
     results = [row for one in seen for row in scoring.identities(one)]
     for one in judges.faces:
@@ -100,13 +100,14 @@ def write(
         "cost": {
             "queries": queries | {"total": sum(queries.values())},
             "reconstructions": len(found["search"]),
+            "evaluations": _evaluations(plan.search, inputs.prior),
             "processes": PartialState().num_processes,
             "device": device.type,
             "seconds": seconds | {"total": sum(seconds.values())},
         },
         "data": _data(plan, people),
         "assets": _assets(plan),
-        "provenance": _provenance(run, digests),
+        "provenance": _provenance(run, inputs.digests),
         "limits": list(LIMITS),
     }
     lines = "".join(json.dumps(row.plain(), allow_nan=False) + "\n" for row in results)
@@ -119,6 +120,12 @@ def write(
         mine = torch.isin(people.enrolment.classes, torch.tensor(people.attacked))
         _strips(run, "enrolment", people.enrolment.pixels[mine], people.enrolment.classes[mine])
     run.write("report.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _evaluations(search: Any, prior: Prior) -> dict[str, int]:
+    """Of networks, by the search, for each of its candidates."""
+    level, steep = search.passes(prior)
+    return {"prior": level + steep, "prior_with_gradient": steep, "target": search.queries(prior)}
 
 
 def _overlap(people: People, seen: Recognised) -> Iterator[checks.Flag]:

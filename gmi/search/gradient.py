@@ -50,16 +50,12 @@ class Gradient:
         return self.steps * self.transforms
 
     def passes(self, prior: Prior) -> tuple[int, int]:
-        """Evaluations of the prior for each candidate, without and with a gradient."""
-        return 1, self.steps
+        """Evaluations of the prior's network for each candidate, without and with a gradient."""
+        return prior.evaluations, self.steps * prior.evaluations
 
     def shared(self, samples: int) -> int:
         """Queries of `prepare` with so many generators."""
         return 0 if self.feature_weight == 0 or self.feature_mean is not None else samples
-
-    def once(self, prior: Prior, latents: Tensor) -> Tensor:
-        """One evaluation of the prior, as `passes` counts them."""
-        return prior.decode(latents)
 
     def prepare(self, oracle: WhiteBoxOracle, prior: Prior, rng: Rng) -> "Gradient":
         """The same search with `feature_mean` set, from one prior sample per generator. Costs len(rng) queries."""

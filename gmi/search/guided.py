@@ -59,7 +59,7 @@ class Guided:
         return sum(self._guides(prior)) * self.transforms
 
     def passes(self, prior: Denoiser) -> tuple[int, int]:
-        """Evaluations of the prior for each candidate, without and with a gradient."""
+        """Evaluations of the prior's network for each candidate, without and with a gradient."""
         guides = self._guides(prior)
         steep = sum(guides) if self.through == "prior" else 0
         return len(guides) - steep, steep
@@ -72,10 +72,6 @@ class Guided:
 
     def shared(self, samples: int) -> int:
         return 0
-
-    def once(self, prior: Denoiser, latents: Tensor) -> Tensor:
-        """One evaluation of the prior, as `passes` counts them."""
-        return prior.denoise(latents, 1.0)
 
     def prepare(self, oracle: WhiteBoxOracle, prior: Prior, rng: Rng) -> "Guided":
         return self

@@ -47,15 +47,11 @@ class Particles:
         return len(self._asked()) * self.transforms
 
     def passes(self, prior: Denoiser) -> tuple[int, int]:
-        """Evaluations of the prior for each candidate, without and with a gradient."""
+        """Evaluations of the prior's network for each candidate, without and with a gradient."""
         return self.steps, 0
 
     def shared(self, samples: int) -> int:
         return 0
-
-    def once(self, prior: Denoiser, latents: Tensor) -> Tensor:
-        """One evaluation of the prior, as `passes` counts them."""
-        return prior.denoise(latents, 1.0)
 
     def prepare(self, oracle: ScoreOracle, prior: Prior, rng: Rng) -> "Particles":
         return self
