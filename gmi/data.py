@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import median_low
 from typing import Annotated, Literal, get_args
 
 import torch
@@ -48,7 +49,12 @@ class People:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over who is in which role with which file."""
-        return hashlib.sha256(repr(sorted(self.files.items())).encode()).hexdigest()
+        return _digest(self.files)
+
+    @cached_property
+    def private_digest(self) -> str:
+        """Of the people's own files alone: what a target was trained on, and what it never saw."""
+        return _digest({name: file for name, file in self.files.items() if file[0] in ("training", "enrolment")})
 
 
 @pydantic.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -58,7 +64,7 @@ class Faces:
     enrolment: another such folder of the same people, with images that the target never saw; or how many images of
         each person in `folder` are set aside as that, drawn with `seed`: the others are what the target is trained on.
     strangers: a folder like `folder`, of other people, whom nothing here was trained on: with them thresholds rest on
-        more comparisons. Those with as many images as a person's enrolment are enrolled too, with so many, as
+        more comparisons. Those with as many images as most people's enrolment has are enrolled too, with so many, as
         distractors: ranks are among all who are enrolled.
     public: a folder of public images, at any depth, for the public control and the overlap check.
     attacked: audit so many people only, drawn with `seed`; all are enrolled, so the others still count as strangers.
@@ -87,9 +93,9 @@ class Faces:
         if self.attacked is not None and self.attacked > len(names):
             raise GmiError(f"data.attacked is {self.attacked}, but {folder} has {len(names)} people.")
         if self.strangers is not None:
-            count = max(Counter(photo.person for photo in photos if photo.role == "enrolment").values())
-            others = images.people(images.folder(self.strangers, "data.strangers"))
-            photos += _split(*others, count, self.seed, ("distractors", "strangers"), len(names))
+            count = median_low(Counter(photo.person for photo in photos if photo.role == "enrolment").values())
+            crowd = images.people(images.folder(self.strangers, "data.strangers"))
+            photos += _split(*crowd, count, self.seed, ("distractors", "strangers"), len(names))
         if self.public is not None:
             where = images.folder(self.public, "data.public")
             photos += [
@@ -108,9 +114,8 @@ class Faces:
         distractors, strangers, public = (
             _read(roles[role], size) if roles[role] else None for role in ("distractors", "strangers", "public")
         )
-        others = {digest for some in (distractors, strangers) if some is not None for digest in some.digests}
-        if same := others.intersection([*training.digests, *enrolment.digests]):
-            raise GmiError(f"data.strangers: {len(same)} of its files show the people themselves: remove them.")
+        for some in (distractors, strangers):
+            _refuse_known(some, training, enrolment, public)
         read = (training, enrolment, distractors, strangers, public)
         digests = [digest for some in read if some is not None for digest in some.digests]
         files = {
@@ -154,6 +159,10 @@ class PublicImages:
             pixels = torch.cat([(grey(some.float() / 255) * 255).round().byte() for some in pixels.split(1024)])
         every = Images(pixels, every.classes, every.digests)
         return every[kept], every[aside]
+
+
+def _digest(files: dict[str, list[str]]) -> str:
+    return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
 
 
 def _split(
@@ -209,6 +218,18 @@ def _distinct(photos: Sequence[Photo], training: Images, enrolment: Images) -> N
     for photo, digest in zip((one for one in photos if one.role == "enrolment"), enrolment.digests, strict=True):
         if digest in known:
             raise GmiError(f"{photo.path} is the same file as {known[digest].path}: enrolment images must be others.")
+
+
+def _refuse_known(strangers: Images | None, training: Images, enrolment: Images, public: Images | None) -> None:
+    """Raises GmiError for strangers who are none, or who could not be told from the people by more than their faces."""
+    if strangers is None:
+        return
+    if same := set(strangers.digests).intersection([*training.digests, *enrolment.digests]):
+        raise GmiError(f"data.strangers: {len(same)} of its files show the people themselves: remove them.")
+    if public is not None and (same := set(strangers.digests).intersection(public.digests)):
+        raise GmiError(f"data.strangers: {len(same)} of its files lie in data.public too: remove them there.")
+    if strangers.bytes.shape[1] != training.bytes.shape[1]:
+        raise GmiError("data.strangers: its images and the people's must all be grey or all be in colour.")
 
 
 def _shape(some: Images) -> str:

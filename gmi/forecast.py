@@ -58,41 +58,44 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     starts, released = people * chosen.candidates, people * chosen.keep
     asked = starts * search.queries(inputs.prior)
     steep = access(plan.search) == "white-box"
-    searched = (asked if steep else 0, (0 if steep else asked) + starts * chosen.views)
-    each = {  # images whose gradient is asked for, images that are only scored
-        "checks": (8, 8),
-        "pool": (0, 2 * chosen.pool),
-        "prepare": (0, plan.search.shared(PREPARED)),
-        "best_of_n_pool": (0, 2 * len(plan.budget(people, inputs.prior)[1])),
-        "search": searched,
-        "best_of_n": (0, starts * chosen.views),
-        "public_pool": (0, 2 * public),
-        "public": (0, people * min(chosen.candidates, public) * chosen.views),
+    level, uphill = search.passes(inputs.prior)
+    decode, wide = inputs.prior.evaluations, len(plan.budget(people, inputs.prior)[1])
+    prepared = plan.search.shared(PREPARED)
+    # images whose gradient is asked for; images that are only scored; evaluations of the prior, by the time of one
+    each: dict[str, tuple[int, int, float]] = {
+        "checks": (8, 8, 16 * decode),
+        "pool": (0, 2 * chosen.pool, chosen.pool * decode),
+        "prepare": (0, prepared, prepared * decode),
+        "best_of_n_pool": (0, 2 * wide, wide * decode),
+        "search": (
+            asked if steep else 0,
+            (0 if steep else asked) + starts * chosen.views,
+            starts * (level + uphill * (1 + _BACKWARD)),
+        ),
+        "best_of_n": (0, starts * chosen.views, starts * decode),
+        "public_pool": (0, 2 * public, 0),
+        "public": (0, people * min(chosen.candidates, public) * chosen.views, 0),
     }
     if plan.controls.oracle:
         each |= {"oracle_prepare": each["prepare"], "oracle_pool": each["pool"], "oracle": each["search"]}
     forward = _forward(inputs.target, tuple(inputs.people.enrolment.bytes.shape[1:]), device)
     latents = inputs.prior.sample(Rng(range(_FEW)))
     with torch.no_grad():
-        drawn = _timed(lambda: inputs.prior.decode(latents)) / _FEW
-    moved = drawn / inputs.prior.evaluations
+        once = _timed(lambda: inputs.prior.decode(latents)) / _FEW / decode
     processes = PartialState().num_processes
     seconds = {
-        name: (steep * forward * (1 + _BACKWARD) + flat * (forward + drawn / 2)) / processes
-        for name, (steep, flat) in each.items()
+        name: (forward * (gradients * (1 + _BACKWARD) + scored) + once * evaluated) / processes
+        for name, (gradients, scored, evaluated) in each.items()
     }
-    level, uphill = search.passes(inputs.prior)
-    for name in {"search", "oracle"} & each.keys():
-        seconds[name] += starts * moved * (level + uphill * (1 + _BACKWARD)) / processes
     methods = 3 + plan.controls.oracle + (public > 0)
     people = inputs.people
     sets = (people.training, people.enrolment, people.distractors, people.strangers)
     photographs = sum(len(one) for one in sets if one is not None)
     few = inputs.people.enrolment.pixels[: 2 * _FEW]
     for judge in inputs.judges.faces:
-        once = _timed(lambda judge=judge: judge.embed(few)) / len(few)
-        seconds[f"judge {judge.name}"] = once * (photographs + public + methods * released)
-    queries = {name: steep + flat for name, (steep, flat) in each.items() if steep + flat}
+        image = _timed(lambda judge=judge: judge.embed(few)) / len(few)
+        seconds[f"judge {judge.name}"] = image * (photographs + public + methods * released)
+    queries = {name: gradients + scored for name, (gradients, scored, _) in each.items() if gradients + scored}
     return Forecast(queries, {name: amount for name, amount in seconds.items() if amount})
 
 

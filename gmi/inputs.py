@@ -67,7 +67,7 @@ def _trained_so(plan: Audit, people: People) -> None:
     weights, record = plan.target.weights, record_of(plan.target)
     if weights is not None and not resolve(weights).exists():
         raise GmiError(f"There are no weights at {weights} yet: run pipelines/train_target.py with this configuration.")
-    if record is None or (record.data_digest, record.config_digest) != (people.digest, training_digest(plan)):
+    if record is None or (record.data_digest, record.config_digest) != (people.private_digest, training_digest(plan)):
         raise GmiError(
             "The target was trained on another split of the people or with other settings: run "
             "pipelines/train_target.py with this configuration again."

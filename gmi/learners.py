@@ -133,7 +133,8 @@ class Adversarial:
     """A DCGAN (Radford et al., ICLR 2016) under the non-saturating loss with the R1 penalty (Mescheder et al., Which
     Training Methods for GANs do actually Converge?, ICML 2018, eq. 9).
 
-    Differs from the papers: the critic has no batch norm, which the penalty, taken image by image, does not allow.
+    Differs from the papers: the critic has no batch norm, which the penalty, taken image by image, does not allow;
+    gradients are clipped.
     """
 
     type: Literal["gan"] = "gan"

@@ -55,8 +55,8 @@ def pair_matches(
 ) -> list[Result]:
     """Match rates as papers count them: best of the person's enrolment images, under thresholds from single pairs.
 
-    Strangers match more often so than the rate says (`identity` has the rule that our findings rest on), which is why
-    no chance level stands beside it.
+    Distractors and strangers play no part. Other people match more often so than the rate says (`identity` has the rule
+    that our findings rest on), which is why no chance level stands beside it.
     """
     enrolled = people.enrolment.classes.numpy()
     names = ("training", "enrolment", *found)

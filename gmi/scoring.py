@@ -71,8 +71,9 @@ def recognise(
 ) -> Recognised:
     """Thresholds from strangers among the photographs, then each method by the same rule.
 
-    Distractors are enrolled beside the people, so that ranks are among all of them. The random prior's samples are
-    scored against everybody, the others' images against the person they are made of.
+    Ranks are among all who are enrolled, people and distractors. Thresholds are set on comparisons with the people: a
+    rate is theirs, who may be more alike than others. The random prior's samples are scored against everybody, the
+    other images against the person they are made of.
     Genuine comparisons are those of the attacked people's training images with their enrolment images.
     """
     enrolment, distractors = people.enrolment.classes, people.distractors
@@ -90,20 +91,22 @@ def recognise(
     photographs = {name: some for name, some in photographs.items() if some is not None}
     probes = np.concatenate([genuine, *map(compare, photographs)])
     whose = np.concatenate([trained, *(some.classes.numpy() for some in photographs.values())])
-    cuts = identity.thresholds(probes, whose, ids, fmrs=fmrs)
+    own_columns = np.isin(ids, enrolment)
+    probes = probes[:, own_columns]
+    cuts = identity.thresholds(probes, whose, ids[own_columns], fmrs=fmrs)
     own = np.isin(trained, people.attacked)
     similarity = {name: compare(name) for name in found} | {"genuine": genuine[own]}
     classes = {name: images.classes.numpy() for name, images in found.items()} | {"genuine": trained[own]}
     outcomes = {name: identity.outcomes(values, classes[name], ids, cuts) for name, values in similarity.items()}
     samples = {name: values["similarity"] for name, values in outcomes.items()}
-    outcomes["permuted"] = identity.permuted(similarity["search"], classes["search"], ids, cuts)
+    outcomes["permuted"] = identity.permuted(similarity["search"], classes["search"], ids, cuts, enrolment)
     classes["permuted"] = classes["search"]
     attacked = np.isin(ids, people.attacked)
     nobody = identity.anyone(similarity["random"], ids, cuts)
     outcomes["random"] = {name: values[attacked] for name, values in nobody.items()}
     classes["random"] = ids[attacked]
-    samples["impostor"] = probes[whose[:, None] != ids]
-    public = compare("public_set")[:, np.isin(ids, enrolment)] if "public_set" in templates else None
+    samples["impostor"] = probes[whose[:, None] != ids[own_columns]]
+    public = compare("public_set")[:, own_columns] if "public_set" in templates else None
     return Recognised(judge.name, len(ids), cuts, outcomes, classes, samples, public)
 
 

@@ -38,7 +38,7 @@ def train(plan: Audit, accelerator: Accelerator) -> None:
     digest = training_digest(plan)
     path = resolve(plan.target.weights)
     done = record_of(plan.target)
-    if done is None or (done.config_digest, done.data_digest) != (digest, people.digest) or not path.exists():
+    if done is None or (done.config_digest, done.data_digest) != (digest, people.private_digest) or not path.exists():
         with torch.random.fork_rng():
             torch.manual_seed(plan.training.seed)
             module = plan.target.build().to(accelerator.device)
@@ -51,7 +51,7 @@ def train(plan: Audit, accelerator: Accelerator) -> None:
                 plan.training(module, plan.target.input, people.training, progress)
         target = Target(module, plan.target.input, people.names)
         done = Record(
-            data_digest=people.digest,
+            data_digest=people.private_digest,
             config_digest=digest,
             training_accuracy=accuracy(target, people.training, accelerator.device),
             enrolment_accuracy=accuracy(target, people.enrolment, accelerator.device),

@@ -16,6 +16,7 @@ python scripts/bench_search.py configs/quickstart.yaml --steps 8 --rounds 4
 import argparse
 import dataclasses
 import gc
+import itertools
 import platform
 import sys
 from collections.abc import Callable, Sequence
@@ -75,19 +76,20 @@ def cost(search: Any, target: Target, prior: Prior, batch: int, device: torch.de
     """Prints what an image costs. Returns the largest batch: the one given on a CPU, the one that fits on a GPU."""
     level, steep = search.passes(prior)
     print(
-        f"{search.type} search, {search.steps} steps. For an image: {search.queries(prior)} evaluations of the target,"
+        f"{search.type} search, {search.steps} steps. Of an image: {search.queries(prior)} evaluations of the target,"
     )
-    print(f"{level + steep} of the prior, {steep} of them with a gradient")
-    for count in (1, batch):
-        print(_row(searched(search, target, prior, count, device), count, device))
-    while device.type == "cuda":
+    print(f"{level + steep} of the prior, {steep} of these with a gradient")
+    memory, largest = _Memory(device), 1
+    for count in (1, batch) if device.type == "cpu" else (2**power for power in itertools.count()):
+        work = searched(search, target, prior, count, device)
         try:
-            row = _row(searched(search, target, prior, 2 * batch, device), 2 * batch, device)
+            peak = memory.taken_by(work)
         except torch.OutOfMemoryError:
             break
-        print(row)
-        batch *= 2
-    return batch
+        seconds = _seconds(work, device) / count
+        print(f"batch {count:4}: {seconds:7.2f} seconds an image, {peak:6.0f} MB at the peak beside the networks")
+        largest = count
+    return largest
 
 
 def beside_bare(search: Gradient, target: Target, prior: Dcgan, count: int, rounds: int, device: torch.device) -> bool:
@@ -154,30 +156,34 @@ def _ratio(name: str, above: Sequence[float], below: Sequence[float], wanted: st
     return ratio
 
 
-def _row(work: Work, count: int, device: torch.device) -> str:
-    work()  # warms up
-    before, peak = _memory(device)
-    seconds = _seconds(work, device)
-    return (
-        f"batch {count:4}: {seconds / count:7.2f} seconds and {(peak() - before) / count:6.0f} MB at the peak an image"
-    )
+class _Memory:
+    """What work takes beyond what was there at first; on a CPU of the whole process, where the system is Linux."""
 
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._first = device, 0.0
+        if device.type == "cpu":
+            gc.collect()
+            self._first = _resident("VmRSS")
 
-def _memory(device: torch.device) -> tuple[float, Callable[[], float]]:
-    """MB in use now, and what tells the most in use since. On a CPU: of the process, where the system is Linux."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device) / 1e6, lambda: torch.cuda.max_memory_allocated(device) / 1e6
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
-    except OSError:
-        return float("nan"), lambda: float("nan")
-    return _resident("VmRSS"), lambda: _resident("VmHWM")
+    def taken_by(self, work: Work) -> float:
+        """MB at the peak."""
+        if self._device.type != "cpu":
+            before = torch.cuda.memory_allocated(self._device)
+            torch.cuda.reset_peak_memory_stats(self._device)
+            work()
+            return (torch.cuda.max_memory_allocated(self._device) - before) / 1e6
+        restart = Path("/proc/self/clear_refs")
+        if restart.exists():
+            restart.write_text("5")  # the peak is now what there is
+        work()
+        return _resident("VmHWM") - self._first
 
 
 def _resident(key: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return float("nan")
+    lines = status.read_text().splitlines()
     return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith(key))
 
 

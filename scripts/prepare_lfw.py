@@ -1,7 +1,7 @@
 """Lays Labeled Faces in the Wild out for the configs/lfw_*.yaml audits.
 
-    OUT/people/NAME/NNN.png      who has 20 images or more, 30 of them at most: the target's classes
-    OUT/strangers/NAME/NNN.png   who has 5 to 19: distractors in the gallery and strangers for the thresholds
+    OUT/people/NAME/NNN.png      the 59 with the most images, 30 of each at most: the target's classes
+    OUT/strangers/NAME/NNN.png   who else has 5 or more: distractors in the gallery and strangers for the thresholds
 
 The images come from scikit-learn's fetch_lfw_people (pip install scikit-learn), which downloads them once, or from a
 folder with one folder of face crops a person. They are made grey and square. Real people: for research only.
@@ -11,10 +11,12 @@ Example: python scripts/prepare_lfw.py --out data/lfw
 
 import argparse
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from gmi.cli import run
@@ -23,9 +25,8 @@ from gmi.images import folder, people
 
 CROP = (slice(70, 195), slice(62, 187))  # of 250 x 250: the face, as scikit-learn cuts it, but square
 SIZE = 112
+PEOPLE = 59
 ENOUGH, MOST, FEW = 20, 30, 5  # images of a person to be a class; of those used; of a person to be a stranger
-
-Person = tuple[str, list[Image.Image]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,52 +37,65 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.out.exists():
         raise GmiError(f"{options.out} exists: remove it, or name another --out.")
+    found = [one for one in (_lying(options.folder) if options.folder else _fetched()) if len(one.images) >= FEW]
+    found.sort(key=lambda one: (-len(one.images), one.name))
+    if len(found) < PEOPLE + 2 or len(found[PEOPLE - 1].images) < ENOUGH:
+        raise GmiError(
+            f"The benchmark needs {PEOPLE} people with {ENOUGH} images and others with {FEW}: there are fewer."
+        )
     draft = options.out.with_name(f".{options.out.name}-new")
     shutil.rmtree(draft, ignore_errors=True)
-    counts = {"people": 0, "strangers": 0}
-    for name, images in _lying(options.folder) if options.folder else _fetched():
-        if len(images) >= FEW:
-            role = "people" if len(images) >= ENOUGH else "strangers"
-            counts[role] += 1
-            place = draft / role / name
-            place.mkdir(parents=True)
-            for number, image in enumerate(images[:MOST]):
-                image.convert("L").resize((SIZE, SIZE), Image.Resampling.LANCZOS).save(place / f"{number:03d}.png")
-    if not all(counts.values()):
+    try:
+        for place, one in enumerate(tqdm(found, desc="people")):
+            _lay(one, draft / ("people" if place < PEOPLE else "strangers") / one.name)
+        draft.replace(options.out)
+    finally:
         shutil.rmtree(draft, ignore_errors=True)
-        raise GmiError(
-            f"There are {counts['people']} people with {ENOUGH} images and {counts['strangers']} with {FEW}."
-        )
-    draft.replace(options.out)
-    print(f"{options.out}: {counts['people']} people, {counts['strangers']} strangers")
+    print(f"{options.out}: {PEOPLE} people, {len(found) - PEOPLE} strangers")
 
 
-def _lying(where: str) -> Iterator[Person]:
+@dataclass(frozen=True)
+class Person:
+    """images: files, or arrays (H, W) in [0, 1]."""
+
+    name: str
+    images: Sequence[Path | np.ndarray]
+
+
+def _lay(person: Person, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for number, source in enumerate(person.images[:MOST]):
+        try:
+            with Image.open(source) if isinstance(source, Path) else Image.fromarray(_bytes(source)) as image:
+                square = ImageOps.fit(image.convert("L"), (SIZE, SIZE), Image.Resampling.LANCZOS)
+        except OSError as error:
+            raise GmiError(f"{source} cannot be read as an image ({error}): replace or remove it.") from error
+        square.save(folder / f"{number:03d}.png")
+
+
+def _bytes(pixels: np.ndarray) -> np.ndarray:
+    return (pixels * 255).round().astype(np.uint8)
+
+
+def _lying(where: str) -> list[Person]:
     names, found = people(folder(where, "--folder"))
-    for person, name in enumerate(tqdm(names, desc="people")):
-        yield name, [_opened(path) for path, _, whose in found if whose == person]
+    own: list[list[Path]] = [[] for _ in names]
+    for path, _, person in found:
+        own[person].append(path)
+    return [Person(name, some) for name, some in zip(names, own, strict=True)]
 
 
-def _opened(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return image.copy()
-
-
-def _fetched() -> Iterator[Person]:
-    """Under numbers: their names are no part of an audit."""
+def _fetched() -> list[Person]:
+    """Under numbers, as names are no part of an audit."""
     try:
         from sklearn.datasets import fetch_lfw_people  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise GmiError("scikit-learn is needed to fetch the images: pip install scikit-learn.") from error
     try:
         lfw = fetch_lfw_people(min_faces_per_person=FEW, resize=None, slice_=CROP)
-    except OSError as error:
-        raise GmiError(
-            f"The images cannot be fetched ({error}): fetch them elsewhere and name their --folder."
-        ) from error
-    for person in tqdm(range(len(lfw.target_names)), desc="people"):
-        own = lfw.images[lfw.target == person]
-        yield f"{person:04d}", [Image.fromarray((one * 255).round().astype("uint8")) for one in own]
+    except (OSError, ValueError) as error:
+        raise GmiError(f"The images cannot be fetched ({error}): name a --folder that has them.") from error
+    return [Person(f"{person:04d}", list(lfw.images[lfw.target == person])) for person in range(len(lfw.target_names))]
 
 
 if __name__ == "__main__":

@@ -246,7 +246,7 @@ def test_distractors_are_among_those_who_are_ranked(planted, tmp_path):
     distractors = Images(crowd.bytes, crowd.classes + PEOPLE, crowd.digests)
     report = run(tmp_path / "run", GROUPS, replace(inputs, people=replace(inputs.people, distractors=distractors)))
     everybody = PEOPLE + 50
-    assert report["judges"][0]["thresholds"][0]["comparisons"] == (PEOPLE * 9 + 150) * (everybody - 1)
+    assert report["judges"][0]["thresholds"][0]["comparisons"] == PEOPLE * 9 * (PEOPLE - 1) + 150 * PEOPLE
     assert (report["data"]["distractors"], report["data"]["people"]) == (50, PEOPLE)
     (chance,) = {row["chance"] for row in report["results"] if (row["method"], row["metric"]) == ("search", "rank5")}
     assert chance == 5 / everybody

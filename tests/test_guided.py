@@ -65,13 +65,13 @@ def test_planted_people_are_recovered(world, prior, name):
 
 def test_scores_alone_recover_them_too(world, prior):
     """The best of 24 particles each, by the target's own opinion, for at least 5 of 6."""
-    search = Particles(steps=15, every=2, warmth=0.5, views=None)
+    search = Particles(steps=20, every=2, warmth=0.5, views=None)
     found = run(world, prior, search, classes=CLASSES.repeat_interleave(24))
     with torch.no_grad():
         scores = world.oracle().scores(found.images).gather(1, found.classes[:, None]).reshape(6, 24)
     best = found[torch.arange(6) * 24 + scores.argmax(1)]
     assert recovered(world, best) >= 5
-    assert scores.median() > math.log(0.5)  # not the best alone: most of them are taken for the person
+    assert scores.median() > math.log(0.4)  # not the best alone; of six people chance is 0.17
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -220,7 +220,7 @@ def test_particles_multiply_in_proportion_to_their_weights():
     groups = [torch.arange(5), torch.arange(5, 10)]
     counts = torch.zeros(10)
     for seed in range(300):
-        chosen, left = _resampled(shares.log().float().clamp_min(-1e9), groups, Rng(range(seed, seed + 10)))
+        chosen, left = _resampled(shares.log().float().clamp_min(-1e9), groups, Rng(range(seed, seed + 10)), 0.5)
         copies = torch.bincount(chosen, minlength=10)
         assert ((copies[:5] - 5 * shares[:5]).abs() < 1 + 1e-6).all() and copies[4] == 0
         assert (chosen[5:] == groups[1]).all() and (left[:5] == 0).all() and (left[5:] != 0).all()

@@ -180,3 +180,15 @@ def test_identity_refuses_what_it_cannot_score() -> None:
         identity.outcomes([[0.1, 0.2]], [1, 2], [1, 2], [])
     with pytest.raises(GmiError, match="to some people and not to others"):
         identity.permuted([[0.1, NAN]], [1], [1, 2], [])
+
+
+def test_a_look_that_all_people_share_is_no_likeness_of_each() -> None:
+    """Images nearer to all people of a group than to distractors rank above these; as anyone else's they do too."""
+    rng = np.random.default_rng(3)
+    ids, people = np.arange(340), np.arange(40)
+    similarity = rng.normal(size=(40, 340))
+    similarity[:, :40] += 1.0
+    own = identity.outcomes(similarity, people, ids, [])["auc"].mean()
+    wrong = identity.permuted(similarity, people, ids, [], people)["auc"].mean()
+    assert own > 0.7 and wrong == pytest.approx(own, abs=0.06)  # 40 people: a standard error of .04
+    assert identity.permuted(similarity, people, ids, [])["auc"].mean() < 0.51

@@ -14,6 +14,11 @@ from scripts import prepare_lfw
 COUNTS = {"ann": 31, "ben": 20, "cid": 19, "dot": 5, "eve": 4}
 
 
+@pytest.fixture(autouse=True)
+def two_people(monkeypatch):
+    monkeypatch.setattr(prepare_lfw, "PEOPLE", 2)
+
+
 def laid_out(out: Path) -> dict[str, int]:
     return {str(one.relative_to(out)): len(list(one.iterdir())) for one in sorted(out.glob("*/*"))}
 
@@ -30,6 +35,10 @@ def test_of_a_folder_many_images_make_a_person_and_few_a_stranger(tmp_path, caps
     assert "2 people, 2 strangers" in capsys.readouterr().out
     with pytest.raises(GmiError, match="exists: remove it"):
         prepare_lfw.main(["--folder", str(tmp_path / "lfw"), "--out", str(tmp_path / "out")])
+    (tmp_path / "lfw" / "dot" / "03.png").write_bytes(b"no image")
+    with pytest.raises(GmiError, match=r"03\.png cannot be read as an image"):
+        prepare_lfw.main(["--folder", str(tmp_path / "lfw"), "--out", str(tmp_path / "again")])
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["lfw", "out"]
 
 
 def test_of_scikit_learns_arrays_each_image_lies_with_its_person(tmp_path, monkeypatch):
@@ -57,6 +66,6 @@ def test_too_few_people_leave_nothing_behind(tmp_path):
     for name in "ab":
         (tmp_path / "lfw" / name).mkdir(parents=True)
         Image.new("L", (20, 20)).save(tmp_path / "lfw" / name / "0.png")
-    with pytest.raises(GmiError, match="0 people with 20 images and 0 with 5"):
+    with pytest.raises(GmiError, match="needs 2 people with 20 images and others with 5"):
         prepare_lfw.main(["--folder", str(tmp_path / "lfw"), "--out", str(tmp_path / "out")])
     assert [one.name for one in tmp_path.iterdir()] == ["lfw"]

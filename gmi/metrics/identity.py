@@ -105,14 +105,21 @@ def outcomes(
 
 
 def permuted(
-    similarity: ArrayLike, classes: ArrayLike, person_ids: ArrayLike, thresholds: Sequence[Threshold]
+    similarity: ArrayLike,
+    classes: ArrayLike,
+    person_ids: ArrayLike,
+    thresholds: Sequence[Threshold],
+    among: ArrayLike | None = None,
 ) -> dict[str, np.ndarray]:
     """The outcomes (N,) under permuted identities (control C2): each candidate scored as if it showed somebody else.
 
-    The exact expectation, the mean over all P - 1 wrong people. Arguments and errors as in `outcomes`.
+    The exact expectation, the mean over all wrong people `among` those named, or of all P. Distractors do not belong
+    there: what all the people have in common, and others have not, must not pass for a likeness of each.
+    Other arguments and errors as in `outcomes`.
     """
     own, table = _claims(similarity, classes, person_ids, thresholds)
-    return {name: (values.sum(1) - values[own]) / (values.shape[1] - 1) for name, values in table.items()}
+    sought = np.ones(len(np.asarray(person_ids)), bool) if among is None else np.isin(person_ids, among)
+    return {name: (values[:, sought].sum(1) - values[own]) / (sought.sum() - 1) for name, values in table.items()}
 
 
 def anyone(similarity: ArrayLike, person_ids: ArrayLike, thresholds: Sequence[Threshold]) -> dict[str, np.ndarray]:

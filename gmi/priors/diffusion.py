@@ -6,6 +6,7 @@ vae/                               AutoencoderKL or AutoencoderTiny, where the m
 """
 
 import json
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path as Folder
 from typing import Annotated, Any, Literal
@@ -42,11 +43,14 @@ class DiffusionPrior:
 
     @property
     def digest(self) -> str:
+        """SHA-256 of the weights and of the path, which a scheduler's settings change."""
         parts = [self._network] if self._vae is None else [self._network, self._vae]
-        return digest(pair for part in parts for pair in part.state_dict().items())
+        weights = digest(pair for part in parts for pair in part.state_dict().items())
+        return sha256(f"{weights} {self.path}".encode()).hexdigest()
 
     @property
     def evaluations(self) -> int:
+        """Where a gradient is asked for, `decode` makes as many again."""
         return self.steps
 
     def sample(self, rng: Rng) -> Tensor:

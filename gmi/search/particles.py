@@ -6,8 +6,9 @@ gradients, forward queries only. Copies part ways because every step puts some f
 (Song et al., DDIM, ICLR 2021, eq. 12 and 16; for flow matching the same between its levels).
 
 Differs from the paper: systematic resampling instead of multinomial, which has less variance; the reward is averaged
-over views; before the last question a class is resampled only where its effective number of particles has fallen below
-half, at the last one always, so that what comes out counts alike.
+over views; the target is asked neither about the first steps nor about the final image; before the last question a
+class is resampled only where its effective number of particles has fallen below half, at the last one always, so that
+what comes out counts alike.
 """
 
 import math
@@ -31,11 +32,12 @@ class Particles:
     """From noise (N, C, H, W) to images. The candidates of one class, `selection.candidates`, are its particles.
 
     steps: of the path. every: steps between two questions to the target. warmth: the reward is log p / warmth; smaller
-    is stricter. fresh: eta of DDIM, 1 being DDPM's own sampling; without it copies stay the same.
+    is stricter. fresh: eta of DDIM, 1 being DDPM's own sampling; without it copies stay the same. With 1, flow
+    matching's first step replaces all the noise that a candidate was selected for.
     """
 
     type: Literal["particles"] = "particles"
-    steps: Annotated[int, Field(ge=1)] = 50
+    steps: Annotated[int, Field(ge=2)] = 50
     every: Annotated[int, Field(ge=1)] = 5
     warmth: Annotated[float, Field(gt=0)] = 1.0
     fresh: Share = 1.0
@@ -85,8 +87,10 @@ class Particles:
         return Candidates(prior.image(noisy), classes, noisy)
 
     def _asked(self) -> range:
-        """The steps before which the target is asked. Not the first ones: the clean image is anyone's there."""
-        return range(min(self.every, self.steps - 1), self.steps, self.every)
+        """The steps before which the target is asked. Not the first, where the clean image is anyone's, nor the last,
+        after which copies would stay the same.
+        """
+        return range(min(self.every, self.steps - 2), self.steps - 1, self.every)
 
     def _reward(self, oracle: ScoreOracle, images: Tensor, classes: Tensor, rng: Rng) -> Tensor:
         """(N,) on the CPU."""
@@ -106,7 +110,7 @@ class Particles:
         return then * clean + math.sqrt(rest**2 - sigma**2) * noise + sigma * fresh
 
 
-def _resampled(weights: Tensor, groups: list[Tensor], rng: Rng, share: float = 0.5) -> tuple[Tensor, Tensor]:
+def _resampled(weights: Tensor, groups: list[Tensor], rng: Rng, share: float) -> tuple[Tensor, Tensor]:
     """Which particle takes each place (N,), and the log-weights after that. A class draws by its first generator.
 
     A class is left alone whose effective number of particles exceeds that share of them.
