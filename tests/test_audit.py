@@ -226,30 +226,22 @@ def test_a_search_that_the_prior_does_not_allow_is_refused_before_anything_is_sp
     assert not (tmp_path / "run").exists()
 
 
-def test_strangers_set_thresholds_and_nothing_else(planted, tmp_path):
+def test_strangers_set_thresholds_and_distractors_are_ranked_among(planted, tmp_path):
+    """Ranks, AUC and their chance are of everybody enrolled; thresholds and the permuted control of the people."""
     inputs = toy.inputs(PEOPLE, 1.0, 0)
-    crowd = toy.people(50, 9).enrolment
-    strangers = Images(crowd.bytes, crowd.classes + PEOPLE, crowd.digests)
-    report = run(tmp_path / "run", GROUPS, replace(inputs, people=replace(inputs.people, strangers=strangers)))
-    (before,), (after,) = planted[1]["judges"], report["judges"]
-    assert before["thresholds"][0]["comparisons"] == PEOPLE * 9 * (PEOPLE - 1)
-    assert after["thresholds"][0]["comparisons"] == PEOPLE * 9 * (PEOPLE - 1) + 150 * PEOPLE
-    assert report["data"]["strangers"] == 150
-    for metric in ("rank1", "rank5", "auc"):
-        assert estimate(report, "search", metric) == estimate(planted[1], "search", metric)
-
-
-def test_distractors_are_among_those_who_are_ranked(planted, tmp_path):
-    """Ranks, AUC and their chance are of everybody enrolled; whose likeness is sought stays who was attacked."""
-    inputs = toy.inputs(PEOPLE, 1.0, 0)
-    crowd = toy.people(50, 9).enrolment
-    distractors = Images(crowd.bytes, crowd.classes + PEOPLE, crowd.digests)
-    report = run(tmp_path / "run", GROUPS, replace(inputs, people=replace(inputs.people, distractors=distractors)))
-    everybody = PEOPLE + 50
-    assert report["judges"][0]["thresholds"][0]["comparisons"] == PEOPLE * 9 * (PEOPLE - 1) + 150 * PEOPLE
-    assert (report["data"]["distractors"], report["data"]["people"]) == (50, PEOPLE)
+    crowd = toy.people(50, 9)
+    distractors, strangers = (
+        Images(some.bytes, some.classes + PEOPLE, some.digests) for some in (crowd.enrolment, crowd.training)
+    )
+    people = replace(inputs.people, strangers=strangers, distractors=distractors)
+    report = run(tmp_path / "run", GROUPS, replace(inputs, people=people))
+    comparisons = [one["judges"][0]["thresholds"][0]["comparisons"] for one in (planted[1], report)]
+    others = len(strangers) + len(distractors)
+    assert comparisons == [PEOPLE * 9 * (PEOPLE - 1), PEOPLE * 9 * (PEOPLE - 1) + others * PEOPLE]
+    assert (report["data"]["people"], report["data"]["distractors"]) == (PEOPLE, 50)
+    assert report["data"]["strangers"] == len(strangers)
     (chance,) = {row["chance"] for row in report["results"] if (row["method"], row["metric"]) == ("search", "rank5")}
-    assert chance == 5 / everybody
+    assert chance == 5 / (PEOPLE + 50)
     for metric in ("rank1", "rank5"):
         alone, among = (estimate(one, "search", metric) for one in (planted[1], report))
         assert among["value"] <= alone["value"] and among["people"] == alone["people"]

@@ -64,12 +64,12 @@ def test_planted_people_are_recovered(world, prior, name):
 
 
 def test_scores_alone_recover_them_too(world, prior):
-    """The best of 24 particles each, by the target's own opinion, for at least 5 of 6."""
+    """The best of 16 particles each, by the target's own opinion, for at least 5 of 6."""
     search = Particles(steps=20, every=2, warmth=0.5, views=None)
-    found = run(world, prior, search, classes=CLASSES.repeat_interleave(24))
+    found = run(world, prior, search, classes=CLASSES.repeat_interleave(16))
     with torch.no_grad():
-        scores = world.oracle().scores(found.images).gather(1, found.classes[:, None]).reshape(6, 24)
-    best = found[torch.arange(6) * 24 + scores.argmax(1)]
+        scores = world.oracle().scores(found.images).gather(1, found.classes[:, None]).reshape(6, 16)
+    best = found[torch.arange(6) * 16 + scores.argmax(1)]
     assert recovered(world, best) >= 5
     assert scores.median() > math.log(0.4)  # not the best alone; of six people chance is 0.17
 
@@ -204,14 +204,14 @@ def test_particles_are_samples_of_the_posterior(name):
         def scores(self, images):
             return -(((images * 2 - 1).mean((1, 2, 3)) - seen) / noise).square()[:, None] / 2
 
-    start, rng = (Rng([seed_of(7, role, number) for number in range(4000)]) for role in ("start", "steps"))
-    classes = torch.zeros(4000, dtype=torch.int64)
+    start, rng = (Rng([seed_of(7, role, number) for number in range(1500)]) for role in ("start", "steps"))
+    classes = torch.zeros(1500, dtype=torch.int64)
     found = Particles(steps=200, every=4, views=None)(Measured(), prior, prior.sample(start), classes, rng)  # pyright: ignore
     precision = 4 / spread**2 + 1 / noise**2
     means = found.latents.mean((1, 2, 3))
-    # copies share ancestors: some hundred independent ones
-    assert means.mean().item() == pytest.approx((4 / spread**2 * mean + seen / noise**2) / precision, abs=0.015)
-    assert means.std().item() == pytest.approx(precision**-0.5, rel=0.06)
+    # copies share ancestors, as some hundred independent ones; the steps are finite
+    assert means.mean().item() == pytest.approx((4 / spread**2 * mean + seen / noise**2) / precision, abs=0.02)
+    assert means.std().item() == pytest.approx(precision**-0.5, rel=0.1)
 
 
 def test_particles_multiply_in_proportion_to_their_weights():

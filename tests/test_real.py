@@ -29,7 +29,7 @@ def slice_of_quickstart(tmp_path) -> Path:
     tree["data"] |= {"folder": str(tmp_path / "faces"), "enrolment": 2}
     tree["target"]["arguments"]["people"] = PEOPLE
     tree["target"]["weights"] = str(tmp_path / "target" / "model.safetensors")
-    tree["search"]["steps"], tree["selection"]["pool"], tree["selection"]["views"] = 4, 20, 1
+    tree["search"]["steps"], tree["selection"]["pool"], tree["selection"]["views"] = 2, 20, 1
     config = tmp_path / "slice.yaml"
     config.write_text(yaml.safe_dump(tree))
     return config
@@ -59,7 +59,7 @@ def test_train_forecast_audit_and_report(slice_of_quickstart, tmp_path, monkeypa
     assert facts["random", "dlib", "auc"]["value"] == pytest.approx(0.5)
     assert facts["search", "lpips-alex", "lpips_min"]["value"] < facts["search", "lpips-alex", "lpips_mean"]["value"]
     assert {"probe", "target", "dlib", "lpips-alex"} <= {judge for _, judge, _ in facts}
-    assert report["cost"]["queries"]["search"] == PEOPLE * (4 + 1)
+    assert report["cost"]["queries"]["search"] == PEOPLE * (2 + 1)
     assert {asset["name"] for asset in report["assets"]} == {"facenet-casia", "dcgan-digiface", "lpips", "dlib"}
     assert len(list((out / "shards" / "search").glob("*.png"))) == PEOPLE
     assert len((out / "scores.jsonl").read_text().splitlines()) == len(report["results"])
