@@ -58,7 +58,7 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     starts, released = people * chosen.candidates, people * chosen.keep
     asked = starts * search.queries(inputs.prior)
     steep = access(plan.search) == "white-box"
-    level, uphill = search.passes(inputs.prior)
+    passes = search.passes(inputs.prior)
     decode, wide = inputs.prior.evaluations, len(plan.budget(people, inputs.prior)[1])
     prepared = plan.search.shared(PREPARED)
     # images whose gradient is asked for; images that are only scored; evaluations of the prior, by the time of one
@@ -70,7 +70,7 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
         "search": (
             asked if steep else 0,
             (0 if steep else asked) + starts * chosen.views,
-            starts * (level + uphill * (1 + _BACKWARD)),
+            starts * (passes.without_gradient + passes.with_gradient * (1 + _BACKWARD)),
         ),
         "best_of_n": (0, starts * chosen.views, starts * decode),
         "public_pool": (0, 2 * public, 0),

@@ -6,7 +6,7 @@ Everywhere: images are float (N, C, H, W) in [0, 1]; classes int64 (N,); latents
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, get_type_hints, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 from torch import Tensor
 
@@ -102,6 +102,13 @@ class WhiteBoxOracle(ScoreOracle, Protocol):
     def activations(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, K) and penultimate features (N, D) of one forward pass, differentiable."""
         ...
+
+
+class Passes(NamedTuple):
+    """Evaluations of the prior's network that a search makes for one candidate."""
+
+    without_gradient: int
+    with_gradient: int
 
 
 Access = TypeVar("Access", bound=LabelOracle, contravariant=True)

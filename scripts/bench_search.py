@@ -74,11 +74,11 @@ def main(arguments: Sequence[str]) -> None:
 
 def cost(search: Any, target: Target, prior: Prior, batch: int, device: torch.device) -> int:
     """Prints what an image costs. Returns the largest batch: the one given on a CPU, the one that fits on a GPU."""
-    level, steep = search.passes(prior)
+    passes = search.passes(prior)
     print(
         f"{search.type} search, {search.steps} steps. Of an image: {search.queries(prior)} evaluations of the target,"
     )
-    print(f"{level + steep} of the prior, {steep} of these with a gradient")
+    print(f"{sum(passes)} of the prior, {passes.with_gradient} of these with a gradient")
     memory, largest = _Memory(device), 1
     for count in (1, batch) if device.type == "cpu" else (2**power for power in itertools.count()):
         work = searched(search, target, prior, count, device)

@@ -124,8 +124,8 @@ def write(
 
 def _evaluations(search: Any, prior: Prior) -> dict[str, int]:
     """Of networks, by the search, for each of its candidates."""
-    level, steep = search.passes(prior)
-    return {"prior": level + steep, "prior_with_gradient": steep, "target": search.queries(prior)}
+    passes = search.passes(prior)
+    return {"prior": sum(passes), "prior_with_gradient": passes.with_gradient, "target": search.queries(prior)}
 
 
 def _overlap(people: People, seen: Recognised) -> Iterator[checks.Flag]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from gmi.augment import Views
 from gmi.errors import GmiError
 from gmi.objectives import OBJECTIVES
-from gmi.protocols import Candidates, Prior, Trace, WhiteBoxOracle
+from gmi.protocols import Candidates, Passes, Prior, Trace, WhiteBoxOracle
 from gmi.rng import Rng
 
 Positive = Annotated[float, Field(gt=0)]
@@ -49,9 +49,8 @@ class Gradient:
         """For each candidate."""
         return self.steps * self.transforms
 
-    def passes(self, prior: Prior) -> tuple[int, int]:
-        """Evaluations of the prior's network for each candidate, without and with a gradient."""
-        return prior.evaluations, self.steps * prior.evaluations
+    def passes(self, prior: Prior) -> Passes:
+        return Passes(prior.evaluations, self.steps * prior.evaluations)
 
     def shared(self, samples: int) -> int:
         """Queries of `prepare` with so many generators."""

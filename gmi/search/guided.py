@@ -23,7 +23,7 @@ from torch import Tensor
 from gmi.augment import Views
 from gmi.objectives import OBJECTIVES
 from gmi.path import step
-from gmi.protocols import Candidates, Denoiser, Prior, Trace, WhiteBoxOracle
+from gmi.protocols import Candidates, Denoiser, Passes, Prior, Trace, WhiteBoxOracle
 from gmi.rng import Rng
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -58,11 +58,10 @@ class Guided:
         """For each candidate: none are made where the guidance is 0."""
         return sum(self._guides(prior)) * self.transforms
 
-    def passes(self, prior: Denoiser) -> tuple[int, int]:
-        """Evaluations of the prior's network for each candidate, without and with a gradient."""
+    def passes(self, prior: Denoiser) -> Passes:
         guides = self._guides(prior)
         steep = sum(guides) if self.through == "prior" else 0
-        return len(guides) - steep, steep
+        return Passes(len(guides) - steep, steep)
 
     def _guides(self, prior: Denoiser) -> list[bool]:
         """For each evaluation of the prior whether the target is asked."""

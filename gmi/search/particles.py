@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gmi.augment import Views
-from gmi.protocols import Candidates, Denoiser, Prior, ScoreOracle, Trace
+from gmi.protocols import Candidates, Denoiser, Passes, Prior, ScoreOracle, Trace
 from gmi.rng import Rng
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -48,9 +48,8 @@ class Particles:
         """For each candidate: forward only."""
         return len(self._asked()) * self.transforms
 
-    def passes(self, prior: Denoiser) -> tuple[int, int]:
-        """Evaluations of the prior's network for each candidate, without and with a gradient."""
-        return self.steps, 0
+    def passes(self, prior: Denoiser) -> Passes:
+        return Passes(self.steps, 0)
 
     def shared(self, samples: int) -> int:
         return 0
