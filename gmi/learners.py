@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path as Folder
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import torch
@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gmi.errors import GmiError
-from gmi.priors.diffusion import DiffusionPrior, read_path
+from gmi.path import Path
+from gmi.priors.diffusion import Diffusion, DiffusionPrior, read_path
 from gmi.priors.gan import Dcgan, DcganShape
 from gmi.protocols import Prior
 
@@ -46,7 +47,7 @@ class Learner(Protocol):
         """To look at what has been learned."""
         ...
 
-    def save(self, module: nn.Module, folder: Path) -> None:
+    def save(self, module: nn.Module, folder: Folder) -> None:
         """As a prior folder, weights in half precision."""
         ...
 
@@ -61,6 +62,8 @@ class Denoising:
 
     Differs from the papers: time runs from image to noise, as in diffusers; the logit's mean is SFMI's; gradients are
     clipped.
+
+    start: a prior folder whose network goes on learning, in place of random weights; its shape must be the one here.
     """
 
     type: Literal["flow", "ddpm"]
@@ -70,6 +73,7 @@ class Denoising:
     groups: Count = 16  # of the group norms
     logit: tuple[float, Positive] = (0.8, 0.8)  # mean and spread of logit t; a mean above 0: more noise
     steps: Count = 20  # of the looks during training
+    start: str | None = None
     betas: tuple[float, float] = (0.9, 0.999)
 
     def build(self, size: int, colours: int) -> dict[str, nn.Module]:
@@ -94,6 +98,8 @@ class Denoising:
             )
         except ValueError as error:
             raise GmiError(f"learner: diffusers cannot make this UNet ({error}).") from error
+        if self.start is not None:
+            self._begin(network, self.start)
         return {"prior": network}
 
     def loss(self, name: str, modules: dict[str, Any], images: Tensor, draws: torch.Generator) -> Tensor:
@@ -111,14 +117,27 @@ class Denoising:
         return F.mse_loss(modules["prior"](noisy, stamps, return_dict=False)[0].float(), wanted)
 
     def prior(self, module: nn.Module) -> Prior:
-        scheduler = self._scheduler
-        path = read_path({**scheduler.config, "_class_name": type(scheduler).__name__})
-        return DiffusionPrior(module, path, steps=self.steps)
+        return DiffusionPrior(module, self._path, steps=self.steps)
 
-    def save(self, module: nn.Module, folder: Path) -> None:
+    def save(self, module: nn.Module, folder: Folder) -> None:
         network: Any = module
         network.half().save_pretrained(folder / "unet")
         self._scheduler.save_pretrained(folder / "scheduler")
+
+    def _begin(self, network: nn.Module, folder: str) -> None:
+        prior = Diffusion(folder=folder).load(torch.device("cpu"))
+        if prior.path != self._path:
+            raise GmiError(f"learner.start: {folder} is a prior along another path than type {self.type}.")
+        try:
+            network.load_state_dict(prior.network.state_dict())
+        except RuntimeError as error:
+            raise GmiError(
+                f"learner.start: {folder} holds a network of another shape: give learner and data.size its own."
+            ) from error
+
+    @property
+    def _path(self) -> Path:
+        return read_path({**self._scheduler.config, "_class_name": type(self._scheduler).__name__})
 
     @cached_property
     def _scheduler(self) -> "DDPMScheduler | FlowMatchEulerDiscreteScheduler":
@@ -176,7 +195,7 @@ class Adversarial:
         assert isinstance(module, Dcgan)
         return module
 
-    def save(self, module: nn.Module, folder: Path) -> None:
+    def save(self, module: nn.Module, folder: Folder) -> None:
         assert isinstance(module, Dcgan)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(asdict(module.shape), indent=1) + "\n")

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from gmi.augment import grey, release
 from gmi.config import Audit
 from gmi.controls import random_prior
+from gmi.errors import GmiError
 from gmi.objectives import cross_entropy
 from gmi.protocols import Candidates, Prior, Search, WhiteBoxOracle
 from gmi.rng import Rng, seed_of
@@ -67,7 +68,13 @@ class Recipe:
 
         @torch.no_grad()
         def drawn(some: range) -> Tensor:
-            return self.prior.decode(self._latents(some)).clamp(0, 1)
+            images = self.prior.decode(self._latents(some)).clamp(0, 1)
+            if not images.isfinite().all():
+                raise GmiError(
+                    "The prior makes samples that are not finite: it is broken, or needs full precision "
+                    "(mixed_precision: no in accelerate's configuration)."
+                )
+            return images
 
         return self._scored(name, oracle, numbers, drawn)
 

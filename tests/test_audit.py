@@ -226,6 +226,13 @@ def test_a_search_that_the_prior_does_not_allow_is_refused_before_anything_is_sp
     assert not (tmp_path / "run").exists()
 
 
+def test_a_prior_whose_samples_are_not_finite_is_named(tmp_path):
+    inputs = toy.inputs(PEOPLE, 1.0, 0)
+    next(inputs.prior.parameters()).fill_(torch.nan)
+    with pytest.raises(GmiError, match="The prior makes samples that are not finite"):
+        run(tmp_path / "run", inputs=inputs)
+
+
 def test_strangers_set_thresholds_and_distractors_are_ranked_among(planted, tmp_path):
     """Ranks, AUC and their chance are of everybody enrolled; thresholds and the permuted control of the people."""
     inputs = toy.inputs(PEOPLE, 1.0, 0)

@@ -322,6 +322,25 @@ def test_a_folder_that_cannot_be_used_is_refused_in_a_sentence(unet, tmp_path, n
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "latents of 4 channels, but the prior makes 1"),
+        ({"scaling_factor": 0.0}, "scaling_factor is 0.0, and must"),
+    ],
+)
+def test_an_autoencoder_of_other_latents_is_refused(unet, tmp_path, settings, words):
+    from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+
+    widths = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
+    blocks = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
+    channels = 1 if settings else 4
+    made = folder(unet, tmp_path / "made")
+    AutoencoderTiny(**widths, **blocks, latent_channels=channels, **settings).save_pretrained(made / "vae")
+    with pytest.raises(GmiError, match=words):
+        Diffusion(folder=str(made)).load(CPU)
+
+
 def test_a_prior_of_classes_is_refused(tmp_path):
     from diffusers.models.unets.unet_2d import UNet2DModel
 

@@ -225,6 +225,20 @@ def test_the_command_trains_and_goes_on(plan, public, tmp_path, capsys):
         train_prior.main([*arguments, "--lr", "0.5"])
 
 
+def test_a_training_starts_from_another_prior(plan, tmp_path):
+    learn(plan, tmp_path / "first")
+    further = replace(plan.learner, start=str(tmp_path / "first" / "prior"))
+    begun = further.build(16, 1)["prior"].state_dict()
+    assert all(torch.equal(value.float(), begun[key]) for key, value in weights(tmp_path / "first").items())
+    assert all(one.requires_grad for one in further.build(16, 1)["prior"].parameters())
+    moved = learn(replace(plan, learner=further, steps=1), tmp_path / "second").history[0]
+    fresh = learn(replace(plan, steps=1), tmp_path / "third").history[0]
+    assert moved["prior"] < fresh["prior"]
+    for other, words in (({"channels": (4, 8)}, "network of another shape"), ({"type": "ddpm"}, "along another path")):
+        with pytest.raises(GmiError, match=words):
+            replace(further, **other).build(16, 1)
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_configuration_reads_and_its_networks_can_be_made(path):
     shipped = read(path, PriorTraining)

@@ -33,7 +33,7 @@ class DiffusionPrior:
         """network: of diffusers' calling convention, unconditional. vae: None where the path is one of pixels."""
         self.path = path
         self.steps = steps
-        self._network = network.eval().requires_grad_(False)
+        self.network = network.eval().requires_grad_(False)
         self._vae = None if vae is None else vae.eval().requires_grad_(False)
         config: Any = network.config
         size = config.sample_size
@@ -44,7 +44,7 @@ class DiffusionPrior:
     @property
     def digest(self) -> str:
         """SHA-256 of the weights and of the path, which a scheduler's settings change."""
-        parts = [self._network] if self._vae is None else [self._network, self._vae]
+        parts = [self.network] if self._vae is None else [self.network, self._vae]
         weights = digest(pair for part in parts for pair in part.state_dict().items())
         return sha256(f"{weights} {self.path}".encode()).hexdigest()
 
@@ -55,7 +55,7 @@ class DiffusionPrior:
 
     def sample(self, rng: Rng) -> Tensor:
         """Standard normal latents (len(rng), C, H, W)."""
-        return rng.normal(*self._shape).to(next(self._network.parameters()).device)
+        return rng.normal(*self._shape).to(next(self.network.parameters()).device)
 
     def decode(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
         """Images (N, C, H, W) in [0, 1]; an unconditional prior: classes are not used.
@@ -70,7 +70,7 @@ class DiffusionPrior:
     def denoise(self, noisy: Tensor, time: float) -> Tensor:
         """The clean latents (N, C, H, W) that the network expects behind noisy ones at a time in (0, 1]."""
         extra = {} if self._nobody is None else {"class_labels": noisy.new_full((len(noisy),), self._nobody).long()}
-        output = self._network(noisy, stamps(self.path, time, noisy), return_dict=False, **extra)[0]
+        output = self.network(noisy, stamps(self.path, time, noisy), return_dict=False, **extra)[0]
         return self.path.clean(output[:, : noisy.shape[1]], noisy, time)
 
     def image(self, clean: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class Diffusion:
             raise GmiError(f"{folder} is a prior of classes of its own: an unconditional one is needed.")
         if config.sample_size is None:
             raise GmiError(f"{folder} does not say the size of its images: set sample_size in its config.json.")
-        vae = _model(folder / "vae", ("AutoencoderKL", "AutoencoderTiny")) if (folder / "vae").is_dir() else None
+        vae = _autoencoder(folder / "vae", config.in_channels) if (folder / "vae").is_dir() else None
         places = (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
         path = read_path(_json(next((one for one in places if one.is_file()), places[0])))
         path.times(self.steps)
@@ -161,6 +161,20 @@ def _model(folder: Folder, kinds: tuple[str, ...]) -> nn.Module:
     if broken:
         raise GmiError(f"{folder} is broken: {broken[0]} holds NaN or infinite values.")
     return model.float()
+
+
+def _autoencoder(folder: Folder, channels: int) -> nn.Module:
+    """For latents of so many channels."""
+    vae = _model(folder, ("AutoencoderKL", "AutoencoderTiny"))
+    config: Any = vae.config
+    if config.latent_channels != channels:
+        raise GmiError(
+            f"{folder} is for latents of {config.latent_channels} channels, but the prior makes {channels}: it is not "
+            "the autoencoder that the prior was trained with."
+        )
+    if not 0 < config.scaling_factor < float("inf"):
+        raise GmiError(f"{folder}: scaling_factor is {config.scaling_factor}, and must be above 0.")
+    return vae
 
 
 def _json(place: Folder) -> dict[str, Any]:
