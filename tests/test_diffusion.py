@@ -350,6 +350,20 @@ def test_a_prior_of_classes_is_refused(tmp_path):
         Diffusion(folder=str(folder(unet, tmp_path / "made"))).load(CPU)
 
 
+def test_the_shipped_prior_makes_faces_not_noise_and_tells_its_terms():
+    """On average lighter in the middle than in the corners, and smooth: neighbours are alike, as in noise they are not."""
+    shipped = Path(__file__).parents[1] / "priors" / "flow48"
+    prior = Diffusion(folder=str(shipped), steps=6).load(CPU)
+    with torch.no_grad():
+        images = prior.decode(prior.sample(Rng(range(8))))
+    assert images.shape == (8, 1, 48, 48)
+    left, right = images[..., :-1].flatten(), images[..., 1:].flatten()
+    assert torch.corrcoef(torch.stack([left, right]))[0, 1] > 0.9
+    corners = torch.cat([images[..., :8, :8], images[..., :8, -8:]]).mean()
+    assert images[..., 16:32, 16:32].mean() > corners
+    assert "non-commercial research only" in (shipped / "README.md").read_text()
+
+
 def test_more_steps_than_the_prior_knows(unet, tmp_path):
     with pytest.raises(GmiError, match="1001 steps are more than the 1000"):
         Diffusion(folder=str(folder(unet, tmp_path / "made")), steps=1001).load(CPU)
