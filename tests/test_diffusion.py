@@ -351,7 +351,7 @@ def test_a_prior_of_classes_is_refused(tmp_path):
 
 
 def test_the_shipped_prior_makes_faces_not_noise_and_tells_its_terms():
-    """On average lighter in the middle than in the corners, and smooth: neighbours are alike, as in noise they are not."""
+    """Lighter in the middle than in the corners, and smooth: neighbours are alike, which in noise they are not."""
     shipped = Path(__file__).parents[1] / "priors" / "flow48"
     prior = Diffusion(folder=str(shipped), steps=6).load(CPU)
     with torch.no_grad():
