@@ -128,12 +128,15 @@ class Denoising:
         prior = Diffusion(folder=folder).load(torch.device("cpu"))
         if prior.path != self._path:
             raise GmiError(f"learner.start: {folder} is a prior along another path than type {self.type}.")
+        sizes = [one.config.sample_size for one in (network, prior.network)]  # pyright: ignore - no weight shows it
         try:
             network.load_state_dict(prior.network.state_dict())
-        except RuntimeError as error:
+        except RuntimeError:
+            sizes = []
+        if len(set(sizes)) != 1:
             raise GmiError(
                 f"learner.start: {folder} holds a network of another shape: give learner and data.size its own."
-            ) from error
+            )
 
     @property
     def _path(self) -> Path:
@@ -163,8 +166,6 @@ class Adversarial:
     betas: tuple[float, float] = (0.5, 0.99)
 
     def build(self, size: int, colours: int) -> dict[str, nn.Module]:
-        if colours not in (1, 3):
-            raise GmiError(f"A DCGAN makes images of 1 or 3 channels, not {colours}.")
         shape = DcganShape(type="dcgan", latent=self.latent, channels=self.channels, size=size, colours=colours)
         generator = Dcgan(shape).requires_grad_(True)
         widths = (colours, *reversed(self.channels))

@@ -198,7 +198,10 @@ class Look:
         made = []
         for numbers in torch.arange(len(self._real)).split(self._plan.batch):
             rng = Rng([seed_of(self._plan.seed, "look", number) for number in numbers.tolist()])
-            made.append((prior.decode(prior.sample(rng)).clamp(0, 1) * 255).round().byte().cpu())
+            images = prior.decode(prior.sample(rng)).clamp(0, 1)
+            if not images.isfinite().all():
+                raise GmiError("The prior makes samples that are not finite: lower lr, and choose another --out.")
+            made.append((images * 255).round().byte().cpu())
         return torch.cat(made)
 
 

@@ -59,6 +59,7 @@ class Recipe:
             with self.autocast(), tqdm(desc="steps", leave=False, disable=not PartialState().is_main_process) as bar:
                 found = search(oracle, self.prior, latents, own.to(self.device), rng, lambda *_: bar.update())
             found = replace(found, images=found.images.float())  # whatever autocast made of them
+            _refuse_broken(found.images, "The search ends in images")
             return self._released(oracle, found, rng)
 
         return self._people(name, oracle, compute, max(1, self.plan.batch // count))
@@ -69,11 +70,7 @@ class Recipe:
         @torch.no_grad()
         def drawn(some: range) -> Tensor:
             images = self.prior.decode(self._latents(some)).clamp(0, 1)
-            if not images.isfinite().all():
-                raise GmiError(
-                    "The prior makes samples that are not finite: it is broken, or needs full precision "
-                    "(mixed_precision: no in accelerate's configuration)."
-                )
+            _refuse_broken(images, "The prior makes samples")
             return images
 
         return self._scored(name, oracle, numbers, drawn)
@@ -194,6 +191,14 @@ class Recipe:
 
     def _rng(self, purpose: str, keys: Iterable[object]) -> Rng:
         return Rng([seed_of(self.plan.seed, purpose, key) for key in keys])
+
+
+def _refuse_broken(images: Tensor, what: str) -> None:
+    if not images.isfinite().all():
+        raise GmiError(
+            f"{what} that are not finite: the prior or the target is broken or needs full precision (mixed_precision: "
+            "no in accelerate's configuration), or the search's steps are too large."
+        )
 
 
 def _number(name: str) -> int:

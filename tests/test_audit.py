@@ -22,6 +22,7 @@ from gmi.images import Images
 from gmi.inputs import Inputs
 from gmi.judging import Judges
 from gmi.priors.diffusion import DiffusionPrior
+from gmi.protocols import Candidates, Prior, WhiteBoxOracle
 from gmi.reconstruct import PREPARED
 from gmi.report import render
 from gmi.rng import Rng
@@ -231,6 +232,18 @@ def test_a_prior_whose_samples_are_not_finite_is_named(tmp_path):
     next(inputs.prior.parameters()).fill_(torch.nan)
     with pytest.raises(GmiError, match="The prior makes samples that are not finite"):
         run(tmp_path / "run", inputs=inputs)
+
+
+def test_a_search_that_diverges_is_named(tmp_path, monkeypatch):
+    whole = Gradient.__call__
+
+    def diverged(self, oracle: WhiteBoxOracle, prior: Prior, latents, classes, rng: Rng, trace=None) -> Candidates:
+        found = whole(self, oracle, prior, latents, classes, rng, trace)
+        return replace(found, images=found.images * torch.nan)
+
+    monkeypatch.setattr(Gradient, "__call__", diverged)
+    with pytest.raises(GmiError, match=r"The search ends in images that are not finite.*steps are too large"):
+        run(tmp_path / "run")
 
 
 def test_strangers_set_thresholds_and_distractors_are_ranked_among(planted, tmp_path):

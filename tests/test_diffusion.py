@@ -305,6 +305,24 @@ MISTAKES = {
         lambda made: edit(made / "scheduler/scheduler_config.json", thresholding=True),
         "thresholding is not supported",
     ),
+    "a codebook": (lambda made: (made / "vqvae").mkdir(), "vqvae is an autoencoder that cannot be used"),
+    "a flow of other predictions": (
+        lambda made: edit(
+            made / "scheduler/scheduler_config.json",
+            _class_name="FlowMatchEulerDiscreteScheduler",
+            prediction_type="epsilon",
+        ),
+        "is one of flow matching, but its prediction_type is epsilon",
+    ),
+    "a flow in disguise": (
+        lambda made: edit(
+            made / "scheduler/scheduler_config.json",
+            _class_name="DPMSolverMultistepScheduler",
+            use_flow_sigmas=True,
+            prediction_type="flow_prediction",
+        ),
+        "use_flow_sigmas is not supported",
+    ),
     "pure noise": (
         lambda made: edit(made / "scheduler/scheduler_config.json", rescale_betas_zero_snr=True),
         "ends in pure noise",
@@ -327,6 +345,7 @@ def test_a_folder_that_cannot_be_used_is_refused_in_a_sentence(unet, tmp_path, n
     [
         ({}, "latents of 4 channels, but the prior makes 1"),
         ({"scaling_factor": 0.0}, "scaling_factor is 0.0, and must"),
+        ({"scaling_factor": None}, "scaling_factor is None, and must"),
     ],
 )
 def test_an_autoencoder_of_other_latents_is_refused(unet, tmp_path, settings, words):
@@ -341,12 +360,30 @@ def test_an_autoencoder_of_other_latents_is_refused(unet, tmp_path, settings, wo
         Diffusion(folder=str(made)).load(CPU)
 
 
-def test_a_prior_of_classes_is_refused(tmp_path):
+def test_an_autoencoder_that_scales_by_channel_is_refused(unet, tmp_path):
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    made = folder(unet, tmp_path / "made")
+    AutoencoderKL(latent_channels=1, norm_num_groups=4, block_out_channels=(4,), latents_mean=[0.5]).save_pretrained(
+        made / "vae"
+    )
+    with pytest.raises(GmiError, match="scales its latents channel by channel"):
+        Diffusion(folder=str(made)).load(CPU)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"num_class_embeds": 3}, "classes of its own"),
+        ({"in_channels": 2, "out_channels": 1}, "takes 2 channels and makes 1: it needs an image beside"),
+    ],
+)
+def test_a_conditional_prior_is_refused(tmp_path, settings, words):
     from diffusers.models.unets.unet_2d import UNet2DModel
 
-    settings = {"block_out_channels": (8,), "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
-    unet = UNet2DModel(sample_size=8, layers_per_block=1, norm_num_groups=4, num_class_embeds=3, **settings)
-    with pytest.raises(GmiError, match="classes of its own"):
+    blocks = {"block_out_channels": (8,), "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+    unet = UNet2DModel(sample_size=8, layers_per_block=1, norm_num_groups=4, **blocks, **settings)
+    with pytest.raises(GmiError, match=words):
         Diffusion(folder=str(folder(unet, tmp_path / "made"))).load(CPU)
 
 

@@ -237,6 +237,8 @@ def test_a_training_starts_from_another_prior(plan, tmp_path):
     for other, words in (({"channels": (4, 8)}, "network of another shape"), ({"type": "ddpm"}, "along another path")):
         with pytest.raises(GmiError, match=words):
             replace(further, **other).build(16, 1)
+    with pytest.raises(GmiError, match="network of another shape"):
+        further.build(32, 1)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -24,6 +24,7 @@ from gmi.rng import Rng
 from gmi.target import digest
 
 PARTS = ("unet", "transformer")
+LATENT = ("vqvae", "movq")  # where pipelines keep autoencoders with a codebook
 
 
 class DiffusionPrior:
@@ -106,6 +107,13 @@ class Diffusion:
             raise GmiError(f"{folder} is a prior of classes of its own: an unconditional one is needed.")
         if config.sample_size is None:
             raise GmiError(f"{folder} does not say the size of its images: set sample_size in its config.json.")
+        if config.out_channels not in (config.in_channels, 2 * config.in_channels):
+            raise GmiError(
+                f"{folder} takes {config.in_channels} channels and makes {config.out_channels}: it needs an image "
+                "beside the noise, and a prior that starts from noise alone is needed."
+            )
+        if other := next((name for name in LATENT if (folder / name).is_dir()), None):
+            raise GmiError(f"{folder / other} is an autoencoder that cannot be used: AutoencoderKL or AutoencoderTiny.")
         vae = _autoencoder(folder / "vae", config.in_channels) if (folder / "vae").is_dir() else None
         places = (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
         path = read_path(_json(next((one for one in places if one.is_file()), places[0])))
@@ -123,13 +131,15 @@ def read_path(config: dict[str, Any]) -> Path:
         settings = made.config
         if name.startswith("FlowMatch"):
             _refuse(settings, "use_dynamic_shifting", "invert_sigmas", "shift_terminal")
+            if (told := config.get("prediction_type", "flow_prediction")) != "flow_prediction":
+                raise GmiError(f"The scheduler {name} is one of flow matching, but its prediction_type is {told}.")
             return Straight(float(settings.get("shift") or 1.0), int(settings.num_train_timesteps))
-        _refuse(settings, "thresholding")
+        _refuse(settings, "thresholding", "use_flow_sigmas")
         table = tuple(made.alphas_cumprod.double().tolist())
     except (AttributeError, ImportError, NotImplementedError, TypeError, ValueError) as error:
         raise GmiError(
             f"{name} is neither a DDPM-like scheduler of diffusers nor one of flow matching, or its settings cannot be "
-            f"used ({str(error).splitlines()[0]})."
+            f"used ({_line(error)})."
         ) from error
     limit = float(settings.get("clip_sample_range") or 1.0) if settings.get("clip_sample") else None
     return Preserving(table, str(settings.get("prediction_type", "epsilon")), limit)
@@ -154,7 +164,7 @@ def _model(folder: Folder, kinds: tuple[str, ...]) -> nn.Module:
             folder, local_files_only=True, output_loading_info=True, low_cpu_mem_usage=False
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise GmiError(f"{folder} cannot be loaded as {name}: {str(error).splitlines()[0]}") from error
+        raise GmiError(f"{folder} cannot be loaded as {name}: {_line(error)}") from error
     if lost := [*found["missing_keys"], *found["mismatched_keys"], *found["unexpected_keys"]]:
         raise GmiError(f"{folder}: the weights do not fit {name}; the first that differs is {lost[0]}.")
     broken = [key for key, value in model.state_dict().items() if not value.isfinite().all()]
@@ -172,9 +182,15 @@ def _autoencoder(folder: Folder, channels: int) -> nn.Module:
             f"{folder} is for latents of {config.latent_channels} channels, but the prior makes {channels}: it is not "
             "the autoencoder that the prior was trained with."
         )
-    if not 0 < config.scaling_factor < float("inf"):
+    if not 0 < (config.scaling_factor or 0) < float("inf"):
         raise GmiError(f"{folder}: scaling_factor is {config.scaling_factor}, and must be above 0.")
+    if config.get("latents_mean") is not None or config.get("latents_std") is not None:
+        raise GmiError(f"{folder} scales its latents channel by channel (latents_mean), which is not supported.")
     return vae
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _json(place: Folder) -> dict[str, Any]:

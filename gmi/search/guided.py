@@ -4,11 +4,12 @@ Flow-guided inversion with normalised gradients (SFMI; constants of its referenc
 direction of the path gets a share of the gradient of max-margin at the predicted clean image, as long as the direction
 itself, more while little is decided. On DDPM's path this is the DDIM form of classifier guidance (Dhariwal & Nichol,
 NeurIPS 2021, alg. 2) asked at the clean image, as in universal guidance (Bansal et al., ICLR 2024, eq. 6).
-`through="clean"` is MPGD's (He et al., ICLR 2024, alg. 1): no way back through the prior.
+`through="clean"` is MPGD's (He et al., ICLR 2024, alg. 1): no way back through the prior. Without `normalise` it is
+classifier guidance proper on either path: the noise that the prior sees grows by the gradient times the noise level,
+and where the loss is -log p and linear in a Gaussian's latents, the samples are those of the posterior.
 
-Differs from the papers: without `normalise` the gradient is not multiplied by the noise level, as DDIM's form is;
-progress is measured by the share of signal, signal / (signal + noise), which is SFMI's time for flow matching and means
-the same for DDPM; the clean image is told from whatever the folder's network predicts.
+Differs from the papers: progress is measured by the share of signal, signal / (signal + noise), which is SFMI's time
+for flow matching and means the same for DDPM; the clean image is told from whatever the folder's network predicts.
 """
 
 import math
@@ -35,6 +36,7 @@ class Guided:
 
     strength: length of the guidance, as a share of the direction's own. It grows until `rise` of the way is gone, holds
     until `hold`, falls as half a cosine until `fall`, and is 0 from there on: then no query is made.
+    normalise: False: the gradient's own length times `strength`, and through the prior only.
     """
 
     type: Literal["guided"] = "guided"
@@ -46,13 +48,15 @@ class Guided:
     fall: Share = 0.7
     through: Literal["prior", "clean"] = "prior"
     objective: Literal["cross_entropy", "max_margin", "logit", "poincare"] = "max_margin"
-    normalise: bool = True  # False: the gradient's own length
+    normalise: bool = True
     views: Views | None = Views()
     transforms: Annotated[int, Field(ge=1)] = 1  # views whose losses are averaged
 
     def __post_init__(self) -> None:
         if not self.rise <= self.hold <= self.fall:
             raise ValueError("rise must not exceed hold, nor hold fall")
+        if self.through == "clean" and not self.normalise:
+            raise ValueError("through clean needs normalise: there the gradient has no length of its own to go by")
 
     def queries(self, prior: Denoiser) -> int:
         """For each candidate: none are made where the guidance is 0."""
@@ -95,8 +99,10 @@ class Guided:
             clean, slope, losses[0] = self._slope(oracle, prior, noisy, time, classes, rng)
             direction = prior.path.direction(noisy, clean, time)
             if self.normalise:
-                slope = slope * (_length(direction) / _length(slope).clamp_min(1e-12))
-            return direction + weight * slope
+                return direction + weight * (slope * (_length(direction) / _length(slope).clamp_min(1e-12)))
+            signal, level = prior.path.levels(time)  # Tweedie: the clean image is (noisy + level^2 score) / signal
+            moved = level**2 / signal if signal > 0 else 0.0  # without signal the image, and the slope, are anyone's
+            return prior.path.direction(noisy, clean - weight * moved * slope, time)
 
         noisy = latents.detach()
         for number, (now, after) in enumerate(pairwise(prior.path.times(self.steps))):

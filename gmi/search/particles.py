@@ -37,7 +37,7 @@ class Particles:
     """
 
     type: Literal["particles"] = "particles"
-    steps: Annotated[int, Field(ge=2)] = 50
+    steps: Annotated[int, Field(ge=3)] = 50
     every: Annotated[int, Field(ge=1)] = 5
     warmth: Annotated[float, Field(gt=0)] = 1.0
     fresh: Share = 1.0
