@@ -35,9 +35,12 @@ Count = Annotated[int, Field(ge=1)]
 class Learner(Protocol):
     """Images are (N, C, S, S) in [-1, 1]; `draws` gives all that is random."""
 
-    betas: tuple[float, float]  # of Adam
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Of Adam."""
+        ...
 
-    def build(self, size: int, colours: int) -> dict[str, nn.Module]: ...
+    def build(self, size: int, colours: Literal[1, 3]) -> dict[str, nn.Module]: ...
 
     def loss(self, name: str, modules: dict[str, Any], images: Tensor, draws: torch.Generator) -> Tensor:
         """What the module of that name minimises, averaged over images."""
@@ -76,7 +79,7 @@ class Denoising:
     start: str | None = None
     betas: tuple[float, float] = (0.9, 0.999)
 
-    def build(self, size: int, colours: int) -> dict[str, nn.Module]:
+    def build(self, size: int, colours: Literal[1, 3]) -> dict[str, nn.Module]:
         from diffusers.models.unets.unet_2d import UNet2DModel
 
         if any(level not in range(len(self.channels)) for level in self.attention):
@@ -165,7 +168,7 @@ class Adversarial:
     penalty: Positive = 1.0  # gamma
     betas: tuple[float, float] = (0.5, 0.99)
 
-    def build(self, size: int, colours: int) -> dict[str, nn.Module]:
+    def build(self, size: int, colours: Literal[1, 3]) -> dict[str, nn.Module]:
         shape = DcganShape(type="dcgan", latent=self.latent, channels=self.channels, size=size, colours=colours)
         generator = Dcgan(shape).requires_grad_(True)
         widths = (colours, *reversed(self.channels))

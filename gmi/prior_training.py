@@ -34,7 +34,7 @@ from torchvision.utils import save_image
 from gmi.data import Faces, PublicImages
 from gmi.errors import GmiError
 from gmi.images import Images
-from gmi.learners import Adversarial, Denoising
+from gmi.learners import Adversarial, Denoising, Learner
 from gmi.metrics.distribution import frechet
 from gmi.overlap import FaceSpace
 from gmi.protocols import Prior
@@ -150,6 +150,7 @@ def _step(
     accelerator: Accelerator,
 ) -> dict[str, float]:
     """Every module's weights move once. Their losses."""
+    learner: Learner = plan.learner
     losses = {}
     for name, module in modules.items():
         optimisers[name].zero_grad()
@@ -160,7 +161,7 @@ def _step(
             draws = torch.Generator(accelerator.device).manual_seed(seed)
             last = part == plan.accumulate - 1
             with accelerator.autocast(), nullcontext() if last else accelerator.no_sync(module):
-                loss = plan.learner.loss(name, modules, pixels, draws) / plan.accumulate
+                loss = learner.loss(name, modules, pixels, draws) / plan.accumulate
                 accelerator.backward(loss)
             total += loss.detach()  # no number yet: the device need not wait
         accelerator.clip_grad_norm_(module.parameters(), plan.clip)

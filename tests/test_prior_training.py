@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from accelerate import Accelerator
+from accelerate import Accelerator, debug_launcher
+from accelerate.state import AcceleratorState
 from torchvision.transforms.functional import to_pil_image
 
 from gmi import prior_training, toy
@@ -118,9 +119,42 @@ def test_a_kill_at_any_moment_changes_nothing(plan, tmp_path, name, after):
     assert learn(plan, tmp_path / "killed") == whole
     first, second = weights(tmp_path / "whole"), weights(tmp_path / "killed")
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
-    card = (tmp_path / "whole" / "prior" / "README.md").read_text()
-    assert card == (tmp_path / "killed" / "prior" / "README.md").read_text()
+    card, other = (
+        [line for line in (tmp_path / run / "prior" / "README.md").read_text().splitlines() if "| date |" not in line]
+        for run in ("whole", "killed")
+    )
+    assert card == other
+    card = "\n".join(card)
     assert "80 images, 40 more held out" in card and "FD-FaceNet" in card
+
+
+def in_two_processes(plan: PriorTraining, folder: Path) -> None:
+    AcceleratorState._reset_state(True)  # a forked process starts with its parent's idea of how many there are
+    torch.set_num_threads(1)
+    learn(plan, folder)
+
+
+def test_two_processes_train_one_prior_on_twice_the_images_a_step(plan, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    debug_launcher(in_two_processes, args=(plan, tmp_path / "two"), num_processes=2)
+    assert "| steps | 12 of 16 images |" in (tmp_path / "two" / "prior" / "README.md").read_text()
+    one, two = (learn(plan, tmp_path / "one").history, json.loads((tmp_path / "two" / "history.json").read_text()))
+    assert [look["step"] for look in two] == [4, 8, 12] == [look["step"] for look in one]
+    assert 0 < two[-1]["distance"] < 1.1 * one[-1]["distance"]
+
+
+def test_half_precision_learns_too(plan, tmp_path):
+    AcceleratorState._reset_state(True)
+    progress = train(
+        replace(plan, steps=80, batch=16, look=80, ema=0.9),
+        *plan.data.load(),
+        Run.open(tmp_path / "run", {}),
+        Accelerator(cpu=True, mixed_precision="bf16"),
+    )
+    AcceleratorState._reset_state(True)
+    untrained = learn(replace(plan, steps=1), tmp_path / "untrained").history[0]["distance"]
+    assert progress.history[0]["distance"] < untrained / 2
+    assert "precision bf16" in (tmp_path / "run" / "prior" / "README.md").read_text()
 
 
 def test_a_finished_training_is_not_done_again(plan, tmp_path):
