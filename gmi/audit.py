@@ -12,9 +12,9 @@ from torch import Tensor
 from gmi import judging
 from gmi.config import Audit
 from gmi.controls import Enrolled, Unmoved
+from gmi.forecast import refuse_overspending
 from gmi.inputs import Inputs
 from gmi.judging import Sets
-from gmi.oracles.local import WhiteBox
 from gmi.protocols import refuse_misfit
 from gmi.reconstruct import Autocast, Recipe, Spent
 from gmi.report import compose
@@ -31,7 +31,8 @@ def audit(plan: Audit, inputs: Inputs, folder: Path, device: torch.device, autoc
     """
     people, target, judges = inputs.people, inputs.target, inputs.judges
     judges.refuse_dependent(target, inputs.guide, plan.data.name)
-    refuse_misfit(plan.search, WhiteBox(target), inputs.prior)
+    refuse_misfit(plan.search, plan.access.open(target, None), inputs.prior)
+    refuse_overspending(plan, inputs)
     state = PartialState()
     with state.main_process_first():
         run = Run.open(folder, {"audit": plain(plan), "inputs": inputs.digests})
@@ -50,7 +51,7 @@ def reconstruct(
 ) -> tuple[Sets, dict[str, Tensor], dict[str, Spent]]:
     """What attack and controls release, what the checks look at, and the cost of each step."""
     people, target = inputs.people, inputs.target
-    oracle = WhiteBox(target)
+    oracle = plan.access.open(target, run.folder)
     coloured = people.enrolment.bytes.shape[1] == 3
     recipe = Recipe(plan, run, inputs.prior, torch.tensor(people.attacked), coloured, device, autocast)
     probed = recipe.probed(oracle)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, cast
 from pydantic import ConfigDict, Field, JsonValue
 from pydantic.dataclasses import dataclass
 
+from gmi.access import Access, WholeModel
 from gmi.controls import Controls
 from gmi.data import Faces
 from gmi.judges.classifier import Probe
@@ -15,6 +16,7 @@ from gmi.judges.perceptual import Lpips
 from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Gan
 from gmi.protocols import Prior
+from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.search.particles import Particles
@@ -36,7 +38,7 @@ class ReportConfig:
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Audit:
-    """One target, one prior, one search, and how they are judged.
+    """One target, one level of access, one prior, one search, and how they are judged.
 
     training: how `pipelines/train_target.py` makes `target.weights`; None for a target of your own.
     judges: face recognisers; the verdict rests on the first.
@@ -50,7 +52,8 @@ class Audit:
     target: TargetConfig
     training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None
     prior: Annotated[Gan | Diffusion, Field(discriminator="type")]
-    search: Annotated[Gradient | Guided | Particles, Field(discriminator="type")] = Gradient()
+    access: Access = WholeModel()
+    search: Annotated[Gradient | Guided | Particles | Evolution, Field(discriminator="type")] = Gradient()
     selection: Selection = Selection()
     controls: Controls = Controls()
     judges: tuple[Annotated[Dlib | FaceNet, Field(discriminator="type")], ...] = (Dlib(),)

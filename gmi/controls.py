@@ -63,8 +63,9 @@ class Enrolled:
 
     def __init__(self, guide: Target, photographs: Tensor, people: Tensor, batch: int = 32) -> None:
         """photographs (M, C, H, W) of people (M,), indices of classes from 0; every class needs one."""
-        self._guide, self._photographs, self._people, self._batch = guide, photographs, people, batch
+        self._guide, self._photographs, self._whose, self._batch = guide, photographs, people, batch
         self.queries = 0
+        self.people = int(people.max()) + 1
 
     @cached_property
     def _means(self) -> Tensor:
@@ -72,8 +73,8 @@ class Enrolled:
         with torch.no_grad(), torch.autocast(self._photographs.device.type, enabled=False):
             chunks = [self._guide.activations(some)[1] for some in self._photographs.split(self._batch)]
         features = F.normalize(torch.cat(chunks))
-        sums = torch.zeros(int(self._people.max()) + 1, features.shape[1], device=features.device)
-        return F.normalize(sums.index_add_(0, self._people.to(features.device), features))
+        sums = torch.zeros(self.people, features.shape[1], device=features.device)
+        return F.normalize(sums.index_add_(0, self._whose.to(features.device), features))
 
     def logits(self, images: Tensor) -> Tensor:
         """(N, K), differentiable."""
@@ -86,11 +87,11 @@ class Enrolled:
         return _SCALE * F.normalize(features) @ self._means.T, features
 
     @torch.no_grad()
-    def scores(self, images: Tensor) -> Tensor:
+    def scores(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Log-probabilities (N, K), no graph."""
         return self.logits(images).log_softmax(1)
 
-    def labels(self, images: Tensor) -> Tensor:
+    def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Predicted classes (N,)."""
         return self.scores(images).argmax(1)
 

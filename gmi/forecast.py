@@ -17,13 +17,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet18
 
 from gmi.config import Audit
+from gmi.errors import GmiError
 from gmi.inputs import Inputs
-from gmi.oracles.local import WhiteBox
 from gmi.protocols import access, refuse_misfit
 from gmi.reconstruct import PREPARED
 from gmi.rng import Rng
 from gmi.target import Target
 
+Work = dict[str, tuple[int, int, float]]
 _FEW = 16  # images that a timing takes
 _BACKWARD = 1.3  # of a forward's time, with frozen weights: measured on the FaceNet target
 
@@ -51,19 +52,61 @@ class Forecast:
 
 def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     """For this machine as it is now, and all processes together. Raises GmiError as `refuse_misfit`."""
-    refuse_misfit(plan.search, WhiteBox(inputs.target), inputs.prior)
+    refuse_misfit(plan.search, plan.access.open(inputs.target, None), inputs.prior)
+    each = _work(plan, inputs)
+    forward = _forward(inputs.target, tuple(inputs.people.enrolment.bytes.shape[1:]), device)
+    latents = inputs.prior.sample(Rng(range(_FEW)))
+    with torch.no_grad():
+        once = _timed(lambda: inputs.prior.decode(latents)) / _FEW / inputs.prior.evaluations
+    processes = PartialState().num_processes
+    seconds = {
+        name: (forward * (gradients * (1 + _BACKWARD) + scored) + once * evaluated) / processes
+        for name, (gradients, scored, evaluated) in each.items()
+    }
+    people = inputs.people
+    public = 0 if people.public is None else len(people.public)
+    methods = 3 + plan.controls.oracle + (public > 0)
+    released = len(people.attacked) * plan.selection.keep
+    sets = (people.training, people.enrolment, people.distractors, people.strangers)
+    photographs = sum(len(one) for one in sets if one is not None)
+    few = inputs.people.enrolment.pixels[: 2 * _FEW]
+    for judge in inputs.judges.faces:
+        image = _timed(lambda judge=judge: judge.embed(few)) / len(few)
+        seconds[f"judge {judge.name}"] = image * (photographs + public + methods * released)
+    return Forecast(_queries(each), {name: amount for name, amount in seconds.items() if amount})
+
+
+def refuse_overspending(plan: Audit, inputs: Inputs) -> None:
+    """Raises GmiError where the audit is to ask more than its budget, before it asks anything."""
+    asked = sum(count for name, count in _queries(_work(plan, inputs)).items() if not name.startswith("oracle"))
+    if plan.access.budget is not None and asked > plan.access.budget:
+        raise GmiError(
+            f"The audit would ask {asked:,} queries and access.budget is {plan.access.budget:,}: make the search, the "
+            "selection or the number of attacked people smaller (--dry-run shows what each step asks)."
+        )
+
+
+def _queries(work: Work) -> dict[str, int]:
+    return {name: gradients + scored for name, (gradients, scored, _) in work.items() if gradients + scored}
+
+
+def _work(plan: Audit, inputs: Inputs) -> Work:
+    """By step: images whose gradient is asked for; images that are only scored; evaluations of the prior, by the time
+    of one.
+    """
     search: Any = plan.search  # takes this prior
     people, chosen = len(inputs.people.attacked), plan.selection
     public = 0 if inputs.people.public is None else len(inputs.people.public)
-    starts, released = people * chosen.candidates, people * chosen.keep
+    starts = people * chosen.candidates
     asked = starts * search.queries(inputs.prior)
     steep = access(plan.search) == "white-box"
+    given = plan.access
+    whole, anew = given.type == "white-box", given.type == "white-box" or given.repeats == "asked"
     passes = search.passes(inputs.prior)
     decode, wide = inputs.prior.evaluations, len(plan.budget(people, inputs.prior)[1])
     prepared = plan.search.shared(PREPARED)
-    # images whose gradient is asked for; images that are only scored; evaluations of the prior, by the time of one
-    each: dict[str, tuple[int, int, float]] = {
-        "checks": (8, 8, 16 * decode),
+    each: Work = {
+        "checks": (8 * whole, 8 * (anew + (not whole)), 16 * decode),
         "pool": (0, 2 * chosen.pool, chosen.pool * decode),
         "prepare": (0, prepared, prepared * decode),
         "best_of_n_pool": (0, 2 * wide, wide * decode),
@@ -78,25 +121,7 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     }
     if plan.controls.oracle:
         each |= {"oracle_prepare": each["prepare"], "oracle_pool": each["pool"], "oracle": each["search"]}
-    forward = _forward(inputs.target, tuple(inputs.people.enrolment.bytes.shape[1:]), device)
-    latents = inputs.prior.sample(Rng(range(_FEW)))
-    with torch.no_grad():
-        once = _timed(lambda: inputs.prior.decode(latents)) / _FEW / decode
-    processes = PartialState().num_processes
-    seconds = {
-        name: (forward * (gradients * (1 + _BACKWARD) + scored) + once * evaluated) / processes
-        for name, (gradients, scored, evaluated) in each.items()
-    }
-    methods = 3 + plan.controls.oracle + (public > 0)
-    people = inputs.people
-    sets = (people.training, people.enrolment, people.distractors, people.strangers)
-    photographs = sum(len(one) for one in sets if one is not None)
-    few = inputs.people.enrolment.pixels[: 2 * _FEW]
-    for judge in inputs.judges.faces:
-        image = _timed(lambda judge=judge: judge.embed(few)) / len(few)
-        seconds[f"judge {judge.name}"] = image * (photographs + public + methods * released)
-    queries = {name: gradients + scored for name, (gradients, scored, _) in each.items() if gradients + scored}
-    return Forecast(queries, {name: amount for name, amount in seconds.items() if amount})
+    return each
 
 
 def _forward(target: Target, shape: tuple[int, ...], device: torch.device) -> float:

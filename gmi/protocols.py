@@ -73,11 +73,12 @@ class Denoiser(Prior, Protocol):
 
 @runtime_checkable
 class LabelOracle(Protocol):
-    """Access to the predicted class only."""
+    """Access to the predicted class only. `classes` (N,) tells the ledger for whom each image is asked."""
 
     queries: int
+    people: int  # K: how many classes there are is no secret
 
-    def labels(self, images: Tensor) -> Tensor:
+    def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Predicted classes (N,)."""
         ...
 
@@ -86,7 +87,7 @@ class LabelOracle(Protocol):
 class ScoreOracle(LabelOracle, Protocol):
     """Access to the confidences."""
 
-    def scores(self, images: Tensor) -> Tensor:
+    def scores(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Log-probabilities (N, K), no graph."""
         ...
 

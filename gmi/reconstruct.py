@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -15,10 +16,11 @@ from gmi.config import Audit
 from gmi.controls import random_prior
 from gmi.errors import GmiError
 from gmi.objectives import cross_entropy
-from gmi.protocols import Candidates, Prior, Search, WhiteBoxOracle
+from gmi.oracles.interface import Interface, Labels, Scores
+from gmi.protocols import Candidates, LabelOracle, Prior, Search, WhiteBoxOracle
 from gmi.rng import Rng, seed_of
 from gmi.run import Run, Tensors
-from gmi.selection import keep_best, pool_scores, preselect, robust_scores
+from gmi.selection import keep_best, opinion, pool_scores, preselect, robust_scores
 
 PREPARED = 128  # prior samples from which a search learns what all classes share
 _PIECE = 250  # images of a pool in one piece of work
@@ -47,7 +49,7 @@ class Recipe:
     autocast: Autocast
     spent: dict[str, Spent] = field(default_factory=dict)  # by step, filled as they are done
 
-    def __call__(self, name: str, oracle: WhiteBoxOracle, search: Search, pool: Tensor) -> Candidates:
+    def __call__(self, name: str, oracle: LabelOracle, search: Search, pool: Tensor) -> Candidates:
         """What is released: for each class the kept candidates, best first. pool: log-probabilities (pool, K)."""
         count = self.plan.selection.candidates
         starts = preselect(pool, self.classes, count)  # (A, count), numbers of the pool
@@ -64,7 +66,7 @@ class Recipe:
 
         return self._people(name, oracle, compute, max(1, self.plan.batch // count))
 
-    def pool(self, name: str, oracle: WhiteBoxOracle, numbers: range) -> Tensor:
+    def pool(self, name: str, oracle: LabelOracle, numbers: range) -> Tensor:
         """Log-probabilities (N, K) of the prior's samples with these numbers, the same ones for every oracle."""
 
         @torch.no_grad()
@@ -75,7 +77,7 @@ class Recipe:
 
         return self._scored(name, oracle, numbers, drawn)
 
-    def _scored(self, name: str, oracle: WhiteBoxOracle, numbers: range, look: Callable[[range], Tensor]) -> Tensor:
+    def _scored(self, name: str, oracle: LabelOracle, numbers: range, look: Callable[[range], Tensor]) -> Tensor:
         """Log-probabilities (N, K) of the images that `look` gives for some of the numbers."""
 
         def compute(names: list[str]) -> Iterator[Tensors]:
@@ -86,33 +88,41 @@ class Recipe:
         names = [f"{name}/{piece:04d}" for piece in range(-(-len(numbers) // _PIECE))]
         return torch.cat([piece["scores"] for piece in self._each(name, names, oracle, compute)]).cpu()
 
-    def probed(self, oracle: WhiteBoxOracle, count: int = 8) -> dict[str, Tensor]:
-        """What the checks look at: logits (N, K) of prior samples asked twice, and the gradients' norms (N,)."""
+    def probed(self, oracle: WhiteBoxOracle | Labels | Scores, count: int = 8) -> dict[str, Tensor]:
+        """What the checks look at: log-probabilities (N, K) of prior samples, again where that can be; where
+        the adversary has the model, its logits, and the norms (N,) of their gradients.
+        """
 
         def compute(names: list[str]) -> Iterator[Tensors]:
             latents = self.prior.sample(self._rng("probe", range(count))).requires_grad_()
             classes = self.classes[torch.arange(count) % len(self.classes)].to(self.device)
             with self.autocast():
-                logits = oracle.logits(self.prior.decode(latents).clamp(0, 1))
+                images = self.prior.decode(latents).clamp(0, 1)
+                if isinstance(oracle, Interface):
+                    anew = oracle.ledger.repeats == "asked"  # otherwise the ledger would answer
+                    yield {"logits": opinion(oracle, images)} | ({"again": opinion(oracle, images)} if anew else {})
+                    return
+                logits = oracle.logits(images)
                 (gradient,) = torch.autograd.grad(cross_entropy(logits, classes).sum(), latents)
                 again = oracle.logits(self.prior.decode(latents).clamp(0, 1))
             yield {"logits": logits, "again": again, "gradients": gradient.flatten(1).norm(dim=1)}
 
         return self._each("checks", ["checks/0000"], oracle, compute)[0]
 
-    def prepared(self, name: str, oracle: WhiteBoxOracle) -> Search:
+    def prepared(self, name: str, oracle: LabelOracle) -> Search:
         """The search with what all classes share, kept as JSON."""
 
         def compute(names: list[str]) -> Iterator[Tensors]:
+            searching: Any = self.plan.search  # takes this oracle and this prior: `refuse_misfit` has seen to it
             with self.autocast():
-                search = self.plan.search.prepare(oracle, self.prior, self._rng("prepare", range(PREPARED)))
+                search = searching.prepare(oracle, self.prior, self._rng("prepare", range(PREPARED)))
             yield {"search": torch.frombuffer(bytearray(kind.dump_json(search)), dtype=torch.uint8)}
 
         kind = TypeAdapter(type(self.plan.search))
         (piece,) = self._each(name, [f"{name}/0000"], oracle, compute)
         return kind.validate_json(piece["search"].numpy().tobytes())
 
-    def random(self, name: str, oracle: WhiteBoxOracle) -> Candidates:
+    def random(self, name: str, oracle: LabelOracle) -> Candidates:
         """As many samples as the attack releases; no queries."""
         keep = self.plan.selection.keep
 
@@ -123,7 +133,7 @@ class Recipe:
 
         return self._people(name, oracle, compute, self.plan.batch)
 
-    def public(self, name: str, oracle: WhiteBoxOracle, images: Tensor) -> Candidates:
+    def public(self, name: str, oracle: LabelOracle, images: Tensor) -> Candidates:
         """The public images (N, C, H, W) that the same selection takes for each class (control C4)."""
         count = min(self.plan.selection.candidates, len(images))
         scores = self._scored(
@@ -139,7 +149,7 @@ class Recipe:
 
         return self._people(name, oracle, compute, max(1, self.plan.batch // count))
 
-    def _released(self, oracle: WhiteBoxOracle, found: Candidates, rng: Rng) -> Iterator[Tensors]:
+    def _released(self, oracle: LabelOracle, found: Candidates, rng: Rng) -> Iterator[Tensors]:
         """The candidates that stay sure of their class under random views."""
         scores = robust_scores(oracle, found.images, found.classes, rng, self.plan.selection.views)
         return self._encoded(found[keep_best(scores, found.classes, self.plan.selection.keep)])
@@ -153,7 +163,7 @@ class Recipe:
             yield {"images": images[own], "classes": found.classes[own], "latents": found.latents[own]}
 
     def _people(
-        self, name: str, oracle: WhiteBoxOracle, compute: Callable[[Tensor], Iterator[Tensors]], group: int
+        self, name: str, oracle: LabelOracle, compute: Callable[[Tensor], Iterator[Tensors]], group: int
     ) -> Candidates:
         """One piece a person, computed in groups of fixed size."""
         rows = {f"{name}/{person:04d}": row for row, person in enumerate(self.classes.tolist())}
@@ -167,7 +177,7 @@ class Recipe:
         self,
         step: str,
         names: list[str],
-        oracle: WhiteBoxOracle,
+        oracle: LabelOracle,
         compute: Callable[[list[str]], Iterable[Tensors]],
         group: int = 1,
     ) -> list[dict[str, Tensor]]:
@@ -175,6 +185,8 @@ class Recipe:
 
         def metered(names: list[str]) -> Iterator[Tensors]:
             before = oracle.queries
+            if isinstance(oracle, Interface):
+                oracle.ledger.at(names[0])
             pieces = list(compute(names))
             queries, rest = divmod(oracle.queries - before, len(names))
             for place, piece in enumerate(pieces):

@@ -3,15 +3,17 @@
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gmi.augment import Views
-from gmi.protocols import ScoreOracle
+from gmi.protocols import LabelOracle, ScoreOracle
 from gmi.rng import Rng
 
 Count = Annotated[int, Field(ge=1)]
+_UNSURE = 1e-6  # probability that labels alone leave open
 FINAL_VIEWS = Views(scale=(0.8, 1.0), shift=0.1, rotate=5.0)
 
 
@@ -29,23 +31,30 @@ class Selection:
             raise ValueError("keep must not exceed candidates, nor candidates the pool")
 
 
+def opinion(oracle: LabelOracle, images: Tensor, classes: Tensor | None = None) -> Tensor:
+    """Log-probabilities (N, K) as far as the oracle tells them: of labels alone, nearly 0 and nearly nothing."""
+    if isinstance(oracle, ScoreOracle):
+        return oracle.scores(images, classes)
+    return F.one_hot(oracle.labels(images, classes), oracle.people).float().clamp(_UNSURE, 1 - _UNSURE).log()
+
+
 @torch.no_grad()
-def pool_scores(oracle: ScoreOracle, images: Tensor) -> Tensor:
+def pool_scores(oracle: LabelOracle, images: Tensor) -> Tensor:
     """Log-probabilities (N, K) of images and their mirror images, averaged as probabilities. PPA, ICML 2022, sec. 4.1.
 
     Costs 2 queries an image; one pool serves every class.
     """
-    both = oracle.scores(torch.cat([images, images.flip(-1)]))
+    both = opinion(oracle, torch.cat([images, images.flip(-1)]))
     return torch.logaddexp(*both.chunk(2)) - torch.log(torch.tensor(2.0))
 
 
 def preselect(scores: Tensor, classes: Tensor, count: int) -> Tensor:
     """For each of the classes (M,) the `count` rows of pool scores (N, K) ranking it highest (M, count), best first."""
-    return scores[:, classes].topk(count, dim=0).indices.T
+    return scores[:, classes].sort(dim=0, descending=True, stable=True).indices[:count].T  # labels alone make ties
 
 
 @torch.no_grad()
-def robust_scores(oracle: ScoreOracle, images: Tensor, classes: Tensor, rng: Rng, views: int) -> Tensor:
+def robust_scores(oracle: LabelOracle, images: Tensor, classes: Tensor, rng: Rng, views: int) -> Tensor:
     """Mean log-probability (N,) of each image's class over random views. PPA, ICML 2022, sec. 4.3.
 
     Differs from the paper: the mean is of log-probabilities, which tell candidates apart where probabilities saturate.
@@ -53,7 +62,7 @@ def robust_scores(oracle: ScoreOracle, images: Tensor, classes: Tensor, rng: Rng
     """
     total = torch.zeros(len(images), device=images.device)
     for _ in range(views):
-        total += oracle.scores(FINAL_VIEWS(images, rng)).gather(1, classes[:, None]).squeeze(1)
+        total += opinion(oracle, FINAL_VIEWS(images, rng), classes).gather(1, classes[:, None]).squeeze(1)
     return total / views
 
 

@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from reference.mixture import PATHS, Mixture
 
 from gmi import toy
+from gmi.access import LabelsOnly, ScoresOnly
 from gmi.audit import audit
 from gmi.cli import accelerator
 from gmi.config import Audit
@@ -21,11 +22,14 @@ from gmi.errors import GmiError
 from gmi.images import Images
 from gmi.inputs import Inputs
 from gmi.judging import Judges
+from gmi.oracles.local import Model
+from gmi.oracles.shape import Shape
 from gmi.priors.diffusion import DiffusionPrior
 from gmi.protocols import Candidates, Prior, WhiteBoxOracle
 from gmi.reconstruct import PREPARED
 from gmi.report import render
 from gmi.rng import Rng
+from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.search.particles import Particles
@@ -119,6 +123,65 @@ def test_a_kill_anywhere_changes_nothing(planted, tmp_path, monkeypatch, after):
         run(tmp_path / "killed", GROUPS)
     assert timeless(run(tmp_path / "killed", GROUPS)) == timeless(planted[1])
     assert shards(tmp_path / "killed") == shards(planted[0])
+
+
+INTERFACES = {
+    "scores": replace(toy.plan(), access=ScoresOnly(), search=Evolution(generations=20, population=10, radius=32**0.5)),
+    "rounded top 3": replace(
+        toy.plan(),
+        access=ScoresOnly(shape=Shape(top=3, decimals=3)),
+        search=Evolution(generations=20, population=10, radius=32**0.5),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", INTERFACES)
+def test_scores_alone_give_a_planted_leak_away(tmp_path, name):
+    report = run(tmp_path / "run", INTERFACES[name])
+    assert estimate(report, "search", "auc")["low"] > 0.6
+    ledger, asked = report["cost"]["ledger"], report["cost"]["queries"]["total"]
+    assert ledger["images"] == ledger["sent"] <= asked
+    assert ledger["person_most"] <= 20 * 10 + 2 * 4  # the search, and the views of both releases
+    assert not {"gradients", "logits are logits", "repeatable target"} & {one["name"] for one in report["checks"]}
+
+
+def test_a_label_only_audit_of_best_of_n(tmp_path):
+    """Any search of scores is refused; without one, selection by labels still runs."""
+    plan = replace(toy.plan(), access=LabelsOnly())
+    with pytest.raises(GmiError, match="Gradient needs a WhiteBoxOracle as its oracle"):
+        run(tmp_path / "run", plan)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("after", [5, 30])
+def test_a_killed_audit_of_an_interface_asks_nothing_twice(tmp_path, monkeypatch, after):
+    plan = replace(INTERFACES["scores"], search=Evolution(generations=4, population=5), batch=4)
+    whole, left = run(tmp_path / "whole", plan), [after]
+
+    def dying(self, images, ask=Model.__call__):
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+        return ask(self, images)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Model, "__call__", dying)
+        run(tmp_path / "killed", plan)
+    again = run(tmp_path / "killed", plan)
+    whole, again = timeless(whole), timeless(again)
+    ledgers = [report["cost"].pop("ledger") for report in (again, whole)]
+    assert ledgers[0]["images"] == ledgers[1]["images"]
+    assert 0 < ledgers[0]["sent"] - ledgers[1]["sent"] <= Model.batch  # the request that died is sent again
+    assert again == whole
+
+
+def test_a_budget_that_does_not_suffice_is_refused_before_anything_is_asked(tmp_path):
+    needed = run(tmp_path / "run", INTERFACES["scores"])["cost"]["queries"]["total"]
+    few, enough = (replace(INTERFACES["scores"], access=ScoresOnly(budget=budget)) for budget in (needed - 1, needed))
+    with pytest.raises(GmiError, match=rf"would ask {needed:,} queries and access.budget is {needed - 1:,}"):
+        run(tmp_path / "few", few)
+    assert not (tmp_path / "few").exists()
+    run(tmp_path / "enough", enough)
 
 
 def test_a_second_run_asks_nobody(planted, monkeypatch):
@@ -289,6 +352,7 @@ def test_a_score_only_search_is_said_to_be_one_and_needs_no_gradients(tmp_path):
     assert report["verdict"]["access"] == "white-box"
     assert {check["name"]: check["severity"] for check in report["checks"]}["gradients"] == "stop"
     search = Particles(steps=4, every=2)
-    report = run(tmp_path / "scores", replace(plan, search=search), replace(inputs, target=masked, prior=flow))
-    assert report["verdict"]["access"] == "scores"
+    plan = replace(plan, search=search, access=ScoresOnly())
+    report = run(tmp_path / "scores", plan, replace(inputs, target=masked, prior=flow))
+    assert report["verdict"]["access"] == "score"
     assert not {"gradients", "logits are logits"} & {check["name"] for check in report["checks"]}

@@ -205,7 +205,7 @@ def test_particles_are_samples_of_the_posterior(name):
     class Measured:
         queries = 0
 
-        def scores(self, images):
+        def scores(self, images, classes=None):
             return -(((images * 2 - 1).mean((1, 2, 3)) - seen) / noise).square()[:, None] / 2
 
     start, rng = (Rng([seed_of(7, role, number) for number in range(1500)]) for role in ("start", "steps"))
@@ -239,11 +239,11 @@ def test_a_search_that_needs_more_than_there_is_says_so(world, prior):
         refuse_misfit(GUIDED, world.oracle(), world.prior)
 
     class Scores:
-        queries = 0
+        queries, people = 0, 6
 
-        def labels(self, images): ...
+        def labels(self, images, classes=None): ...
 
-        def scores(self, images): ...
+        def scores(self, images, classes=None): ...
 
     refuse_misfit(Particles(), Scores(), prior)
     with pytest.raises(GmiError, match=r"Guided needs a WhiteBoxOracle as its oracle \(.*Scores is none"):

@@ -44,7 +44,7 @@ EXAMPLE = """{
 "checks": [{"name": "rule of 30", "severity": "warning", "message": "15 false matches are few."},
     {"name": "overlap", "severity": "passed", "message": "No public image is near a private one."}],
 "cost": {"queries": {"total": 4240, "search": 4000, "selection": 240}, "reconstructions": 60,
-"evaluations": {"prior": 51, "prior_with_gradient": 50, "target": 50}, "processes": 1,
+"evaluations": {"prior": 51, "prior_with_gradient": 50, "target": 50}, "ledger": None, "processes": 1,
     "device": "cpu", "seconds": {"search": 120.0, "total": 200.0}},
 "data": {"name": "orl", "people": 40, "attacked": 20, "training_images": 200, "enrolment_images": 200,
     "distractors": 0, "strangers": 0, "public_images": 0, "split_seed": 0, "digest": "0123456789abcdef"},

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from gmi.augment import Views
 from gmi.oracles.local import WhiteBox
 from gmi.protocols import Candidates, WhiteBoxOracle
 from gmi.rng import Rng, seed_of
+from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
 
 VIEWS = Views(scale=(0.95, 1.0), shift=0.02, flip=False)
@@ -23,11 +25,14 @@ SEARCHES = {
         steps=60, lr=0.05, betas=(0.1, 0.1), objective="poincare", constraint="ball", radius=3, views=VIEWS
     ),
     "lomma": Gradient(steps=60, lr=0.1, feature_weight=0.02, views=VIEWS),
+    "evolution": Evolution(generations=20, population=12, radius=8**0.5, views=VIEWS),
+    "evolution with covariances": Evolution(generations=20, population=12, diagonal=False, views=VIEWS),
 }
+SHORT = {Gradient: {"steps": 8}, Evolution: {"generations": 4}}
 CLASSES = torch.arange(6)
 
 
-def run(world, search: Gradient, keep: slice = slice(None), oracle: WhiteBox | None = None) -> Candidates:
+def run(world, search: Gradient | Evolution, keep: slice = slice(None), oracle: WhiteBox | None = None) -> Candidates:
     seeds = [seed_of(0, "test", number) for number in range(6)]
     search = search.prepare(world.oracle(), world.prior, Rng(range(32)))
     rng = Rng(seeds[keep])
@@ -54,17 +59,26 @@ def test_unsearched_samples_do_not_resemble_the_planted_people(world):
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_six_at_once_equal_six_runs_of_one(world, name):
-    search = dataclasses.replace(SEARCHES[name], steps=8)
+    search = dataclasses.replace(SEARCHES[name], **SHORT[type(SEARCHES[name])])
     together = run(world, search)
     for one in range(6):
         alone = run(world, search, slice(one, one + 1))
         torch.testing.assert_close(alone.latents[0], together.latents[one], rtol=1e-4, atol=1e-4)
 
 
-def test_every_query_is_counted(world):
+@pytest.mark.parametrize("search", [Gradient(steps=5, transforms=3), Evolution(generations=3, population=5)])
+def test_every_query_is_counted(world, search):
     oracle = world.oracle()
-    run(world, Gradient(steps=5, transforms=3), oracle=oracle)
-    assert oracle.queries == 6 * 5 * 3
+    run(world, search, oracle=oracle)
+    assert oracle.queries == 6 * search.queries(world.prior) == 6 * 15
+
+
+def test_evolution_leaves_numpys_generator_alone(world):
+    np.random.seed(3)
+    wanted = np.random.random()
+    np.random.seed(3)
+    run(world, Evolution(generations=2, population=4))
+    assert np.random.random() == wanted
 
 
 def test_latents_stay_on_the_sphere(world):

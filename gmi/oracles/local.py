@@ -1,4 +1,6 @@
-"""Access to a model in this process, one class per level. Each has only the methods that its level grants."""
+"""A model in this process: whole, or as the service behind an interface."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ class WhiteBox:
     def __init__(self, target: Target) -> None:
         self._target = target
         self.queries = 0
+        self.people = len(target.classes)
 
     def logits(self, images: Tensor) -> Tensor:
         """(N, K), differentiable."""
@@ -27,10 +30,24 @@ class WhiteBox:
         return self._target.activations(images)
 
     @torch.no_grad()
-    def scores(self, images: Tensor) -> Tensor:
+    def scores(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Log-probabilities (N, K), no graph."""
         return self.logits(images).log_softmax(1)
 
-    def labels(self, images: Tensor) -> Tensor:
+    def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Predicted classes (N,)."""
         return self.scores(images).argmax(1)
+
+
+class Model:
+    """A `Service` of a target in this process: what `show` makes of its logits (N, K)."""
+
+    batch, concurrency, retries = 64, 1, 0
+
+    def __init__(self, target: Target, show: Callable[[Tensor], Tensor]) -> None:
+        self._target, self._show = target, show
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        device = next(self._target.module.parameters()).device
+        return self._show(self._target(images.to(device).float() / 255)).double().cpu()

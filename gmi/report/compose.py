@@ -24,7 +24,9 @@ from gmi.config import Audit
 from gmi.data import People
 from gmi.inputs import Inputs
 from gmi.judging import Judged, Sets
-from gmi.protocols import Prior, access
+from gmi.oracles.interface import Interface
+from gmi.oracles.ledger import SHARED
+from gmi.protocols import Prior
 from gmi.reconstruct import Spent
 from gmi.run import Run
 from gmi.scoring import Recognised
@@ -63,10 +65,9 @@ def write(
     enrolled = literature.target_accuracy(judged, people)
     naive = facts["search", "target", "top1"]
 
-    granted = access(plan.search)
-    weakening = [checks.randomised(probed["logits"], probed["again"])]
+    weakening = [checks.randomised(probed["logits"], probed["again"])] if "again" in probed else []
     early = []
-    if granted == "white-box":  # scores and labels are what they are, and no gradient is asked for
+    if "gradients" in probed:  # scores and labels are what they are, and no gradient is asked for
         weakening.insert(0, checks.softmaxed(probed["logits"]))
         early.append(checks.dead_gradients(probed["gradients"]))
     early += [
@@ -91,7 +92,7 @@ def write(
         "schema_version": 1,
         "name": plan.name,
         "gmi": version("gmi"),
-        "verdict": _verdict(verdicts[seen[0].judge], seen[0].judge, granted) | {"naive": scoring.plain(naive)},
+        "verdict": _verdict(verdicts[seen[0].judge], seen[0].judge, str(plan.access)) | {"naive": scoring.plain(naive)},
         "judges": [_judge(one, judged.undetected[one.judge]) for one in seen],
         "results": [row.plain() for row in results],
         "gap": [row for one in seen for row in scoring.gaps(one)],
@@ -101,6 +102,7 @@ def write(
             "queries": queries | {"total": sum(queries.values())},
             "reconstructions": len(found["search"]),
             "evaluations": _evaluations(plan.search, inputs.prior),
+            "ledger": _ledger(plan, inputs, run),
             "processes": PartialState().num_processes,
             "device": device.type,
             "seconds": seconds | {"total": sum(seconds.values())},
@@ -120,6 +122,21 @@ def write(
         mine = torch.isin(people.enrolment.classes, torch.tensor(people.attacked))
         _strips(run, "enrolment", people.enrolment.pixels[mine], people.enrolment.classes[mine])
     run.write("report.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
+
+
+def _ledger(plan: Audit, inputs: Inputs, run: Run) -> dict[str, int] | None:
+    """What was sent through an interface; None where the adversary has the model."""
+    oracle = plan.access.open(inputs.target, run.folder)
+    if not isinstance(oracle, Interface):
+        return None
+    people = {key: account.sent for key, account in oracle.ledger.by("person").items()}
+    shared = people.pop(SHARED, 0)
+    return {
+        "images": oracle.ledger.total.images,
+        "sent": oracle.ledger.total.sent,
+        "shared": shared,
+        "person_most": max(people.values(), default=0),
+    }
 
 
 def _evaluations(search: Any, prior: Prior) -> dict[str, int]:

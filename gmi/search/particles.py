@@ -96,7 +96,7 @@ class Particles:
         total = torch.zeros(len(classes))
         for _ in range(self.transforms):
             views = images if self.views is None else self.views(images, rng)
-            total += oracle.scores(views).gather(1, classes[:, None]).squeeze(1).float().cpu()
+            total += oracle.scores(views, classes).gather(1, classes[:, None]).squeeze(1).float().cpu()
         return total / self.transforms / self.warmth
 
     def _stirred(self, prior: Denoiser, noisy: Tensor, clean: Tensor, now: float, after: float, rng: Rng) -> Tensor:

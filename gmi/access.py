@@ -1,0 +1,83 @@
+"""What of the model the adversary gets, as a configuration says it: from the weights to nothing but a name.
+
+`open` gives the oracle; its ledger is in the run folder, or in memory where there is none (None).
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from gmi.oracles.interface import Labels, Scores
+from gmi.oracles.ledger import Ledger, Repeats
+from gmi.oracles.local import Model, WhiteBox
+from gmi.oracles.shape import Shape
+from gmi.target import Target
+
+Budget = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class WholeModel:
+    """The weights: logits, features and their gradients."""
+
+    type: Literal["white-box"] = "white-box"
+    budget: None = None
+
+    def __str__(self) -> str:
+        return "white-box"
+
+    def open(self, target: Target, folder: Path | None) -> WhiteBox:
+        return WhiteBox(target)
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class ScoresOnly:
+    """Confidences, as an interface shows them.
+
+    budget: images that may be asked in all, those of checks, selection and controls included; None: any number.
+    repeats: whether an image is answered from the ledger when it comes again ("free"), or asked and charged anew.
+    """
+
+    type: Literal["scores"] = "scores"
+    shape: Shape = Shape()
+    budget: Budget | None = None
+    repeats: Repeats = "free"
+
+    def __str__(self) -> str:
+        return f"score{self.shape}"
+
+    def open(self, target: Target, folder: Path | None) -> Scores:
+        return Scores(Model(target, self.shape), _ledger(self, folder), len(target.classes), self.shape)
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class LabelsOnly:
+    """The predicted class. budget, repeats: as with scores."""
+
+    type: Literal["labels"] = "labels"
+    budget: Budget | None = None
+    repeats: Repeats = "free"
+
+    def __str__(self) -> str:
+        return "label-only"
+
+    def open(self, target: Target, folder: Path | None) -> Labels:
+        return Labels(Model(target, _winner), _ledger(self, folder), len(target.classes))
+
+
+Access = Annotated[WholeModel | ScoresOnly | LabelsOnly, Field(discriminator="type")]
+
+
+def _winner(logits: Tensor) -> Tensor:
+    """(N, 1)."""
+    return logits.argmax(1, keepdim=True).to(torch.float64)
+
+
+def _ledger(access: ScoresOnly | LabelsOnly, folder: Path | None) -> Ledger:
+    """In the run folder; in memory where there is none yet."""
+    place = Path(":memory:") if folder is None else folder / "ledger.sqlite"
+    return Ledger(place, access.budget, access.repeats)

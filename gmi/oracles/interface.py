@@ -1,0 +1,137 @@
+"""A model behind an interface: one class per level of access, each with only the methods that it grants.
+
+Images are sent as 8-bit images, as they would be to an API. Who answers is a `Service`: a model in this process, or a
+server.
+"""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gmi.errors import GmiError
+from gmi.oracles.ledger import SHARED, Ledger
+from gmi.oracles.shape import Shape
+
+_PATIENCE = 60.0  # seconds between two tries at most, unless the service asks for more
+
+
+class Busy(Exception):
+    """The service may answer later. after: seconds that it asks to wait; None: it does not say."""
+
+    def __init__(self, reason: str, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Service(Protocol):
+    """Answers bytes (N, C, H, W) with float64 (N, D) on the CPU. Raises Busy; GmiError where asking again is vain."""
+
+    batch: int  # images of one request
+    concurrency: int  # requests at once
+    retries: int  # of one request
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
+class Interface:
+    """Asks a service through a ledger. `queries` counts images, whoever answers them."""
+
+    def __init__(self, service: Service, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.queries = 0
+        self._service = service
+
+    def _answers(self, images: Tensor, classes: Tensor | None) -> Tensor:
+        """(N, D) for images (N, C, H, W) in [0, 1]. Every request is charged before it is sent."""
+        self.queries += len(images)
+        sent = (images.detach().clamp(0, 1) * 255).round().byte().cpu()
+        shape = str(tuple(sent.shape[1:])).encode()
+        keys = self.ledger.keys([shape + one.numpy().tobytes() for one in sent])
+        people = [SHARED] * len(keys) if classes is None else classes.tolist()
+        found = self.ledger.answers(keys)
+        places = {key: place for place, key in enumerate(keys) if key not in found}
+        missing = list(places.items())
+        size = self._service.batch
+        requests = [missing[start : start + size] for start in range(0, len(missing), size)]
+
+        def ask(request: Sequence[tuple[bytes, int]]) -> None:
+            self._ask([key for key, _ in request], [people[place] for _, place in request], sent, request)
+
+        if len(requests) > 1 and self._service.concurrency > 1:
+            with ThreadPoolExecutor(self._service.concurrency) as threads:
+                list(threads.map(ask, requests))
+        else:
+            for request in requests:
+                ask(request)
+        if missing:
+            found |= self.ledger.answers([key for key, _ in missing])
+        return torch.from_numpy(np.stack([np.frombuffer(found[key], np.float64) for key in keys]))
+
+    def _ask(
+        self, keys: Sequence[bytes], people: Sequence[int], sent: Tensor, request: Sequence[tuple[bytes, int]]
+    ) -> None:
+        """One request, until it is answered."""
+        answers = self._patiently(keys, people, sent[torch.tensor([place for _, place in request])])
+        if answers.ndim != 2 or len(answers) != len(keys) or answers.isinf().any() or answers.isnan().all(1).any():
+            raise GmiError(
+                f"The model answered {len(keys)} images with an array of shape {tuple(answers.shape)} or without "
+                "finite numbers: it is not what the configuration says."
+            )
+        self.ledger.keep(keys, [row.numpy().tobytes() for row in answers.double().contiguous()])
+
+    def _patiently(self, keys: Sequence[bytes], people: Sequence[int], images: Tensor) -> Tensor:
+        attempt = 0
+        while True:
+            self.ledger.charge(keys, people)
+            try:
+                return self._service(images)
+            except Busy as busy:
+                if attempt == self._service.retries:
+                    raise GmiError(
+                        f"The model did not answer in {attempt + 1} tries ({busy}): start the same command again when "
+                        "it does; nothing is asked twice."
+                    ) from busy
+                time.sleep(min(_PATIENCE, 0.5 * 2.0**attempt) if busy.after is None else busy.after)
+                attempt += 1
+
+
+class Labels(Interface):
+    """The predicted class and nothing else."""
+
+    def __init__(self, service: Service, ledger: Ledger, people: int) -> None:
+        super().__init__(service, ledger)
+        self.people = people
+
+    def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Predicted classes (N,)."""
+        return self._answers(images, classes)[:, 0].long().to(images.device)
+
+
+class Scores(Interface):
+    """Confidences, as far as the interface shows them."""
+
+    def __init__(self, service: Service, ledger: Ledger, people: int, shape: Shape) -> None:
+        super().__init__(service, ledger)
+        self.people = people
+        self._shape = shape
+
+    def scores(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Log-probabilities (N, K), as `Shape.read` makes them of what is shown."""
+        return self._shape.read(self._answers(images, classes)).to(images.device)
+
+    def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Predicted classes (N,)."""
+        return self.scores(images, classes).argmax(1)
+
+
+class Embeddings(Interface):
+    """Features, such as a face recogniser's templates."""
+
+    def embed(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """(N, D) float32."""
+        return self._answers(images, classes).float().to(images.device)

@@ -1,0 +1,122 @@
+"""What has been asked of a model behind an interface, on disk: every image is charged before it is sent, once for each
+time that it is, and an answer that came is never asked for again. So a run that was killed goes on from its answers.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock
+from typing import Literal
+
+from gmi.errors import GmiError
+
+SHARED = -1  # whom a query serves that serves nobody in particular
+
+Repeats = Literal["free", "asked"]
+
+
+class BudgetSpent(GmiError):
+    """The next images would exceed the budget: none of them was sent."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """images: different ones, or different askings of one where repeats are asked anew. sent: with retries."""
+
+    images: int
+    sent: int
+
+
+class Ledger:
+    """An SQLite file, which several processes of one machine may use at once.
+
+    budget: images that may be sent in all, retries included; None: any number.
+    repeats: "free": an image that was answered before is answered from the file. "asked": only where a killed run
+        repeats itself; else it is sent and charged again, as an interface that answers at random needs.
+    """
+
+    def __init__(self, path: Path, budget: int | None = None, repeats: Repeats = "free") -> None:
+        self.repeats: Repeats = repeats
+        self._budget = budget
+        self._step, self._seen = "", Counter[bytes]()
+        self._lock = Lock()
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+        self._file.execute("PRAGMA journal_mode = WAL")
+        self._file.execute(
+            "CREATE TABLE IF NOT EXISTS images (key BLOB PRIMARY KEY, step TEXT, person INTEGER, sent INTEGER, "
+            "answer BLOB) WITHOUT ROWID"
+        )
+
+    def at(self, step: str) -> None:
+        """From here on images are asked for this step, which a resumed run repeats from its start."""
+        self._step, self._seen = step, Counter()
+
+    def keys(self, images: Sequence[bytes]) -> list[bytes]:
+        """By which images are known here."""
+        keys = []
+        for image in images:
+            key = sha256(image).digest()
+            if self.repeats == "asked":
+                self._seen[key] += 1
+                key = sha256(key + f"{self._step} {self._seen[key]}".encode()).digest()
+            keys.append(key)
+        return keys
+
+    def answers(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Of those that have one."""
+        found = {}
+        with self._lock:
+            for key in dict.fromkeys(keys):
+                row = self._file.execute("SELECT answer FROM images WHERE key = ?", (key,)).fetchone()
+                if row is not None and row[0] is not None:
+                    found[key] = row[0]
+        return found
+
+    def charge(self, keys: Sequence[bytes], people: Sequence[int]) -> None:
+        """For images that are about to be sent, for the first time or again. Raises BudgetSpent, and charges none."""
+        with self._transaction():
+            sent = self._sum("sent")
+            if self._budget is not None and sent + len(keys) > self._budget:
+                raise BudgetSpent(
+                    f"The budget of {self._budget:,} images is spent ({sent:,} were sent, {len(keys):,} more are "
+                    "wanted): raise access.budget and start the same command again, which asks nothing twice."
+                )
+            self._file.executemany(
+                "INSERT INTO images VALUES (?, ?, ?, 1, NULL) ON CONFLICT (key) DO UPDATE SET sent = sent + 1",
+                [(key, self._step, person) for key, person in zip(keys, people, strict=True)],
+            )
+
+    def keep(self, keys: Sequence[bytes], answers: Sequence[bytes]) -> None:
+        with self._transaction():
+            self._file.executemany("UPDATE images SET answer = ? WHERE key = ?", list(zip(answers, keys, strict=True)))
+
+    @property
+    def total(self) -> Account:
+        with self._lock:
+            return Account(self._sum("1"), self._sum("sent"))
+
+    def by(self, what: Literal["step", "person"]) -> dict[str | int, Account]:
+        with (
+            self._lock,
+            closing(self._file.execute(f"SELECT {what}, sum(1), sum(sent) FROM images GROUP BY 1")) as rows,
+        ):
+            return {key: Account(images, sent) for key, images, sent in rows}
+
+    def _sum(self, what: str) -> int:
+        return self._file.execute(f"SELECT coalesce(sum({what}), 0) FROM images").fetchone()[0]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            self._file.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._file.execute("ROLLBACK")
+                raise
+            self._file.execute("COMMIT")
