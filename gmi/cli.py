@@ -36,7 +36,7 @@ def parser(description: str) -> argparse.ArgumentParser:
         "type of a block, and with it its keys, is chosen in the file.",
         allow_abbrev=False,
     )
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file, such as configs/quickstart.yaml")
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file, such as those in configs/")
     return parser
 
 

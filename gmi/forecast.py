@@ -19,8 +19,7 @@ from torchvision.models import resnet18
 from gmi.config import Audit
 from gmi.errors import GmiError
 from gmi.inputs import Inputs
-from gmi.protocols import access, refuse_misfit
-from gmi.reconstruct import PREPARED
+from gmi.protocols import access, refuse_misfit, shared_queries
 from gmi.rng import Rng
 from gmi.target import Target
 
@@ -104,7 +103,7 @@ def _work(plan: Audit, inputs: Inputs) -> Work:
     whole, anew = given.type == "white-box", given.type == "white-box" or given.repeats == "asked"
     passes = search.passes(inputs.prior)
     decode, wide = inputs.prior.evaluations, len(plan.budget(people, inputs.prior)[1])
-    prepared = plan.search.shared(PREPARED)
+    prepared = shared_queries(plan.search)
     each: Work = {
         "checks": (8 * whole, 8 * (anew + (not whole)), 16 * decode),
         "pool": (0, 2 * chosen.pool, chosen.pool * decode),

@@ -45,8 +45,8 @@ class Images:
 def folder(name: str, key: str) -> Path:
     """The folder that a setting names. Raises GmiError where there is none."""
     found = resolve(name)
-    if not found.is_dir():
-        raise GmiError(f"{key}: there is no folder {found}.")
+    if not name or not found.is_dir():
+        raise GmiError(f"{key}: there is no folder {found if name else repr(name)}.")
     return found
 
 

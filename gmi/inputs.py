@@ -11,7 +11,7 @@ from gmi.config import Audit, training_digest
 from gmi.data import People
 from gmi.errors import GmiError
 from gmi.judging import Judges
-from gmi.protocols import Prior
+from gmi.protocols import Prior, shared_queries
 from gmi.target import Target
 from gmi.training import record_of
 
@@ -46,7 +46,7 @@ def load(plan: Audit, device: torch.device) -> Inputs:
         _trained_so(plan, people)
     guide = None if plan.controls.guide is None else plan.controls.guide.load(people.names).to(device)
     target = plan.target.load(people.names).to(device)
-    _fits(target, people, (plan.controls.oracle and guide is None) or plan.search.shared(1) > 0)
+    _fits(target, people, (plan.controls.oracle and guide is None) or shared_queries(plan.search) > 0)
     if guide is not None:
         _fits(guide, people, True)
     return Inputs(

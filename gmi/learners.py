@@ -85,7 +85,10 @@ class Denoising:
         if any(level not in range(len(self.channels)) for level in self.attention):
             raise GmiError(f"learner.attention: the levels of learner.channels are 0 to {len(self.channels) - 1}.")
         if size % 2 ** (len(self.channels) - 1):
-            raise GmiError(f"learner.channels: {size} px cannot be halved {len(self.channels) - 1} times.")
+            raise GmiError(
+                f"data.size: {size} px cannot be halved {len(self.channels) - 1} times, as learner.channels with "
+                f"{len(self.channels)} levels wants: take a multiple of {2 ** (len(self.channels) - 1)}."
+            )
         kinds = ["Attn" if level in self.attention else "" for level in range(len(self.channels))]
         try:
             network = UNet2DModel(
@@ -100,7 +103,9 @@ class Denoising:
                 add_attention=bool(self.attention),
             )
         except ValueError as error:
-            raise GmiError(f"learner: diffusers cannot make this UNet ({error}).") from error
+            raise GmiError(
+                f"learner: diffusers cannot make this UNet ({error}); learner.channels are multiples of learner.groups."
+            ) from error
         if self.start is not None:
             self._begin(network, self.start)
         return {"prior": network}
@@ -128,7 +133,10 @@ class Denoising:
         self._scheduler.save_pretrained(folder / "scheduler")
 
     def _begin(self, network: nn.Module, folder: str) -> None:
-        prior = Diffusion(folder=folder).load(torch.device("cpu"))
+        try:
+            prior = Diffusion(folder=folder).load(torch.device("cpu"))
+        except GmiError as error:
+            raise GmiError(f"learner.start: {error}") from error
         if prior.path != self._path:
             raise GmiError(f"learner.start: {folder} is a prior along another path than type {self.type}.")
         sizes = [one.config.sample_size for one in (network, prior.network)]  # pyright: ignore - no weight shows it

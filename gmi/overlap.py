@@ -4,6 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from tqdm import tqdm
 
 from gmi.checks import copies, lookalikes
 from gmi.data import People
@@ -26,6 +27,7 @@ class FaceSpace:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> np.ndarray:
         pieces = images.split(self._batch)
+        pieces = tqdm(pieces, desc="faces", leave=False, delay=5)
         return torch.cat([self._network(_INPUT(some.to(self._device).float() / 255)).cpu() for some in pieces]).numpy()
 
 

@@ -239,6 +239,12 @@ def card(plan: PriorTraining, progress: Progress, accelerator: Accelerator, coun
         "FD-FaceNet": f"{look['distance']:.4f} between {data.held_out:,} samples and the held-out images",
         **{f"learner.{key}": value for key, value in asdict(plan.learner).items()},
     }
+    start = rows.pop("learner.start", None)
+    if start is not None:
+        own = Path(start) / "README.md"
+        remark += "\n\n## It went on from another prior\n\n" + (
+            own.read_text("utf-8").replace("# ", "### ", 1) if own.is_file() else f"{Path(start).name}, without a card."
+        )
     table = "".join(f"| {key} | {value} |\n" for key, value in rows.items())
     return (
         f"# {plan.name}\n\nA generative prior for privacy audits of models whose owner asks, trained by gmi "

@@ -117,7 +117,12 @@ Kind = TypeVar("Kind", bound=Prior, contravariant=True)
 
 
 class Search(Protocol[Access, Kind]):
-    """One paper's algorithm: a frozen dataclass of hyper-parameters, callable."""
+    """One paper's algorithm: a frozen dataclass of hyper-parameters, callable.
+
+    `queries(prior)` and `passes(prior)` say what a candidate costs. One that first learns what all classes share has
+    `shared`, the queries of that; `prepare(oracle, prior, rng)`, with as many generators, which gives tensors to keep;
+    and `taught(tensors)`, the search that goes on from them.
+    """
 
     def __call__(
         self, oracle: Access, prior: Kind, latents: Tensor, classes: Tensor, rng: Rng, trace: Trace | None = None
@@ -127,6 +132,11 @@ class Search(Protocol[Access, Kind]):
 def access(search: Search) -> str:
     """What the search's signature asks of its oracle, in words: `white-box`, `scores` or `labels`."""
     return {WhiteBoxOracle: "white-box", ScoreOracle: "scores"}.get(_needs(search)["oracle"], "labels")
+
+
+def shared_queries(search: Any) -> int:
+    """What the search asks before any class is searched for."""
+    return getattr(search, "shared", 0)
 
 
 def refuse_misfit(search: Search, oracle: LabelOracle, prior: Prior) -> None:

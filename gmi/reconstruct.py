@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from pydantic import TypeAdapter
 from torch import Tensor
 from tqdm import tqdm
 
@@ -17,12 +16,11 @@ from gmi.controls import random_prior
 from gmi.errors import GmiError
 from gmi.objectives import cross_entropy
 from gmi.oracles.interface import Interface, Labels, Scores
-from gmi.protocols import Candidates, LabelOracle, Prior, Search, WhiteBoxOracle
+from gmi.protocols import Candidates, LabelOracle, Prior, Search, WhiteBoxOracle, shared_queries
 from gmi.rng import Rng, seed_of
 from gmi.run import Run, Tensors
 from gmi.selection import keep_best, opinion, pool_scores, preselect, robust_scores
 
-PREPARED = 128  # prior samples from which a search learns what all classes share
 _PIECE = 250  # images of a pool in one piece of work
 
 Autocast = Callable[[], AbstractContextManager[object]]
@@ -110,17 +108,18 @@ class Recipe:
         return self._each("checks", ["checks/0000"], oracle, compute)[0]
 
     def prepared(self, name: str, oracle: LabelOracle) -> Search:
-        """The search with what all classes share, kept as JSON."""
+        """The search, with what all classes share where it learns that first."""
+        search: Any = self.plan.search  # takes this oracle and this prior: `refuse_misfit` has seen to it
+        shared = shared_queries(search)
+        if shared == 0:
+            return search
 
         def compute(names: list[str]) -> Iterator[Tensors]:
-            searching: Any = self.plan.search  # takes this oracle and this prior: `refuse_misfit` has seen to it
             with self.autocast():
-                search = searching.prepare(oracle, self.prior, self._rng("prepare", range(PREPARED)))
-            yield {"search": torch.frombuffer(bytearray(kind.dump_json(search)), dtype=torch.uint8)}
+                yield search.prepare(oracle, self.prior, self._rng("prepare", range(shared)))
 
-        kind = TypeAdapter(type(self.plan.search))
-        (piece,) = self._each(name, [f"{name}/0000"], oracle, compute)
-        return kind.validate_json(piece["search"].numpy().tobytes())
+        (learned,) = self._each(name, [f"{name}/0000"], oracle, compute)
+        return search.taught(learned)
 
     def random(self, name: str, oracle: LabelOracle) -> Candidates:
         """As many samples as the attack releases; no queries."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gmi import cli
+from gmi.errors import GmiError
 from gmi.overlap import FaceSpace, overlap
 from gmi.prior_training import PriorTraining, train
 from gmi.run import Run
@@ -23,7 +24,10 @@ def main(arguments: Sequence[str]) -> None:
     accelerator = cli.accelerator()
     images, held_out = plan.data.load()
     out = options.out or Path("runs", plan.name)
-    people = None if plan.private is None else plan.private.load()
+    try:
+        people = None if plan.private is None else plan.private.load()
+    except GmiError as error:
+        raise GmiError(f"private: {error}") from error
     with accelerator.main_process_first():
         digests = [images.digest, held_out.digest, None if people is None else people.digest]
         run = Run.open(out, {"training": plain(plan), "data": digests})
@@ -37,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             print((run.folder / "overlap.txt").read_text())
-    with tqdm(total=plan.steps, desc="train prior", disable=not accelerator.is_main_process) as bar:
+    with tqdm(total=plan.steps, desc="train prior", delay=2, disable=not accelerator.is_main_process) as bar:
 
         def report(step: int, loss: float) -> None:
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)

@@ -34,7 +34,7 @@ from gmi.assets import resolve
 from gmi.config import Audit
 from gmi.oracles.local import WhiteBox
 from gmi.priors.gan import Dcgan
-from gmi.protocols import Prior, refuse_misfit
+from gmi.protocols import Prior, refuse_misfit, shared_queries
 from gmi.rng import Rng
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
@@ -131,8 +131,9 @@ def searched(search: Any, target: Target, prior: Prior, count: int, device: torc
     """The search of so many candidates."""
     oracle, rng = WhiteBox(target), Rng(range(count))
     latents, classes = prior.sample(rng), torch.arange(count, device=device) % len(target.classes)
-    ready = search.prepare(oracle, prior, Rng(range(20)))
-    return lambda: ready(oracle, prior, latents, classes, rng)
+    if shared := shared_queries(search):
+        search = search.taught(search.prepare(oracle, prior, Rng(range(shared))))
+    return lambda: search(oracle, prior, latents, classes, rng)
 
 
 def loop(target: Target, prior: Dcgan, latents: Tensor, classes: Tensor, steps: int, passes: int) -> None:

@@ -27,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("other", type=Path, metavar="RUN", help="run folder whose figures are subtracted")
     options = parser.parse_args(arguments)
     one, other = _report(options.one), _report(options.other)
+    paired = list(differences(one, other))
     print(f"{one['name']} - {other['name']}: {one['data']['attacked']} people, judged by {one['judges'][0]['name']}")
-    for metric, found in differences(one, other):
+    for metric, found in paired:
         if isinstance(found, Failed):
             print(f"{metric:12} failed: {found.reason}")
         else:
@@ -68,6 +69,8 @@ def _report(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / "report.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
+        if not folder.is_dir():
+            raise GmiError(f"There is no run folder {folder}.") from error
         raise GmiError(f"{folder} holds no report yet ({error}): run the audit first.") from error
 
 

@@ -26,7 +26,6 @@ from gmi.oracles.local import Model
 from gmi.oracles.shape import Shape
 from gmi.priors.diffusion import DiffusionPrior
 from gmi.protocols import Candidates, Prior, WhiteBoxOracle
-from gmi.reconstruct import PREPARED
 from gmi.report import render
 from gmi.rng import Rng
 from gmi.search.evolution import Evolution
@@ -224,7 +223,7 @@ def test_several_images_a_person_and_a_prepared_search(tmp_path):
     report = run(tmp_path / "run", plan)
     assert estimate(report, "search", "auc")["n"] == 2 * PEOPLE
     assert estimate(report, "search", "anymatch@0.01")["n"] == PEOPLE
-    assert report["cost"]["queries"]["prepare"] == PREPARED
+    assert report["cost"]["queries"]["prepare"] == plan.search.shared == 128
 
 
 def with_public(inputs: Inputs, images: Images) -> Inputs:

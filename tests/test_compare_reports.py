@@ -62,5 +62,7 @@ def test_the_command_prints_a_line_a_metric(tmp_path, capsys):
     compare_reports.main([str(tmp_path / "one"), str(tmp_path / "other")])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "toy - toy: 4 people, judged by dlib" and lines[4].startswith("auc          +0.222 [")
-    with pytest.raises(GmiError, match="run the audit first"):
-        compare_reports.main([str(tmp_path / "one"), str(tmp_path / "nowhere")])
+    (tmp_path / "unfinished").mkdir()
+    for folder, words in (("unfinished", "run the audit first"), ("nowhere", "There is no run folder")):
+        with pytest.raises(GmiError, match=words):
+            compare_reports.main([str(tmp_path / "one"), str(tmp_path / folder)])

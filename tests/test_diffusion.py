@@ -277,7 +277,12 @@ def poison(place: Path) -> None:
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 MISTAKES = {
-    "no folder": (lambda made: shutil.rmtree(made), "is no folder of diffusers: config.json"),
+    "no folder": (lambda made: shutil.rmtree(made), "There is no prior folder"),
+    "a training": (lambda made: (made / "prior").mkdir(), "is the folder of a training: its prior is"),
+    "nothing in it": (
+        lambda made: [shutil.rmtree(made / part) for part in ("unet", "scheduler")],
+        "is no folder of diffusers: config.json",
+    ),
     "no scheduler": (lambda made: shutil.rmtree(made / "scheduler"), "scheduler_config.json cannot be used"),
     "another network": (
         lambda made: edit(made / "unet/config.json", _class_name="UNet2DConditionModel"),
@@ -402,5 +407,8 @@ def test_the_shipped_prior_makes_faces_not_noise_and_tells_its_terms():
 
 
 def test_more_steps_than_the_prior_knows(unet, tmp_path):
-    with pytest.raises(GmiError, match="1001 steps are more than the 1000"):
-        Diffusion(folder=str(folder(unet, tmp_path / "made")), steps=1001).load(CPU)
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
+    made = folder(unet, tmp_path / "made", DDPMScheduler(num_train_timesteps=100))
+    with pytest.raises(GmiError, match="101 steps are more than the 100"):
+        Diffusion(folder=str(made), steps=101).load(CPU)

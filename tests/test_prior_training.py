@@ -209,7 +209,10 @@ def test_private_images_among_the_public_are_found(plan, public, tmp_path):
     ("learner", "words"),
     [
         (Denoising(type="flow", channels=(8, 16)), "levels of learner.channels are 0 to 1"),
-        (Denoising(type="flow", channels=(8, 16, 16, 16, 16, 16)), "16 px cannot be halved 5 times"),
+        (
+            Denoising(type="flow", channels=(8, 16, 16, 16, 16, 16)),
+            "16 px cannot be halved 5 times.*take a multiple of 32",
+        ),
         (Denoising(type="flow", channels=(10, 20), attention=(), groups=16), "diffusers cannot make this UNet"),
         (Adversarial(channels=(8,)), "makes 8 px, not 16"),
     ],
@@ -268,6 +271,9 @@ def test_a_training_starts_from_another_prior(plan, tmp_path):
     moved = learn(replace(plan, learner=further, steps=1), tmp_path / "second").history[0]
     fresh = learn(replace(plan, steps=1), tmp_path / "third").history[0]
     assert moved["prior"] < fresh["prior"]
+    card = (tmp_path / "second" / "prior" / "README.md").read_text()
+    assert "## It went on from another prior" in card and "| steps | 12 of 8 images |" in card
+    assert str(tmp_path) not in card
     for other, words in (({"channels": (4, 8)}, "network of another shape"), ({"type": "ddpm"}, "along another path")):
         with pytest.raises(GmiError, match=words):
             replace(further, **other).build(16, 1)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from gmi.augment import Views
 from gmi.oracles.local import WhiteBox
-from gmi.protocols import Candidates, WhiteBoxOracle
+from gmi.protocols import Candidates, WhiteBoxOracle, shared_queries
 from gmi.rng import Rng, seed_of
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
@@ -34,7 +34,8 @@ CLASSES = torch.arange(6)
 
 def run(world, search: Gradient | Evolution, keep: slice = slice(None), oracle: WhiteBox | None = None) -> Candidates:
     seeds = [seed_of(0, "test", number) for number in range(6)]
-    search = search.prepare(world.oracle(), world.prior, Rng(range(32)))
+    if shared := shared_queries(search):
+        search = search.taught(search.prepare(world.oracle(), world.prior, Rng(range(shared))))
     rng = Rng(seeds[keep])
     latents = Rng([seed + 1 for seed in seeds[keep]]).normal(8)
     return search(oracle or world.oracle(), world.prior, latents, CLASSES[keep], rng)

@@ -17,9 +17,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gmi.assets import resolve
 from gmi.errors import GmiError
 from gmi.path import Path, Preserving, Straight, stamps, step
+from gmi.priors.folder import prior_folder
 from gmi.rng import Rng
 from gmi.target import digest
 
@@ -95,11 +95,11 @@ class Diffusion:
 
     type: Literal["diffusion"] = "diffusion"
     folder: str
-    steps: Annotated[int, Field(ge=1)] = 20
+    steps: Annotated[int, Field(ge=1, le=1000)] = 20
 
     def load(self, device: torch.device) -> DiffusionPrior:
         """Raises GmiError where the folder is missing, of another kind, conditional, or its weights misfit."""
-        folder = resolve(self.folder)
+        folder = prior_folder(self.folder)
         part = next((name for name in PARTS if (folder / name / "config.json").is_file()), "")
         network = _model(folder / part, ("UNet2DModel", "DiTTransformer2DModel"))
         config: Any = network.config

@@ -9,8 +9,8 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from gmi.assets import resolve
 from gmi.errors import GmiError
+from gmi.priors.folder import prior_folder
 from gmi.rng import Rng
 from gmi.target import digest
 from gmi.weights import load_weights
@@ -80,11 +80,14 @@ class Gan:
 
     def load(self, device: torch.device) -> Dcgan:
         """Raises GmiError where the folder is missing, its config unknown, or its weights misfit or are broken."""
-        folder = resolve(self.folder)
+        folder = prior_folder(self.folder)
         try:
             shape = TypeAdapter(DcganShape).validate_python(json.loads((folder / "config.json").read_text()))
         except (OSError, ValueError, ValidationError) as error:
-            raise GmiError(f"{folder} is no prior folder: its config.json cannot be used ({error}).") from error
+            raise GmiError(
+                f"{folder} is no prior folder: its config.json cannot be used ({error}); a folder of diffusers needs "
+                "prior.type diffusion."
+            ) from error
         prior = Dcgan(shape)
         load_weights(prior, folder / "model.safetensors")
         return prior.to(device)

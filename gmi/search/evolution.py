@@ -50,12 +50,6 @@ class Evolution:
     def passes(self, prior: Prior) -> Passes:
         return Passes((self.queries(prior) + 1) * prior.evaluations, 0)
 
-    def shared(self, samples: int) -> int:
-        return 0
-
-    def prepare(self, oracle: ScoreOracle, prior: Prior, rng: Rng) -> "Evolution":
-        return self
-
     @torch.no_grad()
     def __call__(
         self,

@@ -10,6 +10,7 @@ LOMMA's averaged surrogates; gradients may be averaged over several views (Align
 over candidates, never averaged, so that a candidate's path does not depend on its batch.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -25,6 +26,7 @@ from gmi.protocols import Candidates, Passes, Prior, Trace, WhiteBoxOracle
 from gmi.rng import Rng
 
 Positive = Annotated[float, Field(gt=0)]
+_SAMPLES = 128  # of the prior, over which the mean of features is taken
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -52,17 +54,20 @@ class Gradient:
     def passes(self, prior: Prior) -> Passes:
         return Passes(prior.evaluations, self.steps * prior.evaluations)
 
-    def shared(self, samples: int) -> int:
-        """Queries of `prepare` with so many generators."""
-        return 0 if self.feature_weight == 0 or self.feature_mean is not None else samples
+    @property
+    def shared(self) -> int:
+        """Queries of `prepare`, which all classes share; it needs as many generators."""
+        return 0 if self.feature_weight == 0 or self.feature_mean is not None else _SAMPLES
 
-    def prepare(self, oracle: WhiteBoxOracle, prior: Prior, rng: Rng) -> "Gradient":
-        """The same search with `feature_mean` set, from one prior sample per generator. Costs len(rng) queries."""
-        if not self.shared(len(rng)):
-            return self
-        with torch.no_grad():
-            _, features = oracle.activations(prior.decode(prior.sample(rng)))
-        return replace(self, feature_mean=tuple(features.mean(0).tolist()))
+    @torch.no_grad()
+    def prepare(self, oracle: WhiteBoxOracle, prior: Prior, rng: Rng) -> dict[str, Tensor]:
+        """feature_mean (D,), from one prior sample per generator."""
+        _, features = oracle.activations(prior.decode(prior.sample(rng)))
+        return {"feature_mean": features.mean(0)}
+
+    def taught(self, learned: Mapping[str, Tensor]) -> "Gradient":
+        """The same search with what `prepare` found."""
+        return replace(self, feature_mean=tuple(learned["feature_mean"].tolist()))
 
     def __call__(
         self,

@@ -24,7 +24,7 @@ from torch import Tensor
 from gmi.augment import Views
 from gmi.objectives import OBJECTIVES
 from gmi.path import step
-from gmi.protocols import Candidates, Denoiser, Passes, Prior, Trace, WhiteBoxOracle
+from gmi.protocols import Candidates, Denoiser, Passes, Trace, WhiteBoxOracle
 from gmi.rng import Rng
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -72,12 +72,6 @@ class Guided:
         times = prior.path.times(self.steps)
         evaluated = times[:-1] + (times[1:-1] if self.heun else [])
         return [self.weight(*prior.path.levels(time)) > 0 for time in evaluated]
-
-    def shared(self, samples: int) -> int:
-        return 0
-
-    def prepare(self, oracle: WhiteBoxOracle, prior: Prior, rng: Rng) -> "Guided":
-        return self
 
     def __call__(
         self,

@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gmi.augment import Views
-from gmi.protocols import Candidates, Denoiser, Passes, Prior, ScoreOracle, Trace
+from gmi.protocols import Candidates, Denoiser, Passes, ScoreOracle, Trace
 from gmi.rng import Rng
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -50,12 +50,6 @@ class Particles:
 
     def passes(self, prior: Denoiser) -> Passes:
         return Passes(self.steps, 0)
-
-    def shared(self, samples: int) -> int:
-        return 0
-
-    def prepare(self, oracle: ScoreOracle, prior: Prior, rng: Rng) -> "Particles":
-        return self
 
     @torch.no_grad()
     def __call__(
