@@ -175,8 +175,9 @@ def test_a_killed_audit_of_an_interface_asks_nothing_twice(tmp_path, monkeypatch
 
 
 def test_a_budget_that_does_not_suffice_is_refused_before_anything_is_asked(tmp_path):
-    needed = run(tmp_path / "run", INTERFACES["scores"])["cost"]["queries"]["total"]
-    few, enough = (replace(INTERFACES["scores"], access=ScoresOnly(budget=budget)) for budget in (needed - 1, needed))
+    plan = replace(INTERFACES["scores"], search=Evolution(generations=2, population=4))
+    needed = run(tmp_path / "run", plan)["cost"]["queries"]["total"]
+    few, enough = (replace(plan, access=ScoresOnly(budget=budget)) for budget in (needed - 1, needed))
     with pytest.raises(GmiError, match=rf"would ask {needed:,} queries and access.budget is {needed - 1:,}"):
         run(tmp_path / "few", few)
     assert not (tmp_path / "few").exists()
