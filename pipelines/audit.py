@@ -15,7 +15,7 @@ from gmi import cli
 from gmi.assets import resolve
 from gmi.audit import audit
 from gmi.config import Audit
-from gmi.forecast import forecast
+from gmi.forecast import forecast, refuse_overspending
 from gmi.inputs import load
 from gmi.settings import plain
 
@@ -28,9 +28,11 @@ def main(arguments: Sequence[str]) -> None:
     accelerator = cli.accelerator()
     if options.dry_run:
         if accelerator.is_main_process:
-            cost = forecast(plan, load(untrained(plan), accelerator.device), accelerator.device)
+            inputs = load(untrained(plan), accelerator.device)
+            cost = forecast(plan, inputs, accelerator.device)
             print(yaml.safe_dump(plain(plan), sort_keys=False), end="")
             print(cost)
+            refuse_overspending(plan, inputs)
         return
     inputs = load(plan, accelerator.device)
     out = options.out or Path("runs", plan.name)
