@@ -1,6 +1,7 @@
 """What of the model the adversary gets, as a configuration says it: from the weights to nothing but a name.
 
-`open` gives the oracle; its ledger is in the run folder, or in memory where there is none (None).
+`open` gives the oracle; its ledger is in the run folder, or in memory where there is none (None). It raises GmiError
+where the target itself gives less.
 """
 
 from pathlib import Path
@@ -11,9 +12,11 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from gmi.errors import GmiError
 from gmi.oracles.interface import Labels, Scores
 from gmi.oracles.ledger import Ledger, Repeats
 from gmi.oracles.local import Model, WhiteBox
+from gmi.oracles.served import Served
 from gmi.oracles.shape import Shape
 from gmi.target import Target
 
@@ -30,7 +33,9 @@ class WholeModel:
     def __str__(self) -> str:
         return "white-box"
 
-    def open(self, target: Target, folder: Path | None) -> WhiteBox:
+    def open(self, target: Target | Served, folder: Path | None) -> WhiteBox:
+        if isinstance(target, Served):
+            raise GmiError("A served target has no weights to take: choose access: {type: scores} or {type: labels}.")
         return WhiteBox(target)
 
 
@@ -38,6 +43,7 @@ class WholeModel:
 class ScoresOnly:
     """Confidences, as an interface shows them.
 
+    shape: what is shown of a target in this process; a served one shows what it shows, and `decimals` says how finely.
     budget: images that may be asked in all, those of checks, selection and controls included; None: any number.
     repeats: whether an image is answered from the ledger when it comes again ("free"), or asked and charged anew.
     """
@@ -50,8 +56,9 @@ class ScoresOnly:
     def __str__(self) -> str:
         return f"score{self.shape}"
 
-    def open(self, target: Target, folder: Path | None) -> Scores:
-        return Scores(Model(target, self.shape), _ledger(self, folder), len(target.classes), self.shape)
+    def open(self, target: Target | Served, folder: Path | None) -> Scores:
+        service = target.scores() if isinstance(target, Served) else Model(target, self.shape)
+        return Scores(service, _ledger(self, folder), len(target.classes), self.shape)
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -65,10 +72,12 @@ class LabelsOnly:
     def __str__(self) -> str:
         return "label-only"
 
-    def open(self, target: Target, folder: Path | None) -> Labels:
-        return Labels(Model(target, _winner), _ledger(self, folder), len(target.classes))
+    def open(self, target: Target | Served, folder: Path | None) -> Labels:
+        service = target.labels() if isinstance(target, Served) else Model(target, _winner)
+        return Labels(service, _ledger(self, folder), len(target.classes))
 
 
+AnyOracle = WhiteBox | Scores | Labels
 Access = Annotated[WholeModel | ScoresOnly | LabelsOnly, Field(discriminator="type")]
 
 

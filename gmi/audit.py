@@ -3,24 +3,32 @@ target never saw, and a verdict says what that shows. What is done lies in the r
 """
 
 from contextlib import nullcontext
+from datetime import date
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from accelerate import PartialState
+from pydantic import JsonValue
 from torch import Tensor
 
 from gmi import judging
+from gmi.access import AnyOracle
 from gmi.config import Audit
 from gmi.controls import Enrolled, Unmoved
 from gmi.forecast import refuse_overspending
 from gmi.inputs import Inputs
 from gmi.judging import Sets
+from gmi.oracles.interface import Interface
+from gmi.oracles.served import Served
 from gmi.protocols import refuse_misfit
 from gmi.reconstruct import Autocast, Recipe, Spent
 from gmi.report import compose
 from gmi.report.render import render
 from gmi.run import Run
+from gmi.selection import opinion
 from gmi.settings import plain
+from gmi.target import Target
 
 
 def audit(plan: Audit, inputs: Inputs, folder: Path, device: torch.device, autocast: Autocast = nullcontext) -> Path:
@@ -30,28 +38,53 @@ def audit(plan: Audit, inputs: Inputs, folder: Path, device: torch.device, autoc
     is not independent.
     """
     people, target, judges = inputs.people, inputs.target, inputs.judges
+    if plan.authorisation is not None:
+        plan.authorisation.refuse_expired(date.today())
     judges.refuse_dependent(target, inputs.guide, plan.data.name)
     refuse_misfit(plan.search, plan.access.open(target, None), inputs.prior)
     refuse_overspending(plan, inputs)
     state = PartialState()
     with state.main_process_first():
-        run = Run.open(folder, {"audit": plain(plan), "inputs": inputs.digests})
+        run = Run.open(folder, {"audit": essence(plan), "inputs": inputs.digests})
 
-    found, probed, spent = reconstruct(plan, inputs, run, device, autocast)
-    judged = judging.judge(run, judges, target, people, found)
+    oracle = plan.access.open(target, run.folder)
+    found, probed, spent = reconstruct(plan, inputs, oracle, run, device, autocast)
+    judged = judging.judge(run, judges, own_opinion(target, oracle, device), people, found)
     if state.is_main_process:
-        compose.write(run, plan, inputs, found, judged, probed, spent, device)
+        compose.write(run, plan, inputs, oracle, found, judged, probed, spent, device)
         render(run.folder)
     state.wait_for_everyone()
     return run.folder / "report.html"
 
 
+def essence(plan: Audit) -> dict[str, JsonValue]:
+    """The configuration without what may change between two starts of one run."""
+    tree = cast("dict[str, Any]", plain(plan))
+    tree["access"].pop("budget")
+    tree["target"].pop("connection", None)
+    tree.pop("authorisation")
+    return tree
+
+
+def own_opinion(target: Target | Served, oracle: AnyOracle, device: torch.device) -> judging.Opinion:
+    """The target's. One that is only served is asked through the ledger, beside what the adversary asks."""
+    if isinstance(target, Target):
+        return lambda images: target(images.to(device))
+    if isinstance(oracle, Interface):
+        oracle.ledger.at("own opinion")
+    return lambda images: opinion(oracle, images)
+
+
 def reconstruct(
-    plan: Audit, inputs: Inputs, run: Run, device: torch.device, autocast: Autocast = nullcontext
+    plan: Audit,
+    inputs: Inputs,
+    oracle: AnyOracle,
+    run: Run,
+    device: torch.device,
+    autocast: Autocast = nullcontext,
 ) -> tuple[Sets, dict[str, Tensor], dict[str, Spent]]:
     """What attack and controls release, what the checks look at, and the cost of each step."""
-    people, target = inputs.people, inputs.target
-    oracle = plan.access.open(target, run.folder)
+    people = inputs.people
     coloured = people.enrolment.bytes.shape[1] == 3
     recipe = Recipe(plan, run, inputs.prior, torch.tensor(people.attacked), coloured, device, autocast)
     probed = recipe.probed(oracle)
@@ -67,7 +100,7 @@ def reconstruct(
     if people.public is not None:
         found["public"] = recipe.public("public", oracle, people.public.pixels)
     if plan.controls.oracle:
-        enrolled = Enrolled(inputs.guide or target, people.enrolment.pixels.to(device), people.enrolment.classes)
+        enrolled = Enrolled(inputs.projector, people.enrolment.pixels.to(device), people.enrolment.classes)
         search = recipe.prepared("oracle_prepare", enrolled)
         found["oracle"] = recipe("oracle", enrolled, search, recipe.pool("oracle_pool", enrolled, first))
     return found, probed, recipe.spent

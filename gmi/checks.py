@@ -133,6 +133,16 @@ def faces_found(judge: str, undetected: Mapping[str, float]) -> Flag:
     return Flag(name, "note" if undetected[worst] > 0.1 else "passed", message)
 
 
+def unseen_weights() -> Flag:
+    """Of a target that is only served."""
+    return Flag(
+        "judges and target",
+        "note",
+        "The target is only served: the names of its training sets were compared with the judges', its weights could "
+        "not be. A judge that it was built from would take its own opinion for a person.",
+    )
+
+
 def knows_its_people(accuracy: Estimate | Failed) -> Flag:
     """The target's accuracy on enrolment images: of a model that knows nobody, nothing can be recovered."""
     if isinstance(accuracy, Failed):

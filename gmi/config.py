@@ -4,15 +4,19 @@ import json
 from hashlib import sha256
 from typing import Annotated, Any, cast
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag
 from pydantic.dataclasses import dataclass
 
 from gmi.access import Access, WholeModel
+from gmi.authorisation import Authorisation
 from gmi.controls import Controls
 from gmi.data import Faces
 from gmi.judges.classifier import Probe
 from gmi.judges.face import Dlib, FaceNet
 from gmi.judges.perceptual import Lpips
+from gmi.oracles.json_endpoint import Json
+from gmi.oracles.onnx import Onnx
+from gmi.oracles.open_inference import OpenInference
 from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Gan
 from gmi.protocols import Prior
@@ -29,6 +33,20 @@ Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
+def _kind(target: Any) -> str:
+    """A target that does not say its type is a module."""
+    return target.get("type", "module") if isinstance(target, dict) else getattr(target, "type", "module")
+
+
+AnyTarget = Annotated[
+    Annotated[TargetConfig, Tag("module")]
+    | Annotated[OpenInference, Tag("open-inference")]
+    | Annotated[Json, Tag("json")]
+    | Annotated[Onnx, Tag("onnx")],
+    Discriminator(_kind),
+]
+
+
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class ReportConfig:
     """What the report shows."""
@@ -40,6 +58,8 @@ class ReportConfig:
 class Audit:
     """One target, one level of access, one prior, one search, and how they are judged.
 
+    target: a module with its weights, a model behind an API, or an ONNX file.
+    authorisation: who allowed it; no audit of a model behind an API starts without.
     training: how `pipelines/train_target.py` makes `target.weights`; None for a target of your own.
     judges: face recognisers; the verdict rests on the first.
     fmrs: false match rates at which matches are counted.
@@ -49,7 +69,8 @@ class Audit:
 
     name: str
     data: Faces
-    target: TargetConfig
+    target: AnyTarget
+    authorisation: Authorisation | None = None
     training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None
     prior: Annotated[Gan | Diffusion, Field(discriminator="type")]
     access: Access = WholeModel()
@@ -67,6 +88,13 @@ class Audit:
     def __post_init__(self) -> None:
         if not self.judges or not self.fmrs:
             raise ValueError("judges and fmrs need one or more each")
+        if isinstance(self.target, OpenInference | Json) and self.authorisation is None:
+            raise ValueError(
+                "authorisation: a model behind an API is audited only with a block that names the system, who "
+                "allowed it (allowed_by) and until when (until)"
+            )
+        if self.training is not None and not isinstance(self.target, TargetConfig):
+            raise ValueError("training: only a target of type module can be trained")
 
     def budget(self, attacked: int, prior: Prior) -> tuple[range, range]:
         """Numbers of the samples that the attack selects from, and of those that best of N selects from beside them.

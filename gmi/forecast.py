@@ -19,6 +19,7 @@ from torchvision.models import resnet18
 from gmi.config import Audit
 from gmi.errors import GmiError
 from gmi.inputs import Inputs
+from gmi.oracles.served import Served
 from gmi.protocols import access, refuse_misfit, shared_queries
 from gmi.rng import Rng
 from gmi.target import Target
@@ -118,13 +119,19 @@ def _work(plan: Audit, inputs: Inputs) -> Work:
         "public_pool": (0, 2 * public, 0),
         "public": (0, people * min(chosen.candidates, public) * chosen.views, 0),
     }
+    if isinstance(inputs.target, Served):
+        methods = 3 + plan.controls.oracle + (public > 0)
+        released = methods * people * chosen.keep
+        each["own opinion"] = (0, len(inputs.people.enrolment) + released, 0)
     if plan.controls.oracle:
         each |= {"oracle_prepare": each["prepare"], "oracle_pool": each["pool"], "oracle": each["search"]}
     return each
 
 
-def _forward(target: Target, shape: tuple[int, ...], device: torch.device) -> float:
-    """Seconds for one image."""
+def _forward(target: Target | Served, shape: tuple[int, ...], device: torch.device) -> float:
+    """Seconds for one image: of one that is served no more is known than how often it may be asked."""
+    if isinstance(target, Served):
+        return 0.0 if target.rate is None else 1 / target.rate
     images = target.input(torch.zeros(1, *shape))
     rate = _rate(device)
     return _flops(target.module, images.shape) / rate

@@ -1,6 +1,7 @@
 """What an audit works on, as its configuration names it."""
 
 from dataclasses import dataclass
+from datetime import date
 from importlib.metadata import version
 
 import torch
@@ -11,8 +12,9 @@ from gmi.config import Audit, training_digest
 from gmi.data import People
 from gmi.errors import GmiError
 from gmi.judging import Judges
+from gmi.oracles.served import Served
 from gmi.protocols import Prior, shared_queries
-from gmi.target import Target
+from gmi.target import Target, TargetConfig
 from gmi.training import record_of
 
 
@@ -21,10 +23,22 @@ class Inputs:
     """What an audit works on. Any objects with the right methods will do; `load` makes them from a configuration."""
 
     people: People
-    target: Target
+    target: Target | Served
     prior: Prior
     judges: Judges
     guide: Target | None = None  # of the oracle projection; None: the target
+
+    @property
+    def projector(self) -> Target:
+        """Whose features the oracle projection compares. Raises GmiError where there is no such network."""
+        if self.guide is not None:
+            return self.guide
+        if isinstance(self.target, Target):
+            return self.target
+        raise GmiError(
+            "The oracle projection needs a network with weights in place of the served target's: name one in "
+            "controls.guide, or set controls.oracle: false."
+        )
 
     @property
     def digests(self) -> dict[str, JsonValue]:
@@ -41,15 +55,18 @@ class Inputs:
 
 def load(plan: Audit, device: torch.device) -> Inputs:
     """Reads everything the configuration names. Raises GmiError where something is missing, broken or does not fit."""
+    if plan.authorisation is not None:
+        plan.authorisation.refuse_expired(date.today())
     people = plan.data.load()
-    if plan.training is not None:
-        _trained_so(plan, people)
+    if plan.training is not None and isinstance(plan.target, TargetConfig):
+        _trained_so(plan, plan.target, people)
     guide = None if plan.controls.guide is None else plan.controls.guide.load(people.names).to(device)
     target = plan.target.load(people.names).to(device)
-    _fits(target, people, (plan.controls.oracle and guide is None) or shared_queries(plan.search) > 0)
+    if isinstance(target, Target):
+        _fits(target, people, (plan.controls.oracle and guide is None) or shared_queries(plan.search) > 0)
     if guide is not None:
         _fits(guide, people, True)
-    return Inputs(
+    inputs = Inputs(
         people=people,
         target=target,
         prior=plan.prior.load(device),
@@ -60,11 +77,14 @@ def load(plan: Audit, device: torch.device) -> Inputs:
         ),
         guide=guide,
     )
+    if plan.controls.oracle:
+        _ = inputs.projector
+    return inputs
 
 
-def _trained_so(plan: Audit, people: People) -> None:
+def _trained_so(plan: Audit, target: TargetConfig, people: People) -> None:
     """Raises GmiError unless the weights are those that the configuration's training makes of this split."""
-    weights, record = plan.target.weights, record_of(plan.target)
+    weights, record = target.weights, record_of(target)
     if weights is not None and not resolve(weights).exists():
         raise GmiError(f"There are no weights at {weights} yet: run pipelines/train_target.py with this configuration.")
     if record is None or (record.data_digest, record.config_digest) != (people.private_digest, training_digest(plan)):

@@ -13,6 +13,7 @@ from gmi.errors import GmiError
 from gmi.images import Images
 from gmi.judges.independence import refusal
 from gmi.metrics.distance import perceptual
+from gmi.oracles.served import Served
 from gmi.protocols import Candidates, ClassifierJudge, FaceJudge, Judge, PerceptualJudge
 from gmi.run import Run, Tensors
 from gmi.target import Target
@@ -20,6 +21,8 @@ from gmi.target import Target
 _PIECE = 128  # images
 
 Sets = dict[str, Candidates]
+Opinion = Callable[[Tensor], Tensor]
+"""Logits or log-probabilities (N, K) of images (N, C, H, W)."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Judges:
     perceptual: PerceptualJudge | None = None
     classifier: ClassifierJudge | None = None
 
-    def refuse_dependent(self, target: Target, guide: Target | None, private: str) -> None:
+    def refuse_dependent(self, target: Target | Served, guide: Target | None, private: str) -> None:
         """Raises GmiError where a judge shares weights or private training data with the target.
 
         Nor may the first judge, on whom the verdict rests, be the guide of the oracle projection. Under another judge
@@ -40,12 +43,12 @@ class Judges:
         if len(set(names)) < len(names):
             raise GmiError(f"Two judges are both named {max(names, key=names.count)}: give each its own name.")
         everyone: list[Judge] = [*self.faces, *(one for one in (self.perceptual, self.classifier) if one is not None)]
-        weights, known = list(target.module.parameters()), frozenset({private})
+        weights, known = list(target.weights()), frozenset({private})
         reasons = [
             refusal(judge, weights, known | target.trained_on if judge in self.faces else known) for judge in everyone
         ]
         if guide is not None:
-            reasons.append(refusal(self.faces[0], guide.module.parameters(), frozenset()))
+            reasons.append(refusal(self.faces[0], guide.weights(), frozenset()))
         for reason in filter(None, reasons):
             raise GmiError(reason)
 
@@ -64,8 +67,8 @@ class Judged:
     seconds: dict[str, float] = field(default_factory=dict)  # by judge
 
 
-def judge(run: Run, judges: Judges, target: Target, people: People, found: Sets) -> Judged:
-    """Every judge on everything it must see."""
+def judge(run: Run, judges: Judges, opinion: Opinion, people: People, found: Sets) -> Judged:
+    """Every judge on everything it must see; `opinion` is the target's own."""
     work = _Work(run, Judged())
     photographs = {"training": _as_candidates(people.training), "enrolment": _as_candidates(people.enrolment)}
     others = {"distractors": people.distractors, "strangers": people.strangers, "public_set": people.public}
@@ -74,7 +77,7 @@ def judge(run: Run, judges: Judges, target: Target, people: People, found: Sets)
         work.faces(one, photographs | others | found)
     if judges.perceptual is not None:
         work.perceptual(judges.perceptual, people.enrolment, found)
-    work.target(target, {"enrolment": photographs["enrolment"]} | found)
+    work.target(opinion, {"enrolment": photographs["enrolment"]} | found)
     if judges.classifier is not None:
         work.classifier(judges.classifier, people.training, {"enrolment": photographs["enrolment"]} | found)
     return work.judged
@@ -109,13 +112,12 @@ class _Work:
             for name, some in self._each(judge.name, sets, compute).items()
         }
 
-    def target(self, target: Target, sets: Sets) -> None:
+    def target(self, opinion: Opinion, sets: Sets) -> None:
         """The model under audit as its own judge: the auditor's questions, not the adversary's queries."""
-        device = next(target.module.parameters()).device
 
         @torch.no_grad()
         def compute(images: Candidates) -> Tensors:
-            return {"logits": torch.cat([target(some.to(device)) for some in images.images.split(32)])}
+            return {"logits": torch.cat([opinion(some) for some in images.images.split(32)])}
 
         pieces = self._each("target", sets, compute)
         self.judged.logits["target"] = {

@@ -86,6 +86,10 @@ class Target:
             raise GmiError("target.penultimate names a part that the module does not call with a tensor: name another.")
         return logits, seen[-1].flatten(1)
 
+    def weights(self) -> Iterable[Tensor]:
+        """To compare with a judge's."""
+        return self.module.parameters()
+
     def to(self, device: torch.device) -> "Target":
         self.module.to(device)
         return self
@@ -106,6 +110,7 @@ class Target:
 class TargetConfig:
     """Where a target comes from. The factory is code that you name and therefore trust; weights are never code."""
 
+    type: Literal["module"] = "module"
     factory: str  # "package.module:callable" that returns a torch module
     arguments: dict[str, JsonValue] = field(default_factory=dict)  # of the factory; strings "asset:..." become paths
     weights: str | None = None  # .safetensors, or a .pt of plain tensors; None: the factory loads its own

@@ -18,6 +18,7 @@ from gmi.config import Audit
 from gmi.forecast import forecast, refuse_overspending
 from gmi.inputs import load
 from gmi.settings import plain
+from gmi.target import TargetConfig
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -45,9 +46,12 @@ def main(arguments: Sequence[str]) -> None:
 
 def untrained(plan: Audit) -> Audit:
     """The plan without weights that are still to be trained: a forecast needs the network's shape only."""
-    if plan.training is None or plan.target.weights is None or resolve(plan.target.weights).exists():
+    target = plan.target
+    if not isinstance(target, TargetConfig) or plan.training is None:
         return plan
-    return replace(plan, training=None, target=replace(plan.target, weights=None))
+    if target.weights is None or resolve(target.weights).exists():
+        return plan
+    return replace(plan, training=None, target=replace(target, weights=None))
 
 
 if __name__ == "__main__":

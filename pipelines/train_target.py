@@ -17,39 +17,38 @@ from gmi.assets import resolve
 from gmi.config import Audit, training_digest
 from gmi.errors import GmiError
 from gmi.images import Images
-from gmi.target import Target
-from gmi.training import RECORD, Record, record_of
+from gmi.target import Target, TargetConfig
+from gmi.training import RECORD, Head, Record, Scratch, record_of
 
 
 def main(arguments: Sequence[str]) -> None:
     _, plan = cli.configured(cli.parser(__doc__ or ""), arguments, Audit)
-    if plan.training is None or plan.target.weights is None:
+    if plan.training is None or not isinstance(plan.target, TargetConfig) or plan.target.weights is None:
         raise GmiError("The configuration has no training block and target.weights: there is nothing to train.")
     accelerator = cli.accelerator()
     if accelerator.is_main_process:
-        train(plan, accelerator)
+        train(plan, plan.target, plan.training, accelerator)
     accelerator.wait_for_everyone()
 
 
-def train(plan: Audit, accelerator: Accelerator) -> None:
+def train(plan: Audit, config: TargetConfig, training: Head | Scratch, accelerator: Accelerator) -> None:
     """Unless weights of the same data, target and training are there."""
-    assert plan.training is not None and plan.target.weights is not None
     people = plan.data.load()
     digest = training_digest(plan)
-    path = resolve(plan.target.weights)
-    done = record_of(plan.target)
+    path = resolve(config.weights or "")
+    done = record_of(config)
     if done is None or (done.config_digest, done.data_digest) != (digest, people.private_digest) or not path.exists():
         with torch.random.fork_rng():
-            torch.manual_seed(plan.training.seed)
-            module = plan.target.build().to(accelerator.device)
-            with tqdm(total=plan.training.steps, desc="train target") as bar:
+            torch.manual_seed(training.seed)
+            module = config.build().to(accelerator.device)
+            with tqdm(total=training.steps, desc="train target") as bar:
 
                 def progress(step: int, loss: float) -> None:
                     bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
                     bar.update()
 
-                plan.training(module, plan.target.input, people.training, progress)
-        target = Target(module, plan.target.input, people.names)
+                training(module, config.input, people.training, progress)
+        target = Target(module, config.input, people.names)
         done = Record(
             data_digest=people.private_digest,
             config_digest=digest,

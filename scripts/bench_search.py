@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from gmi import cli
 from gmi.assets import resolve
 from gmi.config import Audit
+from gmi.errors import GmiError
 from gmi.oracles.local import WhiteBox
 from gmi.priors.gan import Dcgan
 from gmi.protocols import Prior, refuse_misfit, shared_queries
@@ -39,7 +40,7 @@ from gmi.rng import Rng
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.settings import read
-from gmi.target import Input, Target
+from gmi.target import Input, Target, TargetConfig
 
 FLOOR = 0.85  # of the bare loop's throughput
 CEILING = 0.6  # of the time through the prior
@@ -191,6 +192,8 @@ def _resident(key: str) -> float:
 def _target(plan: Audit) -> Target:
     """With the factory's own weights where the configuration's are not trained yet: they take the same time."""
     config = plan.target
+    if not isinstance(config, TargetConfig):
+        raise GmiError("The search is timed with a target of type module: name another configuration.")
     if config.weights is not None and not resolve(config.weights).is_file():
         config = dataclasses.replace(config, weights=None)
     return config.load(plan.data.load().names)

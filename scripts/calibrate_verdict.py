@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from gmi import judging, scoring, toy
-from gmi.audit import reconstruct
+from gmi.audit import own_opinion, reconstruct
 from gmi.run import Run
 from gmi.statistics import Estimate, by_person, clopper_pearson, difference, estimate
 from gmi.verdict import METRIC
@@ -49,8 +49,10 @@ def audited(task: tuple[float, int]) -> Outcome:
     judge = inputs.judges.faces[0]
     with tempfile.TemporaryDirectory() as folder:
         run = Run.open(Path(folder, "run"), {})
-        found, _, _ = reconstruct(plan, inputs, run, torch.device("cpu"))
-        judged = judging.judge(run, inputs.judges, inputs.target, inputs.people, found)
+        cpu = torch.device("cpu")
+        oracle = plan.access.open(inputs.target, run.folder)
+        found, _, _ = reconstruct(plan, inputs, oracle, run, cpu)
+        judged = judging.judge(run, inputs.judges, own_opinion(inputs.target, oracle, cpu), inputs.people, found)
     seen = scoring.recognise(judge, judged.templates[judge.name], inputs.people, found, plan.fmrs)
     search, classes = seen.outcomes["search"], seen.classes["search"]
     figures = {name: estimate(search[name], classes) for name in ("match@0.01", "rank1", "rank5", METRIC)}

@@ -170,7 +170,7 @@ def test_a_killed_audit_of_an_interface_asks_nothing_twice(tmp_path, monkeypatch
     whole, again = timeless(whole), timeless(again)
     ledgers = [report["cost"].pop("ledger") for report in (again, whole)]
     assert ledgers[0]["images"] == ledgers[1]["images"]
-    assert 0 < ledgers[0]["sent"] - ledgers[1]["sent"] <= Model.batch  # the request that died is sent again
+    assert 0 < ledgers[0]["sent"] - ledgers[1]["sent"] <= Model.requests.batch  # the request that died is sent again
     assert again == whole
 
 
@@ -181,7 +181,10 @@ def test_a_budget_that_does_not_suffice_is_refused_before_anything_is_asked(tmp_
     with pytest.raises(GmiError, match=rf"would ask {needed:,} queries and access.budget is {needed - 1:,}"):
         run(tmp_path / "few", few)
     assert not (tmp_path / "few").exists()
-    run(tmp_path / "enough", enough)
+    first = run(tmp_path / "enough", enough)
+    more = run(tmp_path / "enough", replace(plan, access=ScoresOnly(budget=needed + 1)))  # the same run goes on
+    assert [one["cost"]["ledger"].pop("budget") for one in (first, more)] == [needed, needed + 1]
+    assert timeless(more) == timeless(first)
 
 
 def test_a_second_run_asks_nobody(planted, monkeypatch):

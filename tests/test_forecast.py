@@ -92,7 +92,7 @@ def built(case: Case, world: Inputs) -> tuple[Audit, Inputs]:
 
 
 def ledger(plan: Audit, inputs: Inputs, folder: Path) -> dict[str, Spent]:
-    return reconstruct(plan, inputs, Run.open(folder, {}), CPU)[2]
+    return reconstruct(plan, inputs, plan.access.open(inputs.target, folder), Run.open(folder, {}), CPU)[2]
 
 
 def asked(inputs: Inputs, work: Callable[[], object]) -> int:

@@ -8,7 +8,7 @@ import torch
 from gmi.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.errors import GmiError
 from gmi.oracles import interface
-from gmi.oracles.interface import Busy, Embeddings, Labels, Scores
+from gmi.oracles.interface import Busy, Embeddings, Labels, Requests, Scores
 from gmi.oracles.ledger import SHARED, Account, BudgetSpent, Ledger
 from gmi.oracles.shape import Shape
 from gmi.protocols import LabelOracle, ScoreOracle, WhiteBoxOracle
@@ -20,7 +20,7 @@ LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 0.0, 3.0, 0.0]])
 class Counting:
     """A service that answers each image with its mean and its first pixel, and remembers what it was sent."""
 
-    batch, concurrency, retries = 4, 1, 2
+    requests = Requests(batch=4, retries=2)
 
     def __init__(self, failures: list[Exception] | None = None) -> None:
         self.sent: list[int] = []
@@ -143,7 +143,7 @@ def test_retries_are_charged_and_wait_as_they_are_told(images, tmp_path, monkeyp
     asked(service, ledger).embed(images[:3])
     assert waits == [7.0, 1.0] and service.sent == [3, 3, 3] and ledger.total == Account(3, 9)
     service.failures = [Busy("503")] * 3
-    with pytest.raises(GmiError, match=r"did not answer in 3 tries \(503\).*nothing is asked twice"):
+    with pytest.raises(GmiError, match=r"did not answer in 3 tries \(503\).*what it answered is not asked again"):
         asked(service, ledger).embed(images)
     assert asked(service, ledger).embed(images).shape == (10, 2)
     assert ledger.total == Account(10, 9 + 3 * 4 + 7)
@@ -164,7 +164,7 @@ def test_answers_that_are_none_are_refused_and_not_kept(images, tmp_path, wrong)
 
 def test_requests_at_once(images, tmp_path):
     class Slow(Counting):
-        batch, concurrency = 1, 5
+        requests = Requests(batch=1, concurrency=5)
         together = threading.Barrier(5, timeout=10)
 
         def __call__(self, images):

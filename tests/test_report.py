@@ -27,6 +27,7 @@ HOSTILE = '<script>alert("$x^2$")</script>{{ 1 }}'
 
 EXAMPLE = """{
 "schema_version": 1, "name": "quickstart", "gmi": "0.1.0",
+"authorisation": {"system": "Door 3", "allowed_by": "A. Owner, security", "until": "2027-01-31"},
 "verdict": {"access": "white-box", "finding": "evidence of leakage", "because": ["The attack beats the control."],
     "judge": "dlib", "metric": "auc", "control": "best_of_n", "smallest_effect": 0.05,
     "advantage": {"value": 0.32, "low": 0.26, "high": 0.38, "n": 60, "people": 20},
@@ -45,7 +46,7 @@ EXAMPLE = """{
     {"name": "overlap", "severity": "passed", "message": "No public image is near a private one."}],
 "cost": {"queries": {"total": 4240, "search": 4000, "selection": 240}, "reconstructions": 60,
 "evaluations": {"prior": 51, "prior_with_gradient": 50, "target": 50},
-    "ledger": {"images": 4200, "sent": 4240, "shared": 240, "person_most": 71}, "processes": 1,
+    "ledger": {"budget": 5000, "images": 4200, "sent": 4240, "shared": 240, "person_most": 71}, "processes": 1,
     "device": "cpu", "seconds": {"search": 120.0, "total": 200.0}},
 "data": {"name": "orl", "people": 40, "attacked": 20, "training_images": 200, "enrolment_images": 200,
     "distractors": 0, "strangers": 0, "public_images": 0, "split_seed": 0, "digest": "0123456789abcdef"},

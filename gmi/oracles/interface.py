@@ -7,7 +7,7 @@ server.
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -28,12 +28,19 @@ class Busy(Exception):
         self.after = after
 
 
+class Requests(NamedTuple):
+    """In what manner a service may be asked."""
+
+    batch: int = 64  # images of one request
+    concurrency: int = 1  # requests at once
+    retries: int = 0  # of one request
+
+
 class Service(Protocol):
     """Answers bytes (N, C, H, W) with float64 (N, D) on the CPU. Raises Busy; GmiError where asking again is vain."""
 
-    batch: int  # images of one request
-    concurrency: int  # requests at once
-    retries: int  # of one request
+    @property
+    def requests(self) -> Requests: ...
 
     def __call__(self, images: Tensor) -> Tensor: ...
 
@@ -56,14 +63,14 @@ class Interface:
         found = self.ledger.answers(keys)
         places = {key: place for place, key in enumerate(keys) if key not in found}
         missing = list(places.items())
-        size = self._service.batch
+        size = self._service.requests.batch
         requests = [missing[start : start + size] for start in range(0, len(missing), size)]
 
         def ask(request: Sequence[tuple[bytes, int]]) -> None:
             self._ask([key for key, _ in request], [people[place] for _, place in request], sent, request)
 
-        if len(requests) > 1 and self._service.concurrency > 1:
-            with ThreadPoolExecutor(self._service.concurrency) as threads:
+        if len(requests) > 1 and self._service.requests.concurrency > 1:
+            with ThreadPoolExecutor(self._service.requests.concurrency) as threads:
                 list(threads.map(ask, requests))
         else:
             for request in requests:
@@ -91,10 +98,10 @@ class Interface:
             try:
                 return self._service(images)
             except Busy as busy:
-                if attempt == self._service.retries:
+                if attempt == self._service.requests.retries:
                     raise GmiError(
                         f"The model did not answer in {attempt + 1} tries ({busy}): start the same command again when "
-                        "it does; nothing is asked twice."
+                        "it does; what it answered is not asked again."
                     ) from busy
                 time.sleep(min(_PATIENCE, 0.5 * 2.0**attempt) if busy.after is None else busy.after)
                 attempt += 1

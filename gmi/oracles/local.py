@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gmi.oracles.interface import Requests
 from gmi.target import Target
 
 
@@ -42,7 +43,7 @@ class WhiteBox:
 class Model:
     """A `Service` of a target in this process: what `show` makes of its logits (N, K)."""
 
-    batch, concurrency, retries = 64, 1, 0
+    requests = Requests()
 
     def __init__(self, target: Target, show: Callable[[Tensor], Tensor]) -> None:
         self._target, self._show = target, show

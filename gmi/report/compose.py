@@ -19,6 +19,7 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from gmi import checks, literature, scoring
+from gmi.access import AnyOracle
 from gmi.assets import fetch, provenance
 from gmi.config import Audit
 from gmi.data import People
@@ -26,6 +27,7 @@ from gmi.inputs import Inputs
 from gmi.judging import Judged, Sets
 from gmi.oracles.interface import Interface
 from gmi.oracles.ledger import SHARED
+from gmi.oracles.served import Served
 from gmi.protocols import Prior
 from gmi.reconstruct import Spent
 from gmi.run import Run
@@ -48,6 +50,7 @@ def write(
     run: Run,
     plan: Audit,
     inputs: Inputs,
+    oracle: AnyOracle,
     found: Sets,
     judged: Judged,
     probed: Mapping[str, Tensor],
@@ -74,6 +77,7 @@ def write(
         *weakening,
         checks.knows_its_people(enrolled),
         *_overlap(people, seen[0]),
+        *([checks.unseen_weights()] if isinstance(inputs.target, Served) else []),
     ]
     stops = [flag.message for flag in early if flag.severity == "stop"]
     doubts = [flag.message for flag in weakening if flag.severity == "warning"]
@@ -91,6 +95,7 @@ def write(
     report = {
         "schema_version": 1,
         "name": plan.name,
+        "authorisation": None if plan.authorisation is None else plain(plan.authorisation),
         "gmi": version("gmi"),
         "verdict": _verdict(verdicts[seen[0].judge], seen[0].judge, str(plan.access)) | {"naive": scoring.plain(naive)},
         "judges": [_judge(one, judged.undetected[one.judge]) for one in seen],
@@ -102,7 +107,7 @@ def write(
             "queries": queries | {"total": sum(queries.values())},
             "reconstructions": len(found["search"]),
             "evaluations": _evaluations(plan.search, inputs.prior),
-            "ledger": _ledger(plan, inputs, run),
+            "ledger": _ledger(oracle, plan.access.budget),
             "processes": PartialState().num_processes,
             "device": device.type,
             "seconds": seconds | {"total": sum(seconds.values())},
@@ -124,14 +129,14 @@ def write(
     run.write("report.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
 
 
-def _ledger(plan: Audit, inputs: Inputs, run: Run) -> dict[str, int] | None:
+def _ledger(oracle: AnyOracle, budget: int | None) -> dict[str, int | None] | None:
     """What was sent through an interface; None where the adversary has the model."""
-    oracle = plan.access.open(inputs.target, run.folder)
     if not isinstance(oracle, Interface):
         return None
     people = {key: account.sent for key, account in oracle.ledger.by("person").items()}
     shared = people.pop(SHARED, 0)
     return {
+        "budget": budget,
         "images": oracle.ledger.total.images,
         "sent": oracle.ledger.total.sent,
         "shared": shared,

@@ -1,0 +1,127 @@
+"""How a model behind an API is reached: one address, a token from the environment, patience, a pace."""
+
+import json
+import os
+import ssl
+import time
+import weakref
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from threading import Lock
+from typing import Annotated, Any
+
+import httpx2
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from gmi.errors import GmiError
+from gmi.oracles.interface import Busy, Requests
+from gmi.target import Input
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+_LATER = {408, 425, 429, *range(500, 600)}  # statuses after which the same request may succeed
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Connection:
+    """How the model is reached. None of this changes its answers, nor makes a run another one.
+
+    batch: images of one request. concurrency: requests at once. rate: images a second at most, of one process.
+    retries: of one request that was not answered, each charged; they wait as the server asks, or ever longer.
+    token: name of the environment variable that holds it, sent as `Authorization: Bearer`, or as it is in `header`.
+    ca: file with the certificates to trust in place of the system's.
+    """
+
+    batch: Count = 32
+    concurrency: Count = 4
+    rate: Seconds | None = None
+    retries: Annotated[int, Field(ge=0)] = 5
+    timeout: Seconds = 30.0
+    token: str | None = None
+    header: str = "Authorization"
+    ca: str | None = None
+
+
+class Wire:
+    """Posts to one address, at its pace. Errors that may pass are `Busy`, others GmiError; no secret is in them."""
+
+    def __init__(self, url: str, plan: Connection) -> None:
+        self.requests = Requests(plan.batch, plan.concurrency, plan.retries)
+        self._url = httpx2.URL(url)
+        local = self._url.host in ("localhost", "127.0.0.1", "::1")
+        if self._url.scheme not in ("http", "https") or not self._url.host:
+            raise GmiError(f"target.url: {url} is no http or https address.")
+        headers = {}
+        if plan.token is not None:
+            secret = os.environ.get(plan.token, "")
+            if not secret:
+                raise GmiError(f"target.connection.token: the environment has no {plan.token}, which is to hold it.")
+            if self._url.scheme == "http" and not local:
+                raise GmiError("target.url: a token is only sent over https: use it, or leave connection.token out.")
+            headers[plan.header] = f"Bearer {secret}" if plan.header.lower() == "authorization" else secret
+        try:
+            trust = ssl.create_default_context(cafile=plan.ca)
+        except OSError as error:
+            raise GmiError(f"target.connection.ca: {plan.ca} cannot be read ({error}).") from error
+        limits = httpx2.Limits(max_connections=plan.concurrency)
+        self._client = httpx2.Client(
+            headers=headers, timeout=plan.timeout, verify=trust, limits=limits, trust_env=not local
+        )
+        weakref.finalize(self, self._client.close)
+        self._rate, self._free, self._lock = plan.rate, 0.0, Lock()
+
+    def post(self, content: bytes, headers: Mapping[str, str], images: int) -> httpx2.Response:
+        self._wait(images)
+        try:
+            response = self._client.post(self._url, content=content, headers=dict(headers))
+        except httpx2.TransportError as error:
+            raise Busy(f"{type(error).__name__}: {error}") from error
+        if response.status_code in _LATER:
+            raise Busy(f"status {response.status_code}", _after(response.headers.get("Retry-After")))
+        if response.status_code != 200:
+            raise GmiError(
+                f"{self._url.host} refuses what it is asked with status {response.status_code}: {response.text[:300]!r}"
+            )
+        return response
+
+    def _wait(self, images: int) -> None:
+        if self._rate is None:
+            return
+        with self._lock:
+            start = max(self._free, time.monotonic())
+            self._free = start + images / self._rate
+        time.sleep(max(0.0, start - time.monotonic()))
+
+
+def parsed(body: bytes) -> Any:
+    """Raises Busy for what is no JSON: half an answer, or a page of something in between."""
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise Busy(f"an answer that is no JSON: {body[:80]!r}") from error
+
+
+def pixels(images: Tensor, input: Input) -> Tensor:
+    """Bytes (N, C, H, W) of the size and colours that the model wants."""
+    return (input(images.float() / 255).clamp(0, 1) * 255).round().byte().contiguous()
+
+
+def refuse_scaling(input: Input) -> None:
+    if any(input.mean) or any(value != 1 for value in input.std):
+        raise ValueError("input.mean and input.std cannot be sent with pixels of 0 to 255: leave them out")
+
+
+def _after(header: str | None) -> float | None:
+    """Seconds that a Retry-After header asks for, given as such or as a date; None where it says nothing legible."""
+    if header is None:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
+    except ValueError:
+        return None

@@ -1,0 +1,167 @@
+"""A target behind the Open Inference Protocol, version 2, as an API would show it: the test bed of remote audits.
+
+What is shown, to whom, how often and how much is the configuration's; every image that is answered is in a log.
+"""
+
+import hmac
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass as plain_dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Annotated, Any, Literal
+
+import torch
+from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from gmi.data import Faces
+from gmi.oracles.shape import Shape
+from gmi.rng import Rng
+from gmi.serving.gate import Gate, Key, Log, Refused
+from gmi.serving.wire import HEADER, parse, respond
+from gmi.target import Target, TargetConfig
+from gmi.training import Head, Scratch
+
+_BYTES = 64 * 2**20  # of one request
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class ShowScores:
+    """Probabilities in the output `scores`; where `shape.top` is set, `classes` says whose they are.
+
+    noise: standard deviation of Gaussian noise on the logits. It is a function of the image and of a secret drawn at
+    the start, so that asking again does not average it away.
+    """
+
+    type: Literal["scores"] = "scores"
+    shape: Shape = Shape()
+    noise: Annotated[float, Field(ge=0)] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class ShowLabels:
+    """The predicted class in the output `labels`. noise: as with scores."""
+
+    type: Literal["labels"] = "labels"
+    noise: Annotated[float, Field(ge=0)] = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Serving:
+    """One target and what an API shows of it. keys: none: anybody, on this machine only.
+
+    log: SQLite file of what was asked: when, by whom, SHA-256 of the image, the class that was answered.
+    """
+
+    name: str  # of the model, in its address
+    data: Faces
+    target: TargetConfig
+    training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None
+    shows: Annotated[ShowScores | ShowLabels, Field(discriminator="type")] = ShowScores()
+    keys: tuple[Key, ...] = ()
+    log: str = "runs/serve/log.sqlite"
+
+
+@plain_dataclass(frozen=True)
+class Shown:
+    """What the configuration lets out of the target."""
+
+    target: Target
+    shows: ShowScores | ShowLabels
+    secret: bytes
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> tuple[dict[str, Tensor], list[int]]:
+        """The outputs by name, and the class of each image; images (N, C, H, W), bytes or floats in [0, 1]."""
+        device = next(self.target.module.parameters()).device
+        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+        logits = self.target(pixels.to(device)).double().cpu()
+        if self.shows.noise:
+            seeds = [int.from_bytes(hmac.digest(self.secret, one.numpy().tobytes(), "sha256")[:7]) for one in images]
+            logits += self.shows.noise * Rng(seeds).normal(logits.shape[1])
+        labels = logits.argmax(1, keepdim=True)
+        if isinstance(self.shows, ShowLabels):
+            return {"labels": labels}, labels[:, 0].tolist()
+        scores = self.shows.shape(logits)
+        if self.shows.shape.top is None:
+            return {"scores": scores.float()}, labels[:, 0].tolist()
+        best = scores.nan_to_num(-1.0).topk(min(self.shows.shape.top, scores.shape[1]), dim=1)
+        return {"scores": best.values.float(), "classes": best.indices}, labels[:, 0].tolist()
+
+
+def app(plan: Serving, target: Target) -> FastAPI:
+    """The server. Raises GmiError as `Gate`."""
+    gate, shown, turn = Gate(plan.keys), Shown(target, plan.shows, os.urandom(32)), Lock()
+    log = Log(Path(plan.log))
+
+    @asynccontextmanager
+    async def life(server: FastAPI) -> AsyncIterator[None]:
+        yield
+        log.close()
+
+    server = FastAPI(title=plan.name, docs_url=None, redoc_url=None, openapi_url=None, lifespan=life)
+
+    @server.exception_handler(Refused)
+    async def refused(request: Request, reason: Refused) -> JSONResponse:
+        return JSONResponse({"error": str(reason)}, reason.status, reason.headers)
+
+    @server.get("/v2")
+    async def about() -> dict[str, Any]:
+        return {"name": "gmi", "version": "2", "extensions": ["binary_tensor_data"]}
+
+    @server.get("/v2/health/live")
+    @server.get("/v2/health/ready")
+    @server.get(f"/v2/models/{plan.name}/ready")
+    async def ready() -> Response:
+        return Response()
+
+    @server.get(f"/v2/models/{plan.name}")
+    async def metadata(request: Request) -> dict[str, Any]:
+        gate.key(request.headers.get("Authorization"))
+        return {"name": plan.name, "versions": ["1"], "platform": "gmi"} | _signature(plan, len(target.classes))
+
+    @server.post(f"/v2/models/{plan.name}/infer")
+    @server.post(f"/v2/models/{plan.name}/versions/1/infer")
+    async def infer(request: Request) -> Response:
+        key = gate.key(request.headers.get("Authorization"))
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _BYTES:
+                raise Refused(413, f"a request of more than {_BYTES} bytes")
+        asked = parse(body, request.headers.get(HEADER))
+        gate.pass_(key, len(asked.images))
+
+        def answer() -> dict[str, Tensor]:
+            with turn:  # one batch after another: the model has all cores
+                outputs, labels = shown(asked.images)
+            classes.extend(labels)
+            return outputs
+
+        with log.charged(key, asked.raw) as classes:
+            outputs = await run_in_threadpool(answer)
+        return respond(plan.name, asked, outputs)
+
+    return server
+
+
+def _signature(plan: Serving, people: int) -> dict[str, Any]:
+    """Inputs and outputs, for the model's metadata."""
+    if isinstance(plan.shows, ShowLabels):
+        outputs = [("labels", "INT64", 1)]
+    else:
+        top = plan.shows.shape.top
+        width = people if top is None else min(top, people)
+        outputs = [("scores", "FP32", width)] + ([] if top is None else [("classes", "INT64", width)])
+    colours = 3 if plan.target.input.colour == "rgb" else 1
+    images = {"name": "images", "datatype": "UINT8", "shape": [-1, colours, -1, -1]}
+    return {
+        "inputs": [images],
+        "outputs": [{"name": name, "datatype": kind, "shape": [-1, width]} for name, kind, width in outputs],
+    }

@@ -1,0 +1,110 @@
+"""Who may ask a served target, how often and how much; and a log of what was asked."""
+
+import hmac
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from math import ceil
+from pathlib import Path
+from threading import Lock
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from gmi.errors import GmiError
+
+
+class Refused(Exception):
+    """An answer other than 200."""
+
+    def __init__(self, status: int, reason: str, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.headers = {} if after is None else {"Retry-After": str(ceil(after))}
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Key:
+    """Who may ask. token: environment variable that holds the secret. rate: images a second. budget: images in all."""
+
+    name: str
+    token: str
+    rate: Annotated[float, Field(gt=0)] | None = None
+    budget: Annotated[int, Field(ge=1)] | None = None
+
+
+class Gate:
+    """Who is asking, and whether it may now."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        """Raises GmiError where the environment lacks a key's token."""
+        self._keys: list[tuple[bytes, Key]] = []
+        for key in keys:
+            secret = os.environ.get(key.token, "")
+            if not secret:
+                raise GmiError(f"keys.{key.name}: the environment has no {key.token}, which is to hold its token.")
+            self._keys.append((sha256(secret.encode()).digest(), key))
+        self._free: dict[str, float] = {}
+        self._lock = Lock()
+
+    def key(self, header: str | None) -> Key:
+        """Of an Authorization header. All keys are compared, in constant time."""
+        if not self._keys:
+            return Key(name="anybody", token="")
+        given = sha256((header or "").removeprefix("Bearer ").encode()).digest()
+        found = [key for known, key in self._keys if hmac.compare_digest(known, given)]
+        if not found:
+            raise Refused(401, "no valid key: send it as Authorization: Bearer")
+        return found[0]
+
+    def pass_(self, key: Key, images: int) -> None:
+        """Refused where what was asked before has not been paid for in time yet."""
+        if key.rate is None:
+            return
+        with self._lock:
+            now = time.monotonic()
+            free = self._free.get(key.name, now)
+            if free > now:
+                raise Refused(429, f"at most {key.rate:g} images a second", free - now)
+            self._free[key.name] = now + images / key.rate
+
+
+class Log:
+    """Who asked what, on disk, so that a budget outlives the server."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = Lock()
+        self._file = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        path.chmod(0o600)
+        self._file.execute("PRAGMA journal_mode = WAL")
+        self._file.execute("CREATE TABLE IF NOT EXISTS queries (at REAL, key TEXT, image BLOB, class INTEGER)")
+        rows = self._file.execute("SELECT key, count(*) FROM queries GROUP BY key")
+        self._asked = dict(rows.fetchall())
+
+    def close(self) -> None:
+        self._file.close()
+
+    @contextmanager
+    def charged(self, key: Key, images: Sequence[bytes]) -> Iterator[list[int]]:
+        """Within the key's budget, or Refused. Fill the list with the classes that were answered; an error is free."""
+        with self._lock:
+            asked = self._asked.get(key.name, 0)
+            if key.budget is not None and asked + len(images) > key.budget:
+                raise Refused(403, f"the budget of {key.budget} images is spent: {asked} were asked")
+            self._asked[key.name] = asked + len(images)
+        answered: list[int] = []
+        try:
+            yield answered
+        finally:
+            now = time.time()
+            rows = [(now, key.name, sha256(one).digest(), label) for one, label in zip(images, answered, strict=False)]
+            with self._lock:
+                self._asked[key.name] -= len(images) - len(rows)
+                self._file.execute("BEGIN")
+                self._file.executemany("INSERT INTO queries VALUES (?, ?, ?, ?)", rows)
+                self._file.execute("COMMIT")

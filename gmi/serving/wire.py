@@ -1,0 +1,82 @@
+"""Requests and answers of the Open Inference Protocol, version 2, as text or with its binary tensor extension."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from fastapi import Response
+from torch import Tensor
+
+from gmi.serving.gate import Refused
+
+HEADER = "Inference-Header-Content-Length"
+_MOST = 256  # images of one request
+_TYPES = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
+_NAMES = {"float32": "FP32", "int64": "INT64"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request says."""
+
+    images: Tensor  # (N, 1 or 3, H, W), bytes or floats in [0, 1]
+    raw: list[bytes]  # each image's
+    outputs: dict[str, bool] | None  # names, and whether in binary; None: all
+    binary: bool  # where an output does not say
+    id: str | None
+
+
+def parse(body: bytes, header: str | None) -> Asked:
+    """Raises Refused with status 400."""
+    try:
+        size = len(body) if header is None else int(header)
+        asked = json.loads(body[:size])
+        (described,) = asked["inputs"]
+        kind = _TYPES[described["datatype"]]
+        length = described.get("parameters", {}).get("binary_data_size")
+        if length is None:
+            values = np.array(described["data"], np.float64).astype(kind).ravel()
+        else:
+            values = np.frombuffer(body[size : size + length], kind)
+        array = values.reshape([int(side) for side in described["shape"]])
+        binary = bool(asked.get("parameters", {}).get("binary_data_output", False))
+        outputs = {
+            str(one["name"]): bool(one.get("parameters", {}).get("binary_data", binary))
+            for one in asked.get("outputs") or []
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Refused(400, f"one input of images is expected, datatype UINT8 or FP32 ({error})") from error
+    if array.ndim != 4 or array.shape[1] not in (1, 3) or not 1 <= len(array) <= _MOST or array.size == 0:
+        raise Refused(400, f"images of shape (1 to {_MOST}, 1 or 3, height, width) are expected, not {array.shape}")
+    if kind != np.uint8 and not (array.min() >= 0 and array.max() <= 1):
+        raise Refused(400, "FP32 images must lie in 0 to 1")
+    raw = [one.tobytes() for one in array]
+    return Asked(torch.from_numpy(array.copy()), raw, outputs or None, binary, asked.get("id"))
+
+
+def respond(name: str, asked: Asked, outputs: Mapping[str, Tensor]) -> Response:
+    """Raises Refused where an output is asked for that there is not."""
+    described, raw = [], b""
+    for wanted, binary in (asked.outputs or dict.fromkeys(outputs, asked.binary)).items():
+        if wanted not in outputs:
+            raise Refused(400, f"no output {wanted!r}: there are {', '.join(outputs)}")
+        values = outputs[wanted].contiguous().numpy()
+        output: dict[str, Any] = {
+            "name": wanted,
+            "datatype": _NAMES[str(values.dtype)],
+            "shape": list(values.shape),
+        }
+        if binary:
+            output["parameters"] = {"binary_data_size": values.nbytes}
+            raw += values.tobytes()
+        else:
+            output["data"] = values.ravel().tolist()
+        described.append(output)
+    answer = {"model_name": name, "model_version": "1", "outputs": described}
+    head = json.dumps(answer | ({} if asked.id is None else {"id": asked.id})).encode()
+    if not raw:
+        return Response(head, media_type="application/json")
+    return Response(head + raw, media_type="application/octet-stream", headers={HEADER: str(len(head))})
