@@ -38,7 +38,10 @@ def parse(body: bytes, header: str | None) -> Asked:
         kind = _TYPES[described["datatype"]]
         length = described.get("parameters", {}).get("binary_data_size")
         if length is None:
-            values = np.array(described["data"], np.float64).astype(kind).ravel()
+            values = np.array(described["data"], np.float64).ravel()
+            if not (values.size and values.min() >= 0 and values.max() <= 255):  # NaN is refused here, too
+                raise ValueError("pixels lie between 0 and 255")
+            values = values.astype(kind)
         else:
             values = np.frombuffer(body[size : size + length], kind)
         array = values.reshape([int(side) for side in described["shape"]])
