@@ -20,10 +20,12 @@ from gmi.oracles.open_inference import OpenInference
 from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Gan
 from gmi.protocols import Prior
+from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.search.particles import Particles
+from gmi.search.surrogate import Surrogate
 from gmi.selection import Selection
 from gmi.settings import plain
 from gmi.target import TargetConfig
@@ -45,6 +47,9 @@ AnyTarget = Annotated[
     | Annotated[Onnx, Tag("onnx")],
     Discriminator(_kind),
 ]
+
+
+AnySearch = Annotated[Gradient | Guided | Particles | Evolution | Boundary | Surrogate, Field(discriminator="type")]
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -74,7 +79,7 @@ class Audit:
     training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None
     prior: Annotated[Gan | Diffusion, Field(discriminator="type")]
     access: Access = WholeModel()
-    search: Annotated[Gradient | Guided | Particles | Evolution, Field(discriminator="type")] = Gradient()
+    search: AnySearch = Gradient()
     selection: Selection = Selection()
     controls: Controls = Controls()
     judges: tuple[Annotated[Dlib | FaceNet, Field(discriminator="type")], ...] = (Dlib(),)

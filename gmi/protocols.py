@@ -121,7 +121,8 @@ class Search(Protocol[Access, Kind]):
 
     `queries(prior)` and `passes(prior)` say what a candidate costs. One that first learns what all classes share has
     `shared`, the queries of that; `prepare(oracle, prior, rng)`, with as many generators, which gives tensors to keep;
-    and `taught(tensors)`, the search that goes on from them.
+    and `taught(tensors)`, the search that goes on from them. One that is made of others has `parts(oracle)`: each with
+    the oracle that it is given, None for one of the search's own.
     """
 
     def __call__(
@@ -139,11 +140,16 @@ def shared_queries(search: Any) -> int:
     return getattr(search, "shared", 0)
 
 
-def refuse_misfit(search: Search, oracle: LabelOracle, prior: Prior) -> None:
-    """Raises GmiError where the search's signature asks for more than the oracle grants or the prior can."""
+def refuse_misfit(search: Any, oracle: LabelOracle | None, prior: Prior) -> None:
+    """Raises GmiError where the search's signature asks for more than the oracle grants or the prior can.
+
+    oracle: None: whatever it needs.
+    """
     needs = _needs(search)
+    for inner, its_own in search.parts(oracle) if hasattr(search, "parts") else ():
+        refuse_misfit(inner, its_own, prior)
     for part, given in (("oracle", oracle), ("prior", prior)):
-        if not isinstance(given, needs[part]):
+        if given is not None and not isinstance(given, needs[part]):
             wanted = (needs[part].__doc__ or "").split(".")[0].removeprefix("A ").strip()
             raise GmiError(
                 f"The search {type(search).__name__} needs a {needs[part].__name__} as its {part} ({wanted}), and "

@@ -134,10 +134,14 @@ class TargetConfig:
 
     def load(self, classes: tuple[str, ...]) -> Target:
         """The target for these people. Raises GmiError on missing, pickled, misfitting or non-finite weights."""
+        return Target(self.weighed(), self.input, classes, frozenset(self.trained_on), self.penultimate)
+
+    def weighed(self) -> nn.Module:
+        """The module with the configuration's weights. Raises GmiError as `load`."""
         module = self.build()
         if self.weights is not None:
             load_weights(module, resolve(self.weights))
-        return Target(module, self.input, classes, frozenset(self.trained_on), self.penultimate)
+        return module
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

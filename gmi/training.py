@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from gmi.assets import resolve
 from gmi.augment import Views
 from gmi.errors import GmiError
-from gmi.images import Images
 from gmi.rng import Rng, seed_of
 from gmi.target import Input, TargetConfig
 
@@ -20,6 +19,8 @@ RECORD = "training.json"
 
 Steps = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""A scalar, of outputs (B, K) of the images with these numbers (B,)."""
 Progress = Callable[[int, float], None]
 """Called once a step with the step's number and the loss."""
 
@@ -34,8 +35,10 @@ class Head:
     lr: Positive = 0.05
     seed: int = 0
 
-    def __call__(self, module: nn.Module, input: Input, images: Images, progress: Progress | None = None) -> None:
-        """In place. Raises GmiError where the module has no such layer, or it has not one output a person."""
+    def __call__(
+        self, module: nn.Module, input: Input, images: Tensor, loss: Loss, progress: Progress | None = None
+    ) -> None:
+        """In place, on bytes (N, C, H, W). Raises GmiError where the module has no such layer."""
         device = next(module.parameters()).device
         try:
             head = module.get_submodule(self.part)
@@ -43,9 +46,9 @@ class Head:
             raise GmiError(f"training.part: the module has no part named {self.part!r}.") from error
         if not isinstance(head, nn.Linear):
             raise GmiError(f"training.part: {self.part} is a {type(head).__name__}, not a linear layer.")
-        _refuse_misfit(head.out_features, images)
         features = _inputs_of(head, module.eval().to(memory_format=torch.channels_last), input, images, device)
-        classes = images.classes.to(device).repeat(2)
+        rows = torch.arange(len(images), device=device).repeat(2)
+        loss(head(features[:1]), rows[:1])  # raises, if it does, before anything is changed
         generator = torch.Generator().manual_seed(self.seed)
         with torch.no_grad():
             head.weight.copy_(torch.randn(head.weight.shape, generator=generator) / head.in_features**0.5)
@@ -55,11 +58,11 @@ class Head:
         optimiser = torch.optim.Adam(head.parameters(), lr=self.lr)
         for step in range(self.steps):
             optimiser.zero_grad()
-            loss = F.cross_entropy(head(features), classes)
-            loss.backward()
+            far = loss(head(features), rows)
+            far.backward()
             optimiser.step()
             if progress is not None:
-                progress(step, loss.item())
+                progress(step, far.item())
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -75,8 +78,10 @@ class Scratch:
     views: Views = Views(shift=0.1, rotate=5.0, exposure=0.2)
     seed: int = 0
 
-    def __call__(self, module: nn.Module, input: Input, images: Images, progress: Progress | None = None) -> None:
-        """In place; dropout draws from the global generator: fork and seed that before. Raises GmiError as `Head`."""
+    def __call__(
+        self, module: nn.Module, input: Input, images: Tensor, loss: Loss, progress: Progress | None = None
+    ) -> None:
+        """In place, on bytes (N, C, H, W); dropout draws from the global generator: fork and seed that before."""
         device = next(module.parameters()).device
         module.train()
         optimiser = torch.optim.AdamW(module.parameters(), lr=self.lr, weight_decay=self.weight_decay)
@@ -85,27 +90,32 @@ class Scratch:
         for step in range(self.steps):
             chosen = torch.randint(len(images), (self.batch,), generator=order)
             rng = Rng([seed_of(self.seed, "view", step, place) for place in range(self.batch)])
-            views = self.views(images.bytes[chosen].float() / 255, rng)
-            logits = module(input(views.to(device)))
-            _refuse_misfit(logits.shape[1], images)
-            classes = images.classes[chosen].to(device)
-            loss = F.cross_entropy(logits, classes, label_smoothing=self.label_smoothing)
+            views = self.views(images[chosen].float() / 255, rng)
+            far = loss(module(input(views.to(device))), chosen.to(device))
             optimiser.zero_grad()
-            loss.backward()
+            far.backward()
             optimiser.step()
             schedule.step()
             if progress is not None:
-                progress(step, loss.item())
+                progress(step, far.item())
 
 
-def _refuse_misfit(outputs: int, images: Images) -> None:
-    people = int(images.classes.max()) + 1
-    if outputs != people:
-        raise GmiError(f"The target has {outputs} outputs for {people} people: set their number in target.arguments.")
+def naming(classes: Tensor, smoothing: float = 0.0) -> Loss:
+    """Cross-entropy with the classes (N,). Raises GmiError where there is not one output a person."""
+    people = int(classes.max()) + 1
+
+    def loss(outputs: Tensor, rows: Tensor) -> Tensor:
+        if outputs.shape[1] != people:
+            raise GmiError(
+                f"The target has {outputs.shape[1]} outputs for {people} people: set their number in target.arguments."
+            )
+        return F.cross_entropy(outputs, classes.to(rows.device)[rows], label_smoothing=smoothing)
+
+    return loss
 
 
 def _inputs_of(
-    layer: nn.Module, module: nn.Module, input: Input, images: Images, device: torch.device, batch: int = 20
+    layer: nn.Module, module: nn.Module, input: Input, images: Tensor, device: torch.device, batch: int = 20
 ) -> Tensor:
     """(2N, D): what the layer is given for the images, then for their mirror images."""
     seen: list[Tensor] = []
@@ -113,7 +123,7 @@ def _inputs_of(
     try:
         with torch.no_grad():
             for mirror in (False, True):
-                for chunk in images.bytes.split(batch):
+                for chunk in images.split(batch):
                     pixels = chunk.to(device).float() / 255
                     inputs = input(pixels.flip(-1) if mirror else pixels)
                     module(inputs.contiguous(memory_format=torch.channels_last))

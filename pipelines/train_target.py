@@ -18,7 +18,7 @@ from gmi.config import Audit, training_digest
 from gmi.errors import GmiError
 from gmi.images import Images
 from gmi.target import Target, TargetConfig
-from gmi.training import RECORD, Head, Record, Scratch, record_of
+from gmi.training import RECORD, Head, Record, Scratch, naming, record_of
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -47,7 +47,9 @@ def train(plan: Audit, config: TargetConfig, training: Head | Scratch, accelerat
                     bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
                     bar.update()
 
-                training(module, config.input, people.training, progress)
+                smoothing = training.label_smoothing if isinstance(training, Scratch) else 0.0
+                loss = naming(people.training.classes, smoothing)
+                training(module, config.input, people.training.bytes, loss, progress)
         target = Target(module, config.input, people.names)
         done = Record(
             data_digest=people.private_digest,

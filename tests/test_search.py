@@ -1,6 +1,7 @@
 """One table of searches: planted people are recovered, and a result does not depend on its batch."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,16 @@ from gmi.augment import Views
 from gmi.oracles.local import WhiteBox
 from gmi.protocols import Candidates, WhiteBoxOracle, shared_queries
 from gmi.rng import Rng, seed_of
+from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
+from gmi.search.surrogate import Surrogate
+from gmi.target import Input, TargetConfig
+from gmi.training import Scratch
 
 VIEWS = Views(scale=(0.95, 1.0), shift=0.02, flip=False)
+STUDENT = TargetConfig(factory="reference.networks:mlp", input=Input(size=(16, 16), colour="grey", mean=(0.5,)))
+LESSONS = Scratch(steps=200, batch=64, lr=0.01, views=Views(scale=(1.0, 1.0), shift=0.0, flip=False))
 SEARCHES = {
     "shipped": Gradient(steps=60, lr=0.1, views=VIEWS),
     "averaged": Gradient(steps=60, lr=0.1, views=VIEWS, transforms=3, decay="cosine", objective="max_margin"),
@@ -27,17 +34,38 @@ SEARCHES = {
     "lomma": Gradient(steps=60, lr=0.1, feature_weight=0.02, views=VIEWS),
     "evolution": Evolution(generations=20, population=12, radius=8**0.5, views=VIEWS),
     "evolution with covariances": Evolution(generations=20, population=12, diagonal=False, views=VIEWS),
+    "boundary": Boundary(iterations=40, points=16, radius=0.5, box=None),
+    "surrogate": Surrogate(
+        questions=600, student=STUDENT, training=LESSONS, search=Gradient(steps=60, lr=0.1, views=VIEWS)
+    ),
+    "surrogate, polished": Surrogate(
+        questions=300,
+        student=STUDENT,
+        training=LESSONS,
+        learn="probabilities",
+        search=Gradient(steps=30, lr=0.1, views=VIEWS),
+        polish=Evolution(generations=10, population=10, sigma=0.3, radius=8**0.5, views=VIEWS),
+    ),
 }
-SHORT = {Gradient: {"steps": 8}, Evolution: {"generations": 4}}
+SHORT = {
+    Gradient: {"steps": 8},
+    Evolution: {"generations": 4},
+    Boundary: {"iterations": 4},
+    Surrogate: {"questions": 50, "training": dataclasses.replace(LESSONS, steps=20)},
+}
 CLASSES = torch.arange(6)
 
 
-def run(world, search: Gradient | Evolution, keep: slice = slice(None), oracle: WhiteBox | None = None) -> Candidates:
+def run(world, search: Any, keep: slice = slice(None), oracle: WhiteBox | None = None) -> Candidates:
     seeds = [seed_of(0, "test", number) for number in range(6)]
     if shared := shared_queries(search):
         search = search.taught(search.prepare(world.oracle(), world.prior, Rng(range(shared))))
     rng = Rng(seeds[keep])
     latents = Rng([seed + 1 for seed in seeds[keep]]).normal(8)
+    if isinstance(search, Boundary):  # it starts inside the class, as the pool's choice would have it
+        pool = Rng(range(300)).normal(8)
+        named = world.target(world.prior.decode(pool)).argmax(1)
+        latents = torch.stack([pool[named == one][0] for one in CLASSES[keep]])
     return search(oracle or world.oracle(), world.prior, latents, CLASSES[keep], rng)
 
 
@@ -67,7 +95,10 @@ def test_six_at_once_equal_six_runs_of_one(world, name):
         torch.testing.assert_close(alone.latents[0], together.latents[one], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("search", [Gradient(steps=5, transforms=3), Evolution(generations=3, population=5)])
+@pytest.mark.parametrize(
+    "search",
+    [Gradient(steps=5, transforms=3), Evolution(generations=3, population=5), Boundary(iterations=3, points=4)],
+)
 def test_every_query_is_counted(world, search):
     oracle = world.oracle()
     run(world, search, oracle=oracle)

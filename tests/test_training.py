@@ -17,7 +17,7 @@ from gmi.inputs import load
 from gmi.networks import FaceNetClassifier, SmallCnn
 from gmi.settings import override, read
 from gmi.target import Input, Target, digest
-from gmi.training import RECORD, Head, Scratch, record_of
+from gmi.training import RECORD, Head, Loss, Scratch, naming, record_of
 from gmi.weights import read_weights
 from pipelines import train_target
 
@@ -41,6 +41,12 @@ def banded(count: int, seed: int) -> Images:
     images = torch.randint(0, 100, (len(classes), 1, 16, 16), generator=torch.Generator().manual_seed(seed))
     images += 120 * (torch.arange(16) // 2 == classes[:, None])[:, None, None]
     return Images(images.to(torch.uint8), classes, ("",) * len(classes))
+
+
+def lesson(count: int) -> tuple[Tensor, Loss]:
+    """Images and what is to be learnt of them."""
+    images = banded(count, 0)
+    return images.bytes, naming(images.classes)
 
 
 class Net(nn.Module):
@@ -71,7 +77,7 @@ def test_a_head_learns_the_people_and_their_mirror_images_and_touches_nothing_el
     module = seeded(Net, bias=bias)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     steps: dict[int, float] = {}
-    Head(steps=60)(module, INPUT, banded(8, 0), steps.__setitem__)
+    Head(steps=60)(module, INPUT, *lesson(8), steps.__setitem__)
     assert list(steps) == list(range(60)) and steps[59] < 0.1 < steps[0]
     fresh = banded(8, 1)
     assert accuracy(module, INPUT, fresh.pixels, fresh.classes) == 1
@@ -84,7 +90,7 @@ def trained(training: Head | Scratch) -> nn.Module:
     module = seeded(Net) if isinstance(training, Head) else seeded(SmallCnn, people=PEOPLE, width=4)
     with torch.random.fork_rng():
         torch.manual_seed(0)  # of dropout only
-        training(module, INPUT if isinstance(training, Head) else LARGE, banded(8, 0))
+        training(module, INPUT if isinstance(training, Head) else LARGE, *lesson(8))
     return module
 
 
@@ -115,7 +121,7 @@ def test_training_that_does_not_fit_the_module(training, people, words):
     module = seeded(Net, people=people)
     before = digest(module.head.state_dict().items())
     with pytest.raises(GmiError, match=words):
-        training(module, INPUT, banded(2, 0))
+        training(module, INPUT, *lesson(2))
     assert digest(module.head.state_dict().items()) == before
 
 

@@ -1,0 +1,181 @@
+"""Search on a student of the target: ask about samples of the prior, teach a network the answers, search that with its
+gradients, and end on the target itself where there are queries left.
+
+From scores this is the route of SMILE (From Head to Tail, CVPR 2025): a few thousand questions that all classes share,
+a student, white-box search on it, then gradient-free search on the target from there. From labels it is that of LOKT
+(Nguyen et al., Label-Only Model Inversion Attacks via Knowledge Transfer, NeurIPS 2023), whose questions are also asked
+of generated images.
+
+Differs from the papers: the student learns centred log-probabilities by least squares where all scores are shown, and
+what is shown else, or the labels, by cross-entropy, in which rare classes weigh more, as in SMILE, by a power of their
+frequency; there is one student, where LOKT averages three; and LOKT's conditional GAN is not trained, since the student
+learns from the samples of a prior that is there. Which student it is says what the adversary knows: a network of its
+own from scratch, or a public backbone that the target may have been built on, with a head to learn.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass as plain_dataclass
+from typing import Annotated, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from gmi.errors import GmiError
+from gmi.oracles.local import WhiteBox
+from gmi.protocols import Candidates, LabelOracle, Passes, Prior, ScoreOracle, Trace
+from gmi.rng import Rng
+from gmi.search.evolution import Evolution
+from gmi.search.gradient import Gradient
+from gmi.search.guided import Guided
+from gmi.selection import opinion
+from gmi.target import Target, TargetConfig
+from gmi.training import Head, Loss, Scratch
+
+_BATCH = 50  # images that are made and asked at once
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Surrogate:
+    """`questions` samples of the prior, a student that learns what the target says of them, `search` on the student.
+
+    student: the network before it learns, with the weights that the adversary starts from.
+    training: of the whole student, or of its head alone.
+    learn: what of the scores; labels are learnt as probabilities.
+    rare: power of a class's frequency by which its images weigh less (SMILE); 0: all weigh the same.
+    polish: on the target, from where `search` ends; it needs scores, and latents that the prior decodes.
+    """
+
+    type: Literal["surrogate"] = "surrogate"
+    questions: Annotated[int, Field(ge=1)] = 2500
+    student: TargetConfig
+    training: Annotated[Head | Scratch, Field(discriminator="type")]
+    learn: Literal["log-probabilities", "probabilities"] = "log-probabilities"
+    rare: Annotated[float, Field(ge=0, le=1)] = 0.5
+    search: Annotated[Gradient | Guided, Field(discriminator="type")] = Gradient()
+    polish: Evolution | None = None
+
+    def __post_init__(self) -> None:
+        if self.polish is not None and isinstance(self.search, Guided):
+            raise ValueError("polish: a guided search ends in clean latents, which no prior decodes: leave it out")
+
+    @property
+    def shared(self) -> int:
+        """Queries of `prepare`, which all classes share."""
+        return self.questions
+
+    def queries(self, prior: Any) -> int:
+        """Of the target, for each candidate."""
+        return 0 if self.polish is None else self.polish.queries(prior)
+
+    def passes(self, prior: Any) -> Passes:
+        alone, steep = self.search.passes(prior)
+        return Passes(alone + (0 if self.polish is None else self.polish.passes(prior).without_gradient), steep)
+
+    def parts(self, oracle: LabelOracle) -> list[tuple[Any, LabelOracle | None]]:
+        """The searches that it is made of, each with the oracle it is given; None: the student."""
+        return [(self.search, None), *([] if self.polish is None else [(self.polish, oracle)])]
+
+    def prepare(self, oracle: LabelOracle, prior: Prior, rng: Rng) -> dict[str, Tensor]:
+        """The student's weights, those that are not as they were, from one prior sample per generator."""
+        latents = prior.sample(rng)
+        images, told = [], []
+        with torch.no_grad():
+            for some in latents.split(_BATCH):
+                shown = prior.decode(some).clamp(0, 1)
+                told.append(opinion(oracle, shown))
+                images.append((shown * 255).round().byte().cpu())
+        module = self._untaught().to(latents.device)
+        before = {name: value.clone() for name, value in module.state_dict().items()}
+        whole = isinstance(oracle, ScoreOracle) and self.learn == "log-probabilities"
+        known = torch.cat(told)
+        loss = _nearness(known) if whole else _likelihood(known, self.rare)
+        with torch.enable_grad(), torch.random.fork_rng():
+            torch.manual_seed(self.training.seed)
+            self.training(module, self.student.input, torch.cat(images), loss)
+        after = module.state_dict()
+        return {name: value for name, value in after.items() if not torch.equal(value, before[name])}
+
+    def taught(self, learned: Mapping[str, Tensor]) -> "Taught":
+        """The search on the student that has learnt this."""
+        module = self._untaught()
+        module.load_state_dict({key: learned[key] for key in learned.keys() & module.state_dict().keys()}, strict=False)
+        return Taught(self.search, self.polish, module, self.student)
+
+    def __call__(
+        self,
+        oracle: LabelOracle,
+        prior: Prior,
+        latents: Tensor,
+        classes: Tensor,
+        rng: Rng,
+        trace: Trace | None = None,
+    ) -> Candidates:
+        raise GmiError("A surrogate must be taught first: search.taught(search.prepare(oracle, prior, rng)).")
+
+    def _untaught(self) -> nn.Module:
+        """The same one each time."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.training.seed)
+            return self.student.weighed()
+
+
+@plain_dataclass(frozen=True)
+class Taught:
+    """A surrogate that has learnt; `polish` makes its queries."""
+
+    search: Any
+    polish: Evolution | None
+    module: nn.Module
+    student: TargetConfig
+
+    def __call__(
+        self,
+        oracle: Any,
+        prior: Any,
+        latents: Tensor,
+        classes: Tensor,
+        rng: Rng,
+        trace: Trace | None = None,
+    ) -> Candidates:
+        """From latents (N, ...) to candidates (N)."""
+        names = tuple(str(one) for one in range(oracle.people))
+        student = Target(self.module, self.student.input, names, penultimate=self.student.penultimate)
+        found = self.search(WhiteBox(student.to(latents.device)), prior, latents, classes, rng, trace)
+        return found if self.polish is None else self.polish(oracle, prior, found.latents, classes, rng, trace)
+
+
+def _nearness(known: Tensor) -> Loss:
+    """Mean squared error of centred log-probabilities (N, K), in units of their spread: logits are told up to a sum."""
+    wanted = known - known.mean(1, keepdim=True)
+    scale = wanted.square().mean().clamp_min(1e-12)
+
+    def loss(outputs: Tensor, rows: Tensor) -> Tensor:
+        _refuse_misfit(outputs, known)
+        return (outputs - outputs.mean(1, keepdim=True) - wanted[rows]).square().mean() / scale
+
+    return loss
+
+
+def _likelihood(known: Tensor, rare: float) -> Loss:
+    """Cross-entropy with probabilities (N, K), those of frequent classes weighed down."""
+    wanted = known.exp()
+    frequency = torch.bincount(known.argmax(1), minlength=known.shape[1]).clamp_min(1)
+    weights = frequency[known.argmax(1)].float().pow(-rare)
+    weights = weights / weights.mean()
+
+    def loss(outputs: Tensor, rows: Tensor) -> Tensor:
+        _refuse_misfit(outputs, known)
+        return (weights[rows] * F.cross_entropy(outputs, wanted[rows], reduction="none")).mean()
+
+    return loss
+
+
+def _refuse_misfit(outputs: Tensor, known: Tensor) -> None:
+    if outputs.shape[1] != known.shape[1]:
+        raise GmiError(
+            f"The student has {outputs.shape[1]} outputs and the target {known.shape[1]} classes: set their number in "
+            "search.student.arguments."
+        )
