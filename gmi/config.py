@@ -22,6 +22,7 @@ from gmi.priors.gan import Gan
 from gmi.protocols import Prior
 from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
+from gmi.search.genetic import Genetic
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.search.particles import Particles
@@ -49,7 +50,10 @@ AnyTarget = Annotated[
 ]
 
 
-AnySearch = Annotated[Gradient | Guided | Particles | Evolution | Boundary | Surrogate, Field(discriminator="type")]
+AnySearch = Annotated[
+    Gradient | Guided | Particles | Evolution | Genetic | Boundary | Surrogate,
+    Field(discriminator="type"),
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))

@@ -14,6 +14,7 @@ from gmi.protocols import Candidates, WhiteBoxOracle, shared_queries
 from gmi.rng import Rng, seed_of
 from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
+from gmi.search.genetic import Genetic
 from gmi.search.gradient import Gradient
 from gmi.search.surrogate import Surrogate
 from gmi.target import Input, TargetConfig
@@ -34,6 +35,7 @@ SEARCHES = {
     "lomma": Gradient(steps=60, lr=0.1, feature_weight=0.02, views=VIEWS),
     "evolution": Evolution(generations=20, population=12, radius=8**0.5, views=VIEWS),
     "evolution with covariances": Evolution(generations=20, population=12, diagonal=False, views=VIEWS),
+    "genetic": Genetic(generations=20, population=16, radius=8**0.5, views=VIEWS),
     "boundary": Boundary(iterations=40, points=16, radius=0.5, box=None),
     "surrogate": Surrogate(
         questions=600, student=STUDENT, training=LESSONS, search=Gradient(steps=60, lr=0.1, views=VIEWS)
@@ -50,6 +52,7 @@ SEARCHES = {
 SHORT = {
     Gradient: {"steps": 8},
     Evolution: {"generations": 4},
+    Genetic: {"generations": 4},
     Boundary: {"iterations": 4},
     Surrogate: {"questions": 50, "training": dataclasses.replace(LESSONS, steps=20)},
 }
@@ -97,7 +100,12 @@ def test_six_at_once_equal_six_runs_of_one(world, name):
 
 @pytest.mark.parametrize(
     "search",
-    [Gradient(steps=5, transforms=3), Evolution(generations=3, population=5), Boundary(iterations=3, points=4)],
+    [
+        Gradient(steps=5, transforms=3),
+        Evolution(generations=3, population=5),
+        Genetic(generations=3, population=5, elite=1),
+        Boundary(iterations=3, points=4),
+    ],
 )
 def test_every_query_is_counted(world, search):
     oracle = world.oracle()

@@ -25,6 +25,9 @@ CONTROL = "#8a919c"
 COLOURS = {"search": "#a3341f", "oracle": "#2b6777", "genuine": "#2b4f81"}
 """The attack stands out, what it could have reached is blue, and every control is grey."""
 
+LINES = ("#a3341f", "#2b6777", "#85600f", "#41597a", "#6a3d7c", "#3d7c4a", "#c0703a", "#22252a")
+"""Of a ladder's rungs."""
+
 WIDTH = 10.2  # inches: the page's width at 96 pixels an inch
 SIDE = 128  # pixels: the most that a tile of the contact sheet keeps
 _STYLE = {
@@ -110,6 +113,52 @@ def _mark(axes: Axes, lane: float, y: float, row: Mapping[str, Any], *, filled: 
         return
     axes.hlines(y, found["low"], found["high"], colors=colour, linewidth=1.6)
     axes.plot([found["value"]], [y], "o", color=colour, markersize=4.5, markerfacecolor=colour if filled else "white")
+
+
+def curves(
+    panels: Mapping[str, str],
+    lines: Mapping[str, Sequence[Mapping[str, Any]]],
+    levels: Mapping[str, Mapping[str, float]],
+) -> Markup:
+    """One panel a metric, over the number of queries: each line's values with their 95 % intervals.
+
+    Args:
+        panels: metric -> title.
+        lines: label -> points, each with `queries` and, in `figures`, the estimate of every metric; the last line is
+            the control, in grey.
+        levels: label -> metric -> value of a level that does not depend on queries, drawn across.
+    """
+    control = list(lines)[-1]
+    with style.context(["default", _STYLE]):
+        figure = Figure(figsize=(WIDTH, 3.6 + 0.18 * math.ceil(len(lines) / 3)), layout="constrained")
+        grid = figure.subplots(1, len(panels), squeeze=False).ravel()
+        for axes, (metric, title) in zip(grid, panels.items(), strict=True):
+            axes.set_title(title)
+            for place, (label, values) in enumerate(levels.items()):
+                axes.axhline(values[metric], color=INK, linewidth=0.8, linestyle=("-", ":")[place % 2], label=label)
+            for place, (label, points) in enumerate(lines.items()):
+                colour = CONTROL if label == control else LINES[place % len(LINES)]
+                known = [(one["queries"], one["figures"][metric]) for one in points]
+                known = [(queries, found) for queries, found in known if "failed" not in found]
+                at = [queries * 1.03 ** (place - len(lines) / 2) for queries, _ in known]  # apart, where they coincide
+                axes.plot(at, [found["value"] for _, found in known], "o-", color=colour, markersize=4, label=label)
+                for x, (_, found) in zip(at, known, strict=True):
+                    axes.vlines(x, found["low"], found["high"], colors=colour, linewidth=1, alpha=0.6)
+            axes.set_xscale("log")
+            axes.set_ylim(-0.02, 1.02)
+            axes.set_xlabel("queries")
+            axes.grid(color=RULE, linewidth=0.5)
+            axes.minorticks_off()
+            ticks = [tick for tick in (100, 300, 1000, 3000, 10_000, 30_000, 100_000) if _within(axes, tick)]
+            axes.set_xticks(ticks, [f"{tick:,}".replace(",", "\u202f") for tick in ticks])
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False)
+        return _svg(figure, "Each level of access over queries; the table below gives the numbers")
+
+
+def _within(axes: Axes, tick: float) -> bool:
+    low, high = axes.get_xlim()
+    return low <= tick <= high
 
 
 def ridges(

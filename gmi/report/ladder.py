@@ -1,0 +1,47 @@
+"""The page of a ladder: a pure function of `ladder.json` (ladder.schema.json says what it holds)."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from gmi.errors import GmiError
+from gmi.report import plots
+from gmi.report.render import estimate, label, number, rate
+
+
+def render(folder: Path) -> Path:
+    """Write `folder/ladder.html` by one rename, and return it. Raises GmiError where ladder.json is missing or odd."""
+    try:
+        report = json.loads(Path(folder, "ladder.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise GmiError(f"{folder} has no ladder yet, or a damaged one ({error}): climb it again.") from error
+    if report.get("schema_version") != 1:
+        raise GmiError(f"{folder}/ladder.json has schema version {report.get('schema_version')}; this gmi reads 1.")
+    loader = FileSystemLoader(Path(__file__).parent)
+    world = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    world.filters.update((function.__name__, function) for function in (label, estimate, rate, number))
+    page = world.get_template("ladder.html").render(report, **_view(report))
+    draft = Path(folder, f".ladder.html.{os.getpid()}")
+    try:
+        draft.write_text(page, "utf-8")
+        return draft.replace(Path(folder, "ladder.html"))
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _view(report: dict[str, Any]) -> dict[str, Any]:
+    """What the template shows besides the ladder itself."""
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for point in report["points"]:
+        lines.setdefault(point["rung"], []).append(point)
+    doubtful = {f"match@{cut['fmr']:g}" for cut in report["thresholds"] if not cut["trusted"]}
+    metrics = list(report["chance"])
+    shown = [metric for metric in metrics if metric not in doubtful and metric != "rank10"]
+    match = [metric for metric in shown if metric.startswith("match@")]
+    panels = {metric: label(metric) for metric in [*match[-1:], "rank1", "auc"]}
+    nobody = {metric: found["value"] for metric, found in report["random"].items() if "failed" not in found}
+    levels = {"random prior": nobody} if all(metric in nobody for metric in panels) else {}
+    return {"lines": lines, "metrics": metrics, "doubtful": doubtful, "curves": plots.curves(panels, lines, levels)}
