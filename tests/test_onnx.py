@@ -1,0 +1,82 @@
+"""A model in an ONNX file answers as the network that it was written from."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from gmi.access import LabelsOnly, ScoresOnly, WholeModel
+from gmi.errors import GmiError
+from gmi.oracles.onnx import Onnx
+from gmi.rng import Rng
+from gmi.target import Input
+
+SIDES = Input(size=(16, 16), colour="grey")
+NAMES = tuple(f"p{one}" for one in range(6))
+
+
+def written(world, path: Path, batch: int | str, ending: str | None = None) -> Path:
+    """The world's target: flatten, linear, tanh, linear."""
+    state = world.target.module.state_dict()
+    weights = [numpy_helper.from_array(value.numpy(), name.replace(".", "")) for name, value in state.items()]
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "1weight", "1bias"], ["hidden"], transB=1),
+        helper.make_node("Tanh", ["hidden"], ["bent"]),
+        helper.make_node("Gemm", ["bent", "3weight", "3bias"], ["logits"], transB=1),
+        *([] if ending is None else [helper.make_node(ending, ["logits"], ["ended"], axis=1)]),
+    ]
+    kind = TensorProto.INT64 if ending == "ArgMax" else TensorProto.FLOAT
+    out = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 6])]
+    out = out if ending is None else [helper.make_tensor_value_info("ended", kind, None)]
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 1, 16, 16])
+    model = helper.make_model(helper.make_graph(nodes, "m", [images], out, weights), ir_version=10)
+    model.opset_import[0].version = 13
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def images(world):
+    return world.prior.decode(Rng(range(9)).normal(8))
+
+
+@pytest.mark.parametrize("batch", ["N", 4])
+def test_scores_and_labels_are_the_networks(world, images, tmp_path, batch):
+    plan = Onnx(file=str(written(world, tmp_path / "m.onnx", batch)), input=SIDES)
+    for access in (ScoresOnly(), LabelsOnly()):
+        here, there = access.open(plan.load(NAMES), None), access.open(world.target, None)
+        assert here.labels(images).equal(there.labels(images))
+        if isinstance(access, ScoresOnly):
+            torch.testing.assert_close(here.scores(images), there.scores(images), rtol=1e-4, atol=1e-4)
+        assert here.ledger.total.sent == 9
+
+
+@pytest.mark.parametrize(("ending", "gives"), [("Softmax", "probabilities"), ("ArgMax", "labels")])
+def test_other_endings(world, images, tmp_path, ending, gives):
+    plan = Onnx(file=str(written(world, tmp_path / "m.onnx", "N", ending)), input=SIDES, gives=gives, output="ended")
+    wanted = LabelsOnly().open(world.target, None).labels(images)
+    assert LabelsOnly().open(plan.load(NAMES), None).labels(images).equal(wanted)
+    if gives == "labels":
+        with pytest.raises(GmiError, match="gives labels only"):
+            ScoresOnly().open(plan.load(NAMES), None)
+
+
+def test_what_does_not_fit_says_what_to_do(world, images, tmp_path):
+    path = written(world, tmp_path / "m.onnx", "N")
+    with pytest.raises(GmiError, match="no output probabilities; it has logits"):
+        Onnx(file=str(path), input=SIDES, output="probabilities").load(NAMES)
+    with pytest.raises(GmiError, match="cannot be read"):
+        Onnx(file=str(tmp_path / "none.onnx"), input=SIDES).load(NAMES)
+    (tmp_path / "odd.onnx").write_bytes(b"odd")
+    with pytest.raises(GmiError, match="no ONNX model"):
+        Onnx(file=str(tmp_path / "odd.onnx"), input=SIDES).load(NAMES)
+    with pytest.raises(GmiError, match=r"check target\.input"):
+        plan = Onnx(file=str(path), input=Input(size=(8, 8), colour="grey"))
+        ScoresOnly().open(plan.load(NAMES), None).scores(images)
+    with pytest.raises(GmiError, match="no weights to take"):
+        WholeModel().open(Onnx(file=str(path), input=SIDES).load(NAMES), None)
+    one = Onnx(file=str(path), input=SIDES).load(NAMES)
+    assert one.digest != Onnx(file=str(written(world, path, 4)), input=SIDES).load(NAMES).digest
