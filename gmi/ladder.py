@@ -5,6 +5,7 @@ rungs stand the random prior and the best of N samples by scores, without a sear
 """
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
@@ -21,7 +22,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gmi import judging, scoring
-from gmi.access import Access, AnyOracle, ScoresOnly, WholeModel
+from gmi.access import Access, AnyOracle, ScoresOnly
 from gmi.audit import essence, own_opinion
 from gmi.config import AnySearch, Audit
 from gmi.controls import Unmoved
@@ -139,15 +140,16 @@ def rungs(
         audit = replace(plan.audit, access=access, search=search)
         return Recipe(audit, run, inputs.prior, torch.tensor(people.attacked), coloured, device, autocast)
 
-    oracles = [rung.access.open(inputs.target, run.folder / f"rung{place}") for place, rung in enumerate(plan.rungs)]
+    # One ledger for each level of access: what a point costs is arithmetic, and no image is asked twice for it.
+    oracles = [rung.access.open(inputs.target, _ledger(run, rung.access)) for rung in plan.rungs]
     for place, (rung, oracle) in enumerate(zip(plan.rungs, oracles, strict=True)):
         for number, search in enumerate(rung.searches):
             name, one = f"rung{place}_{number}", recipe(rung.access, search)
             pool = one.pool(f"{name}_pool", oracle, range(plan.audit.selection.pool))
             found[name] = one(name, oracle, one.prepared(f"{name}_prepare", oracle), pool)
             seconds[name] = sum(spent.seconds for spent in one.spent.values())
-    by_scores = ScoresOnly() if not isinstance(plan.rungs[0].access, WholeModel) else WholeModel()
-    oracle = by_scores.open(inputs.target, run.folder / "best_of_n")
+    by_scores = ScoresOnly()
+    oracle = by_scores.open(inputs.target, _ledger(run, by_scores))
     for size in plan.best_of:
         name, one = f"best_of_{size}", recipe(by_scores)
         found[name] = one(name, oracle, Unmoved(), one.pool(f"{name}_pool", oracle, range(size)))
@@ -155,6 +157,10 @@ def rungs(
     found["random"] = recipe(by_scores).random("random", oracle)
     found["search"] = found[best(plan)]
     return found, oracles[0], seconds
+
+
+def _ledger(run: Run, access: Access) -> Path:
+    return run.folder / "ledgers" / re.sub(r"[^a-z0-9]+", "-", str(access)).strip("-")
 
 
 def best(plan: Ladder) -> str:

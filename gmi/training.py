@@ -27,12 +27,16 @@ Progress = Callable[[int, float], None]
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Head:
-    """Trains one linear layer on what the frozen rest makes of the images and their mirror images; full-batch Adam."""
+    """Trains one linear layer on what the frozen rest makes of the images and, with `mirror`, their mirror images.
+
+    Full-batch Adam.
+    """
 
     type: Literal["head"] = "head"
     part: str = "head"  # the layer's name in the module
     steps: Steps = 300
     lr: Positive = 0.05
+    mirror: bool = True
     seed: int = 0
 
     def __call__(
@@ -46,8 +50,10 @@ class Head:
             raise GmiError(f"training.part: the module has no part named {self.part!r}.") from error
         if not isinstance(head, nn.Linear):
             raise GmiError(f"training.part: {self.part} is a {type(head).__name__}, not a linear layer.")
-        features = _inputs_of(head, module.eval().to(memory_format=torch.channels_last), input, images, device)
-        rows = torch.arange(len(images), device=device).repeat(2)
+        features = _inputs_of(
+            head, module.eval().to(memory_format=torch.channels_last), input, images, device, self.mirror
+        )
+        rows = torch.arange(len(images), device=device).repeat(1 + self.mirror)
         loss(head(features[:1]), rows[:1])  # raises, if it does, before anything is changed
         generator = torch.Generator().manual_seed(self.seed)
         with torch.no_grad():
@@ -115,14 +121,20 @@ def naming(classes: Tensor, smoothing: float = 0.0) -> Loss:
 
 
 def _inputs_of(
-    layer: nn.Module, module: nn.Module, input: Input, images: Tensor, device: torch.device, batch: int = 20
+    layer: nn.Module,
+    module: nn.Module,
+    input: Input,
+    images: Tensor,
+    device: torch.device,
+    mirrored: bool,
+    batch: int = 20,
 ) -> Tensor:
-    """(2N, D): what the layer is given for the images, then for their mirror images."""
+    """(N or 2N, D): what the layer is given for the images, then for their mirror images."""
     seen: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
         with torch.no_grad():
-            for mirror in (False, True):
+            for mirror in (False, True)[: 1 + mirrored]:
                 for chunk in images.split(batch):
                     pixels = chunk.to(device).float() / 255
                     inputs = input(pixels.flip(-1) if mirror else pixels)

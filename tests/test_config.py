@@ -9,6 +9,8 @@ import yaml
 
 from gmi.config import Audit
 from gmi.errors import GmiError
+from gmi.ladder import Ladder
+from gmi.serving.app import Serving
 from gmi.settings import override, plain, read, validate
 
 SHIPPED = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
@@ -25,14 +27,25 @@ def changed(dotted: str, value: object) -> dict:
     return root
 
 
+KINDS = {"ladder": Ladder, "serve": Serving}  # by the first word of the file's name; others are audits
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_configuration_round_trips(path):
-    audit = read(path, Audit)
-    recorded = json.loads(json.dumps(plain(audit), allow_nan=False))
-    assert recorded == plain(audit)
-    assert validate(recorded, path, Audit) == audit
-    assert validate(yaml.safe_load(yaml.safe_dump(recorded)), path, Audit) == audit
-    assert audit.name == path.stem  # runs/NAME
+    kind = KINDS.get(path.stem.partition("_")[0], Audit)
+    plan = read(path, kind)
+    recorded = json.loads(json.dumps(plain(plan), allow_nan=False))
+    assert recorded == plain(plan)
+    assert validate(recorded, path, kind) == plan
+    assert validate(yaml.safe_load(yaml.safe_dump(recorded)), path, kind) == plan
+    if kind is not Serving:
+        assert plan.name == path.stem  # runs/NAME
+
+
+def test_a_target_that_does_not_say_its_type_is_a_module():
+    assert read(QUICKSTART, Audit).target.type == "module"
+    with pytest.raises(GmiError, match=r"target: .*'typo'.*'open-inference'"):
+        validate(changed("target.type", "typo"), QUICKSTART, Audit)
 
 
 def test_the_record_holds_defaults_too():
