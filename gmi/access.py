@@ -57,6 +57,8 @@ class ScoresOnly:
         return f"score{self.shape}"
 
     def open(self, target: Target | Served, folder: Path | None) -> Scores:
+        if isinstance(target, Served) and self.shape.temperature != 1:
+            raise GmiError("access.shape.temperature: a served target has its own: leave it out.")
         service = target.scores() if isinstance(target, Served) else Model(target, self.shape)
         return Scores(service, _ledger(self, folder), len(target.classes), self.shape)
 

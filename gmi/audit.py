@@ -20,8 +20,9 @@ from gmi.forecast import refuse_overspending
 from gmi.inputs import Inputs
 from gmi.judging import Sets
 from gmi.oracles.interface import Interface
+from gmi.oracles.ledger import OWN_OPINION
 from gmi.oracles.served import Served
-from gmi.protocols import refuse_misfit
+from gmi.protocols import refuse_misfit, students
 from gmi.reconstruct import Autocast, Recipe, Spent
 from gmi.report import compose
 from gmi.report.render import render
@@ -40,7 +41,7 @@ def audit(plan: Audit, inputs: Inputs, folder: Path, device: torch.device, autoc
     people, target, judges = inputs.people, inputs.target, inputs.judges
     if plan.authorisation is not None:
         plan.authorisation.refuse_expired(date.today())
-    judges.refuse_dependent(target, inputs.guide, plan.data.name)
+    judges.refuse_dependent(target, inputs.guide, plan.data.name, students(plan.search))
     refuse_misfit(plan.search, plan.access.open(target, None), inputs.prior)
     refuse_overspending(plan, inputs)
     state = PartialState()
@@ -71,7 +72,7 @@ def own_opinion(target: Target | Served, oracle: AnyOracle, device: torch.device
     if isinstance(target, Target):
         return lambda images: target(images.to(device))
     if isinstance(oracle, Interface):
-        oracle.ledger.at("own opinion")
+        oracle.ledger.at(OWN_OPINION)
     return lambda images: opinion(oracle, images)
 
 

@@ -1,10 +1,8 @@
 """The configuration of an audit, as one tree of frozen objects."""
 
-import json
-from hashlib import sha256
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Discriminator, Field, JsonValue, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag
 from pydantic.dataclasses import dataclass
 
 from gmi.access import Access, WholeModel
@@ -19,7 +17,7 @@ from gmi.oracles.onnx import Onnx
 from gmi.oracles.open_inference import OpenInference
 from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Gan
-from gmi.protocols import Prior
+from gmi.protocols import Prior, shared_queries
 from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
 from gmi.search.genetic import Genetic
@@ -28,7 +26,6 @@ from gmi.search.guided import Guided
 from gmi.search.particles import Particles
 from gmi.search.surrogate import Surrogate
 from gmi.selection import Selection
-from gmi.settings import plain
 from gmi.target import TargetConfig
 from gmi.training import Head, Scratch
 
@@ -97,7 +94,7 @@ class Audit:
     def __post_init__(self) -> None:
         if not self.judges or not self.fmrs:
             raise ValueError("judges and fmrs need one or more each")
-        if isinstance(self.target, OpenInference | Json) and self.authorisation is None:
+        if self.target.networked and self.authorisation is None:
             raise ValueError(
                 "authorisation: a model behind an API is audited only with a block that names the system, who "
                 "allowed it (allowed_by) and until when (until)"
@@ -108,15 +105,10 @@ class Audit:
     def budget(self, attacked: int, prior: Prior) -> tuple[range, range]:
         """Numbers of the samples that the attack selects from, and of those that best of N selects from beside them.
 
-        They cost as many queries, two each, as the attack's searches: without optimising, the same budget buys this.
+        They cost as many queries, two each, as the attack's searches and what these learn from: without optimising, the
+        same budget buys this.
         """
         search: Any = self.search  # takes this prior: `refuse_misfit` has seen to it
-        pool, searched = self.selection.pool, attacked * self.selection.candidates * search.queries(prior)
+        pool, starts = self.selection.pool, attacked * self.selection.candidates
+        searched = starts * search.queries(prior) + shared_queries(search)
         return range(pool), range(pool, pool + searched // 2)
-
-
-def training_digest(audit: Audit) -> str:
-    """Of what decides a trained target's weights, beside the images."""
-    tree = cast("dict[str, dict[str, JsonValue]]", plain(audit))
-    asked = [*(tree["target"][key] for key in ("factory", "arguments", "input")), tree["training"]]
-    return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -19,8 +19,9 @@ from torchvision.models import resnet18
 from gmi.config import Audit
 from gmi.errors import GmiError
 from gmi.inputs import Inputs
+from gmi.oracles.ledger import OWN_OPINION
 from gmi.oracles.served import Served
-from gmi.protocols import access, refuse_misfit, shared_queries
+from gmi.protocols import access, refuse_misfit, shared_queries, students
 from gmi.rng import Rng
 from gmi.target import Target
 
@@ -35,6 +36,7 @@ class Forecast:
 
     queries: dict[str, int]
     seconds: dict[str, float]
+    without: tuple[str, ...] = ()  # what the seconds leave out
 
     def __str__(self) -> str:
         steps = dict.fromkeys([*self.queries, *self.seconds])
@@ -45,7 +47,8 @@ class Forecast:
         lines += [
             f"{'total':16}{asked:10,}{total:10.0f}",
             "(without the queries of the oracle projection, which no adversary makes)",
-            f"about {total / 60:.1f} minutes, within a factor of two",
+            f"about {total / 60:.1f} minutes, within a factor of two"
+            + "".join(f"; to this comes the time {one}" for one in self.without),
         ]
         return "\n".join(lines)
 
@@ -73,7 +76,9 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     for judge in inputs.judges.faces:
         image = _timed(lambda judge=judge: judge.embed(few)) / len(few)
         seconds[f"judge {judge.name}"] = image * (photographs + public + methods * released)
-    return Forecast(_queries(each), {name: amount for name, amount in seconds.items() if amount})
+    without = ("that the served target takes",) if forward == 0 else ()
+    without += ("to teach a student and to search it",) if students(plan.search) else ()
+    return Forecast(_queries(each), {name: amount for name, amount in seconds.items() if amount}, without)
 
 
 def refuse_overspending(plan: Audit, inputs: Inputs) -> None:
@@ -122,7 +127,7 @@ def _work(plan: Audit, inputs: Inputs) -> Work:
     if isinstance(inputs.target, Served):
         methods = 3 + plan.controls.oracle + (public > 0)
         released = methods * people * chosen.keep
-        each["own opinion"] = (0, len(inputs.people.enrolment) + released, 0)
+        each[OWN_OPINION] = (0, len(inputs.people.enrolment) + released, 0)
     if plan.controls.oracle:
         each |= {"oracle_prepare": each["prepare"], "oracle_pool": each["pool"], "oracle": each["search"]}
     return each

@@ -3,19 +3,20 @@
 from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import version
+from typing import Any
 
 import torch
 from pydantic import JsonValue
 
 from gmi.assets import resolve
-from gmi.config import Audit, training_digest
+from gmi.config import Audit
 from gmi.data import People
 from gmi.errors import GmiError
 from gmi.judging import Judges
 from gmi.oracles.served import Served
-from gmi.protocols import Prior, shared_queries
+from gmi.protocols import Prior, access, shared_queries
 from gmi.target import Target, TargetConfig
-from gmi.training import record_of
+from gmi.training import Head, Scratch, record_of, training_digest
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,13 @@ def load(plan: Audit, device: torch.device) -> Inputs:
         plan.authorisation.refuse_expired(date.today())
     people = plan.data.load()
     if plan.training is not None and isinstance(plan.target, TargetConfig):
-        _trained_so(plan, plan.target, people)
+        refuse_untrained(plan.target, plan.training, people)
     guide = None if plan.controls.guide is None else plan.controls.guide.load(people.names).to(device)
     target = plan.target.load(people.names).to(device)
     if isinstance(target, Target):
-        _fits(target, people, (plan.controls.oracle and guide is None) or shared_queries(plan.search) > 0)
+        refuse_unfit(target, people, (plan.controls.oracle and guide is None) or _learns_features(plan.search))
     if guide is not None:
-        _fits(guide, people, True)
+        refuse_unfit(guide, people, True)
     inputs = Inputs(
         people=people,
         target=target,
@@ -82,19 +83,24 @@ def load(plan: Audit, device: torch.device) -> Inputs:
     return inputs
 
 
-def _trained_so(plan: Audit, target: TargetConfig, people: People) -> None:
+def _learns_features(search: Any) -> bool:
+    return access(search) == "white-box" and shared_queries(search) > 0
+
+
+def refuse_untrained(target: TargetConfig, training: Head | Scratch, people: People) -> None:
     """Raises GmiError unless the weights are those that the configuration's training makes of this split."""
     weights, record = target.weights, record_of(target)
     if weights is not None and not resolve(weights).exists():
         raise GmiError(f"There are no weights at {weights} yet: run pipelines/train_target.py with this configuration.")
-    if record is None or (record.data_digest, record.config_digest) != (people.private_digest, training_digest(plan)):
+    asked = (people.private_digest, training_digest(target, training))
+    if record is None or (record.data_digest, record.config_digest) != asked:
         raise GmiError(
             "The target was trained on another split of the people or with other settings: run "
             "pipelines/train_target.py with this configuration again."
         )
 
 
-def _fits(target: Target, people: People, features: bool) -> None:
+def refuse_unfit(target: Target, people: People, features: bool) -> None:
     """One blank image. Raises GmiError where the network cannot take it, or has not one output a person."""
     blank = torch.zeros(1, *people.enrolment.bytes.shape[1:], device=next(target.module.parameters()).device)
     try:

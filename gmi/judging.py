@@ -1,6 +1,6 @@
 """What the judges see: their templates and distances of all images, as pieces of work in a run folder."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from gmi.metrics.distance import perceptual
 from gmi.oracles.served import Served
 from gmi.protocols import Candidates, ClassifierJudge, FaceJudge, Judge, PerceptualJudge
 from gmi.run import Run, Tensors
-from gmi.target import Target
+from gmi.target import Target, TargetConfig
 
 _PIECE = 128  # images
 
@@ -33,8 +33,10 @@ class Judges:
     perceptual: PerceptualJudge | None = None
     classifier: ClassifierJudge | None = None
 
-    def refuse_dependent(self, target: Target | Served, guide: Target | None, private: str) -> None:
-        """Raises GmiError where a judge shares weights or private training data with the target.
+    def refuse_dependent(
+        self, target: Target | Served, guide: Target | None, private: str, students: Sequence[TargetConfig] = ()
+    ) -> None:
+        """Raises GmiError where a judge shares weights or training data with the target, or with a search's student.
 
         Nor may the first judge, on whom the verdict rests, be the guide of the oracle projection. Under another judge
         that is the guide, the oracle is the protocol's signal oracle: the most that this judge could be shown.
@@ -47,6 +49,10 @@ class Judges:
         reasons = [
             refusal(judge, weights, known | target.trained_on if judge in self.faces else known) for judge in everyone
         ]
+        for student in students:
+            learner = list(student.weighed().parameters())
+            found = [refusal(judge, learner, frozenset(student.trained_on)) for judge in self.faces]
+            reasons += [f"The search teaches a student, as if it were the target. {one}" for one in found if one]
         if guide is not None:
             reasons.append(refusal(self.faces[0], guide.weights(), frozenset()))
         for reason in filter(None, reasons):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,15 +22,15 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gmi import judging, scoring
-from gmi.access import Access, AnyOracle, ScoresOnly
+from gmi.access import Access, AnyOracle, ScoresOnly, WholeModel
 from gmi.audit import essence, own_opinion
 from gmi.config import AnySearch, Audit
 from gmi.controls import Unmoved
 from gmi.errors import GmiError
 from gmi.inputs import Inputs
-from gmi.judging import Sets
+from gmi.judging import Judges, Sets
 from gmi.metrics.identity import chance
-from gmi.protocols import refuse_misfit, shared_queries
+from gmi.protocols import refuse_misfit, shared_queries, students
 from gmi.reconstruct import Autocast, Recipe
 from gmi.report.ladder import render
 from gmi.run import Run
@@ -39,6 +39,7 @@ from gmi.settings import plain
 from gmi.statistics import estimate, recovered
 
 Count = Annotated[int, Field(ge=1)]
+CONTROL = "best of N"
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -64,11 +65,14 @@ class Ladder:
     audit: Audit
     rungs: tuple[Rung, ...]
     budget: Count | None = None
-    best_of: tuple[Count, ...] = (250, 1000)
+    best_of: Annotated[tuple[Count, ...], Field(min_length=1)] = (250, 1000)
 
     def __post_init__(self) -> None:
         if not self.rungs or not all(rung.searches for rung in self.rungs):
             raise ValueError("rungs: every ladder needs one or more, and every rung a search")
+        names = [CONTROL, *(rung.name for rung in self.rungs)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"rungs: each needs a name of its own, and none may be {CONTROL!r}")
         if any(rung.access.budget is not None for rung in self.rungs):
             raise ValueError("rungs: the ladder's own budget holds for every rung: leave access.budget out")
 
@@ -95,8 +99,9 @@ def points(plan: Ladder, inputs: Inputs) -> dict[str, Point]:
             shared = 2 * chosen.pool + shared_queries(search)
             person = chosen.candidates * (made.queries(inputs.prior) + chosen.views)
             found[f"rung{place}_{number}"] = Point(rung.name, str(rung.access), made.type, shared, person)
+    ScoresOnly().open(inputs.target, None)  # raises where the control cannot be had
     for size in plan.best_of:
-        found[f"best_of_{size}"] = Point("best of N", "score", "none", 2 * size, chosen.candidates * chosen.views)
+        found[f"best_of_{size}"] = Point(CONTROL, "score", "none", 2 * size, chosen.candidates * chosen.views)
     people = len(inputs.people.attacked)
     for point in found.values():
         if plan.budget is not None and (asked := point.shared + people * point.person) > plan.budget:
@@ -109,18 +114,26 @@ def points(plan: Ladder, inputs: Inputs) -> dict[str, Point]:
 
 def climb(plan: Ladder, inputs: Inputs, folder: Path, device: torch.device, autocast: Autocast = nullcontext) -> Path:
     """Does what is not there yet of the ladder in `folder`, and returns its ladder.html. Raises as `points`."""
+    if plan.audit.authorisation is not None:
+        plan.audit.authorisation.refuse_expired(date.today())
     known = points(plan, inputs)
-    inputs.judges.refuse_dependent(inputs.target, inputs.guide, plan.audit.data.name)
+    judges = Judges(inputs.judges.faces[:1])  # the one that a verdict would rest on
+    taught = [one for rung in plan.rungs for search in rung.searches for one in students(search)]
+    apart = list({repr(one): one for one in taught}.values())
+    judges.refuse_dependent(inputs.target, inputs.guide, plan.audit.data.name, apart)
     state = PartialState()
     with state.main_process_first():
         tree: dict[str, JsonValue] = plain(plan) | {"audit": essence(plan.audit), "budget": None}
         run = Run.open(folder, {"ladder": tree, "inputs": inputs.digests})
-    found, oracle, seconds = rungs(plan, inputs, run, device, autocast)
-    judged = judging.judge(run, inputs.judges, own_opinion(inputs.target, oracle, device), inputs.people, found)
+    found, oracle = rungs(plan, inputs, known, run, device, autocast)
+    judged = judging.judge(run, judges, own_opinion(inputs.target, oracle, device), inputs.people, found)
     if state.is_main_process:
-        judge = inputs.judges.faces[0]
-        seen = scoring.recognise(judge, judged.templates[judge.name], inputs.people, found, plan.audit.fmrs)
-        report = compose(plan, inputs, known, seen, judged.logits["target"], found, seconds, device)
+        (judge,) = judges.faces
+        templates = judged.templates[judge.name]
+        # What is scored as an audit's attack would be, beside the controls, is the point that the others stand beside.
+        templates, sets = templates | {"search": templates[best(plan)]}, found | {"search": found[best(plan)]}
+        seen = scoring.recognise(judge, templates, inputs.people, sets, plan.audit.fmrs)
+        report = compose(plan, inputs, known, seen, judged.logits["target"], found, device)
         run.write("ladder.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
         render(run.folder)
     state.wait_for_everyone()
@@ -128,39 +141,47 @@ def climb(plan: Ladder, inputs: Inputs, folder: Path, device: torch.device, auto
 
 
 def rungs(
-    plan: Ladder, inputs: Inputs, run: Run, device: torch.device, autocast: Autocast
-) -> tuple[Sets, AnyOracle, dict[str, float]]:
-    """What each point releases, by its name; the first rung's oracle; the seconds of each point."""
+    plan: Ladder,
+    inputs: Inputs,
+    known: Mapping[str, Point],
+    run: Run,
+    device: torch.device,
+    autocast: Autocast,
+) -> tuple[Sets, AnyOracle]:
+    """What each point releases, by its name; and the oracle of the first rung."""
     people = inputs.people
     coloured = people.enrolment.bytes.shape[1] == 3
     found: Sets = {}
-    seconds: dict[str, float] = {}
 
     def recipe(access: Access, search: Any = plan.audit.search) -> Recipe:
         audit = replace(plan.audit, access=access, search=search)
         return Recipe(audit, run, inputs.prior, torch.tensor(people.attacked), coloured, device, autocast)
 
-    # One ledger for each level of access: what a point costs is arithmetic, and no image is asked twice for it.
-    oracles = [rung.access.open(inputs.target, _ledger(run, rung.access)) for rung in plan.rungs]
+    oracles = [_open(plan, inputs, known, run, rung.access) for rung in plan.rungs]
     for place, (rung, oracle) in enumerate(zip(plan.rungs, oracles, strict=True)):
         for number, search in enumerate(rung.searches):
             name, one = f"rung{place}_{number}", recipe(rung.access, search)
             pool = one.pool(f"{name}_pool", oracle, range(plan.audit.selection.pool))
             found[name] = one(name, oracle, one.prepared(f"{name}_prepare", oracle), pool)
-            seconds[name] = sum(spent.seconds for spent in one.spent.values())
     by_scores = ScoresOnly()
-    oracle = by_scores.open(inputs.target, _ledger(run, by_scores))
+    oracle = _open(plan, inputs, known, run, by_scores)
     for size in plan.best_of:
         name, one = f"best_of_{size}", recipe(by_scores)
         found[name] = one(name, oracle, Unmoved(), one.pool(f"{name}_pool", oracle, range(size)))
-        seconds[name] = sum(spent.seconds for spent in one.spent.values())
     found["random"] = recipe(by_scores).random("random", oracle)
-    found["search"] = found[best(plan)]
-    return found, oracles[0], seconds
+    return found, oracles[0]
 
 
-def _ledger(run: Run, access: Access) -> Path:
-    return run.folder / "ledgers" / re.sub(r"[^a-z0-9]+", "-", str(access)).strip("-")
+def _open(plan: Ladder, inputs: Inputs, known: Mapping[str, Point], run: Run, access: Access) -> AnyOracle:
+    """One ledger for each level of access: what a point costs is arithmetic, and no image is asked twice for it.
+
+    Where the ladder has a budget, the ledger's is that of all its points: retries cannot exceed it.
+    """
+    if not isinstance(access, WholeModel) and plan.budget is not None:
+        mine = [point for point in known.values() if point.access == str(access)]
+        asked = sum(point.shared + len(inputs.people.attacked) * point.person for point in mine)
+        access = replace(access, budget=asked + len(inputs.people.enrolment) + len(known) * len(inputs.people.attacked))
+    return access.open(inputs.target, run.folder / "ledgers" / re.sub(r"[^a-z0-9]+", "-", str(access)).strip("-"))
 
 
 def best(plan: Ladder) -> str:
@@ -175,7 +196,6 @@ def compose(
     seen: Recognised,
     logits: Mapping[str, Tensor],
     found: Sets,
-    seconds: Mapping[str, float],
     device: torch.device,
 ) -> dict[str, Any]:
     """ladder.json, whose schema is gmi/report/ladder.schema.json."""
@@ -189,7 +209,9 @@ def compose(
             for metric in metrics
         }
 
-    def share(method: str) -> dict[str, Any]:
+    def share(method: str) -> dict[str, Any] | None:
+        if method == best(plan):
+            return None
         ours, top = seen.of_people(method, "rank1"), seen.of_people(best(plan), "rank1")
         return scoring.plain(scoring.attempt(lambda: recovered(ours, np.zeros_like(ours), top)))
 
@@ -201,7 +223,6 @@ def compose(
         | {
             "name": name,
             "queries": point.shared + attacked * point.person,
-            "seconds": seconds[name],
             "figures": figures(name),
             "share": share(name),
             "own_opinion": named(name),

@@ -122,7 +122,7 @@ class Search(Protocol[Access, Kind]):
     `queries(prior)` and `passes(prior)` say what a candidate costs. One that first learns what all classes share has
     `shared`, the queries of that; `prepare(oracle, prior, rng)`, with as many generators, which gives tensors to keep;
     and `taught(tensors)`, the search that goes on from them. One that is made of others has `parts(oracle)`: each with
-    the oracle that it is given, None for one of the search's own.
+    the oracle that it is given, None for one of the search's own. One that teaches networks names them in `students`.
     """
 
     def __call__(
@@ -138,6 +138,11 @@ def access(search: Search) -> str:
 def shared_queries(search: Any) -> int:
     """What the search asks before any class is searched for."""
     return getattr(search, "shared", 0)
+
+
+def students(search: Any) -> tuple[Any, ...]:
+    """Configurations of networks that the search teaches, which cannot judge what it finds."""
+    return getattr(search, "students", ())
 
 
 def refuse_misfit(search: Any, oracle: LabelOracle | None, prior: Prior) -> None:

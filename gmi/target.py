@@ -4,7 +4,7 @@ import hashlib
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import field
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -110,6 +110,7 @@ class Target:
 class TargetConfig:
     """Where a target comes from. The factory is code that you name and therefore trust; weights are never code."""
 
+    networked: ClassVar = False  # reached over a network: then an audit needs an authorisation
     type: Literal["module"] = "module"
     factory: str  # "package.module:callable" that returns a torch module
     arguments: dict[str, JsonValue] = field(default_factory=dict)  # of the factory; strings "asset:..." become paths

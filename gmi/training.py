@@ -1,6 +1,8 @@
 """How the shipped targets are trained: a new head on a backbone that is there, or a whole network from scratch."""
 
+import json
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Annotated, Literal
 
 import torch
@@ -13,6 +15,7 @@ from gmi.assets import resolve
 from gmi.augment import Views
 from gmi.errors import GmiError
 from gmi.rng import Rng, seed_of
+from gmi.settings import plain
 from gmi.target import Input, TargetConfig
 
 RECORD = "training.json"
@@ -165,3 +168,10 @@ def record_of(target: TargetConfig) -> Record | None:
         return TypeAdapter(Record).validate_json(path.read_bytes())
     except ValidationError as error:
         raise GmiError(f"{path} is damaged: remove it and train the target again.") from error
+
+
+def training_digest(target: TargetConfig, training: Head | Scratch) -> str:
+    """Of what decides a trained target's weights, beside the images."""
+    tree = plain(target)
+    asked = [*(tree[key] for key in ("factory", "arguments", "input")), plain(training)]
+    return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

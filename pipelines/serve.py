@@ -6,29 +6,35 @@ python pipelines/serve.py configs/serve_orl.yaml --port 8080
 from collections.abc import Sequence
 
 from gmi import cli
-from gmi.assets import resolve
 from gmi.errors import GmiError
+from gmi.inputs import refuse_unfit, refuse_untrained
 
 
 def main(arguments: Sequence[str]) -> None:
     try:
+        import fastapi  # noqa: F401
         import uvicorn
-
-        from gmi.serving.app import Serving, app
     except ImportError as error:
-        raise GmiError(f"Serving needs more packages ({error.name} is missing): pip install -e '.[serve]'.") from error
+        raise GmiError(f"Serving needs {error.name}: pip install -e '.[serve]'.") from error
+    from gmi.serving.app import Serving, app
+
     parser = cli.parser(__doc__ or "")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; others than this machine need keys")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--certificate", help="PEM file, for https")
     parser.add_argument("--private-key", help="PEM file, for https")
     options, plan = cli.configured(parser, arguments, Serving)
-    if not plan.keys and options.host not in ("127.0.0.1", "localhost", "::1"):
-        raise GmiError("keys: a target that other machines can reach is not served without any.")
-    if plan.target.weights is not None and not resolve(plan.target.weights).exists():
-        raise GmiError(f"There are no weights at {plan.target.weights} yet: train the target first.")
-    device = cli.accelerator().device
-    server = app(plan, plan.target.load(plan.data.load().names).to(device))
+    if options.host not in ("127.0.0.1", "localhost", "::1"):
+        if not plan.keys:
+            raise GmiError("keys: a target that other machines can reach is not served without any.")
+        if options.certificate is None:
+            raise GmiError("--certificate: keys are not taken from other machines over plain http.")
+    people = plan.data.load()
+    if plan.training is not None:
+        refuse_untrained(plan.target, plan.training, people)
+    target = plan.target.load(people.names).to(cli.accelerator().device)
+    refuse_unfit(target, people, False)
+    server = app(plan, target)
     print(f"{plan.name} on port {options.port} of {options.host}: /v2/models/{plan.name}", flush=True)
     uvicorn.run(
         server,

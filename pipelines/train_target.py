@@ -14,11 +14,11 @@ from tqdm import tqdm
 
 from gmi import cli
 from gmi.assets import resolve
-from gmi.config import Audit, training_digest
+from gmi.config import Audit
 from gmi.errors import GmiError
 from gmi.images import Images
 from gmi.target import Target, TargetConfig
-from gmi.training import RECORD, Head, Record, Scratch, naming, record_of
+from gmi.training import RECORD, Head, Record, Scratch, naming, record_of, training_digest
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
 def train(plan: Audit, config: TargetConfig, training: Head | Scratch, accelerator: Accelerator) -> None:
     """Unless weights of the same data, target and training are there."""
     people = plan.data.load()
-    digest = training_digest(plan)
+    digest = training_digest(config, training)
     path = resolve(config.weights or "")
     done = record_of(config)
     if done is None or (done.config_digest, done.data_digest) != (digest, people.private_digest) or not path.exists():

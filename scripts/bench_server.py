@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
         plan = replace(plan, keys=keys, log=str(Path(folder, "log.sqlite")))
         os.environ["GMI_BENCH"] = secrets.token_hex()
         people = plan.data.load()
-        target = plan.target.load(people.names)
+        target = plan.target.load(people.names).to(cli.accelerator().device)
         noise = torch.randint(0, 256, (options.batch, 1, options.side, options.side), dtype=torch.uint8)
         port = _free()
         path = Path(folder, "serve.yaml")
@@ -95,9 +95,10 @@ def measure(options: argparse.Namespace, remote: Served, target: Target, images:
 @torch.no_grad()
 def bare(target: Target, images: Tensor, requests: int) -> float:
     """Images a second of the model alone."""
+    device = next(iter(target.weights())).device
     start = perf_counter()
     for _ in range(requests):
-        target(images.float() / 255)
+        target(images.to(device).float() / 255).cpu()
     return requests * len(images) / (perf_counter() - start)
 
 

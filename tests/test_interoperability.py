@@ -12,7 +12,7 @@ import httpx2
 import numpy as np
 import pytest
 import torch
-from test_remote import NAMES, SIDES, serving
+from reference.servers import NAMES, SIDES, serving
 
 from gmi.access import LabelsOnly, ScoresOnly
 from gmi.errors import GmiError

@@ -18,6 +18,7 @@ from gmi.oracles.ledger import SHARED, Ledger
 from gmi.oracles.shape import Shape
 
 _PATIENCE = 60.0  # seconds between two tries at most, unless the service asks for more
+_LONGEST = 900.0  # seconds that a service may ask for
 
 
 class Busy(Exception):
@@ -98,6 +99,11 @@ class Interface:
             try:
                 return self._service(images)
             except Busy as busy:
+                if busy.after is not None and not busy.after <= _LONGEST:
+                    raise GmiError(
+                        f"The model asks to be left alone for {busy.after:,.0f} seconds ({busy}): start the same "
+                        "command again after that."
+                    ) from busy
                 if attempt == self._service.requests.retries:
                     raise GmiError(
                         f"The model did not answer in {attempt + 1} tries ({busy}): start the same command again when "

@@ -4,7 +4,8 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from math import isfinite
+from typing import Any, ClassVar, Literal
 
 import jmespath
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from gmi.errors import GmiError
-from gmi.oracles.remote import Connection, Wire, parsed, pixels, refuse_scaling
+from gmi.oracles.remote import Connection, Wire, pixels, refuse_scaling
 from gmi.oracles.served import Gives, Served, digest_of
 from gmi.target import Input
 
@@ -35,6 +36,7 @@ class Json:
         A class may also be told by its number.
     """
 
+    networked: ClassVar = True
     type: Literal["json"] = "json"
     url: str
     body: JsonValue
@@ -82,21 +84,29 @@ class _Json:
         shown = [_encoded(image, self._plan.encoding) for image in pixels(images, self._plan.input)]
         body = _filled(self._plan.body, {"$images": shown, "$image": shown[0]})
         response = self._wire.post(json.dumps(body).encode(), {"Content-Type": "application/json"}, len(images))
-        found = self._answers.search(parsed(response.content))
+        try:
+            found = self._answers.search(self._wire.parsed(response.content))
+        except JMESPathError as error:
+            raise GmiError(
+                f"target.answers fails ({error}) in {self._wire.quoted(response.content)}: correct it."
+            ) from error
         answers = [found] if self._single else found
         if not isinstance(answers, list) or len(answers) != len(images) or None in answers:
             raise GmiError(
-                f"target.answers finds no {len(images)} answers in {response.text[:200]!r}: look at what the endpoint "
-                "answers, and correct it."
+                f"target.answers finds no {len(images)} answers in {self._wire.quoted(response.content)}: look at what "
+                "the endpoint answers, and correct it."
             )
         read = self._label if self._plan.gives == "labels" else self._row
-        return torch.tensor([read(answer) for answer in answers], dtype=torch.float64)
+        rows = [read(answer) for answer in answers]
+        if len({len(row) for row in rows}) > 1:
+            raise GmiError("target.answers finds lists of different lengths: it does not find each image's scores.")
+        return torch.tensor(rows, dtype=torch.float64)
 
     def _label(self, answer: Any) -> list[float]:
         return [float(self._place(answer))]
 
     def _row(self, answer: Any) -> list[float]:
-        if isinstance(answer, list) and all(map(_is_number, answer)):
+        if isinstance(answer, list) and answer and all(map(_is_number, answer)):
             return [float(value) for value in answer]
         pairs = list(answer.items()) if isinstance(answer, dict) else answer
         row = [float("nan")] * len(self._places)
@@ -107,7 +117,9 @@ class _Json:
         return row
 
     def _place(self, told: Any) -> int:
-        place = self._places.get(told) if isinstance(told, str) else int(told) if _is_number(told) else None
+        place = self._places.get(told) if isinstance(told, str) else None
+        if place is None and (str(told).isdecimal() or (isinstance(told, float) and told.is_integer())):
+            place = int(told)
         if place is None or not 0 <= place < len(self._places):
             raise GmiError(f"The endpoint speaks of a class {told!r}, which is none of the data's: set target.classes.")
         return place
@@ -131,4 +143,7 @@ def _filled(tree: JsonValue, values: Mapping[str, JsonValue]) -> JsonValue:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """A finite one: what JSON writes as NaN is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isfinite(value) if isinstance(value, float) else abs(value) < 2**53

@@ -15,6 +15,7 @@ from typing import Literal
 from gmi.errors import GmiError
 
 SHARED = -1  # whom a query serves that serves nobody in particular
+OWN_OPINION = "own opinion"  # the step in which the auditor asks a served target about what was found
 
 Repeats = Literal["free", "asked"]
 

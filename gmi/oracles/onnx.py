@@ -3,8 +3,9 @@
 import hashlib
 import importlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
@@ -21,6 +22,7 @@ from gmi.target import Input
 class Onnx:
     """file: of a model that takes float images (N, C, H, W). output: its name; None: the first."""
 
+    networked: ClassVar = False
     type: Literal["onnx"] = "onnx"
     file: str
     input: Input
@@ -62,6 +64,12 @@ class _Session:
             (answers,) = self._session.run([self._output], {self._name: tensor})
         except _errors() as error:
             raise GmiError(f"target.file: the model cannot take these images, check target.input ({error}).") from error
+        if not (isinstance(answers, np.ndarray) and answers.dtype.kind in "fiu" and len(answers) == len(filled)):
+            raise GmiError(
+                f"target.output: {self._output} does not hold numbers for each image: name another of the model's."
+            )
+        if not np.isfinite(answers).all():
+            raise GmiError(f"target.output: {self._output} holds numbers that are not finite: the model is broken.")
         return torch.from_numpy(answers).double().reshape(len(filled), -1)[: len(images)]
 
 

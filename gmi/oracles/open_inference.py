@@ -5,7 +5,7 @@ https://github.com/kserve/open-inference-protocol, its REST API and binary tenso
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import httpx2
 import numpy as np
@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gmi.errors import GmiError
-from gmi.oracles.remote import Connection, Wire, parsed, pixels, refuse_scaling
+from gmi.oracles.remote import Connection, Wire, pixels, refuse_scaling
 from gmi.oracles.served import Gives, Served, digest_of
 from gmi.target import Input
 
@@ -33,6 +33,7 @@ class OpenInference:
     binary: False for a server without the binary tensor extension: numbers are written as text then.
     """
 
+    networked: ClassVar = True
     type: Literal["open-inference"] = "open-inference"
     url: str
     model: str
@@ -51,6 +52,8 @@ class OpenInference:
     def __post_init__(self) -> None:
         if self.datatype == "UINT8":
             refuse_scaling(self.input)
+        if self.places is not None and self.output is None:
+            raise ValueError("places says of which classes the numbers in output are: name output too")
 
     def load(self, classes: tuple[str, ...]) -> Served:
         """Asks nothing. Raises GmiError for a URL that is none, a missing token, an unreadable certificate."""
@@ -101,16 +104,16 @@ class _OpenInference:
         body = response.content
         told = response.headers.get(_HEADER, "")
         size = int(told) if told.isdecimal() else len(body)
-        answer, raw = parsed(body[:size]), body[size:]
+        answer, raw = self._wire.parsed(body[:size]), body[size:]
         outputs: dict[str, Tensor] = {}
         try:
             for output in answer["outputs"]:
-                length = output.get("parameters", {}).get("binary_data_size")
+                length = (output.get("parameters") or {}).get("binary_data_size")
                 own, raw = (None, raw) if length is None else (raw[:length], raw[length:])
                 outputs[output["name"]] = _tensor(output, own)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise GmiError(
-                f"The answer is not one of the Open Inference Protocol ({error!r}): {body[:200]!r}"
+                f"The answer is not one of the Open Inference Protocol ({error!r}): {self._wire.quoted(body)}"
             ) from error
         names = [self._plan.output or next(iter(outputs), ""), *filter(None, [self._plan.places])]
         if missing := [name for name in names if name not in outputs]:
@@ -138,4 +141,6 @@ def _tensor(output: Mapping[str, Any], raw: bytes | None) -> Tensor:
     shape = output["shape"]
     if shape[0] == 0 or values.size != int(np.prod(shape)):
         raise ValueError(f"{values.size} numbers for shape {shape}")
+    if not np.isfinite(values).all():
+        raise ValueError("numbers that are not finite")
     return torch.from_numpy(values.reshape(shape[0], -1))

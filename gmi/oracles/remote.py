@@ -48,43 +48,73 @@ class Wire:
     """Posts to one address, at its pace. Errors that may pass are `Busy`, others GmiError; no secret is in them."""
 
     def __init__(self, url: str, plan: Connection) -> None:
+        """Raises GmiError for an address that is none or holds a password, a missing token, a bad certificate."""
         self.requests = Requests(plan.batch, plan.concurrency, plan.retries)
-        self._url = httpx2.URL(url)
-        local = self._url.host in ("localhost", "127.0.0.1", "::1")
+        try:
+            self._url = httpx2.URL(url)
+        except httpx2.InvalidURL as error:
+            raise GmiError(f"target.url: {url} is no http or https address ({error}).") from error
         if self._url.scheme not in ("http", "https") or not self._url.host:
             raise GmiError(f"target.url: {url} is no http or https address.")
-        headers = {}
-        if plan.token is not None:
-            secret = os.environ.get(plan.token, "")
-            if not secret:
-                raise GmiError(f"target.connection.token: the environment has no {plan.token}, which is to hold it.")
-            if self._url.scheme == "http" and not local:
-                raise GmiError("target.url: a token is only sent over https: use it, or leave connection.token out.")
-            headers[plan.header] = f"Bearer {secret}" if plan.header.lower() == "authorization" else secret
+        if self._url.userinfo:
+            raise GmiError("target.url holds a name or password, which would be recorded: use connection.token.")
+        self._secret = "" if plan.token is None else self._token(plan.token)
+        headers = {} if plan.token is None else {plan.header: self._secret}
+        if plan.header.lower() == "authorization" and self._secret:
+            headers[plan.header] = f"Bearer {self._secret}"
         try:
             trust = ssl.create_default_context(cafile=plan.ca)
         except OSError as error:
             raise GmiError(f"target.connection.ca: {plan.ca} cannot be read ({error}).") from error
         limits = httpx2.Limits(max_connections=plan.concurrency)
         self._client = httpx2.Client(
-            headers=headers, timeout=plan.timeout, verify=trust, limits=limits, trust_env=not local
+            headers=headers, timeout=plan.timeout, verify=trust, limits=limits, trust_env=not self._local
         )
         weakref.finalize(self, self._client.close)
         self._rate, self._free, self._lock = plan.rate, 0.0, Lock()
 
+    @property
+    def _local(self) -> bool:
+        return self._url.host in ("localhost", "127.0.0.1", "::1")
+
+    def _token(self, variable: str) -> str:
+        secret = os.environ.get(variable, "")
+        if not secret:
+            raise GmiError(f"target.connection.token: the environment has no {variable}, which is to hold it.")
+        if not (secret.isascii() and secret.isprintable()):
+            raise GmiError(f"target.connection.token: {variable} holds a line end or a letter that no header can.")
+        if self._url.scheme == "http" and not self._local:
+            raise GmiError("target.url: a token is only sent over https: use it, or leave connection.token out.")
+        return secret
+
     def post(self, content: bytes, headers: Mapping[str, str], images: int) -> httpx2.Response:
+        """The answer, of status 200."""
         self._wait(images)
         try:
             response = self._client.post(self._url, content=content, headers=dict(headers))
-        except httpx2.TransportError as error:
-            raise Busy(f"{type(error).__name__}: {error}") from error
+        except httpx2.RequestError as error:
+            raise Busy(self.quoted(f"{type(error).__name__}: {error}")) from None  # the cause could show the token
         if response.status_code in _LATER:
             raise Busy(f"status {response.status_code}", _after(response.headers.get("Retry-After")))
         if response.status_code != 200:
             raise GmiError(
-                f"{self._url.host} refuses what it is asked with status {response.status_code}: {response.text[:300]!r}"
+                f"{self._url.host} refuses what it is asked with status {response.status_code}: "
+                f"{self.quoted(response.content)}"
             )
         return response
+
+    def parsed(self, body: bytes) -> Any:
+        """Raises Busy for what is no JSON: half an answer, or a page of something in between."""
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise Busy(f"an answer that is no JSON: {self.quoted(body)}") from error
+
+    def quoted(self, text: bytes | str) -> str:
+        """The start of what was answered, for a message; servers repeat tokens."""
+        shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        shown = shown.replace(self._secret, "***") if self._secret else shown
+        return repr(shown[:300])
 
     def _wait(self, images: int) -> None:
         if self._rate is None:
@@ -93,14 +123,6 @@ class Wire:
             start = max(self._free, time.monotonic())
             self._free = start + images / self._rate
         time.sleep(max(0.0, start - time.monotonic()))
-
-
-def parsed(body: bytes) -> Any:
-    """Raises Busy for what is no JSON: half an answer, or a page of something in between."""
-    try:
-        return json.loads(body)
-    except ValueError as error:
-        raise Busy(f"an answer that is no JSON: {body[:80]!r}") from error
 
 
 def pixels(images: Tensor, input: Input) -> Tensor:

@@ -26,7 +26,7 @@ from gmi.data import People
 from gmi.inputs import Inputs
 from gmi.judging import Judged, Sets
 from gmi.oracles.interface import Interface
-from gmi.oracles.ledger import SHARED
+from gmi.oracles.ledger import OWN_OPINION, SHARED
 from gmi.oracles.served import Served
 from gmi.protocols import Prior
 from gmi.reconstruct import Spent
@@ -134,12 +134,15 @@ def _ledger(oracle: AnyOracle, budget: int | None) -> dict[str, int | None] | No
     if not isinstance(oracle, Interface):
         return None
     people = {key: account.sent for key, account in oracle.ledger.by("person").items()}
-    shared = people.pop(SHARED, 0)
+    steps = oracle.ledger.by("step")
+    own = steps[OWN_OPINION].sent if OWN_OPINION in steps else 0  # the auditor's questions, not the adversary's
+    shared = people.pop(SHARED, 0) - own
     return {
         "budget": budget,
         "images": oracle.ledger.total.images,
         "sent": oracle.ledger.total.sent,
         "shared": shared,
+        "own_opinion": own,
         "person_most": max(people.values(), default=0),
     }
 

@@ -6,7 +6,7 @@ grows. A latent with more of its class around it lies nearer to the middle of wh
 
 Differs from the paper: a fixed number of iterations, so that the budget is known, and the query that accepts a step is
 counted; the sphere grows at `inside` of its points, .75 as in the authors' code, where the paper has all; the start
-comes from the pool, and one that is not of its class stays where it is.
+comes from the pool; one that is not of its class moves only by a step that leads into it.
 """
 
 from typing import Annotated, Literal
@@ -64,24 +64,24 @@ class Boundary:
         for iteration in range(self.iterations):
             directions = F.normalize(rng.normal(self.points, here.shape[1]).to(here), dim=2)  # (N, points, D)
             around = here[:, None] + radius[:, None] * directions
-            belongs = torch.stack(
-                [self._belongs(oracle, prior, one, latents.shape, classes) for one in around.unbind(1)], 1
-            )
+            belongs = self._belong(oracle, prior, around, latents.shape, classes)  # (N, points)
             grows = belongs.float().mean(1, keepdim=True) > self.inside  # (N, 1)
             found = torch.where(grows, here, found)
             radius = torch.where(grows, radius * self.growth, radius)
             away = -((~belongs).float()[:, :, None] * directions).mean(1)
             moved = self._clamped(here + (radius * self.step).clamp_max(self.longest) * away)
-            accepted = self._belongs(oracle, prior, moved, latents.shape, classes)
-            here = torch.where(accepted[:, None], moved, here)
+            accepted = self._belong(oracle, prior, moved[:, None], latents.shape, classes)  # (N, 1)
+            here = torch.where(accepted, moved, here)
             if trace is not None:
                 trace(iteration, 1 - belongs.float().mean(1))
         found = found.reshape(latents.shape)
         return Candidates(prior.decode(found, classes).clamp(0, 1), classes, found)
 
-    def _belongs(self, oracle: LabelOracle, prior: Prior, flat: Tensor, shape: torch.Size, classes: Tensor) -> Tensor:
-        """Whether each latent's image is of its class (N,)."""
-        return oracle.labels(prior.decode(flat.reshape(shape), classes).clamp(0, 1), classes) == classes
+    def _belong(self, oracle: LabelOracle, prior: Prior, flat: Tensor, shape: torch.Size, classes: Tensor) -> Tensor:
+        """Whether the images of latents (N, M, D) are of their classes (N, M); decoded N at a time, asked at once."""
+        images = torch.cat([prior.decode(some.reshape(shape), classes).clamp(0, 1) for some in flat.unbind(1)])
+        everybody = classes.repeat(flat.shape[1])
+        return (oracle.labels(images, everybody) == everybody).reshape(flat.shape[1], -1).T
 
     def _clamped(self, latents: Tensor) -> Tensor:
         return latents if self.box is None else latents.clamp(-self.box, self.box)

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from gmi.augment import Views
 from gmi.errors import GmiError
-from gmi.objectives import OBJECTIVES
 from gmi.protocols import Candidates, Passes, Prior, ScoreOracle, Trace
 from gmi.rng import Rng
+from gmi.search.fitness import losses, on_sphere
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -65,17 +65,16 @@ class Evolution:
         strategies = [self._strategy(start, seed) for start, seed in zip(latents.flatten(1), seeds, strict=True)]
         for generation in range(self.generations):
             asked = [strategy.ask() for strategy in strategies]
-            born = torch.from_numpy(np.array(asked)).to(latents).transpose(0, 1)  # (population, N, D)
-            losses = torch.stack(
-                [self._losses(oracle, prior, one.reshape(latents.shape), classes, rng) for one in born], 1
-            )
-            for strategy, individuals, own in zip(strategies, asked, losses.cpu().double().tolist(), strict=True):
+            born = torch.from_numpy(np.array(asked)).to(latents)  # (N, population, D)
+            born = born.reshape(len(latents), self.population, *latents.shape[1:])
+            found = losses(oracle, prior, born, classes, rng, self.views, self.objective, self.radius)
+            for strategy, individuals, own in zip(strategies, asked, found.cpu().double().tolist(), strict=True):
                 strategy.tell(individuals, own)
             if trace is not None:
-                trace(generation, losses.mean(1))
+                trace(generation, found.mean(1))
         means = torch.from_numpy(np.array([one.mean for one in strategies])).to(latents)
-        found = self._placed(means.reshape(latents.shape))
-        return Candidates(prior.decode(found, classes).clamp(0, 1), classes, found)
+        end = on_sphere(means.reshape(latents.shape), self.radius)
+        return Candidates(prior.decode(end, classes).clamp(0, 1), classes, end)
 
     def _strategy(self, start: Tensor, seed: list[int]) -> Any:
         try:
@@ -91,16 +90,3 @@ class Evolution:
             "verbose": -9,
         }
         return cma.CMAEvolutionStrategy(start.double().cpu().numpy(), self.sigma, options)
-
-    def _losses(self, oracle: ScoreOracle, prior: Prior, latents: Tensor, classes: Tensor, rng: Rng) -> Tensor:
-        """(N,)."""
-        images = prior.decode(self._placed(latents), classes).clamp(0, 1)
-        if self.views is not None:
-            images = self.views(images, rng)
-        return OBJECTIVES[self.objective](oracle.scores(images, classes), classes)
-
-    def _placed(self, latents: Tensor) -> Tensor:
-        if self.radius is None:
-            return latents
-        lengths = latents.flatten(1).norm(dim=1).reshape(-1, *[1] * (latents.ndim - 1))
-        return latents * (self.radius / lengths.clamp_min(1e-12))

@@ -17,9 +17,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gmi.augment import Views
-from gmi.objectives import OBJECTIVES
 from gmi.protocols import Candidates, Passes, Prior, ScoreOracle, Trace
 from gmi.rng import Rng
+from gmi.search.fitness import losses, on_sphere
 
 Positive = Annotated[float, Field(gt=0)]
 
@@ -69,18 +69,16 @@ class Genetic:
         born = starts[:, None] + self.sigma * rng.normal(self.population, starts.shape[1]).to(starts)
         best = starts
         for generation in range(self.generations):
-            born = self._placed(born)
-            losses = torch.stack(
-                [self._losses(oracle, prior, one.reshape(latents.shape), classes, rng) for one in born.unbind(1)], 1
-            )
-            order = losses.sort(dim=1, stable=True).indices[:, :, None]
+            shaped = born.reshape(*born.shape[:2], *latents.shape[1:])
+            found = losses(oracle, prior, shaped, classes, rng, self.views, self.objective, self.radius)
+            order = found.sort(dim=1, stable=True).indices[:, :, None]
             ranked = born.gather(1, order.expand_as(born))  # fittest first
             best = ranked[:, 0]
             born = torch.cat([ranked[:, : self.elite], self._children(ranked, rng)], 1)
             if trace is not None:
-                trace(generation, losses.mean(1))
-        found = best.reshape(latents.shape)
-        return Candidates(prior.decode(found, classes).clamp(0, 1), classes, found)
+                trace(generation, found.mean(1))
+        end = on_sphere(best.reshape(latents.shape), self.radius)
+        return Candidates(prior.decode(end, classes).clamp(0, 1), classes, end)
 
     def _children(self, ranked: Tensor, rng: Rng) -> Tensor:
         """(N, population - elite, D) of individuals (N, population, D), fittest first."""
@@ -95,15 +93,3 @@ class Genetic:
         child = torch.where(draws[..., 0] < share, fitter, other)
         moved = self.sigma * rng.normal(count, size).to(ranked)
         return child + torch.where(draws[..., 1] < self.mutation, moved, 0.0)
-
-    def _losses(self, oracle: ScoreOracle, prior: Prior, latents: Tensor, classes: Tensor, rng: Rng) -> Tensor:
-        """(N,)."""
-        images = prior.decode(latents, classes).clamp(0, 1)
-        if self.views is not None:
-            images = self.views(images, rng)
-        return OBJECTIVES[self.objective](oracle.scores(images, classes), classes)
-
-    def _placed(self, born: Tensor) -> Tensor:
-        if self.radius is None:
-            return born
-        return born * (self.radius / born.norm(dim=2, keepdim=True).clamp_min(1e-12))

@@ -6,11 +6,11 @@ a student, white-box search on it, then gradient-free search on the target from 
 (Nguyen et al., Label-Only Model Inversion Attacks via Knowledge Transfer, NeurIPS 2023), whose questions are also asked
 of generated images.
 
-Differs from the papers: the student learns centred log-probabilities by least squares where all scores are shown, and
-what is shown else, or the labels, by cross-entropy, in which rare classes weigh more, as in SMILE, by a power of their
-frequency; there is one student, where LOKT averages three; and LOKT's conditional GAN is not trained, since the student
-learns from the samples of a prior that is there. Which student it is says what the adversary knows: a network of its
-own from scratch, or a public backbone that the target may have been built on, with a head to learn.
+Differs from the papers: the student learns centred log-probabilities by least squares, or what is shown of the scores,
+or the labels, by cross-entropy, in which rare classes weigh more, as in SMILE, by a power of their frequency; there is
+one student, where LOKT averages three; and LOKT's conditional GAN is not trained, since the student learns from the
+samples of a prior that is there. Which student it is says what the adversary knows: a network of its own from scratch,
+or a public backbone that the target may have been built on, with a head to learn.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from gmi.errors import GmiError
 from gmi.oracles.local import WhiteBox
-from gmi.protocols import Candidates, LabelOracle, Passes, Prior, ScoreOracle, Trace
+from gmi.protocols import Candidates, LabelOracle, Passes, Prior, ScoreOracle, Trace, shared_queries
 from gmi.rng import Rng
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
@@ -43,8 +43,9 @@ class Surrogate:
 
     student: the network before it learns, with the weights that the adversary starts from.
     training: of the whole student, or of its head alone.
-    learn: what of the scores; labels are learnt as probabilities.
-    rare: power of a class's frequency by which its images weigh less (SMILE); 0: all weigh the same.
+    learn: log-probabilities by least squares, which needs all scores, unrounded; or probabilities by cross-entropy, for
+        what an interface leaves of them. Labels are learnt as probabilities.
+    rare: of probabilities: power of a class's frequency by which its images weigh less (SMILE); 0: all weigh the same.
     polish: on the target, from where `search` ends; it needs scores, and latents that the prior decodes.
     """
 
@@ -58,6 +59,10 @@ class Surrogate:
     polish: Evolution | None = None
 
     def __post_init__(self) -> None:
+        if shared_queries(self.search) > 0:
+            raise ValueError("search: one that learns first has nobody to teach it on a student: feature_weight 0")
+        if isinstance(self.training, Scratch) and self.training.label_smoothing:
+            raise ValueError("training.label_smoothing: a student learns what it is told: leave it out")
         if self.polish is not None and isinstance(self.search, Guided):
             raise ValueError("polish: a guided search ends in clean latents, which no prior decodes: leave it out")
 
@@ -74,6 +79,11 @@ class Surrogate:
         alone, steep = self.search.passes(prior)
         return Passes(alone + (0 if self.polish is None else self.polish.passes(prior).without_gradient), steep)
 
+    @property
+    def students(self) -> tuple[TargetConfig, ...]:
+        """Networks that take part in the search, and so cannot judge it."""
+        return (self.student,)
+
     def parts(self, oracle: LabelOracle) -> list[tuple[Any, LabelOracle | None]]:
         """The searches that it is made of, each with the oracle it is given; None: the student."""
         return [(self.search, None), *([] if self.polish is None else [(self.polish, oracle)])]
@@ -81,13 +91,14 @@ class Surrogate:
     def prepare(self, oracle: LabelOracle, prior: Prior, rng: Rng) -> dict[str, Tensor]:
         """The student's weights, those that are not as they were, from one prior sample per generator."""
         latents = prior.sample(rng)
+        module = self._untaught().to(latents.device)
+        self._refuse_misfit(module, oracle.people, prior, latents[:1])
         images, told = [], []
         with torch.no_grad():
             for some in latents.split(_BATCH):
                 shown = prior.decode(some).clamp(0, 1)
                 told.append(opinion(oracle, shown))
                 images.append((shown * 255).round().byte().cpu())
-        module = self._untaught().to(latents.device)
         before = {name: value.clone() for name, value in module.state_dict().items()}
         whole = isinstance(oracle, ScoreOracle) and self.learn == "log-probabilities"
         known = torch.cat(told)
@@ -114,6 +125,19 @@ class Surrogate:
         trace: Trace | None = None,
     ) -> Candidates:
         raise GmiError("A surrogate must be taught first: search.taught(search.prepare(oracle, prior, rng)).")
+
+    def _refuse_misfit(self, module: nn.Module, people: int, prior: Prior, latents: Tensor) -> None:
+        """Before anything is asked. Raises GmiError where the student cannot take an image, or has other classes."""
+        try:
+            with torch.no_grad():
+                outputs = module.eval()(self.student.input(prior.decode(latents).clamp(0, 1)))
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise GmiError(f"The student cannot take an image: check search.student.input ({error}).") from error
+        if tuple(outputs.shape) != (1, people):
+            raise GmiError(
+                f"The student gives outputs of shape {tuple(outputs.shape)} and the target has {people} classes: set "
+                "their number in search.student.arguments."
+            )
 
     def _untaught(self) -> nn.Module:
         """The same one each time."""
@@ -153,7 +177,6 @@ def _nearness(known: Tensor) -> Loss:
     scale = wanted.square().mean().clamp_min(1e-12)
 
     def loss(outputs: Tensor, rows: Tensor) -> Tensor:
-        _refuse_misfit(outputs, known)
         return (outputs - outputs.mean(1, keepdim=True) - wanted[rows]).square().mean() / scale
 
     return loss
@@ -167,15 +190,6 @@ def _likelihood(known: Tensor, rare: float) -> Loss:
     weights = weights / weights.mean()
 
     def loss(outputs: Tensor, rows: Tensor) -> Tensor:
-        _refuse_misfit(outputs, known)
         return (weights[rows] * F.cross_entropy(outputs, wanted[rows], reduction="none")).mean()
 
     return loss
-
-
-def _refuse_misfit(outputs: Tensor, known: Tensor) -> None:
-    if outputs.shape[1] != known.shape[1]:
-        raise GmiError(
-            f"The student has {outputs.shape[1]} outputs and the target {known.shape[1]} classes: set their number in "
-            "search.student.arguments."
-        )

@@ -35,8 +35,8 @@ _BYTES = 64 * 2**20  # of one request
 class ShowScores:
     """Probabilities in the output `scores`; where `shape.top` is set, `classes` says whose they are.
 
-    noise: standard deviation of Gaussian noise on the logits. It is a function of the image and of a secret drawn at
-    the start, so that asking again does not average it away.
+    noise: standard deviation of Gaussian noise on the logits. It is a function of the 8-bit image and of a secret drawn
+    at the start: asking again does not average it away, asking about much the same image, or after another start, does.
     """
 
     type: Literal["scores"] = "scores"
@@ -54,18 +54,24 @@ class ShowLabels:
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Serving:
-    """One target and what an API shows of it. keys: none: anybody, on this machine only.
+    """One target and what an API shows of it; data, target, training: as an audit's.
+
+    keys: none: anybody, on this machine only.
 
     log: SQLite file of what was asked: when, by whom, SHA-256 of the image, the class that was answered.
     """
 
-    name: str  # of the model, in its address
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]  # of the model, in its address
     data: Faces
     target: TargetConfig
     training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None
     shows: Annotated[ShowScores | ShowLabels, Field(discriminator="type")] = ShowScores()
     keys: tuple[Key, ...] = ()
     log: str = "runs/serve/log.sqlite"
+
+    def __post_init__(self) -> None:
+        if len({key.name for key in self.keys}) < len(self.keys):
+            raise ValueError("keys: two have one name")
 
 
 @plain_dataclass(frozen=True)
@@ -83,7 +89,8 @@ class Shown:
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images
         logits = self.target(pixels.to(device)).double().cpu()
         if self.shows.noise:
-            seeds = [int.from_bytes(hmac.digest(self.secret, one.numpy().tobytes(), "sha256")[:7]) for one in images]
+            coarse = (pixels * 255).round().byte()  # or a change that no pixel shows would draw anew
+            seeds = [int.from_bytes(hmac.digest(self.secret, one.numpy().tobytes(), "sha256")[:7]) for one in coarse]
             logits += self.shows.noise * Rng(seeds).normal(logits.shape[1])
         labels = logits.argmax(1, keepdim=True)
         if isinstance(self.shows, ShowLabels):
@@ -98,7 +105,8 @@ class Shown:
 def app(plan: Serving, target: Target) -> FastAPI:
     """The server. Raises GmiError as `Gate`."""
     gate, shown, turn = Gate(plan.keys), Shown(target, plan.shows, os.urandom(32)), Lock()
-    log = Log(Path(plan.log))
+    log, signature = Log(Path(plan.log)), _signature(plan, len(target.classes))
+    names = [output["name"] for output in signature["outputs"]]
 
     @asynccontextmanager
     async def life(server: FastAPI) -> AsyncIterator[None]:
@@ -124,29 +132,30 @@ def app(plan: Serving, target: Target) -> FastAPI:
     @server.get(f"/v2/models/{plan.name}")
     async def metadata(request: Request) -> dict[str, Any]:
         gate.key(request.headers.get("Authorization"))
-        return {"name": plan.name, "versions": ["1"], "platform": "gmi"} | _signature(plan, len(target.classes))
+        return {"name": plan.name, "versions": ["1"], "platform": "gmi"} | signature
 
     @server.post(f"/v2/models/{plan.name}/infer")
     @server.post(f"/v2/models/{plan.name}/versions/1/infer")
     async def infer(request: Request) -> Response:
         key = gate.key(request.headers.get("Authorization"))
-        body = b""
+        body = bytearray()
         async for chunk in request.stream():
             body += chunk
             if len(body) > _BYTES:
                 raise Refused(413, f"a request of more than {_BYTES} bytes")
-        asked = parse(body, request.headers.get(HEADER))
-        gate.pass_(key, len(asked.images))
 
-        def answer() -> dict[str, Tensor]:
-            with turn:  # one batch after another: the model has all cores
-                outputs, labels = shown(asked.images)
-            classes.extend(labels)
-            return outputs
+        def answer() -> Response:
+            asked = parse(bytes(body), request.headers.get(HEADER))
+            if unknown := (asked.outputs or {}).keys() - names:
+                raise Refused(400, f"no output {', '.join(sorted(unknown))}: there are {', '.join(names)}")
+            with log.charged(key, asked.raw) as classes:
+                gate.pass_(key, len(asked.raw))
+                with turn:  # one batch after another: the model has all cores
+                    outputs, labels = shown(asked.images)
+                classes.extend(labels)
+            return respond(plan.name, asked, outputs)
 
-        with log.charged(key, asked.raw) as classes:
-            outputs = await run_in_threadpool(answer)
-        return respond(plan.name, asked, outputs)
+        return await run_in_threadpool(answer)
 
     return server
 
