@@ -32,8 +32,10 @@ from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.search.particles import Particles
+from gmi.search.surrogate import Surrogate
 from gmi.selection import Selection
-from gmi.target import Target
+from gmi.target import Input, Target, TargetConfig
+from gmi.training import Scratch
 
 SCHEMA = json.loads(Path(render.__file__).with_name("schema.json").read_text("utf-8"))
 CPU = torch.device("cpu")
@@ -142,6 +144,43 @@ def test_scores_alone_give_a_planted_leak_away(tmp_path, name):
     assert ledger["images"] == ledger["sent"] <= asked
     assert ledger["person_most"] <= 20 * 10 + 2 * 4  # the search, and the views of both releases
     assert not {"gradients", "logits are logits", "repeatable target"} & {one["name"] for one in report["checks"]}
+
+
+STUDENT = TargetConfig(factory="reference.networks:fixed", arguments={"people": PEOPLE}, input=Input(size=(16, 16)))
+
+
+def taught(**settings) -> Audit:
+    """By labels, a student for each audit."""
+    student = replace(STUDENT, input=Input(size=(16, 16), colour="grey", mean=(0.5,)), **settings)
+    search = Surrogate(questions=400, student=student, training=Scratch(steps=100, lr=0.01), search=Gradient(steps=20))
+    return replace(toy.plan(), access=LabelsOnly(), search=search, controls=Controls(oracle=False))
+
+
+def test_a_student_of_labels_gives_a_planted_leak_away(tmp_path):
+    report = run(tmp_path / "run", taught())
+    assert estimate(report, "search", "auc")["low"] > 0.55
+    queries, ledger = report["cost"]["queries"], report["cost"]["ledger"]
+    assert queries["prepare"] == 400 and ledger["shared"] == 8 + 80 + 400 + queries["best_of_n_pool"]
+    assert queries["best_of_n_pool"] == 400  # the control has as much
+    again = run(tmp_path / "run", taught())
+    assert timeless(again) == timeless(report)
+
+
+def test_a_student_that_judges_or_does_not_fit_is_refused_before_anything_is_asked(tmp_path):
+    class Judge(toy.Stranger):
+        def weights(self):
+            return STUDENT.build().parameters()
+
+    inputs = replace(toy.inputs(PEOPLE, 1.0, 0), judges=Judges((Judge(),)))
+    with pytest.raises(GmiError, match="teaches a student, as if it were the target"):
+        run(tmp_path / "run", taught(), inputs)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(GmiError, match=r"outputs of shape \(1, 5\) and the target has 30 classes"):
+        run(tmp_path / "run", taught(arguments={"people": 5}))
+    with pytest.raises(ValueError, match="feature_weight 0"):
+        replace(taught().search, search=Gradient(feature_weight=0.1))
+    with pytest.raises(ValueError, match="label_smoothing"):
+        replace(taught().search, training=Scratch(label_smoothing=0.1))
 
 
 def test_a_label_only_audit_of_best_of_n(tmp_path):

@@ -1,6 +1,7 @@
 """Configurations: what is shipped reads and round-trips, overrides reach every depth, mistakes name their key."""
 
 import json
+import re
 from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from pathlib import Path
 
@@ -40,6 +41,16 @@ def test_a_shipped_configuration_round_trips(path):
     assert validate(yaml.safe_load(yaml.safe_dump(recorded)), path, kind) == plan
     if kind is not Serving:
         assert plan.name == path.stem  # runs/NAME
+
+
+def test_the_readmes_configurations_read():
+    """Blocks that are whole, or that change a part of one."""
+    blocks = re.findall(r"```yaml\n(.*?)```", (QUICKSTART.parents[1] / "README.md").read_text("utf-8"), re.DOTALL)
+    allowed = {"system": "a", "allowed_by": "b", "until": "2030-01-01"}
+    whole = yaml.safe_load(QUICKSTART.read_text()) | {"training": None, "authorisation": allowed}
+    assert len(blocks) >= 4
+    for tree in map(yaml.safe_load, blocks):
+        validate(tree if "data" in tree else whole | tree, QUICKSTART, Audit)
 
 
 def test_a_target_that_does_not_say_its_type_is_a_module():

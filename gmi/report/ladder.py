@@ -38,9 +38,8 @@ def _view(report: dict[str, Any]) -> dict[str, Any]:
     for point in report["points"]:
         lines.setdefault(point["rung"], []).append(point)
     doubtful = {f"match@{cut['fmr']:g}" for cut in report["thresholds"] if not cut["trusted"]}
-    metrics = list(report["chance"])
-    shown = [metric for metric in metrics if metric not in doubtful and metric != "rank10"]
-    match = [metric for metric in shown if metric.startswith("match@")]
+    metrics = [metric for metric in report["chance"] if metric not in doubtful]
+    match = [metric for metric in metrics if metric.startswith("match@")]
     panels = {metric: label(metric) for metric in [*match[-1:], "rank1", "auc"]}
     nobody = {metric: found["value"] for metric, found in report["random"].items() if "failed" not in found}
     levels = {"random prior": nobody} if all(metric in nobody for metric in panels) else {}
