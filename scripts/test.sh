@@ -6,4 +6,4 @@ source "$(dirname "$0")/setup.sh" dev
 .venv/bin/ruff format --check .
 .venv/bin/pyright --pythonpath .venv/bin/python
 .venv/bin/lint-imports
-.venv/bin/python -m pytest -q "$@"
+OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadfile "$@"

