@@ -64,7 +64,7 @@ def test_who_may_ask_how_often_and_how_much(world, images, tmp_path, monkeypatch
         assert spent.status_code == 403 and "budget of 12 images" in spent.json()["error"]
         assert ask(url, "bbb").status_code == 200
         fast = ask(url, "bbb")
-        assert fast.status_code == 429 and 4 <= int(fast.headers["Retry-After"]) <= 5  # 9 images at 2 a second
+        assert fast.status_code == 429 and 3 <= int(fast.headers["Retry-After"]) <= 4  # 9 images at 2 a second, less 1
     with serving(world.target, tmp_path, keys=keys) as url:  # the log remembers
         assert ask(url, "aaa").status_code == 403
     monkeypatch.delenv("KEY_A")

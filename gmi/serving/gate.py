@@ -17,6 +17,8 @@ from pydantic.dataclasses import dataclass
 
 from gmi.errors import GmiError
 
+_AHEAD = 1.0  # seconds of its rate that a key may be ahead: requests come together
+
 
 class Refused(Exception):
     """An answer other than 200."""
@@ -62,15 +64,15 @@ class Gate:
         return found[0]
 
     def pass_(self, key: Key, images: int) -> None:
-        """Refused where what was asked before has not been paid for in time yet."""
+        """Refused where what was asked before will not be paid for in time within a second."""
         if key.rate is None:
             return
         with self._lock:
             now = time.monotonic()
-            free = self._free.get(key.name, now)
-            if free > now:
-                raise Refused(429, f"at most {key.rate:g} images a second", free - now)
-            self._free[key.name] = now + images / key.rate
+            free = max(now, self._free.get(key.name, now))
+            if free > now + _AHEAD:
+                raise Refused(429, f"at most {key.rate:g} images a second", free - now - _AHEAD)
+            self._free[key.name] = free + images / key.rate
 
 
 class Log:
