@@ -112,7 +112,8 @@ class Surrogate:
     def taught(self, learned: Mapping[str, Tensor]) -> "Taught":
         """The search on the student that has learnt this."""
         module = self._untaught()
-        module.load_state_dict({key: learned[key] for key in learned.keys() & module.state_dict().keys()}, strict=False)
+        state = module.state_dict()
+        module.load_state_dict(state | {name: value for name, value in learned.items() if name in state})
         return Taught(self.search, self.polish, module, self.student)
 
     def __call__(

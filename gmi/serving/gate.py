@@ -104,7 +104,8 @@ class Log:
             yield answered
         finally:
             now = time.time()
-            rows = [(now, key.name, sha256(one).digest(), label) for one, label in zip(images, answered, strict=False)]
+            told = zip(images, answered, strict=True) if answered else ()  # none, where the answer failed
+            rows = [(now, key.name, sha256(one).digest(), label) for one, label in told]
             with self._lock:
                 self._asked[key.name] -= len(images) - len(rows)
                 self._file.execute("BEGIN")
