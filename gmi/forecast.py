@@ -125,8 +125,7 @@ def _work(plan: Audit, inputs: Inputs) -> Work:
         "public": (0, people * min(chosen.candidates, public) * chosen.views, 0),
     }
     if isinstance(inputs.target, Served):
-        methods = 3 + plan.controls.oracle + (public > 0)
-        released = methods * people * chosen.keep
+        released = (3 + plan.controls.oracle + (public > 0)) * people * chosen.keep
         each[OWN_OPINION] = (0, len(inputs.people.enrolment) + released, 0)
     if plan.controls.oracle:
         each |= {"oracle_prepare": each["prepare"], "oracle_pool": each["pool"], "oracle": each["search"]}

@@ -1,14 +1,11 @@
 """The page of a ladder: a pure function of `ladder.json` (ladder.schema.json says what it holds)."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from gmi.errors import GmiError
-from gmi.report import plots
+from gmi.report import page, plots
 from gmi.report.render import estimate, label, number, rate
 
 
@@ -20,16 +17,8 @@ def render(folder: Path) -> Path:
         raise GmiError(f"{folder} has no ladder yet, or a damaged one ({error}): climb it again.") from error
     if report.get("schema_version") != 1:
         raise GmiError(f"{folder}/ladder.json has schema version {report.get('schema_version')}; this gmi reads 1.")
-    loader = FileSystemLoader(Path(__file__).parent)
-    world = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    world.filters.update((function.__name__, function) for function in (label, estimate, rate, number))
-    page = world.get_template("ladder.html").render(report, **_view(report))
-    draft = Path(folder, f".ladder.html.{os.getpid()}")
-    try:
-        draft.write_text(page, "utf-8")
-        return draft.replace(Path(folder, "ladder.html"))
-    finally:
-        draft.unlink(missing_ok=True)
+    filters = (label, estimate, rate, number)
+    return page.write(Path(folder, "ladder.html"), "ladder.html", filters, report | _view(report))
 
 
 def _view(report: dict[str, Any]) -> dict[str, Any]:

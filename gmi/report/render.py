@@ -8,19 +8,17 @@ Reads `report.json` (schema.json says what it holds), `distributions.safetensors
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from gmi.errors import GmiError
-from gmi.report import plots
+from gmi.report import page, plots
 
 PEOPLE, SHOWN, TILES = 25, 12, 5
 """People in the table, people on the contact sheet, tiles of each kind a person."""
@@ -102,18 +100,8 @@ def render(folder: Path) -> Path:
         raise GmiError(f"The results in {folder} are damaged ({error}): score the audit again.") from error
     if report.get("schema_version") != 1:
         raise GmiError(f"{folder}/report.json has schema version {report.get('schema_version')}; this gmi reads 1.")
-    loader = FileSystemLoader(Path(__file__).parent)
-    world = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     filters = (label, estimate, rate, number, span, effect, amounts)
-    world.filters.update((function.__name__, function) for function in filters)
-    page = world.get_template("template.html").render(report, **_view(folder, report, samples))
-    draft = Path(folder, f".report.html.{os.getpid()}")
-    try:
-        draft.touch(mode=0o600)  # it shows people
-        draft.write_text(page, "utf-8")
-        return draft.replace(Path(folder, "report.html"))
-    finally:
-        draft.unlink(missing_ok=True)
+    return page.write(Path(folder, "report.html"), "template.html", filters, report | _view(folder, report, samples))
 
 
 def label(name: str, meaning: bool = False) -> str:

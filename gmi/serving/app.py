@@ -57,7 +57,6 @@ class Serving:
     """One target and what an API shows of it; data, target, training: as an audit's.
 
     keys: none: anybody, on this machine only.
-
     log: SQLite file of what was asked: when, by whom, SHA-256 of the image, the class that was answered.
     """
 
