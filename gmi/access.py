@@ -4,6 +4,7 @@
 where the target itself gives less.
 """
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from gmi.defences.serving import AnyGuard, guard
 from gmi.errors import GmiError
 from gmi.oracles.interface import Labels, Scores
 from gmi.oracles.ledger import Ledger, Repeats
@@ -44,38 +46,43 @@ class ScoresOnly:
     """Confidences, as an interface shows them.
 
     shape: what is shown of a target in this process; a served one shows what it shows, and `decimals` says how finely.
+    defences: what its output goes through before, if it is in this process.
     budget: images that may be asked in all, those of checks, selection and controls included; None: any number.
     repeats: whether an image is answered from the ledger when it comes again ("free"), or asked and charged anew.
     """
 
     type: Literal["scores"] = "scores"
     shape: Shape = Shape()
+    defences: tuple[AnyGuard, ...] = ()
     budget: Budget | None = None
     repeats: Repeats = "free"
 
     def __str__(self) -> str:
-        return f"score{self.shape}"
+        return f"score{self.shape}{_named(self.defences)}"
 
     def open(self, target: Target | Served, folder: Path | None) -> Scores:
         if isinstance(target, Served) and self.shape.temperature != 1:
             raise GmiError("access.shape.temperature: a served target has its own: leave it out.")
-        service = target.scores() if isinstance(target, Served) else Model(target, self.shape)
+        _refuse_another(target, self.defences)
+        service = target.scores() if isinstance(target, Served) else _shown(target, self.defences, self.shape)
         return Scores(service, _ledger(self, folder), len(target.classes), self.shape)
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class LabelsOnly:
-    """The predicted class. budget, repeats: as with scores."""
+    """The predicted class. defences, budget, repeats: as with scores."""
 
     type: Literal["labels"] = "labels"
+    defences: tuple[AnyGuard, ...] = ()
     budget: Budget | None = None
     repeats: Repeats = "free"
 
     def __str__(self) -> str:
-        return "label-only"
+        return f"label-only{_named(self.defences)}"
 
     def open(self, target: Target | Served, folder: Path | None) -> Labels:
-        service = target.labels() if isinstance(target, Served) else Model(target, _winner)
+        _refuse_another(target, self.defences)
+        service = target.labels() if isinstance(target, Served) else _shown(target, self.defences, _winner)
         return Labels(service, _ledger(self, folder), len(target.classes))
 
 
@@ -86,6 +93,21 @@ Access = Annotated[WholeModel | ScoresOnly | LabelsOnly, Field(discriminator="ty
 def _winner(logits: Tensor) -> Tensor:
     """(N, 1)."""
     return logits.argmax(1, keepdim=True).to(torch.float64)
+
+
+def _shown(target: Target, defences: Sequence[AnyGuard], show: Callable[[Tensor], Tensor]) -> Model:
+    """The target as the service behind an interface. Its digest is the defences' secret: an audit is to be repeated."""
+    through = guard(defences, len(target.classes), target.digest.encode())
+    return Model(target, lambda logits, images: show(through(logits, images)))
+
+
+def _named(defences: Sequence[AnyGuard]) -> str:
+    return f" behind {', '.join(map(str, defences))}" if defences else ""
+
+
+def _refuse_another(target: Target | Served, defences: Sequence[AnyGuard]) -> None:
+    if isinstance(target, Served) and defences:
+        raise GmiError("access.defences: a served target has its own: leave them out.")
 
 
 def _ledger(access: ScoresOnly | LabelsOnly, folder: Path | None) -> Ledger:

@@ -32,6 +32,8 @@ class Views:
 
     def __call__(self, images: Tensor, rng: Rng) -> Tensor:
         """(N, C, H, W) to one view each, of the same shape; outside the image is its reflection."""
+        if len(images) == 0:
+            return images
         draws = rng.uniform(7, low=-1.0).to(images)
         low, high = self.scale
         scale = (low + high) / 2 + draws[:, 0] * (high - low) / 2

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
+from gmi.config import Audit
+from gmi.defences import AnyDefence
 from gmi.errors import GmiError
-from gmi.settings import Plan, override, read
+from gmi.settings import Plan, override, parse, read
+from gmi.target import TargetConfig
 
 
 def run(work: Callable[[Sequence[str]], None]) -> None:
@@ -47,6 +51,18 @@ def configured(
     options, overrides = parser.parse_known_args(list(arguments))
     overrides = ["--help" if one == "--help-config" else one for one in overrides]
     return options, override(read(options.config, kind), overrides, f"{parser.prog} {options.config}")
+
+
+def hardened(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[argparse.Namespace, Audit]:
+    """As `configured`, with `--defence`, which takes the place of the configuration's target.defence."""
+    parser.add_argument("--defence", help="of the target, in YAML: '{type: bottleneck}'; 'null': none", metavar="YAML")
+    options, plan = configured(parser, arguments, Audit)
+    if options.defence is None:
+        return options, plan
+    if not isinstance(plan.target, TargetConfig):
+        raise GmiError("--defence: only a target of type module can be hardened.")
+    defence = parse(options.defence, AnyDefence | None, "--defence")
+    return options, replace(plan, target=replace(plan.target, defence=defence))
 
 
 def accelerator() -> Accelerator:

@@ -73,8 +73,8 @@ class Judged:
     seconds: dict[str, float] = field(default_factory=dict)  # by judge
 
 
-def judge(run: Run, judges: Judges, opinion: Opinion, people: People, found: Sets) -> Judged:
-    """Every judge on everything it must see; `opinion` is the target's own."""
+def judge(run: Run, judges: Judges, opinion: Opinion | None, people: People, found: Sets) -> Judged:
+    """Every judge on everything it must see; `opinion` is the target's own, None where there are several targets."""
     work = _Work(run, Judged())
     photographs = {"training": _as_candidates(people.training), "enrolment": _as_candidates(people.enrolment)}
     others = {"distractors": people.distractors, "strangers": people.strangers, "public_set": people.public}
@@ -83,7 +83,8 @@ def judge(run: Run, judges: Judges, opinion: Opinion, people: People, found: Set
         work.faces(one, photographs | others | found)
     if judges.perceptual is not None:
         work.perceptual(judges.perceptual, people.enrolment, found)
-    work.target(opinion, {"enrolment": photographs["enrolment"]} | found)
+    if opinion is not None:
+        work.target(opinion, {"enrolment": photographs["enrolment"]} | found)
     if judges.classifier is not None:
         work.classifier(judges.classifier, people.training, {"enrolment": photographs["enrolment"]} | found)
     return work.judged

@@ -86,7 +86,9 @@ class Recipe:
         names = [f"{name}/{piece:04d}" for piece in range(-(-len(numbers) // _PIECE))]
         return torch.cat([piece["scores"] for piece in self._each(name, names, oracle, compute)]).cpu()
 
-    def probed(self, oracle: WhiteBoxOracle | Labels | Scores, count: int = 8) -> dict[str, Tensor]:
+    def probed(
+        self, oracle: WhiteBoxOracle | Labels | Scores, name: str = "checks", count: int = 8
+    ) -> dict[str, Tensor]:
         """What the checks look at: log-probabilities (N, K) of prior samples, again where that can be; where
         the adversary has the model, its logits, and the norms (N,) of their gradients.
         """
@@ -105,7 +107,7 @@ class Recipe:
                 again = oracle.logits(self.prior.decode(latents).clamp(0, 1))
             yield {"logits": logits, "again": again, "gradients": gradient.flatten(1).norm(dim=1)}
 
-        return self._each("checks", ["checks/0000"], oracle, compute)[0]
+        return self._each(name, [f"{name}/0000"], oracle, compute)[0]
 
     def prepared(self, name: str, oracle: LabelOracle) -> Search:
         """The search, with what all classes share where it learns that first."""

@@ -20,13 +20,21 @@ def read(path: Path, kind: type[Plan]) -> Plan:
         tree = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise GmiError(f"{path} cannot be read as a configuration: {error}") from error
+    if not isinstance(tree, dict):
+        raise GmiError(f"{path} holds no keys and values: start from a copy of one in configs/.")
     return validate(tree, path, kind)
 
 
-def validate(tree: JsonValue, path: Path, kind: type[Plan]) -> Plan:
-    """What a parsed file describes. Raises GmiError as `read`."""
-    if not isinstance(tree, dict):
-        raise GmiError(f"{path} holds no keys and values: start from a copy of one in configs/.")
+def parse(text: str, kind: Any, name: str) -> Any:
+    """What a piece of YAML describes. Raises GmiError as `read`."""
+    try:
+        return validate(yaml.safe_load(text), name, kind)
+    except yaml.YAMLError as error:
+        raise GmiError(f"{name} cannot be read as YAML: {error}") from error
+
+
+def validate(tree: JsonValue, path: Path | str, kind: type[Plan]) -> Plan:
+    """What parsed YAML describes. Raises GmiError as `read`."""
     try:
         return TypeAdapter(kind).validate_python(tree)
     except ValidationError as error:

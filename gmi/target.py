@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gmi.assets import resolve
 from gmi.augment import grey
+from gmi.defences import AnyDefence
 from gmi.errors import GmiError
 from gmi.weights import load_weights
 
@@ -118,6 +119,9 @@ class TargetConfig:
     input: Input
     penultimate: str | None = None
     trained_on: tuple[str, ...] = ()  # names of data sets beside the private one; judges trained on them are no judges
+    defence: AnyDefence | None = (
+        None  # that the weights were trained with, or are to be; it may change the module's form
+    )
 
     def build(self) -> nn.Module:
         """The module with the factory's own weights. Raises GmiError where the factory cannot be found or called."""
@@ -131,7 +135,7 @@ class TargetConfig:
             raise GmiError(f"target.factory {self.factory} refused its arguments: {error}") from error
         if not isinstance(module, nn.Module):
             raise GmiError(f"target.factory {self.factory} returned {type(module).__name__}, not a torch module.")
-        return module
+        return module if self.defence is None else self.defence.harden(module)
 
     def load(self, classes: tuple[str, ...]) -> Target:
         """The target for these people. Raises GmiError on missing, pickled, misfitting or non-finite weights."""

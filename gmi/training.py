@@ -6,24 +6,25 @@ from hashlib import sha256
 from typing import Annotated, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from gmi.assets import resolve
 from gmi.augment import Views
+from gmi.defences.base import Defence, Lesson, Promise, part_of
+from gmi.defences.bottleneck import Noisy
 from gmi.errors import GmiError
 from gmi.rng import Rng, seed_of
 from gmi.settings import plain
 from gmi.target import Input, TargetConfig
 
-RECORD = "training.json"
+RECORD = "training.json"  # beside the weights
+PROFILE = "profile.safetensors"
 
 Steps = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""A scalar, of outputs (B, K) of the images with these numbers (B,)."""
+UNDEFENDED = Defence()
 Progress = Callable[[int, float], None]
 """Called once a step with the step's number and the loss."""
 
@@ -32,7 +33,7 @@ Progress = Callable[[int, float], None]
 class Head:
     """Trains one linear layer on what the frozen rest makes of the images and, with `mirror`, their mirror images.
 
-    Full-batch Adam.
+    Full-batch Adam. In place of the layer there may be a bottleneck with one.
     """
 
     type: Literal["head"] = "head"
@@ -43,35 +44,52 @@ class Head:
     seed: int = 0
 
     def __call__(
-        self, module: nn.Module, input: Input, images: Tensor, loss: Loss, progress: Progress | None = None
+        self,
+        module: nn.Module,
+        input: Input,
+        images: Tensor,
+        lesson: Lesson,
+        progress: Progress | None = None,
+        defence: Defence = UNDEFENDED,
     ) -> None:
-        """In place, on bytes (N, C, H, W). Raises GmiError where the module has no such layer."""
+        """In place, on bytes (N, C, H, W). Raises GmiError where there is no such layer, or the defence needs more."""
         device = next(module.parameters()).device
-        try:
-            head = module.get_submodule(self.part)
-        except AttributeError as error:
-            raise GmiError(f"training.part: the module has no part named {self.part!r}.") from error
-        if not isinstance(head, nn.Linear):
+        head = part_of(module, self.part, "training.part")
+        if not isinstance(head, nn.Linear | Noisy):
             raise GmiError(f"training.part: {self.part} is a {type(head).__name__}, not a linear layer.")
+        if defence.whole:
+            raise GmiError(
+                "target.defence: this one needs the whole network to learn, not its head alone: choose training: "
+                "{type: scratch}."
+            )
+        if defence.once and self.mirror:
+            raise GmiError("target.defence: this one counts every image once: set training.mirror: false.")
         features = _inputs_of(
             head, module.eval().to(memory_format=torch.channels_last), input, images, device, self.mirror
         )
         rows = torch.arange(len(images), device=device).repeat(1 + self.mirror)
-        loss(head(features[:1]), rows[:1])  # raises, if it does, before anything is changed
+        lesson(head, features[:1], rows[:1], 0.0)  # raises, if it does, before anything is changed
         generator = torch.Generator().manual_seed(self.seed)
         with torch.no_grad():
-            head.weight.copy_(torch.randn(head.weight.shape, generator=generator) / head.in_features**0.5)
-            if head.bias is not None:
-                head.bias.zero_()
-        head.requires_grad_(True)
-        optimiser = torch.optim.Adam(head.parameters(), lr=self.lr)
-        for step in range(self.steps):
-            optimiser.zero_grad()
-            far = loss(head(features), rows)
-            far.backward()
-            optimiser.step()
-            if progress is not None:
-                progress(step, far.item())
+            for layer in (part for part in head.modules() if isinstance(part, nn.Linear)):
+                layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) / layer.in_features**0.5)
+                if layer.bias is not None:
+                    layer.bias.zero_()
+        head.train().requires_grad_(True)
+        adam = torch.optim.Adam(head.parameters(), lr=self.lr)
+        with defence.learning(head, adam, len(rows), len(rows), self.steps, self.seed) as (answer, optimiser):
+            for step in range(self.steps):
+                optimiser.zero_grad()
+                far = lesson(answer, features, rows, step / self.steps)
+                far.backward()
+                optimiser.step()
+                if progress is not None:
+                    progress(step, far.item())
+        head.eval()
+
+    def promise(self, defence: Defence, classes: Tensor) -> Promise | None:
+        """What the defence guarantees after this training on images of these classes (N,)."""
+        return defence.promise(classes, len(classes), self.steps)
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -83,44 +101,43 @@ class Scratch:
     batch: Steps = 64
     lr: Positive = 2e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     views: Views = Views(shift=0.1, rotate=5.0, exposure=0.2)
     seed: int = 0
 
     def __call__(
-        self, module: nn.Module, input: Input, images: Tensor, loss: Loss, progress: Progress | None = None
+        self,
+        module: nn.Module,
+        input: Input,
+        images: Tensor,
+        lesson: Lesson,
+        progress: Progress | None = None,
+        defence: Defence = UNDEFENDED,
     ) -> None:
-        """In place, on bytes (N, C, H, W); dropout draws from the global generator: fork and seed that before."""
+        """In place, on bytes (N, C, H, W). Dropout and defences draw from the global generator: fork and seed that.
+
+        Raises GmiError where the defence does not fit the module.
+        """
         device = next(module.parameters()).device
         module.train()
-        optimiser = torch.optim.AdamW(module.parameters(), lr=self.lr, weight_decay=self.weight_decay)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
+        adam = torch.optim.AdamW(module.parameters(), lr=self.lr, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.steps)
         order = torch.Generator().manual_seed(self.seed)
-        for step in range(self.steps):
-            chosen = torch.randint(len(images), (self.batch,), generator=order)
-            rng = Rng([seed_of(self.seed, "view", step, place) for place in range(self.batch)])
-            views = self.views(images[chosen].float() / 255, rng)
-            far = loss(module(input(views.to(device))), chosen.to(device))
-            optimiser.zero_grad()
-            far.backward()
-            optimiser.step()
-            schedule.step()
-            if progress is not None:
-                progress(step, far.item())
+        with defence.learning(module, adam, len(images), self.batch, self.steps, self.seed) as (network, optimiser):
+            for step in range(self.steps):
+                chosen = defence.draw(len(images), self.batch, order)
+                rng = Rng([seed_of(self.seed, "view", step, place) for place in range(len(chosen))])
+                views = self.views(images[chosen].float() / 255, rng).to(device)
+                far = lesson(lambda inputs: network(input(inputs)), views, chosen.to(device), step / self.steps)
+                optimiser.zero_grad()
+                far.backward()
+                optimiser.step()
+                schedule.step()
+                if progress is not None:
+                    progress(step, far.item())
 
-
-def naming(classes: Tensor, smoothing: float = 0.0) -> Loss:
-    """Cross-entropy with the classes (N,). Raises GmiError where there is not one output a person."""
-    people = int(classes.max()) + 1
-
-    def loss(outputs: Tensor, rows: Tensor) -> Tensor:
-        if outputs.shape[1] != people:
-            raise GmiError(
-                f"The target has {outputs.shape[1]} outputs for {people} people: set their number in target.arguments."
-            )
-        return F.cross_entropy(outputs, classes.to(rows.device)[rows], label_smoothing=smoothing)
-
-    return loss
+    def promise(self, defence: Defence, classes: Tensor) -> Promise | None:
+        """What the defence guarantees after this training on images of these classes (N,)."""
+        return defence.promise(classes, self.batch, self.steps)
 
 
 def _inputs_of(
@@ -155,6 +172,7 @@ class Record:
     config_digest: str  # of data, target and training
     training_accuracy: float
     enrolment_accuracy: float
+    promise: Promise | None = None  # of differential privacy
 
 
 def record_of(target: TargetConfig) -> Record | None:
@@ -173,5 +191,5 @@ def record_of(target: TargetConfig) -> Record | None:
 def training_digest(target: TargetConfig, training: Head | Scratch) -> str:
     """Of what decides a trained target's weights, beside the images."""
     tree = plain(target)
-    asked = [*(tree[key] for key in ("factory", "arguments", "input")), plain(training)]
+    asked = [*(tree[key] for key in ("factory", "arguments", "input", "defence")), plain(training)]
     return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

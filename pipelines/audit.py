@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = cli.parser(__doc__ or "")
     parser.add_argument("--out", type=Path, help="run folder; runs/NAME unless given")
     parser.add_argument("--dry-run", action="store_true", help="print configuration, queries and time; spend nothing")
-    options, plan = cli.configured(parser, arguments, Audit)
+    options, plan = cli.hardened(parser, arguments)
     accelerator = cli.accelerator()
     if options.dry_run:
         if accelerator.is_main_process:

@@ -1,6 +1,8 @@
 """Trains the target of an audit on the training images of its split, and writes its weights where the audit reads them.
 
 python pipelines/train_target.py configs/quickstart.yaml
+python pipelines/train_target.py configs/orl_cnn.yaml --defence "{type: bottleneck, beta: 0.01}" \\
+    --target.weights runs/hardened/model.safetensors
 """
 
 import json
@@ -16,13 +18,13 @@ from gmi import cli
 from gmi.assets import resolve
 from gmi.config import Audit
 from gmi.errors import GmiError
-from gmi.images import Images
 from gmi.target import Target, TargetConfig
-from gmi.training import RECORD, Head, Record, Scratch, naming, record_of, training_digest
+from gmi.training import PROFILE, RECORD, UNDEFENDED, Head, Record, Scratch, record_of, training_digest
+from gmi.utility import accuracy, profile
 
 
 def main(arguments: Sequence[str]) -> None:
-    _, plan = cli.configured(cli.parser(__doc__ or ""), arguments, Audit)
+    _, plan = cli.hardened(cli.parser(__doc__ or ""), arguments)
     if plan.training is None or not isinstance(plan.target, TargetConfig) or plan.target.weights is None:
         raise GmiError("The configuration has no training block and target.weights: there is nothing to train.")
     accelerator = cli.accelerator()
@@ -36,7 +38,7 @@ def train(plan: Audit, config: TargetConfig, training: Head | Scratch, accelerat
     people = plan.data.load()
     digest = training_digest(config, training)
     path = resolve(config.weights or "")
-    done = record_of(config)
+    done, defence = record_of(config), config.defence or UNDEFENDED
     if done is None or (done.config_digest, done.data_digest) != (digest, people.private_digest) or not path.exists():
         with torch.random.fork_rng():
             torch.manual_seed(training.seed)
@@ -47,29 +49,26 @@ def train(plan: Audit, config: TargetConfig, training: Head | Scratch, accelerat
                     bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
                     bar.update()
 
-                smoothing = training.label_smoothing if isinstance(training, Scratch) else 0.0
-                loss = naming(people.training.classes, smoothing)
-                training(module, config.input, people.training.bytes, loss, progress)
+                lesson = defence.lesson(module, people.training.classes)
+                training(module, config.input, people.training.bytes, lesson, progress, defence)
         target = Target(module, config.input, people.names)
         done = Record(
             data_digest=people.private_digest,
             config_digest=digest,
-            training_accuracy=accuracy(target, people.training, accelerator.device),
-            enrolment_accuracy=accuracy(target, people.enrolment, accelerator.device),
+            training_accuracy=accuracy(target, people.training),
+            enrolment_accuracy=accuracy(target, people.enrolment),
+            promise=training.promise(defence, people.training.classes),
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(RECORD).unlink(missing_ok=True)  # it was of other weights
         save_file({key: value.contiguous() for key, value in module.state_dict().items()}, path)
+        save_file({"profile": profile(target, people.training)}, path.with_name(PROFILE))
         path.with_name(RECORD).write_text(json.dumps(asdict(done), indent=1) + "\n")
     print(
         f"{path}: accuracy {done.training_accuracy:.3f} on training, {done.enrolment_accuracy:.3f} on enrolment images"
     )
-
-
-def accuracy(target: Target, images: Images, device: torch.device) -> float:
-    with torch.no_grad():
-        logits = torch.cat([target(some.to(device).float() / 255) for some in images.bytes.split(32)])
-    return (logits.argmax(1).cpu() == images.classes).double().mean().item()
+    if done.promise is not None:
+        print(done.promise)
 
 
 if __name__ == "__main__":

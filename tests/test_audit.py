@@ -179,8 +179,6 @@ def test_a_student_that_judges_or_does_not_fit_is_refused_before_anything_is_ask
         run(tmp_path / "run", taught(arguments={"people": 5}))
     with pytest.raises(ValueError, match="feature_weight 0"):
         replace(taught().search, search=Gradient(feature_weight=0.1))
-    with pytest.raises(ValueError, match="label_smoothing"):
-        replace(taught().search, training=Scratch(label_smoothing=0.1))
 
 
 def test_a_label_only_audit_of_best_of_n(tmp_path):

@@ -6,6 +6,7 @@ import torch
 from reference.servers import NAMES, client, serving
 
 from gmi.access import LabelsOnly, ScoresOnly
+from gmi.defences.serving import Noise
 from gmi.errors import GmiError
 from gmi.oracles.ledger import Account
 from gmi.oracles.remote import Connection
@@ -103,8 +104,8 @@ def test_requests_that_make_no_sense_are_answered_so(world, tmp_path, change):
 def test_noise_is_a_function_of_the_image_and_of_a_secret(world, images):
     bits = (images * 255).round().byte()
     quiet, noisy, other = (
-        Shown(world.target, ShowScores(noise=noise), secret)
-        for noise, secret in ((0.0, b"s"), (0.5, b"s"), (0.5, b"t"))
+        Shown(world.target, ShowScores(defences=defences), secret)
+        for defences, secret in (((), b"s"), ((Noise(scale=0.5),), b"s"), ((Noise(scale=0.5),), b"t"))
     )
     first = noisy(bits)[0]["scores"]
     torch.testing.assert_close(noisy(bits.flip(0))[0]["scores"].flip(0), first)

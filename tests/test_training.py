@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 
 from gmi.config import Audit
+from gmi.defences.base import Lesson, naming
 from gmi.errors import GmiError
 from gmi.images import Images
 from gmi.inputs import load
 from gmi.networks import FaceNetClassifier, SmallCnn
 from gmi.settings import override, read
 from gmi.target import Input, Target, digest
-from gmi.training import RECORD, Head, Loss, Scratch, naming, record_of
+from gmi.training import RECORD, Head, Scratch, record_of
 from gmi.weights import read_weights
 from pipelines import train_target
 
@@ -43,7 +44,7 @@ def banded(count: int, seed: int) -> Images:
     return Images(images.to(torch.uint8), classes, ("",) * len(classes))
 
 
-def lesson(count: int) -> tuple[Tensor, Loss]:
+def lesson(count: int) -> tuple[Tensor, Lesson]:
     """Images and what is to be learnt of them."""
     images = banded(count, 0)
     return images.bytes, naming(images.classes)

@@ -41,14 +41,14 @@ class WhiteBox:
 
 
 class Model:
-    """A `Service` of a target in this process: what `show` makes of its logits (N, K)."""
+    """A `Service` of a target in this process: what `show` makes of its logits (N, K) for bytes (N, C, H, W)."""
 
     requests = Requests()
 
-    def __init__(self, target: Target, show: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, target: Target, show: Callable[[Tensor, Tensor], Tensor]) -> None:
         self._target, self._show = target, show
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         device = next(self._target.module.parameters()).device
-        return self._show(self._target(images.to(device).float() / 255)).double().cpu()
+        return self._show(self._target(images.to(device).float() / 255).double().cpu(), images)

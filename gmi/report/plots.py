@@ -156,6 +156,49 @@ def curves(
         return _svg(figure, "Each level of access over queries; the table below gives the numbers")
 
 
+def tradeoff(arms: Sequence[Mapping[str, Any]], metric: str, title: str, front: Sequence[str]) -> Markup:
+    """One panel a level of access: what the strongest attack finds over the accuracy that is left, with 95 % intervals.
+
+    Args:
+        arms: rows of comparison.json's `arms` of one target; the first is the undefended one.
+        metric: whose figure is shown; title: its label.
+        front: names of the arms on the Pareto front, which are filled.
+    """
+    levels = [leak["access"] for leak in arms[0]["leaks"]]
+    with style.context(["default", _STYLE]):
+        figure = Figure(figsize=(WIDTH, 3.6 + 0.18 * math.ceil(len(arms) / 3)), layout="constrained")
+        grid = figure.subplots(1, len(levels), squeeze=False, sharey=True).ravel()
+        for axes, level in zip(grid, levels, strict=True):
+            axes.set_title(f"{level} access")
+            for place, arm in enumerate(arms):
+                leak = next(one["figures"][metric] for one in arm["leaks"] if one["access"] == level)
+                right = arm["accuracy"]
+                if "failed" in leak or "failed" in right:
+                    continue
+                colour = INK if place == 0 else LINES[(place - 1) % len(LINES)]
+                x, y = right["value"], leak["value"]
+                axes.errorbar(
+                    x,
+                    y,
+                    yerr=[[y - leak["low"]], [leak["high"] - y]],
+                    xerr=[[x - right["low"]], [right["high"] - x]],
+                    fmt="osD^vP"[(place - 1) // len(LINES) % 6] if place else "*",
+                    color=colour,
+                    markerfacecolor=colour if arm["name"] in front else "white",
+                    markersize=9 if place == 0 else 6,
+                    elinewidth=0.8,
+                    label=arm["name"],
+                )
+            axes.set_xlabel("accuracy on other photographs")
+            axes.grid(color=RULE, linewidth=0.5)
+        grid[0].set_ylabel(title)
+        handles, labels = grid[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=4, frameon=False)
+        return _svg(
+            figure, "What each defence leaves to an attack over what it leaves to a user; the table gives the numbers"
+        )
+
+
 def _within(axes: Axes, tick: float) -> bool:
     low, high = axes.get_xlim()
     return low <= tick <= high

@@ -23,6 +23,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from gmi.defences.base import Answer, Lesson
 from gmi.errors import GmiError
 from gmi.oracles.local import WhiteBox
 from gmi.protocols import Candidates, LabelOracle, Passes, Prior, ScoreOracle, Trace, shared_queries
@@ -32,7 +33,7 @@ from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.selection import opinion
 from gmi.target import Target, TargetConfig
-from gmi.training import Head, Loss, Scratch
+from gmi.training import Head, Scratch
 
 _BATCH = 50  # images that are made and asked at once
 
@@ -61,8 +62,6 @@ class Surrogate:
     def __post_init__(self) -> None:
         if shared_queries(self.search) > 0:
             raise ValueError("search: one that learns first has nobody to teach it on a student: feature_weight 0")
-        if isinstance(self.training, Scratch) and self.training.label_smoothing:
-            raise ValueError("training.label_smoothing: a student learns what it is told: leave it out")
         if self.polish is not None and isinstance(self.search, Guided):
             raise ValueError("polish: a guided search ends in clean latents, which no prior decodes: leave it out")
 
@@ -102,10 +101,10 @@ class Surrogate:
         before = {name: value.clone() for name, value in module.state_dict().items()}
         whole = isinstance(oracle, ScoreOracle) and self.learn == "log-probabilities"
         known = torch.cat(told)
-        loss = _nearness(known) if whole else _likelihood(known, self.rare)
+        lesson = _nearness(known) if whole else _likelihood(known, self.rare)
         with torch.enable_grad(), torch.random.fork_rng():
             torch.manual_seed(self.training.seed)
-            self.training(module, self.student.input, torch.cat(images), loss)
+            self.training(module, self.student.input, torch.cat(images), lesson)
         after = module.state_dict()
         return {name: value for name, value in after.items() if not torch.equal(value, before[name])}
 
@@ -172,25 +171,26 @@ class Taught:
         return found if self.polish is None else self.polish(oracle, prior, found.latents, classes, rng, trace)
 
 
-def _nearness(known: Tensor) -> Loss:
+def _nearness(known: Tensor) -> Lesson:
     """Mean squared error of centred log-probabilities (N, K), in units of their spread: logits are told up to a sum."""
     wanted = known - known.mean(1, keepdim=True)
     scale = wanted.square().mean().clamp_min(1e-12)
 
-    def loss(outputs: Tensor, rows: Tensor) -> Tensor:
+    def lesson(answer: Answer, inputs: Tensor, rows: Tensor, done: float) -> Tensor:
+        outputs = answer(inputs)
         return (outputs - outputs.mean(1, keepdim=True) - wanted[rows]).square().mean() / scale
 
-    return loss
+    return lesson
 
 
-def _likelihood(known: Tensor, rare: float) -> Loss:
+def _likelihood(known: Tensor, rare: float) -> Lesson:
     """Cross-entropy with probabilities (N, K), those of frequent classes weighed down."""
     wanted = known.exp()
     frequency = torch.bincount(known.argmax(1), minlength=known.shape[1]).clamp_min(1)
     weights = frequency[known.argmax(1)].float().pow(-rare)
     weights = weights / weights.mean()
 
-    def loss(outputs: Tensor, rows: Tensor) -> Tensor:
-        return (weights[rows] * F.cross_entropy(outputs, wanted[rows], reduction="none")).mean()
+    def lesson(answer: Answer, inputs: Tensor, rows: Tensor, done: float) -> Tensor:
+        return (weights[rows] * F.cross_entropy(answer(inputs), wanted[rows], reduction="none")).mean()
 
-    return loss
+    return lesson

@@ -3,11 +3,9 @@
 What is shown, to whom, how often and how much is the configuration's; every image that is answered is in a log.
 """
 
-import hmac
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass as plain_dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Annotated, Any, Literal
@@ -21,8 +19,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gmi.data import Faces
+from gmi.defences.serving import AnyGuard, guard
 from gmi.oracles.shape import Shape
-from gmi.rng import Rng
 from gmi.serving.gate import Gate, Key, Log, Refused
 from gmi.serving.wire import HEADER, parse, respond
 from gmi.target import Target, TargetConfig
@@ -35,21 +33,22 @@ _BYTES = 64 * 2**20  # of one request
 class ShowScores:
     """Probabilities in the output `scores`; where `shape.top` is set, `classes` says whose they are.
 
-    noise: standard deviation of Gaussian noise on the logits. It is a function of the 8-bit image and of a secret drawn
-    at the start: asking again does not average it away, asking about much the same image, or after another start, does.
+    defences: what the output goes through before. What is random in them is a function of the 8-bit image and of a
+    secret drawn at the start: asking again does not average it away, asking about much the same image, or after another
+    start, does.
     """
 
     type: Literal["scores"] = "scores"
     shape: Shape = Shape()
-    noise: Annotated[float, Field(ge=0)] = 0.0
+    defences: tuple[AnyGuard, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class ShowLabels:
-    """The predicted class in the output `labels`. noise: as with scores."""
+    """The predicted class in the output `labels`. defences: as with scores."""
 
     type: Literal["labels"] = "labels"
-    noise: Annotated[float, Field(ge=0)] = 0.0
+    defences: tuple[AnyGuard, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -73,24 +72,21 @@ class Serving:
             raise ValueError("keys: two have one name")
 
 
-@plain_dataclass(frozen=True)
 class Shown:
     """What the configuration lets out of the target."""
 
-    target: Target
-    shows: ShowScores | ShowLabels
-    secret: bytes
+    def __init__(self, target: Target, shows: ShowScores | ShowLabels, secret: bytes) -> None:
+        """Raises GmiError where a defence does not fit the target."""
+        self.target, self.shows = target, shows
+        self._guard = guard(shows.defences, len(target.classes), secret)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> tuple[dict[str, Tensor], list[int]]:
         """The outputs by name, and the class of each image; images (N, C, H, W), bytes or floats in [0, 1]."""
         device = next(self.target.module.parameters()).device
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images
-        logits = self.target(pixels.to(device)).double().cpu()
-        if self.shows.noise:
-            coarse = (pixels * 255).round().byte()  # or a change that no pixel shows would draw anew
-            seeds = [int.from_bytes(hmac.digest(self.secret, one.numpy().tobytes(), "sha256")[:7]) for one in coarse]
-            logits += self.shows.noise * Rng(seeds).normal(logits.shape[1])
+        coarse = (pixels * 255).round().byte()  # or a change that no pixel shows would draw anew
+        logits = self._guard(self.target(pixels.to(device)).double().cpu(), coarse)
         labels = logits.argmax(1, keepdim=True)
         if isinstance(self.shows, ShowLabels):
             return {"labels": labels}, labels[:, 0].tolist()

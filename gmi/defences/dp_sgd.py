@@ -1,0 +1,151 @@
+"""Differentially private training: each image's gradient is clipped, and noise hides whether it was there.
+
+Abadi et al., Deep Learning with Differential Privacy, CCS 2016, alg. 1, as Opacus has it: gradients of single images,
+clipped, summed, with Gaussian noise; batches by Poisson sampling; the Renyi accountant (Mironov et al., 2019). A person
+has several images: what holds for all of them together follows by composition over the group (Vadhan, The Complexity of
+Differential Privacy, 2017, lemma 2.2).
+
+Differs from the paper: Adam takes the noisy gradients; batch normalisation, which mixes images, becomes group
+normalisation. The noise comes from the training's seed, so that an audit can be repeated: the promise holds for a
+published model only if that seed is kept secret.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import expm1, inf, isfinite, log
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from gmi.defences.base import Answer, Defence, Privacy, Promise
+from gmi.errors import GmiError
+from gmi.rng import seed_of
+
+Positive = Annotated[float, Field(gt=0)]
+_ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(11, 64)) + [64, 96, 128, 256]
+"""Of Renyi's divergence: any are valid; with more the bound is tighter."""
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class DpSgd(Defence):
+    """epsilon, delta: promised for one image. clip: norm to which an image's gradient is cut."""
+
+    type: Literal["dp-sgd"] = "dp-sgd"
+    once: ClassVar[bool] = True
+    epsilon: Positive
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    clip: Positive = 1.0
+
+    def harden(self, module: nn.Module) -> nn.Module:
+        try:
+            from opacus.validators import ModuleValidator
+        except ImportError as error:
+            raise GmiError("A dp-sgd defence needs Opacus: pip install 'gmi[dp]'.") from error
+
+        logging.getLogger("opacus").setLevel(logging.ERROR)
+        fixed = ModuleValidator.fix(module)
+        if wrong := ModuleValidator.validate(fixed.train(), strict=False):
+            raise GmiError(f"target.defence: Opacus cannot train this network privately: {wrong[0]}.")
+        return fixed
+
+    @contextmanager
+    def learning(
+        self, module: nn.Module, optimiser: torch.optim.Optimizer, count: int, batch: int, steps: int, seed: int
+    ) -> Iterator[tuple[Answer, torch.optim.Optimizer]]:
+        from opacus import GradSampleModule
+        from opacus.optimizers import DPOptimizer
+
+        private = GradSampleModule(module)
+        generator = torch.Generator(next(module.parameters()).device).manual_seed(seed_of(seed, "noise"))
+        noisy = DPOptimizer(
+            optimiser,
+            noise_multiplier=self.noise(min(1.0, batch / count), steps),
+            max_grad_norm=self.clip,
+            expected_batch_size=min(batch, count),
+            generator=generator,
+        )
+        # Opacus listens to every layer's backward pass, and torch remarks that the first one's input needs none.
+        with _hushed("Full backward hook is firing"):
+            try:
+                yield private, noisy
+            finally:
+                private.to_standard_module()
+
+    def draw(self, count: int, batch: int, draws: torch.Generator) -> Tensor:
+        """Each image by itself, with the probability batch / count: some batches are larger, some empty."""
+        return (torch.rand(count, generator=draws) < batch / count).nonzero().squeeze(1)
+
+    def noise(self, share: float, steps: int) -> float:
+        """Standard deviation, in units of `clip`, of `steps` steps on that share of the images."""
+        from opacus.accountants.utils import get_noise_multiplier
+
+        try:
+            with _hushed("Optimal order is the"):
+                return get_noise_multiplier(
+                    target_epsilon=self.epsilon,
+                    target_delta=self.delta,
+                    sample_rate=share,
+                    steps=steps,
+                    alphas=_ORDERS,
+                )
+        except ValueError as error:
+            raise GmiError(
+                f"target.defence.epsilon: {self.epsilon:g} at delta {self.delta:g} cannot be reached in {steps} steps "
+                f"on {share:.0%} of the images each: raise epsilon, or take fewer steps or smaller batches."
+            ) from error
+
+    def promise(self, classes: Tensor, batch: int, steps: int) -> Promise:
+        share, most = min(1.0, batch / len(classes)), int(classes.bincount().max())
+        noise = self.noise(share, steps)
+        person = of_group(noise, share, steps, most, self.delta)
+        image = Privacy(epsilon(noise, share, steps, self.delta), self.delta)
+        return Promise(noise, image, Privacy(person if isfinite(person) else None, self.delta), most)
+
+
+def epsilon(noise: float, share: float, steps: int, delta: float) -> float:
+    """Of one image, by the Renyi accountant."""
+    from opacus.accountants import RDPAccountant
+
+    accountant = RDPAccountant()
+    accountant.history = [(noise, share, steps)]
+    with _hushed("Optimal order is the"):
+        return accountant.get_epsilon(delta, _ORDERS)
+
+
+def of_group(noise: float, share: float, steps: int, size: int, delta: float) -> float:
+    """Of `size` images together: size epsilon(d), d the largest with d (e^(size eps) - 1) / (e^eps - 1) <= delta.
+
+    Infinite where no d above 1e-300 will do.
+    """
+
+    def fits(logarithm: float) -> bool:
+        one = epsilon(noise, share, steps, 10**logarithm)
+        return logarithm * log(10) + _log_expm1(size * one) - _log_expm1(one) <= log(delta)
+
+    low, high = -300.0, log(delta) / log(10)
+    if fits(high):
+        return size * epsilon(noise, share, steps, delta)
+    if not fits(low):
+        return inf
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return size * epsilon(noise, share, steps, 10**low)
+
+
+@contextmanager
+def _hushed(words: str) -> Iterator[None]:
+    """Without a remark that begins with these words."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", words, UserWarning)
+        yield
+
+
+def _log_expm1(value: float) -> float:
+    """log(e^value - 1) without overflow."""
+    return value if value > 30 else log(expm1(max(value, 1e-300)))

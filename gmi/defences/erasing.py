@@ -1,0 +1,45 @@
+"""Random erasing: the target never sees a whole face.
+
+Tran, Nguyen et al., Random Erasing vs. Model Inversion: A Promising Defense or a False Hope? (MIDRE), TMLR 2025: a
+square of random size and place is blanked in every training image. The operation is that of Zhong et al., Random
+Erasing Data Augmentation, AAAI 2020, as torchvision has it.
+
+Differs from the paper: what is erased becomes middle grey.
+"""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+import torch
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from torchvision.transforms.v2 import RandomErasing
+
+from gmi.defences.base import Answer, Defence, Lesson, naming
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Erasing(Defence):
+    """least, most: of the image's area that is erased."""
+
+    type: Literal["erasing"] = "erasing"
+    whole: ClassVar[bool] = True
+    least: Share = 0.1
+    most: Share = 0.4
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.least > self.most:
+            raise ValueError("least must not exceed most")
+        return self
+
+    def lesson(self, module: nn.Module, classes: Tensor) -> Lesson:
+        name = naming(classes)
+        erase = RandomErasing(p=1.0, scale=(self.least, self.most), ratio=(1.0, 1.0), value=0.5)
+
+        def lesson(answer: Answer, inputs: Tensor, rows: Tensor, done: float) -> Tensor:
+            return name(answer, torch.stack([erase(one) for one in inputs]), rows, done)
+
+        return lesson
