@@ -78,7 +78,7 @@ class Target:
     def activations(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, K) and penultimate features (N, D) of one forward pass, differentiable."""
         seen: list[Tensor] = []
-        hook = self._head().register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[:1]))
+        hook = self.head.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[:1]))
         try:
             logits = self(images)
         finally:
@@ -95,7 +95,9 @@ class Target:
         self.module.to(device)
         return self
 
-    def _head(self) -> nn.Module:
+    @property
+    def head(self) -> nn.Module:
+        """The part after the penultimate features. Raises GmiError where there is none."""
         if self._penultimate is not None:
             try:
                 return self.module.get_submodule(self._penultimate)

@@ -5,6 +5,8 @@ python pipelines/serve.py configs/serve_orl.yaml --port 8080
 
 from collections.abc import Sequence
 
+import torch
+
 from gmi import cli
 from gmi.errors import GmiError
 from gmi.inputs import refuse_unfit, refuse_untrained
@@ -33,8 +35,12 @@ def main(arguments: Sequence[str]) -> None:
     if plan.training is not None:
         refuse_untrained(plan.target, plan.training, people)
     target = plan.target.load(people.names).to(cli.accelerator().device)
-    refuse_unfit(target, people, False)
-    server = app(plan, target)
+    refuse_unfit(target, people, plan.watch is not None)
+    watcher = None
+    if plan.watch is not None:
+        photographs = torch.cat([people.training.pixels, people.enrolment.pixels])
+        watcher = plan.watch.learn(target, photographs)
+    server = app(plan, target, watcher)
     print(f"{plan.name} on port {options.port} of {options.host}: /v2/models/{plan.name}", flush=True)
     uvicorn.run(
         server,

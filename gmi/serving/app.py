@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from gmi.data import Faces
 from gmi.defences.serving import AnyGuard, guard
+from gmi.defences.watch import Stream, Watch, Watcher
 from gmi.oracles.shape import Shape
 from gmi.serving.gate import Gate, Key, Log, Refused
 from gmi.serving.wire import HEADER, parse, respond
@@ -56,6 +58,7 @@ class Serving:
     """One target and what an API shows of it; data, target, training: as an audit's.
 
     keys: none: anybody, on this machine only.
+    watch: looks for searches in what each key asks; None: nobody looks.
     log: SQLite file of what was asked: when, by whom, SHA-256 of the image, the class that was answered.
     """
 
@@ -65,6 +68,7 @@ class Serving:
     training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None
     shows: Annotated[ShowScores | ShowLabels, Field(discriminator="type")] = ShowScores()
     keys: tuple[Key, ...] = ()
+    watch: Watch | None = None
     log: str = "runs/serve/log.sqlite"
 
     def __post_init__(self) -> None:
@@ -72,34 +76,52 @@ class Serving:
             raise ValueError("keys: two have one name")
 
 
+class Told(NamedTuple):
+    """An answer."""
+
+    outputs: dict[str, Tensor]  # by name
+    labels: list[int]  # the class of each image
+    seen: Tensor | None  # unit features (N, D), for a watch
+
+
 class Shown:
     """What the configuration lets out of the target."""
 
-    def __init__(self, target: Target, shows: ShowScores | ShowLabels, secret: bytes) -> None:
+    def __init__(self, target: Target, shows: ShowScores | ShowLabels, secret: bytes, watched: bool = False) -> None:
         """Raises GmiError where a defence does not fit the target."""
-        self.target, self.shows = target, shows
+        self.target, self.shows, self._watched = target, shows, watched
         self._guard = guard(shows.defences, len(target.classes), secret)
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> tuple[dict[str, Tensor], list[int]]:
-        """The outputs by name, and the class of each image; images (N, C, H, W), bytes or floats in [0, 1]."""
+    def __call__(self, images: Tensor) -> Told:
+        """Of images (N, C, H, W), bytes or floats in [0, 1]."""
         device = next(self.target.module.parameters()).device
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images
         coarse = (pixels * 255).round().byte()  # or a change that no pixel shows would draw anew
-        logits = self._guard(self.target(pixels.to(device)).double().cpu(), coarse)
+        if self._watched:
+            logits, penultimate = self.target.activations(pixels.to(device))
+            seen = F.normalize(penultimate).cpu()
+        else:
+            logits, seen = self.target(pixels.to(device)), None
+        logits = self._guard(logits.double().cpu(), coarse)
         labels = logits.argmax(1, keepdim=True)
+        return Told(self._outputs(logits, labels), labels[:, 0].tolist(), seen)
+
+    def _outputs(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """By name."""
         if isinstance(self.shows, ShowLabels):
-            return {"labels": labels}, labels[:, 0].tolist()
+            return {"labels": labels}
         scores = self.shows.shape(logits)
         if self.shows.shape.top is None:
-            return {"scores": scores.float()}, labels[:, 0].tolist()
+            return {"scores": scores.float()}
         best = scores.nan_to_num(-1.0).topk(min(self.shows.shape.top, scores.shape[1]), dim=1)
-        return {"scores": best.values.float(), "classes": best.indices}, labels[:, 0].tolist()
+        return {"scores": best.values.float(), "classes": best.indices}
 
 
-def app(plan: Serving, target: Target) -> FastAPI:
-    """The server. Raises GmiError as `Gate`."""
-    gate, shown, turn = Gate(plan.keys), Shown(target, plan.shows, os.urandom(32)), Lock()
+def app(plan: Serving, target: Target, watcher: Watcher | None = None) -> FastAPI:
+    """The server. watcher: what `plan.watch` has learnt of real traffic. Raises GmiError as `Gate`."""
+    gate, shown, turn = Gate(plan.keys), Shown(target, plan.shows, os.urandom(32), watcher is not None), Lock()
+    streams: dict[str, Stream] = {}
     log, signature = Log(Path(plan.log)), _signature(plan, len(target.classes))
     names = [output["name"] for output in signature["outputs"]]
 
@@ -143,12 +165,17 @@ def app(plan: Serving, target: Target) -> FastAPI:
             asked = parse(bytes(body), request.headers.get(HEADER))
             if unknown := (asked.outputs or {}).keys() - names:
                 raise Refused(400, f"no output {', '.join(sorted(unknown))}: there are {', '.join(names)}")
+            if watcher is not None and watcher.plan.refuse and key.name in log.flagged:
+                raise Refused(403, "this key has asked as a search asks: speak to the owner of the model")
             with log.charged(key, asked.raw) as classes:
                 gate.pass_(key, len(asked.raw))
                 with turn:  # one batch after another: the model has all cores
-                    outputs, labels = shown(asked.images)
-                classes.extend(labels)
-            return respond(plan.name, asked, outputs)
+                    told = shown(asked.images)
+                    if watcher is not None and told.seen is not None:
+                        stream = streams.setdefault(key.name, Stream(watcher))
+                        log.alarm(key, stream.see(told.seen, torch.tensor(told.labels)))
+                classes.extend(told.labels)
+            return respond(plan.name, asked, told.outputs)
 
         return await run_in_threadpool(answer)
 

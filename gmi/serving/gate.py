@@ -87,9 +87,18 @@ class Log:
         self._file.execute("CREATE TABLE IF NOT EXISTS queries (at REAL, key TEXT, image BLOB, class INTEGER)")
         rows = self._file.execute("SELECT key, count(*) FROM queries GROUP BY key")
         self._asked = dict(rows.fetchall())
+        self._file.execute("CREATE TABLE IF NOT EXISTS alarms (at REAL, key TEXT, reason TEXT)")
+        self.flagged = {name for (name,) in self._file.execute("SELECT DISTINCT key FROM alarms")}
 
     def close(self) -> None:
         self._file.close()
+
+    def alarm(self, key: Key, reasons: Sequence[str]) -> None:
+        """Keeps what was odd about what a key asked."""
+        with self._lock:
+            self._file.executemany("INSERT INTO alarms VALUES (?, ?, ?)", [(time.time(), key.name, r) for r in reasons])
+            if reasons:
+                self.flagged.add(key.name)
 
     @contextmanager
     def charged(self, key: Key, images: Sequence[bytes]) -> Iterator[list[int]]:

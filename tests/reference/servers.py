@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 
 from gmi import toy
+from gmi.defences.watch import Watcher
 from gmi.oracles.open_inference import OpenInference
 from gmi.serving.app import Serving, app
 from gmi.target import Input, Target, TargetConfig
@@ -26,10 +27,10 @@ NOWHERE = TargetConfig(factory="gmi.toy:target", input=SIDES)
 
 
 @contextmanager
-def serving(target: Target, folder: Path, **settings: Any) -> Iterator[str]:
+def serving(target: Target, folder: Path, watcher: Watcher | None = None, **settings: Any) -> Iterator[str]:
     """Our server in a thread, at a port of its own: its address."""
     plan = Serving(name="toy", data=toy.plan().data, target=NOWHERE, log=str(folder / "log.sqlite"), **settings)
-    server = uvicorn.Server(uvicorn.Config(app(plan, target), port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app(plan, target, watcher), port=0, log_level="error"))
     thread = Thread(target=server.run)
     thread.start()
     try:

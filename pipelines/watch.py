@@ -1,0 +1,87 @@
+"""Would query auditing notice? Every attack of a ladder, and people at a camera, asked of a watched target.
+
+python pipelines/watch.py configs/ladder_orl.yaml --audit.data.attacked 2
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from gmi import cli
+from gmi.access import WholeModel
+from gmi.defences.watch import STATISTICS, TRAFFIC, Watch, Watcher, features, overheard
+from gmi.errors import GmiError
+from gmi.inputs import Inputs, load
+from gmi.ladder import Ladder, Rung, points
+from gmi.reconstruct import Recipe
+from gmi.rng import Rng, seed_of
+from gmi.run import Run
+from gmi.target import Target
+
+ROUNDS = 10  # of all enrolment photographs, as real traffic
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = cli.parser(__doc__ or "")
+    parser.add_argument("--window", type=int, default=64, help="queries that are looked at together")
+    parser.add_argument("--alarm", type=float, default=0.01, help="share of real windows that may be flagged")
+    options, plan = cli.configured(parser, arguments, Ladder)
+    accelerator = cli.accelerator()
+    inputs = load(replace(plan.audit, controls=replace(plan.audit.controls, oracle=False)), accelerator.device)
+    target = inputs.target
+    if not isinstance(target, Target):
+        raise GmiError("A target is watched where it is served: this needs its weights.")
+    points(plan, inputs)  # raises where a search does not fit
+    watcher = Watch(window=options.window, alarm=options.alarm).learn(target, inputs.people.training.pixels)
+    print(f"{'asked by':48}{'queries':>9}{'windows':>9}{'flagged':>9}  95 %             first after")
+    tell("people at a camera", *camera(inputs, target), watcher)
+    for rung in plan.rungs:
+        if not isinstance(rung.access, WholeModel):
+            for number in range(len(rung.searches)):
+                tell(f"{rung.name} ({number + 1})", *attacked(plan, inputs, target, rung, number), watcher)
+
+
+def camera(inputs: Inputs, target: Target) -> tuple[Tensor, Tensor]:
+    """Unit features and classes of other photographs than those that the watcher knows."""
+    photographs, found = inputs.people.enrolment.pixels, []
+    for round in range(ROUNDS):
+        order = torch.randperm(len(photographs), generator=torch.Generator().manual_seed(round))
+        rng = Rng([seed_of("camera", round, place) for place in range(len(order))])
+        found.append(features(target, TRAFFIC(photographs[order], rng).clamp(0, 1)))
+    seen, named = zip(*found, strict=True)
+    return torch.cat(seen), torch.cat(named)
+
+
+def attacked(plan: Ladder, inputs: Inputs, target: Target, rung: Rung, number: int) -> tuple[Tensor, Tensor]:
+    """Of one attack by one key, from the choice of starts to that of what is released."""
+    audit = replace(plan.audit, access=rung.access, search=rung.searches[number])
+    device = next(target.module.parameters()).device
+    with TemporaryDirectory() as folder, overheard(target) as heard:
+        oracle = rung.access.open(target, None)
+        classes = torch.tensor(inputs.people.attacked)
+        recipe = Recipe(audit, Run.open(Path(folder, "run"), {}), inputs.prior, classes, False, device, nullcontext)
+        pool = recipe.pool("pool", oracle, range(audit.selection.pool))
+        recipe("search", oracle, recipe.prepared("prepare", oracle), pool)
+    seen, named = zip(*heard, strict=True)
+    return torch.cat(seen), torch.cat(named)
+
+
+def tell(who: str, seen: Tensor, named: Tensor, watcher: Watcher) -> None:
+    flags = watcher.windows(seen, named)
+    flagged = [bool(one) for one in flags]
+    between = binomtest(sum(flagged), len(flagged)).proportion_ci()  # Clopper and Pearson
+    first = f"{(flagged.index(True) + 1) * watcher.plan.window:,}" if any(flagged) else "never"
+    why = ", ".join(f"{what} {sum(what in one for one in flags) / len(flags):.0%}" for what in STATISTICS)
+    share = sum(flagged) / len(flagged)
+    interval = f"[{between.low:.1%}, {between.high:.1%}]"
+    print(f"{who:48}{len(seen):9,}{len(flags):9,}{share:9.1%}  {interval:16} {first:>8}  {why}", flush=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)

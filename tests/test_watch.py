@@ -1,0 +1,128 @@
+"""Query auditing: searches are flagged, people at a camera are not, and a server tells the two apart."""
+
+import sqlite3
+from contextlib import closing
+
+import httpx2
+import pytest
+import torch
+import torch.nn.functional as F
+from reference.servers import serving
+from torch import Tensor
+
+from gmi import toy
+from gmi.access import ScoresOnly
+from gmi.defences.watch import STATISTICS, TRAFFIC, Stream, Watch, features, overheard, statistics
+from gmi.errors import GmiError
+from gmi.rng import Rng
+from gmi.search.evolution import Evolution
+from gmi.serving.gate import Key
+
+COUNT = 20
+WATCH = Watch(window=24, alarm=0.02)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return toy.inputs(COUNT, 1.0, 0)
+
+
+@pytest.fixture(scope="module")
+def watcher(inputs):
+    return WATCH.learn(inputs.target, inputs.people.training.pixels)
+
+
+def real(inputs, seed: int) -> Tensor:
+    """Traffic of photographs that the watcher has not seen."""
+    photographs = inputs.people.enrolment.pixels
+    order = torch.randperm(len(photographs), generator=torch.Generator().manual_seed(seed))
+    return TRAFFIC(photographs[order], Rng(range(seed * 1000, seed * 1000 + len(order)))).clamp(0, 1)
+
+
+def test_people_at_a_camera_raise_few_alarms(inputs, watcher):
+    flags = [one for seed in range(40) for one in watcher.windows(*features(inputs.target, real(inputs, seed)))]
+    assert len(flags) == 80
+    assert sum(map(bool, flags)) <= 8  # 2 % are allowed; of 80 windows of other photographs, 8 at most
+
+
+def test_a_search_is_flagged(inputs, watcher):
+    with overheard(inputs.target) as heard:
+        oracle = ScoresOnly().open(inputs.target, None)
+        search = Evolution(generations=8, population=8, radius=32**0.5)
+        search(oracle, inputs.prior, inputs.prior.sample(Rng([1])), torch.tensor([3]), Rng([2]))
+    seen, named = (torch.cat(parts) for parts in zip(*heard, strict=True))
+    assert len(seen) == oracle.queries == 64
+    flags = watcher.windows(seen, named)
+    assert len(flags) == 2 and all(flags)
+
+
+def test_what_is_overheard_is_what_is_asked(inputs):
+    photographs = inputs.people.enrolment.pixels
+    with overheard(inputs.target) as heard:
+        inputs.target(photographs[:5])
+        inputs.target(photographs[5:8])
+    inputs.target(photographs[8:])  # nobody listens
+    seen, named = (torch.cat(parts) for parts in zip(*heard, strict=True))
+    torch.testing.assert_close((seen, named), features(inputs.target, photographs[:8]))
+
+
+def test_each_statistic_sees_what_it_is_for(inputs, watcher):
+    photographs = inputs.people.enrolment.pixels
+    seen, named = features(inputs.target, photographs[:24])
+    assert STATISTICS[0] in watcher.flags(seen[:1].repeat(24, 1), torch.arange(24) % COUNT)
+    assert STATISTICS[1] in watcher.flags(seen, torch.zeros(24, dtype=torch.int64))
+    opposite = -watcher.reference.mean(0, keepdim=True) + 0.01 * torch.randn(24, seen.shape[1])
+    assert STATISTICS[2] in watcher.flags(F.normalize(opposite), named)
+
+
+def test_statistics_are_what_they_say():
+    seen, reference = F.normalize(torch.randn(6, 4)), F.normalize(torch.randn(3, 4))
+    named = torch.tensor([0, 1, 1, 2, 1, 0])
+    nearest = sum(max(float(seen[i] @ seen[j]) for j in range(i)) for i in range(1, 6)) / 5
+    strange = 1 - sum(max(float(one @ other) for other in reference) for one in seen) / 6
+    torch.testing.assert_close(statistics(seen, named, reference), torch.tensor([nearest, 0.5, strange]))
+
+
+def test_a_stream_is_its_last_window(watcher):
+    seen = F.normalize(torch.randn(30, watcher.reference.shape[1]))
+    named, stream = torch.arange(30) % COUNT, Stream(watcher)
+    assert stream.see(seen[:20], named[:20]) == ()  # too short to say
+    assert stream.see(seen[20:], named[20:]) == watcher.flags(seen[6:], named[6:])
+
+
+def test_too_few_photographs_to_learn_from(inputs):
+    with pytest.raises(GmiError, match="20 photographs make no real traffic for windows of 64 queries"):
+        Watch().learn(inputs.target, inputs.people.training.pixels[:20])
+
+
+@pytest.mark.parametrize("refuse", [False, True])
+def test_a_server_keeps_alarms_and_refuses_where_it_is_told_to(inputs, tmp_path, monkeypatch, refuse):
+    monkeypatch.setenv("KEY_A", "aaa")
+    monkeypatch.setenv("KEY_B", "bbb")
+    watcher = Watch(window=24, alarm=0.02, refuse=refuse).learn(inputs.target, inputs.people.training.pixels)
+    keys = (Key(name="camera", token="KEY_A"), Key(name="search", token="KEY_B"))
+    photographs = (real(inputs, 3)[:24] * 255).round().byte()
+    near = (inputs.prior.decode(inputs.prior.sample(Rng([1])).repeat(24, 1)) * 255).round().byte()
+
+    def ask(url: str, token: str, images: Tensor) -> int:
+        data = {"name": "images", "shape": list(images.shape), "datatype": "UINT8", "data": images.flatten().tolist()}
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx2.post(f"{url}/v2/models/toy/infer", json={"inputs": [data]}, headers=headers).status_code
+
+    with serving(inputs.target, tmp_path, watcher, keys=keys) as url:
+        assert [ask(url, "aaa", photographs), ask(url, "aaa", photographs)] == [200, 200]
+        assert ask(url, "bbb", near) == 200
+    with serving(inputs.target, tmp_path, watcher, keys=keys) as url:  # a start does not forgive
+        assert ask(url, "bbb", near) == (403 if refuse else 200)
+        assert ask(url, "aaa", photographs) == 200
+    with closing(sqlite3.connect(tmp_path / "log.sqlite")) as log:
+        alarms = set(log.execute("SELECT key, reason FROM alarms"))
+    assert ("search", STATISTICS[0]) in alarms and {key for key, _ in alarms} == {"search"}
