@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gmi.comparison import Comparison
 from gmi.config import Audit
 from gmi.errors import GmiError
 from gmi.ladder import Ladder
@@ -28,7 +29,11 @@ def changed(dotted: str, value: object) -> dict:
     return root
 
 
-KINDS = {"ladder": Ladder, "serve": Serving}  # by the first word of the file's name; others are audits
+KINDS = {
+    "defences": Comparison,
+    "ladder": Ladder,
+    "serve": Serving,
+}  # by the first word of the file's name; others are audits
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

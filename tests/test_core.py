@@ -30,6 +30,14 @@ def test_objectives_in_closed_form():
     torch.testing.assert_close(cross_entropy(LOGITS, CLASSES), torch.tensor(expected))
 
 
+@pytest.mark.parametrize("confidence", [1.0, 0.6])
+def test_cross_entropy_with_a_confidence_is_that_with_a_soft_label(confidence):
+    soft = torch.full(LOGITS.shape, (1 - confidence) / (LOGITS.shape[1] - 1))
+    soft[torch.arange(len(CLASSES)), CLASSES] = confidence
+    slow = F.cross_entropy(LOGITS, soft, reduction="none")
+    torch.testing.assert_close(cross_entropy(LOGITS, CLASSES, confidence), slow)
+
+
 def test_poincare_ignores_the_scale_and_mean_of_logits_and_prefers_the_class():
     torch.testing.assert_close(poincare(3 * LOGITS + 7, CLASSES), poincare(LOGITS, CLASSES))
     better = LOGITS + F.one_hot(CLASSES, 3)

@@ -12,6 +12,7 @@ over candidates, never averaged, so that a candidate's path does not depend on i
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from gmi.augment import Views
 from gmi.errors import GmiError
-from gmi.objectives import OBJECTIVES
+from gmi.objectives import OBJECTIVES, cross_entropy
 from gmi.protocols import Candidates, Passes, Prior, Trace, WhiteBoxOracle
 from gmi.rng import Rng
 
@@ -40,12 +41,17 @@ class Gradient:
     betas: tuple[float, float] = (0.9, 0.999)  # of Adam; momentum uses the first
     decay: Literal["none", "cosine"] = "none"  # of the learning rate, to zero
     objective: Literal["cross_entropy", "max_margin", "logit", "poincare"] = "logit"
+    confidence: Annotated[float, Field(gt=0, le=1)] = 1.0  # how sure the target is to be, by cross_entropy
     feature_weight: Annotated[float, Field(ge=0)] = 0.0  # lambda of LOMMA's regulariser ||f - f_reg||^2
     feature_mean: tuple[float, ...] | None = None  # f_reg (D,); None: `prepare` measures it over prior samples
     views: Views | None = Views()  # None: the image as it is
     transforms: Annotated[int, Field(ge=1)] = 1  # views whose gradients are averaged, a step
     constraint: Literal["sphere", "ball", "box"] = "sphere"
     radius: Positive | None = None  # None: sqrt(D), where a standard normal latent lives; of a box, half its side
+
+    def __post_init__(self) -> None:
+        if self.confidence < 1 and self.objective != "cross_entropy":
+            raise ValueError("confidence: only the objective cross_entropy aims at one")
 
     def queries(self, prior: Prior) -> int:
         """For each candidate."""
@@ -103,6 +109,8 @@ class Gradient:
         if self.views is not None:
             images = self.views(images, rng)
         objective = OBJECTIVES[self.objective]
+        if self.confidence < 1:
+            objective = partial(cross_entropy, confidence=self.confidence)
         if self.feature_weight == 0:
             return objective(oracle.logits(images), classes)
         logits, features = oracle.activations(images)
