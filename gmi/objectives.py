@@ -13,8 +13,8 @@ _EDGE = 1e-4  # keeps the Poincare ball's points off its boundary, where the dis
 def cross_entropy(logits: Tensor, classes: Tensor, confidence: float = 1.0) -> Tensor:
     """-log softmax(t)_y. Zhang et al., The Secret Revealer (GMI), CVPR 2020, eq. 3.
 
-    With a confidence below 1, against the distribution that gives y as much and the others the rest in equal parts: least
-    where the target is as sure as that, and no surer.
+    With a confidence below 1, against the distribution that gives y as much and the others the rest in equal parts:
+    least where the target is as sure as that, and no surer.
     """
     scores = logits.log_softmax(1)
     own = scores.gather(1, classes[:, None]).squeeze(1)
