@@ -28,6 +28,7 @@ HOSTILE = '<script>alert("$x^2$")</script>{{ 1 }}'
 EXAMPLE = """{
 "schema_version": 1, "name": "quickstart", "gmi": "0.1.0",
 "authorisation": {"system": "Door 3", "allowed_by": "A. Owner, security", "until": "2027-01-31"},
+"defence": {"settings": {"type": "dp-sgd", "epsilon": 8.0}, "promise": "epsilon 8.00 for one image"},
 "verdict": {"access": "white-box", "finding": "evidence of leakage", "because": ["The attack beats the control."],
     "judge": "dlib", "metric": "auc", "control": "best_of_n", "smallest_effect": 0.05,
     "advantage": {"value": 0.32, "low": 0.26, "high": 0.38, "n": 60, "people": 20},

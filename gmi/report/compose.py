@@ -34,6 +34,8 @@ from gmi.run import Run
 from gmi.scoring import Recognised
 from gmi.settings import plain
 from gmi.statistics import Failed
+from gmi.target import TargetConfig
+from gmi.training import record_of
 from gmi.verdict import METRIC, Verdict
 
 LIMITS = (
@@ -96,6 +98,7 @@ def write(
         "schema_version": 1,
         "name": plan.name,
         "authorisation": None if plan.authorisation is None else plain(plan.authorisation),
+        "defence": _defence(plan),
         "gmi": version("gmi"),
         "verdict": _verdict(verdicts[seen[0].judge], seen[0].judge, str(plan.access)) | {"naive": scoring.plain(naive)},
         "judges": [_judge(one, judged.undetected[one.judge]) for one in seen],
@@ -210,6 +213,15 @@ def _texts(tree: JsonValue) -> Iterator[str]:
     elif isinstance(tree, list):
         for part in tree:
             yield from _texts(part)
+
+
+def _defence(plan: Audit) -> dict[str, Any] | None:
+    """Of the target's training, and what was promised of differential privacy."""
+    if not isinstance(plan.target, TargetConfig) or plan.target.defence is None:
+        return None
+    record = record_of(plan.target)
+    promise = None if record is None or record.promise is None else str(record.promise)
+    return {"settings": plain(plan.target.defence), "promise": promise}
 
 
 def _provenance(run: Run, digests: Mapping[str, JsonValue]) -> dict[str, Any]:
