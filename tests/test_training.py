@@ -10,6 +10,7 @@ import yaml
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 
+from gmi import cli
 from gmi.config import Audit
 from gmi.defences.base import Lesson, naming
 from gmi.errors import GmiError
@@ -185,6 +186,38 @@ def test_an_audit_takes_the_trained_target_and_refuses_one_of_another_split(conf
     for change in (["--data.seed", "1"], ["--training.steps", "31"]):
         with pytest.raises(GmiError, match="another split of the people or with other settings: run pipelines/train"):
             load(override(read(config, Audit), change, "audit.py"), CPU)
+
+
+@pytest.mark.parametrize("defence", ["{type: bottleneck, beta: 0.01}", "{type: dp-sgd, epsilon: 300}"])
+def test_a_target_is_hardened_by_the_command_line_and_loaded_as_it_was(config, capsys, defence):
+    plain = train(config)[0]
+    options = ["--defence", defence, "--training.no-mirror"]
+    made = train(config, *options)[0]
+    assert made != plain
+    printed = capsys.readouterr().out
+    assert ("epsilon 30" in printed or "epsilon 29" in printed) == ("dp-sgd" in defence)
+    _, plan = cli.hardened(cli.parser(""), [str(config), *options])
+    module = load(plan, CPU).target.module
+    assert digest(sorted(module.state_dict().items())) == made
+    record = record_of(plan.target)
+    assert (record.promise is not None) == ("dp-sgd" in defence)
+    if record.promise is not None:
+        assert 290 < record.promise.image.epsilon <= 300 and record.promise.images == 4
+    with pytest.raises(GmiError, match="with other settings: run pipelines/train"):
+        load(override(read(config, Audit), ["--training.no-mirror"], "audit.py"), CPU)
+
+
+def test_a_defence_that_reads_wrong_is_refused(config):
+    for text, words in (
+        ("{type: armour}", "'armour'"),
+        ("{type: dp-sgd}", "--defence: epsilon"),
+        ("{type: erasing, most: 2}", "most"),
+        ("{type", "cannot be read as YAML"),
+    ):
+        with pytest.raises(GmiError, match=words):
+            cli.hardened(cli.parser(""), [str(config), "--defence", text])
+    with pytest.raises(GmiError, match="needs the whole network to learn"):
+        train(config, "--defence", "{type: erasing}")
 
 
 def test_weights_of_a_killed_training_are_not_taken_for_others(config, monkeypatch):
