@@ -5,6 +5,7 @@ where the target itself gives less.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -35,6 +36,10 @@ class WholeModel:
     def __str__(self) -> str:
         return "white-box"
 
+    def behind(self, guards: tuple[AnyGuard, ...], shape: Shape) -> "WholeModel":
+        """The same access: who holds the weights sees nothing of what changes answers."""
+        return self
+
     def open(self, target: Target | Served, folder: Path | None) -> WhiteBox:
         if isinstance(target, Served):
             raise GmiError("A served target has no weights to take: choose access: {type: scores} or {type: labels}.")
@@ -60,6 +65,10 @@ class ScoresOnly:
     def __str__(self) -> str:
         return f"score{self.shape}{_named(self.defences)}"
 
+    def behind(self, guards: tuple[AnyGuard, ...], shape: Shape) -> "ScoresOnly":
+        """The same access to what goes through these, and then a shape, if it shows less than everything."""
+        return replace(self, defences=guards, shape=self.shape if shape == Shape() else shape)
+
     def open(self, target: Target | Served, folder: Path | None) -> Scores:
         if isinstance(target, Served) and self.shape.temperature != 1:
             raise GmiError("access.shape.temperature: a served target has its own: leave it out.")
@@ -80,6 +89,10 @@ class LabelsOnly:
     def __str__(self) -> str:
         return f"label-only{_named(self.defences)}"
 
+    def behind(self, guards: tuple[AnyGuard, ...], shape: Shape) -> "LabelsOnly":
+        """The same access to what goes through these."""
+        return replace(self, defences=guards)
+
     def open(self, target: Target | Served, folder: Path | None) -> Labels:
         _refuse_another(target, self.defences)
         service = target.labels() if isinstance(target, Served) else _shown(target, self.defences, _winner)
@@ -97,7 +110,7 @@ def _winner(logits: Tensor) -> Tensor:
 
 def _shown(target: Target, defences: Sequence[AnyGuard], show: Callable[[Tensor], Tensor]) -> Model:
     """The target as the service behind an interface. Its digest is the defences' secret: an audit is to be repeated."""
-    through = guard(defences, len(target.classes), target.digest.encode())
+    through = guard(defences, target, target.digest.encode())
     return Model(target, lambda logits, images: show(through(logits, images)))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -181,7 +182,9 @@ def _open(plan: Ladder, inputs: Inputs, known: Mapping[str, Point], run: Run, ac
         mine = [point for point in known.values() if point.access == str(access)]
         asked = sum(point.shared + len(inputs.people.attacked) * point.person for point in mine)
         access = replace(access, budget=asked + len(inputs.people.enrolment) + len(known) * len(inputs.people.attacked))
-    return access.open(inputs.target, run.folder / "ledgers" / re.sub(r"[^a-z0-9]+", "-", str(access)).strip("-"))
+    whole = sha256(json.dumps(plain(replace(access, budget=None)), sort_keys=True).encode()).hexdigest()[:8]
+    name = re.sub(r"[^a-z0-9]+", "-", str(access)).strip("-")
+    return access.open(inputs.target, run.folder / "ledgers" / f"{name}-{whole}")
 
 
 def best(plan: Ladder) -> str:

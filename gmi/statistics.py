@@ -8,11 +8,12 @@ seen (`unseen`); for a difference, Student's t, which keeps false calls at 2.5 %
 6 %. tests/test_statistics.py measures the coverage.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import betaincinv, ndtr, ndtri, stdtrit
+from scipy.special import betaincinv, ndtr, ndtri, stdtr, stdtrit
 
 from gmi.errors import GmiError
 
@@ -75,6 +76,24 @@ def difference(
     means = paired[0] - paired[1]
     _check(means, bounds)
     return _mean(means, bounds, False, len(means), seed, resamples)
+
+
+def p_value(differences: ArrayLike) -> float:
+    """Of Student's paired t-test, two-sided, of differences (P,), one a person; 1 for fewer than two, or all at 0."""
+    values = np.asarray(differences, np.float64)
+    if len(values) < 2 or not values.any():
+        return 1.0
+    spread = values.std(ddof=1) / np.sqrt(len(values))
+    return 0.0 if spread == 0 else float(2 * stdtr(len(values) - 1, -abs(values.mean()) / spread))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted for their number. Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979."""
+    adjusted, most = [0.0] * len(p_values), 0.0
+    for place, one in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        most = max(most, min(1.0, (len(p_values) - place) * p_values[one]))
+        adjusted[one] = most
+    return adjusted
 
 
 def recovered(

@@ -57,13 +57,7 @@ class Head:
         head = part_of(module, self.part, "training.part")
         if not isinstance(head, nn.Linear | Noisy):
             raise GmiError(f"training.part: {self.part} is a {type(head).__name__}, not a linear layer.")
-        if defence.whole:
-            raise GmiError(
-                "target.defence: this one needs the whole network to learn, not its head alone: choose training: "
-                "{type: scratch}."
-            )
-        if defence.once and self.mirror:
-            raise GmiError("target.defence: this one counts every image once: set training.mirror: false.")
+        self.refuse(defence)
         features = _inputs_of(
             head, module.eval().to(memory_format=torch.channels_last), input, images, device, self.mirror
         )
@@ -86,6 +80,10 @@ class Head:
                 if progress is not None:
                     progress(step, far.item())
         head.eval()
+
+    def refuse(self, defence: Defence) -> None:
+        """Raises GmiError where this training cannot have the defence."""
+        defence.refuse(self.part, self.mirror)
 
     def promise(self, defence: Defence, classes: Tensor) -> Promise | None:
         """What the defence guarantees after this training on images of these classes (N,)."""
@@ -117,6 +115,7 @@ class Scratch:
 
         Raises GmiError where the defence does not fit the module.
         """
+        self.refuse(defence)
         device = next(module.parameters()).device
         module.train()
         adam = torch.optim.AdamW(module.parameters(), lr=self.lr, weight_decay=self.weight_decay)
@@ -134,6 +133,10 @@ class Scratch:
                 schedule.step()
                 if progress is not None:
                     progress(step, far.item())
+
+    def refuse(self, defence: Defence) -> None:
+        """Raises GmiError where this training cannot have the defence."""
+        defence.refuse(None, False)
 
     def promise(self, defence: Defence, classes: Tensor) -> Promise | None:
         """What the defence guarantees after this training on images of these classes (N,)."""
@@ -191,5 +194,7 @@ def record_of(target: TargetConfig) -> Record | None:
 def training_digest(target: TargetConfig, training: Head | Scratch) -> str:
     """Of what decides a trained target's weights, beside the images."""
     tree = plain(target)
-    asked = [*(tree[key] for key in ("factory", "arguments", "input", "defence")), plain(training)]
+    files = () if target.defence is None else target.defence.files
+    contents = [sha256(resolve(file).read_bytes()).hexdigest() for file in files if resolve(file).exists()]
+    asked = [*(tree[key] for key in ("factory", "arguments", "input", "defence")), plain(training), contents]
     return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from safetensors.torch import save
 from torch import Tensor
 
 from gmi.images import Images
@@ -20,10 +21,14 @@ def accuracy(target: Target, images: Images) -> float:
     return (answers(target, images).argmax(1) == images.classes).double().mean().item()
 
 
-def profile(target: Target, images: Images) -> Tensor:
-    """(K, K): mean probabilities of the images of each person."""
-    scores = answers(target, images).double().softmax(1)
-    return torch.stack([scores[images.classes == person].mean(0) for person in range(len(target.classes))])
+def profile(target: Target, images: Images) -> bytes:
+    """A safetensors file of the mean probabilities (K, K) of the images of each person, none of which is 0.
+
+    It is made of training images: where these are protected by differential privacy, it is not.
+    """
+    scores = answers(target, images).double().softmax(1).clamp_min(1e-12)
+    means = torch.stack([scores[images.classes == person].mean(0) for person in range(len(target.classes))])
+    return save({"profile": means / means.sum(1, keepdim=True)}, {"target": target.digest})
 
 
 def calibration_error(right: ArrayLike, sure: ArrayLike, bins: int = 15) -> float:

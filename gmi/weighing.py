@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
-from dataclasses import dataclass as plain_dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from gmi import judging, scoring
-from gmi.access import WholeModel
-from gmi.comparison import OPEN, Arm, Bench, Cell, Comparison, Found, Subject, Utility, cells
+from gmi.assets import resolve
+from gmi.bench import Bench, Found, Utility
+from gmi.comparison import OPEN, Arm, Cell, Comparison, Subject, cells
 from gmi.data import People
 from gmi.judging import Judges
 from gmi.metrics.identity import chance
-from gmi.protocols import Prior, students
+from gmi.protocols import Prior
 from gmi.reconstruct import Autocast
 from gmi.report.comparison import render
 from gmi.run import Run
 from gmi.scoring import Outcome, Recognised
 from gmi.settings import plain
-from gmi.statistics import Estimate, by_person, difference, estimate
-from gmi.target import Target
+from gmi.statistics import Estimate, by_person, difference, estimate, holm, p_value
 from gmi.utility import calibration_error
 from gmi.verdict import METRIC
 
@@ -37,41 +37,39 @@ Array = NDArray[np.float64]
 MITIGATION = {"guards": "AML.M0002 Passive AI Output Obfuscation", "training": "AML.M0003 Model Hardening"}
 """Of MITRE ATLAS."""
 
-
-@plain_dataclass(frozen=True)
-class Inputs:
-    """What a comparison works on. Any objects with the right methods will do."""
-
-    people: People
-    prior: Prior
-    judges: Judges  # one face recogniser
+LEVELS = ("white-box", "scores", "labels")
+"""Of access, each of which includes those after it."""
 
 
 def compare(plan: Comparison, folder: Path, device: torch.device, autocast: Autocast = nullcontext) -> Path:
     """As `weigh`, on what the configuration names."""
     judges = Judges((plan.judge.load(device),))
-    return weigh(plan, Inputs(plan.data.load(), plan.prior.load(device), judges), folder, device, autocast)
+    return weigh(plan, plan.data.load(), plan.prior.load(device), judges, folder, device, autocast)
 
 
 def weigh(
-    plan: Comparison, inputs: Inputs, folder: Path, device: torch.device, autocast: Autocast = nullcontext
+    plan: Comparison,
+    people: People,
+    prior: Prior,
+    judges: Judges,
+    folder: Path,
+    device: torch.device,
+    autocast: Autocast = nullcontext,
 ) -> Path:
     """Does what is not there yet of the comparison in `folder`, and returns its comparison.html.
 
-    Raises GmiError as `Run.open` and `Bench`, and for a judge that is not independent.
+    Raises GmiError as `Run.open` and `Bench`.
     """
-    people, state = inputs.people, PartialState()
-    for subject in plan.targets:
-        blank = Target(subject.target.build(), subject.target.input, people.names, frozenset(subject.target.trained_on))
-        taught = [one for some in cells(plan) for one in students(some.attack.search)]
-        inputs.judges.refuse_dependent(blank, None, plan.data.name, list({repr(one): one for one in taught}.values()))
-    digests: dict[str, JsonValue] = {"gmi": version("gmi"), "prior": inputs.prior.digest, "data": people.digest}
+    state = PartialState()
+    files = [file for arm in plan.arms if arm.defence is not None for file in arm.defence.files]
+    digests: dict[str, JsonValue] = {"gmi": version("gmi"), "prior": prior.digest, "data": people.digest}
+    digests |= {file: sha256(resolve(file).read_bytes()).hexdigest() for file in files if resolve(file).exists()}
     with state.main_process_first():
         run = Run.open(folder, {"comparison": plain(plan), "inputs": digests})
-    found = Bench(plan, people, inputs.prior, run, device, autocast)()
-    judged = judging.judge(run, inputs.judges, None, people, found.sets)
+    found = Bench(plan, people, prior, judges, run, device, autocast)()
+    judged = judging.judge(run, judges, None, people, found.sets)
     if state.is_main_process:
-        (judge,) = inputs.judges.faces
+        (judge,) = judges.faces
         templates, first = judged.templates[judge.name], next(cells(plan)).key
         # What is scored as an audit's attack would be, beside the random prior, is the first cell.
         templates, sets = templates | {"search": templates[first]}, found.sets | {"search": found.sets[first]}
@@ -93,8 +91,9 @@ def compose(
     device: torch.device,
 ) -> dict[str, Any]:
     """people: attacked. enrolled (M,): whose the enrolment images are."""
-    scale = _Scale(plan, seen, found, enrolled)
-    random = {metric: scale.figure(["random"], metric) for metric in seen.rates}
+    scale = Scale(plan, seen, found, enrolled)
+    arms = [scale.arm(subject, arm) for subject in plan.targets for arm in plan.arms_of(subject)]
+    find(arms)
     return {
         "schema_version": 1,
         "name": plan.name,
@@ -107,8 +106,8 @@ def compose(
         "metric": METRIC,
         "chance": {metric: chance(metric, seen.people) for metric in seen.rates},
         "thresholds": [asdict(cut) | {"trusted": cut.trusted} for cut in seen.thresholds],
-        "random": random,
-        "arms": [scale.arm(subject, arm) for subject in plan.targets for arm in plan.everyone],
+        "random": {metric: scale.figure(["random"], metric) for metric in seen.rates},
+        "arms": arms,
         "cells": [scale.cell(some) for some in scale.grouped],
         "device": device.type,
         "digests": digests,
@@ -116,7 +115,7 @@ def compose(
     }
 
 
-class _Scale:
+class Scale:
     """Cells of one attack on one arm are weighed together, whatever their seed: a person counts once."""
 
     def __init__(self, plan: Comparison, seen: Recognised, found: Found, enrolled: Array) -> None:
@@ -125,24 +124,40 @@ class _Scale:
         for one in cells(plan):
             groups.setdefault((one.subject.name, one.arm.name, one.attack.name), []).append(one)
         self.grouped = list(groups.values())
+        kinds = {one.access.type for one in plan.every_attack}
+        self.levels = [level for level in LEVELS if level in kinds]
 
     def figure(self, keys: Sequence[str], metric: str) -> dict[str, Any]:
         values = np.concatenate([self.seen.outcomes[key][metric] for key in keys])
         classes = np.concatenate([self.seen.classes[key] for key in keys])
         return scoring.plain(scoring.attempt(lambda: estimate(values, classes)))
 
-    def of_people(self, some: Sequence[Cell], metric: str) -> Array:
-        """Mean over seeds of each attacked person (A,)."""
-        return np.mean([self.seen.of_people(one.key, metric) for one in some], axis=0)
+    def by_seed(self, some: Sequence[Cell], metric: str) -> Array:
+        """(S, A): each attacked person's mean for each seed."""
+        return np.stack([self.seen.of_people(one.key, metric) for one in some])
 
-    def strongest(self, subject: Subject, arm: Arm, access: str) -> list[Cell]:
-        """The attack by that access that finds most, those that know of the arm's defence among them."""
-        able = [
-            some
-            for some in self.grouped
-            if (some[0].subject, some[0].arm) == (subject, arm) and some[0].attack.access.type == access
-        ]
+    def of_people(self, some: Sequence[Cell], metric: str) -> Array:
+        """(A,) over seeds."""
+        return self.by_seed(some, metric).mean(0)
+
+    def strongest(self, able: Sequence[list[Cell]]) -> list[Cell]:
+        """The attack that finds most."""
         return max(able, key=lambda some: self.of_people(some, METRIC).mean())
+
+    def attacks_on(self, subject: Subject, arm: Arm) -> list[list[Cell]]:
+        return [some for some in self.grouped if (some[0].subject.name, some[0].arm.name) == (subject.name, arm.name)]
+
+    def able(self, subject: Subject, arm: Arm, level: str) -> list[list[Cell]]:
+        """Attacks by that access or less. Guards are nothing to a holder of the weights, who asks the bare target."""
+        bare = self.plan.arms_of(subject)[0]
+        free = level == "white-box" and arm.guarded
+        asked = bare if free and arm.trained == OPEN else arm
+        fit = LEVELS[LEVELS.index(level) :]
+        return [
+            some
+            for some in self.attacks_on(subject, asked)
+            if some[0].attack.access.type in fit and not (free and asked is arm and some[0].attack.access.type != level)
+        ]
 
     def cell(self, some: Sequence[Cell]) -> dict[str, Any]:
         first, keys = some[0], [one.key for one in some]
@@ -159,102 +174,146 @@ class _Scale:
 
     def arm(self, subject: Subject, arm: Arm) -> dict[str, Any]:
         """What it costs, and what is left to the strongest attack by each access."""
-        bare = self.plan.everyone[0]
-        right, usual = self._right(subject, arm), self._right(subject, bare)
-        cost = difference(usual, right)
-        levels = dict.fromkeys(one.access.type for one in self.plan.attacks)
-        leaks = [self._leak(subject, arm, access) for access in levels]
-        uses = [self.found.utility[subject.name, arm.name, seed] for seed in self.plan.seeds]
+        bare = self.plan.arms_of(subject)[0]
+        uses = self._uses(subject, arm)
+        cost = difference(self._right(subject, bare), self._right(subject, arm))
         promise = self.found.promises[subject.name, arm.name]
-        told = {
+        shown = ", ".join(map(str, arm.guards)) + str(arm.shape)
+        return {
             "target": subject.name,
             "name": arm.name,
             "defence": None if arm.defence is None else plain(arm.defence),
-            "guards": [str(one) for one in arm.guards] + ([str(arm.shape).strip(" ()")] if str(arm.shape) else []),
+            "guards": shown.strip() or None,
             "accuracy": scoring.plain(scoring.attempt(lambda: estimate(*self._images(uses)))),
-            "cost": scoring.plain(cost) if arm != bare else None,
-            "calibration_error": calibration_error(
-                np.concatenate([one.right for one in uses]), np.concatenate([one.sure for one in uses])
-            ),
-            "affordable": cost.value <= self.plan.margin,
+            "cost": None if arm.name == OPEN else scoring.plain(cost),
+            "calibration_error": float(np.mean([calibration_error(one.right, one.sure) for one in uses])),
+            "affordable": None if arm.name == OPEN else affordable(cost, self.plan.margin),
             "promise": None if promise is None else asdict(promise),
-            "leaks": leaks,
+            "leaks": [self._leak(subject, arm, level) for level in self.levels if self.able(subject, arm, level)],
             "masked": self._masked(subject, arm),
+            "known": arm.name == OPEN or bool(arm.adaptive),
             "mitigation": [
                 MITIGATION[kind]
-                for kind, there in (("training", arm.trained != OPEN), ("guards", arm.guards or str(arm.shape)))
+                for kind, there in (("training", arm.trained != OPEN), ("guards", arm.guarded))
                 if there
             ],
         }
-        return told | {"advice": None if arm == bare else advice(told)}
+
+    def _uses(self, subject: Subject, arm: Arm) -> list[Utility]:
+        return [self.found.utility[subject.name, arm.name, seed] for seed in self.plan.seeds]
 
     def _images(self, uses: Sequence[Utility]) -> tuple[Array, Array]:
         return np.concatenate([one.right for one in uses]), np.tile(self.enrolled, len(uses))
 
     def _right(self, subject: Subject, arm: Arm) -> Array:
         """Accuracy (K,) of each person's enrolment images, over seeds."""
-        uses = [self.found.utility[subject.name, arm.name, seed] for seed in self.plan.seeds]
-        return by_person(*self._images(uses))
+        return by_person(*self._images(self._uses(subject, arm)))
 
-    def _leak(self, subject: Subject, arm: Arm, access: str) -> dict[str, Any]:
-        ours = self.strongest(subject, arm, access)
-        bare = self.strongest(subject, self.plan.everyone[0], access)
+    def _leak(self, subject: Subject, arm: Arm, level: str) -> dict[str, Any]:
+        """Beside the undefended target under the same attacks."""
+        able, bare = self.able(subject, arm, level), self.plan.arms_of(subject)[0]
+        ours, names = self.strongest(able), {one.name for one in (*self.plan.attacks, *arm.adaptive)}
+        same = [some for some in self.able(subject, bare, level) if some[0].attack.name in names]
 
         def less(metric: str) -> Outcome:
-            return scoring.attempt(lambda: difference(self.of_people(bare, metric), self.of_people(ours, metric)))
+            usual = self.of_people(self.strongest(same), metric)
+            return scoring.attempt(lambda: difference(usual, self.of_people(ours, metric)))
 
+        compared = arm.name != OPEN and bool(same)
+        apart = self.by_seed(self.strongest(same), METRIC) - self.by_seed(ours, METRIC) if compared else None
         return {
-            "access": access,
+            "access": level,
             "attack": ours[0].attack.name,
-            "adaptive": ours[0].adaptive,
+            "adaptive": ours[0].attack in arm.adaptive and arm.name != OPEN,
             "figures": {metric: self.figure([one.key for one in ours], metric) for metric in self.seen.rates},
-            "reduction": {
-                metric: None if arm.name == OPEN else scoring.plain(less(metric)) for metric in (METRIC, "rank1")
-            },
+            "reduction": {metric: scoring.plain(less(metric)) if compared else None for metric in (METRIC, "rank1")},
+            "seeds": None if apart is None else apart.mean(1).tolist(),
+            "p": None if apart is None else p_value(apart.mean(0)),
+            "finding": None,
         }
 
     def _masked(self, subject: Subject, arm: Arm) -> list[str]:
-        """Reasons to think that the defence hides gradients, and not people."""
-        reasons = []
-        for seed in self.plan.seeds:
-            flag = self.found.gradients[subject.name, arm.name, seed]
-            if flag.severity != "passed":
-                reasons.append(flag.message)
-                break
-        levels = dict.fromkeys(one.access.type for one in self.plan.attacks)
-        if arm.trained != OPEN and WholeModel().type in levels:
-            whole = self.of_people(self.strongest(subject, arm, WholeModel().type), METRIC)
-            for access in (one for one in levels if one != WholeModel().type):
-                some = self.strongest(subject, arm, access)
-                more = scoring.attempt(lambda some=some: difference(self.of_people(some, METRIC), whole))
-                if isinstance(more, Estimate) and more.low > 0:
-                    reasons.append(
-                        f"{some[0].attack.name}, which has {access} alone, finds more than every attack with the "
-                        "weights: it is the gradients that this defence spoils."
-                    )
+        """Reasons to think that the defence hides gradients and not people, which the undefended target does not give."""
+        if arm.trained == OPEN:
+            return []
+        bare, reasons = self.plan.arms_of(subject)[0], []
+        flags = [
+            [self.found.gradients[subject.name, one.name, seed] for seed in self.plan.seeds] for one in (arm, bare)
+        ]
+        dead = [ours for ours, usual in zip(*flags, strict=True) if ours.severity != "passed" == usual.severity]
+        if dead:
+            reasons.append(dead[0].message)
+        for level in self.levels[1:] if self.levels[0] == "white-box" else ():
+            ours, usual = (self._ahead(subject, one, level) for one in (arm, bare))
+            if ours is None or usual is None:
+                continue
+            more = (
+                difference(ours, np.zeros_like(ours)),
+                difference(ours, usual, bounds=(-2.0, 2.0)),
+            )
+            if all(one.low > 0 for one in more):
+                reasons.append(
+                    f"With {level} alone more is found than with the weights, which is not so without the defence: it "
+                    "is gradients that it spoils."
+                )
         return reasons
+
+    def _ahead(self, subject: Subject, arm: Arm, level: str) -> Array | None:
+        """(A,) by how much attacks of that access find more than those that use the weights; None: one is missing."""
+        kinds = {level: [], "white-box": []}
+        for some in self.attacks_on(subject, arm):
+            if (kind := some[0].attack.access.type) in kinds:
+                kinds[kind].append(some)
+        if not all(kinds.values()):
+            return None
+        return self.of_people(self.strongest(kinds[level]), METRIC) - self.of_people(
+            self.strongest(kinds["white-box"]), METRIC
+        )
+
+
+def affordable(cost: Estimate, margin: float) -> str:
+    """Whether the accuracy that a defence costs is shown to be within the margin: yes, no, or not shown."""
+    if cost.high <= margin:
+        return "yes"
+    return "no" if cost.low > margin else "not shown"
+
+
+def find(arms: Sequence[dict[str, Any]]) -> None:
+    """Fills in what each reduction shows, and the advice that follows from it.
+
+    A difference counts where its interval and Holm's correction over all arms and levels exclude chance, and every seed
+    has its sign: people are resampled, trainings are not.
+    """
+    leaks = [leak for arm in arms for leak in arm["leaks"] if leak["p"] is not None]
+    for leak, p in zip(leaks, holm([leak["p"] for leak in leaks]), strict=True):
+        less, leak["p"] = leak["reduction"][METRIC], p
+        sure = "failed" not in less and p < 0.05 and (less["low"] > 0 or less["high"] < 0)
+        agreed = all(seed > 0 for seed in leak["seeds"]) or all(seed < 0 for seed in leak["seeds"])
+        leak["finding"] = "not shown" if not (sure and agreed) else "less" if less["value"] > 0 else "more"
+    for arm in arms:
+        arm["advice"] = None if arm["cost"] is None else advice(arm)
 
 
 def advice(arm: dict[str, Any]) -> str:
     """One sentence."""
     cost, name = arm["cost"], arm["name"]
-    known = [(one["access"], one["reduction"][METRIC]) for one in arm["leaks"]]
-    known = [(access, less) for access, less in known if less is not None and "failed" not in less]
-    helped = [access for access, less in known if less["low"] > 0]
-    hurt = [access for access, less in known if less["high"] < 0]
+    found: dict[str, list[str]] = {"less": [], "more": [], "not shown": []}
+    for leak in arm["leaks"]:
+        found[leak["finding"] or "not shown"].append(leak["access"])
     price = f"{100 * cost['value']:.1f} points of accuracy [{100 * cost['low']:.1f}, {100 * cost['high']:.1f}]"
     if arm["masked"]:
         return f"Do not rely on {name}: it hides gradients rather than people, for {price}."
-    if hurt:
-        return f"Do not deploy {name}: more is found than without it, by {_and(hurt)}, for {price}."
-    if not helped:
-        return f"{name} is not shown to help against any of the attacks, for {price}."
-    against = f"less is found by {_and(helped)}"
-    if rest := [access for access, _ in known if access not in helped]:
-        against += f", not shown by {_and(rest)}"
-    if not arm["affordable"]:
-        return f"{name} costs more than is allowed, {price}; {against}."
-    return f"Consider {name}: {against}, for {price}."
+    if found["more"]:
+        return f"Do not deploy {name}: more is found than without it by {_and(found['more'])}, for {price}."
+    if not found["less"]:
+        return f"Do not count on {name}: it is not shown to help against any of these attacks, for {price}."
+    against = f"less is found by {_and(found['less'])}"
+    if found["not shown"]:
+        against += f", which is not shown by {_and(found['not shown'])}"
+    if arm["affordable"] == "no":
+        return f"Do not deploy {name} as it is: it costs more than is allowed, {price}, though {against}."
+    doubt = "" if arm["affordable"] == "yes" else ", which is not shown to be within what is allowed"
+    return f"Consider {name}: {against}, for {price}{doubt}."
 
 
 def _and(words: Sequence[str]) -> str:

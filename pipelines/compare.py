@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> None:
             print(f"{'target':12}{'defence':24}{'attack':32}{'access':40}{'seed':>5}")
             for one in known.values():
                 print(f"{one.subject.name:12}{one.arm.name:24}{one.attack.name:32}{one.access!s:40}{one.seed:5}")
-            trained = {(one.subject.name, one.arm.trained, one.seed) for one in known.values()}
+            trained = {one.weights for one in known.values()}
             print(f"{len(trained)} targets to train, {len(known)} attacks")
         return
     page = compare(plan, options.out or Path("runs", plan.name), accelerator.device, lambda: accelerator.autocast())

@@ -39,7 +39,8 @@ def train(plan: Audit, config: TargetConfig, training: Head | Scratch, accelerat
     digest = training_digest(config, training)
     path = resolve(config.weights or "")
     done, defence = record_of(config), config.defence or UNDEFENDED
-    if done is None or (done.config_digest, done.data_digest) != (digest, people.private_digest) or not path.exists():
+    whole = path.exists() and (path.with_name(PROFILE).exists() or (done is not None and done.promise is not None))
+    if done is None or (done.config_digest, done.data_digest) != (digest, people.private_digest) or not whole:
         with torch.random.fork_rng():
             torch.manual_seed(training.seed)
             module = config.build().to(accelerator.device)
@@ -60,9 +61,11 @@ def train(plan: Audit, config: TargetConfig, training: Head | Scratch, accelerat
             promise=training.promise(defence, people.training.classes),
         )
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_name(RECORD).unlink(missing_ok=True)  # it was of other weights
+        for name in (RECORD, PROFILE):
+            path.with_name(name).unlink(missing_ok=True)  # they were of other weights
         save_file({key: value.contiguous() for key, value in module.state_dict().items()}, path)
-        save_file({"profile": profile(target, people.training)}, path.with_name(PROFILE))
+        if done.promise is None:  # else it would tell what the weights do not
+            path.with_name(PROFILE).write_bytes(profile(target, people.training))
         path.with_name(RECORD).write_text(json.dumps(asdict(done), indent=1) + "\n")
     print(
         f"{path}: accuracy {done.training_accuracy:.3f} on training, {done.enrolment_accuracy:.3f} on enrolment images"

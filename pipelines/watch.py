@@ -1,5 +1,7 @@
 """Would query auditing notice? Every attack of a ladder, and people at a camera, asked of a watched target.
 
+Windows overlap, and those of one attack are alike: the shares are counts, not estimates.
+
 python pipelines/watch.py configs/ladder_orl.yaml --audit.data.attacked 2
 """
 
@@ -10,12 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 
 from gmi import cli
 from gmi.access import WholeModel
-from gmi.defences.watch import STATISTICS, TRAFFIC, Watch, Watcher, features, overheard
+from gmi.defences.watch import STATISTICS, TRAFFIC, Stream, Watch, Watcher, features, overheard
 from gmi.errors import GmiError
 from gmi.inputs import Inputs, load
 from gmi.ladder import Ladder, Rung, points
@@ -33,13 +34,15 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--alarm", type=float, default=0.01, help="share of real windows that may be flagged")
     options, plan = cli.configured(parser, arguments, Ladder)
     accelerator = cli.accelerator()
+    if accelerator.num_processes > 1:
+        raise GmiError("A watch sees one process: start this without torchrun or accelerate launch.")
     inputs = load(replace(plan.audit, controls=replace(plan.audit.controls, oracle=False)), accelerator.device)
     target = inputs.target
     if not isinstance(target, Target):
         raise GmiError("A target is watched where it is served: this needs its weights.")
     points(plan, inputs)  # raises where a search does not fit
     watcher = Watch(window=options.window, alarm=options.alarm).learn(target, inputs.people.training.pixels)
-    print(f"{'asked by':48}{'queries':>9}{'windows':>9}{'flagged':>9}  95 %             first after")
+    print(f"{'asked by':48}{'queries':>9}{'windows':>9}{'flagged':>16}{'first after':>12}  why")
     tell("people at a camera", *camera(inputs, target), watcher)
     for rung in plan.rungs:
         if not isinstance(rung.access, WholeModel):
@@ -73,14 +76,16 @@ def attacked(plan: Ladder, inputs: Inputs, target: Target, rung: Rung, number: i
 
 
 def tell(who: str, seen: Tensor, named: Tensor, watcher: Watcher) -> None:
-    flags = watcher.windows(seen, named)
+    size = watcher.plan.window
+    flags = Stream(watcher).see(seen, named)
+    if not flags:
+        print(f"{who:48}{len(seen):9,}  fewer than a window of {size}", flush=True)
+        return
     flagged = [bool(one) for one in flags]
-    between = binomtest(sum(flagged), len(flagged)).proportion_ci()  # Clopper and Pearson
-    first = f"{(flagged.index(True) + 1) * watcher.plan.window:,}" if any(flagged) else "never"
+    first = f"{size + flagged.index(True) * (size // 2):,}" if any(flagged) else "never"
     why = ", ".join(f"{what} {sum(what in one for one in flags) / len(flags):.0%}" for what in STATISTICS)
-    share = sum(flagged) / len(flagged)
-    interval = f"[{between.low:.1%}, {between.high:.1%}]"
-    print(f"{who:48}{len(seen):9,}{len(flags):9,}{share:9.1%}  {interval:16} {first:>8}  {why}", flush=True)
+    share = f"{sum(flagged)} ({sum(flagged) / len(flagged):.1%})"
+    print(f"{who:48}{len(seen):9,}{len(flags):9,}{share:>16}{first:>12}  {why}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,18 +3,23 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from jsonschema import Draft202012Validator
+from safetensors.torch import load_file
 
 from gmi import toy
 from gmi.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.augment import Views
+from gmi.checks import Flag
 from gmi.comparison import Arm, Attack, Comparison, Subject, cells
-from gmi.data import Faces
+from gmi.data import Faces, People
+from gmi.defences.bido import Bido
 from gmi.defences.dp_sgd import DpSgd
+from gmi.defences.erasing import Erasing
 from gmi.defences.label_smoothing import LabelSmoothing
 from gmi.defences.serving import Noise, Stealthy
 from gmi.errors import GmiError
@@ -23,14 +28,14 @@ from gmi.oracles.shape import Shape
 from gmi.priors.gan import Gan
 from gmi.report import comparison as page
 from gmi.run import Run
-from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
 from gmi.selection import Selection
+from gmi.statistics import Estimate
 from gmi.target import Input, TargetConfig
-from gmi.training import Scratch
+from gmi.training import Head, Scratch
 from gmi.utility import calibration_error
-from gmi.weighing import Inputs, weigh
+from gmi.weighing import Scale, affordable, find, weigh
 
 SCHEMA = json.loads(Path(page.__file__).with_name("comparison.schema.json").read_text("utf-8"))
 CPU = torch.device("cpu")
@@ -73,16 +78,16 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def inputs() -> Inputs:
-    return Inputs(toy.people(COUNT, 0), toy.prior(), Judges((toy.Stranger(),)))
+def compare(plan: Comparison, folder: Path, people: People | None = None) -> dict:
+    page = weigh(plan, people or toy.people(COUNT, 0), toy.prior(), Judges((toy.Stranger(),)), folder, CPU)
+    assert page == folder / "comparison.html"
+    return json.loads((folder / "comparison.json").read_text())
 
 
 @pytest.fixture(scope="module")
-def compared(inputs, tmp_path_factory) -> tuple[Path, dict]:
+def compared(tmp_path_factory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("comparison") / "run"
-    assert weigh(PLAN, inputs, folder, CPU) == folder / "comparison.html"
-    return folder, json.loads((folder / "comparison.json").read_text())
+    return folder, compare(PLAN, folder)
 
 
 def arm_of(report: dict, name: str) -> dict:
@@ -99,25 +104,34 @@ def test_a_comparison_says_what_each_arm_costs_and_leaves(compared):
     assert [one["name"] for one in report["arms"]] == ["undefended", "untaught", "loud", "smoothed"]
     bare, untaught, _, smoothed = report["arms"]
     assert bare["accuracy"]["value"] > 0.9 and leak(bare, "white-box")["figures"]["auc"]["low"] > 0.6
-    assert untaught["accuracy"]["value"] < 0.4 and not untaught["affordable"]
-    assert leak(untaught, "white-box")["reduction"]["auc"]["low"] > 0
-    assert smoothed["affordable"] and smoothed["mitigation"] == ["AML.M0003 Model Hardening"]
-    assert "costs more than is allowed" in untaught["advice"]
-    assert "Consider smoothed" in smoothed["advice"] or "smoothed is not shown to help" in smoothed["advice"]
+    assert bare["cost"] is None and bare["advice"] is None and leak(bare, "white-box")["finding"] is None
+    assert untaught["accuracy"]["value"] < 0.4 and untaught["affordable"] == "no"
+    assert leak(untaught, "white-box")["finding"] == "less"
+    assert untaught["advice"].startswith("Do not deploy untaught as it is: it costs more than is allowed")
+    assert leak(smoothed, "scores")["finding"] == "not shown" and smoothed["affordable"] != "no"
+    assert smoothed["mitigation"] == ["AML.M0003 Model Hardening"] and not smoothed["known"]
     text = (folder / "comparison.html").read_text()
     assert all(one["name"] in text for one in report["arms"]) and "<svg" in text
 
 
 def test_what_changes_answers_changes_nothing_for_a_holder_of_the_weights(compared):
+    """Who may ask the bare target what the others ask, too."""
     folder, report = compared
     bare, loud = arm_of(report, "undefended"), arm_of(report, "loud")
     assert leak(loud, "white-box")["figures"] == leak(bare, "white-box")["figures"]
-    assert leak(loud, "white-box")["reduction"]["auc"]["value"] == 0
+    assert (
+        leak(loud, "white-box")["reduction"]["auc"]["value"] == 0 and leak(loud, "white-box")["finding"] == "not shown"
+    )
     assert leak(loud, "scores")["reduction"]["auc"]["value"] > 0.05
-    assert loud["accuracy"]["value"] < bare["accuracy"]["value"] and loud["guards"] == ["noise 30"]
+    assert loud["accuracy"]["value"] < bare["accuracy"]["value"] and loud["guards"] == "noise 30"
     assert not (folder / "shards" / "mlp" / "loud").exists()  # it has no weights of its own
-    adaptive = [one for one in report["cells"] if one["adaptive"]]
-    assert [(one["arm"], one["attack"]) for one in adaptive] == [("loud", "averaged")]
+
+
+def test_attacks_that_know_of_a_defence_meet_the_undefended_target_too(compared):
+    _, report = compared
+    made = [(one["arm"], one["adaptive"]) for one in report["cells"] if one["attack"] == "averaged"]
+    assert made == [("undefended", False), ("loud", True)]
+    assert arm_of(report, "loud")["known"]
 
 
 def test_seeds_are_targets_and_attacks_of_their_own_and_a_person_counts_once(compared):
@@ -127,13 +141,15 @@ def test_seeds_are_targets_and_attacks_of_their_own_and_a_person_counts_once(com
     figure = leak(arm_of(report, "undefended"), "scores")["figures"]["auc"]
     assert figure["n"] == 2 * COUNT and figure["people"] == COUNT
     assert arm_of(report, "undefended")["accuracy"]["n"] == 2 * 3 * COUNT
+    apart = leak(arm_of(report, "untaught"), "white-box")
+    assert len(apart["seeds"]) == 2 and np.mean(apart["seeds"]) == pytest.approx(apart["reduction"]["auc"]["value"])
 
 
 class Killed(BaseException):
     pass
 
 
-def test_a_killed_comparison_goes_on_cell_by_cell(compared, inputs, tmp_path, monkeypatch):
+def test_a_killed_comparison_goes_on_cell_by_cell(compared, tmp_path, monkeypatch):
     """What was done is not done again, and the same report comes out."""
     saved = Run.save
 
@@ -147,49 +163,93 @@ def test_a_killed_comparison_goes_on_cell_by_cell(compared, inputs, tmp_path, mo
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(Run, "save", dying)
-        weigh(PLAN, inputs, tmp_path / "run", CPU)
+        compare(PLAN, tmp_path / "run")
     before = shards()
-    weigh(PLAN, inputs, tmp_path / "run", CPU)
-    again = json.loads((tmp_path / "run" / "comparison.json").read_text())
+    again = compare(PLAN, tmp_path / "run")
     assert again | {"finished": ""} == compared[1] | {"finished": ""}
     assert 0 < len(before) < len(shards()) and before.items() <= shards().items()
     with pytest.raises(GmiError, match="another configuration"):
-        weigh(replace(PLAN, margin=0.2), inputs, tmp_path / "run", CPU)
+        compare(replace(PLAN, margin=0.2), tmp_path / "run")
 
 
 def test_arms_without_weights_of_their_own_share_cells():
     keys = {one.key for one in cells(PLAN)}
-    assert len(keys) == 2 * (2 + 2 + 2 + 2)  # seeds by: undefended, untaught, loud's own scores and adaptive, smoothed
+    assert len(keys) == 2 * (3 + 2 + 2 + 2)  # seeds by: undefended, untaught, what loud answers, smoothed
 
 
-def test_a_guard_gets_the_profile_of_the_target_that_it_guards(inputs, tmp_path):
+def test_an_arm_may_be_called_what_it_likes():
+    arms = tuple(Arm(name=name, guards=(Noise(scale=1.0),)) for name in ("open", "A", "a", "A-1", "A 1"))
+    keys = {one.key for one in cells(replace(PLAN, arms=arms, attacks=PLAN.attacks[1:], seeds=(0,)))}
+    assert len(keys) == 6
+
+
+def test_a_guard_gets_the_profile_of_the_target_that_it_guards(tmp_path):
     arm = Arm(name="stealthy", guards=(Stealthy(epsilon=1.5),), shape=Shape(decimals=2))
-    plan = replace(PLAN, arms=(arm,), attacks=PLAN.attacks[1:], seeds=(0,))
-    weigh(plan, inputs, tmp_path / "run", CPU)
-    report = json.loads((tmp_path / "run" / "comparison.json").read_text())
+    report = compare(replace(PLAN, arms=(arm,), attacks=PLAN.attacks[1:], seeds=(0,)), tmp_path / "run")
     stealthy = arm_of(report, "stealthy")
-    assert stealthy["guards"] == ["stealthy 1.5", "2 decimals"] and stealthy["accuracy"]["value"] > 0.8
+    assert stealthy["guards"] == "stealthy 1.5 (2 decimals)" and stealthy["accuracy"]["value"] > 0.8
     assert "score (2 decimals) behind stealthy 1.5" in {one["access"] for one in report["cells"]}
 
 
-def test_a_defence_that_hides_gradients_is_called_out(inputs, tmp_path):
-    """A target that rounds its logits once it is trained: labels still give it away."""
-    scaled = replace(PLAN.targets[0].target, factory="reference.networks:masked")
-    subject = replace(PLAN.targets[0], target=scaled)
-    plan = replace(
-        PLAN,
-        targets=(subject,),
-        arms=(Arm(name="again", training=PLAN.targets[0].training),),
-        attacks=(
-            PLAN.attacks[0],
-            Attack(name="boundary", access=LabelsOnly(), search=Boundary(iterations=2, points=8, box=None)),
-        ),
-        seeds=(0,),
-    )
-    weigh(plan, inputs, tmp_path / "run", CPU)
-    report = json.loads((tmp_path / "run" / "comparison.json").read_text())
-    assert any("gradient vanishes" in reason for reason in arm_of(report, "again")["masked"])
-    assert arm_of(report, "again")["advice"].startswith("Do not rely on again: it hides gradients")
+class Told(SimpleNamespace):
+    """What a judge says of each person, by cell."""
+
+    def of_people(self, key: str, metric: str) -> np.ndarray:
+        return np.array(self.values[key])
+
+
+def masks(monkeypatch, blind: set[str], arm: dict[str, float], bare: dict[str, float]) -> list[str]:
+    """Reasons, where the arms in `blind` have no gradient and attacks find so much on average of either arm."""
+    plan = replace(PLAN, arms=PLAN.arms[2:], seeds=(0,))
+    noise = np.random.default_rng(0).normal(0, 0.02, (2, 2, 30))
+    values = {
+        f"mlp/{name}/open/{attack}/0": found[attack] + noise[row, column]
+        for row, (name, found) in enumerate({"smoothed": arm, "undefended": bare}.items())
+        for column, attack in enumerate(("gradient", "evolution"))
+    }
+    flags = {
+        ("mlp", name, 0): Flag("gradients", "stop" if name in blind else "passed", "no gradient")
+        for name in ("smoothed", "undefended")
+    }
+    scale = Scale(plan, Told(values=values), SimpleNamespace(gradients=flags), np.zeros(1))
+    return scale._masked(plan.targets[0], plan.arms[0])
+
+
+def test_a_defence_that_hides_gradients_is_called_out_and_no_other(monkeypatch):
+    usual = {"gradient": 0.9, "evolution": 0.8}
+    assert masks(monkeypatch, set(), usual, usual) == []
+    assert masks(monkeypatch, {"smoothed"}, usual, usual) == ["no gradient"]
+    assert masks(monkeypatch, {"smoothed", "undefended"}, usual, usual) == []  # the defence did not do it
+    (reason,) = masks(monkeypatch, set(), {"gradient": 0.5, "evolution": 0.8}, usual)
+    assert reason.startswith("With scores alone more is found than with the weights")
+    weak = {"gradient": 0.5, "evolution": 0.8}
+    assert masks(monkeypatch, set(), weak, weak) == []  # a search that is weak without the defence, too
+    assert masks(monkeypatch, set(), {"gradient": 0.5, "evolution": 0.5}, usual) == []
+
+
+def test_advice_follows_from_what_was_found():
+    def arm(less: float, p: float, seeds: list[float], cost: tuple[float, float], masked: list[str]) -> dict:
+        spread = {"value": less, "low": less - 0.05, "high": less + 0.05}
+        leak = {"access": "scores", "reduction": {"auc": spread}, "p": p, "seeds": seeds}
+        price = {"value": sum(cost) / 2, "low": cost[0], "high": cost[1]}
+        told = {"name": "it", "leaks": [leak], "masked": masked, "cost": price}
+        return told | {"affordable": affordable(Estimate(price["value"], *cost, 9, 9), 0.05)}
+
+    cheap, unsure, dear = (-0.01, 0.03), (-0.02, 0.2), (0.1, 0.3)
+    cases = {
+        "Consider it: less is found by scores, for 1.0 points": arm(0.2, 0.001, [0.1, 0.3], cheap, []),
+        "which is not shown to be within what is allowed": arm(0.2, 0.001, [0.1, 0.3], unsure, []),
+        "Do not deploy it as it is: it costs more than is allowed": arm(0.2, 0.001, [0.1, 0.3], dear, []),
+        "Do not deploy it: more is found": arm(-0.2, 0.001, [-0.1, -0.3], cheap, []),
+        "Do not count on it: it is not shown": arm(0.2, 0.001, [0.5, -0.1], cheap, []),  # a seed disagrees
+        "Do not rely on it: it hides gradients": arm(0.2, 0.001, [0.1, 0.3], cheap, ["dead"]),
+    }
+    for words, one in cases.items():
+        find([one])
+        assert words in one["advice"]
+    many = [arm(0.2, 0.02, [0.1, 0.3], cheap, []) for _ in range(3)]  # Holm: three at 0.02 are none
+    find(many)
+    assert {one["leaks"][0]["finding"] for one in many} == {"not shown"}
 
 
 def test_the_negative_world_says_that_nothing_helps(tmp_path):
@@ -197,18 +257,19 @@ def test_the_negative_world_says_that_nothing_helps(tmp_path):
     crowd = toy.people(COUNT, 3)
     order = torch.randperm(len(crowd.training.classes), generator=torch.Generator().manual_seed(0))
     shuffled = replace(crowd, training=replace(crowd.training, classes=crowd.training.classes[order]))
-    plan = replace(PLAN, arms=PLAN.arms[2:], attacks=PLAN.attacks[:1])
-    weigh(plan, Inputs(shuffled, toy.prior(), Judges((toy.Stranger(),))), tmp_path / "run", CPU)
-    report = json.loads((tmp_path / "run" / "comparison.json").read_text())
-    figure = leak(arm_of(report, "undefended"), "white-box")["figures"]["auc"]
-    assert figure["low"] < 0.5 < figure["high"] or figure["high"] < 0.62
-    assert "not shown to help" in arm_of(report, "smoothed")["advice"]
+    report = compare(replace(PLAN, arms=PLAN.arms[2:], attacks=PLAN.attacks[:1]), tmp_path / "run", shuffled)
+    figure, nobody = leak(arm_of(report, "undefended"), "white-box")["figures"]["auc"], report["random"]["auc"]
+    assert figure["low"] < nobody["high"]
+    assert arm_of(report, "smoothed")["advice"].startswith("Do not count on smoothed: it is not shown to help")
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"arms": (Arm(name="undefended"),)}, "arms: two have one name"),
+        ({"arms": (Arm(name="a", targets=("vit",)),)}, "there are no targets but mlp"),
+        ({"seeds": (-1,)}, "greater than or equal to 0"),
+        ({"attacks": (replace(PLAN.attacks[1], access=ScoresOnly(budget=5)),)}, "a comparison has no budget"),
         ({"seeds": (1, 1)}, "seeds: two have one name"),
         ({"attacks": PLAN.attacks * 2}, "attacks: two have one name"),
         (
@@ -222,13 +283,40 @@ def test_plans_that_make_no_sense(change, words):
         replace(PLAN, **change)
 
 
-def test_what_does_not_fit_is_said_before_anything_is_trained(inputs, tmp_path):
-    wrong = replace(PLAN, attacks=(Attack(name="deep", access=LabelsOnly(), search=Gradient()),))
-    with pytest.raises(GmiError, match="Gradient needs a WhiteBoxOracle"):
-        weigh(wrong, inputs, tmp_path / "run", CPU)
+def test_what_dp_sgd_protects_is_not_answered_with():
+    with pytest.raises(ValueError, match="made of training images, which dp-sgd protects"):
+        Arm(name="a", defence=DpSgd(epsilon=1.0), guards=(Stealthy(),))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"attacks": (Attack(name="deep", access=LabelsOnly(), search=Gradient()),)},
+            "Gradient needs a WhiteBoxOracle",
+        ),
+        ({"arms": (Arm(name="dp", defence=DpSgd(epsilon=1e-4)),)}, "cannot be reached"),
+        ({"arms": (Arm(name="a", defence=Bido(blocks=("absent",))),)}, "no part named 'absent'"),
+        ({"arms": (Arm(name="a", defence=Erasing(), training=Head(part="3")),)}, "needs the whole network to learn"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_trained(tmp_path, change, words):
+    with pytest.raises(GmiError, match=words):
+        compare(replace(PLAN, **change), tmp_path / "run")
     assert not (tmp_path / "run" / "shards").exists()
-    with pytest.raises(GmiError, match="cannot be reached"):
-        weigh(replace(PLAN, arms=(Arm(name="dp", defence=DpSgd(epsilon=1e-4)),)), inputs, tmp_path / "other", CPU)
+
+
+def test_a_judge_that_is_the_target_is_refused(tmp_path):
+    class Judge(toy.Stranger):
+        def weights(self):
+            return [tensor for name, tensor in torch.load(tmp_path / "weights.pt", weights_only=True).items()]
+
+    compare(replace(PLAN, arms=PLAN.arms[:1], attacks=PLAN.attacks[:1], seeds=(0,)), tmp_path / "run")
+    shard = load_file(tmp_path / "run" / "shards" / "targets" / "mlp" / "undefended" / "0.safetensors")
+    torch.save({name: value for name, value in shard.items() if name.startswith("state.")}, tmp_path / "weights.pt")
+    with pytest.raises(GmiError, match="is not independent"):
+        judges = Judges((Judge(),))
+        weigh(replace(PLAN, name="again"), toy.people(COUNT, 0), toy.prior(), judges, tmp_path / "other", CPU)
 
 
 def test_the_calibration_error_is_the_bins_weighed_distance():

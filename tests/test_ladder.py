@@ -72,7 +72,8 @@ def test_the_ledger_of_a_rung_holds_what_the_rung_is_said_to_cost(climbed):
     folder, report = climbed
     control = 2 * (60 - 40) + 2 * 15 * 4  # the rest of the larger pool, and the selections of both: by scores, too
     for name, access, more, again in (("rung1_0", "score", control, 0), ("rung2_0", "label-only", 0, 15 * 5)):
-        with closing(sqlite3.connect(folder / "ledgers" / access / "ledger.sqlite")) as file:
+        (ledger,) = (folder / "ledgers").glob(f"{access}-*/ledger.sqlite")
+        with closing(sqlite3.connect(ledger)) as file:
             ((sent,),) = file.execute("SELECT sent FROM total")
         (said,) = (point["queries"] for point in report["points"] if point["name"] == name)
         assert said + more - again <= sent <= said + more  # an image that comes again costs nothing

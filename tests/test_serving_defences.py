@@ -3,15 +3,19 @@
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from reference.networks import mlp
+from safetensors.torch import load, load_file, save_file
 from scipy.optimize import minimize
-from torch import Tensor
+from torch import Tensor, nn
 
 from gmi.access import LabelsOnly, ScoresOnly
 from gmi.defences.serving import Noise, Stealthy, drawn, guard, nearest
 from gmi.errors import GmiError
+from gmi.images import Images
 from gmi.oracles.shape import Shape
 from gmi.rng import Rng
+from gmi.target import Target
+from gmi.utility import profile as profile_of
 
 
 def distributions(count: int, classes: int, sharp: float, seed: int) -> Tensor:
@@ -62,7 +66,7 @@ def test_the_nearest_distribution_uses_all_the_room_and_no_more():
 @pytest.fixture
 def profile(world, tmp_path):
     usual = torch.full((6, 6), 0.02) + 0.88 * torch.eye(6)
-    save_file({"profile": usual}, tmp_path / "profile.safetensors")
+    save_file({"profile": usual}, tmp_path / "profile.safetensors", {"target": world.target.digest})
     return str(tmp_path / "profile.safetensors")
 
 
@@ -87,7 +91,7 @@ def test_a_stealthy_answer_to_whom_the_target_knows_is_its_own(world, profile):
     """Without doubt there is no room: utility stays."""
     sure = 40 * torch.eye(6).double()
     images = torch.zeros(6, 1, 4, 4, dtype=torch.uint8)
-    shown = Stealthy(profile=profile).open(6, b"")(sure, images)
+    shown = Stealthy(profile=profile).open(world.target, b"")(sure, images)
     torch.testing.assert_close(shown.exp(), sure.softmax(1), atol=1e-9, rtol=0)
 
 
@@ -97,12 +101,12 @@ def test_defences_come_one_after_another_and_before_the_shape(world, profile):
     oracle = ScoresOnly(defences=both, shape=Shape(decimals=2)).open(world.target, None)
     bits = (images * 255).round().byte()
     secret, logits = world.target.digest.encode(), world.target(bits / 255).double()
-    one = both[1].open(6, secret)(both[0].open(6, secret)(logits, bits), bits)
+    one = both[1].open(world.target, secret + b"\x01")(both[0].open(world.target, secret + b"\x00")(logits, bits), bits)
     torch.testing.assert_close(oracle.scores(images), Shape(decimals=2).read(Shape(decimals=2)(one)))
     labels = LabelsOnly(defences=both).open(world.target, None).labels(images)
     assert torch.equal(labels, one.argmax(1)) and not torch.equal(labels, logits.argmax(1))
     assert str(ScoresOnly(defences=both[:1], shape=Shape(top=3))) == "score (top 3) behind noise 2"
-    assert torch.equal(guard((), 6, b"")(logits, bits), logits)
+    assert torch.equal(guard((), world.target, b"")(logits, bits), logits)
 
 
 def test_noise_does_not_average_away_over_repetitions_but_differs_between_images(world):
@@ -115,17 +119,51 @@ def test_noise_does_not_average_away_over_repetitions_but_differs_between_images
     assert spread.sqrt().item() == pytest.approx(0.7, rel=0.06)  # 2,000 draws: 1.6 %, three and a half times
 
 
-def test_draws_depend_on_image_secret_and_name():
+def test_draws_depend_on_image_and_secret():
     images = torch.arange(32, dtype=torch.uint8).reshape(2, 1, 4, 4)
-    base = drawn(images, b"s", b"n").normal(4)
-    assert torch.equal(base, drawn(images, b"s", b"n").normal(4)) and not torch.equal(base[0], base[1])
-    assert not torch.equal(base, drawn(images, b"t", b"n").normal(4))
-    assert not torch.equal(base, drawn(images, b"s", b"m").normal(4))
+    base = drawn(images, b"s").normal(4)
+    assert torch.equal(base, drawn(images, b"s").normal(4)) and not torch.equal(base[0], base[1])
+    assert not torch.equal(base, drawn(images, b"t").normal(4))
 
 
-def test_a_profile_of_other_people_is_refused(world, tmp_path):
-    save_file({"profile": torch.eye(5)}, tmp_path / "profile.safetensors")
-    with pytest.raises(GmiError, match="is no profile of 6 classes: train the target again"):
-        ScoresOnly(defences=(Stealthy(profile=str(tmp_path / "profile.safetensors")),)).open(world.target, None)
-    with pytest.raises(GmiError, match="There are no weights at"):
-        ScoresOnly(defences=(Stealthy(profile=str(tmp_path / "absent.safetensors")),)).open(world.target, None)
+def test_two_noises_are_not_one_twice(world):
+    images = pictures(world, 200)
+    apart = [
+        ScoresOnly(defences=(Noise(scale=0.5),) * count).open(world.target, None).scores(images)
+        - ScoresOnly().open(world.target, None).scores(images)
+        for count in (1, 2)
+    ]
+    one, two = ((some - some.mean(1, keepdim=True)).square().mean().sqrt().item() for some in apart)
+    assert two / one == pytest.approx(2**0.5, rel=0.1)  # of one drawn twice: 2
+
+
+def test_a_profile_is_what_a_target_usually_says_and_of_no_other(world, tmp_path):
+    images = pictures(world, 30)
+    known = Images((images * 255).round().byte(), torch.arange(30) % 6, ("",) * 30)
+    (tmp_path / "profile.safetensors").write_bytes(profile_of(world.target, known))
+    usual = load_file(tmp_path / "profile.safetensors")["profile"]
+    scores = world.target(known.pixels).double().softmax(1)
+    torch.testing.assert_close(usual, torch.stack([scores[one::6].mean(0) for one in range(6)]))
+    access = ScoresOnly(defences=(Stealthy(profile=str(tmp_path / "profile.safetensors")),))
+    assert access.open(world.target, None).scores(images).isfinite().all()
+    other = Target(mlp(), world.target.input, world.target.classes)
+    with pytest.raises(GmiError, match="is the profile of another target"):
+        access.open(other, None)
+
+
+class Scaled(nn.Module):
+    def forward(self, values: Tensor) -> Tensor:
+        return 1e4 * values
+
+
+def test_a_profile_of_a_sure_target_holds_no_zero(world):
+    sure = Target(nn.Sequential(world.target.module, Scaled()), world.target.input, world.target.classes)
+    known = Images(torch.zeros(6, 1, 16, 16, dtype=torch.uint8), torch.arange(6), ("",) * 6)
+    assert (load(profile_of(sure, known))["profile"] > 0).all()
+
+
+@pytest.mark.parametrize(("file", "words"), [(None, "name the profile"), ("absent", "cannot be read as a profile")])
+def test_a_profile_that_is_not_there(world, tmp_path, file, words):
+    stealthy = Stealthy(profile=None if file is None else str(tmp_path / file))
+    with pytest.raises(GmiError, match=words):
+        ScoresOnly(defences=(stealthy,)).open(world.target, None)

@@ -9,7 +9,7 @@ from scipy import stats
 
 from gmi import statistics
 from gmi.errors import GmiError
-from gmi.statistics import Estimate, Failed
+from gmi.statistics import Estimate, Failed, holm, p_value
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -220,3 +220,22 @@ def test_jackknife_of_a_mean_is_students_interval() -> None:
     for without in ([1.0], [1.0, 1.0]):
         with pytest.raises(GmiError, match="no spread"):
             statistics.jackknife(without, 1.0, 2)
+
+
+def test_p_values_are_those_of_the_paired_t_test():
+    values = np.random.default_rng(0).normal(0.3, 1, 25)
+    assert p_value(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    assert p_value(np.zeros(5)) == p_value([0.4]) == 1 and p_value(np.full(5, 0.2)) < 1e-12
+
+
+def test_holms_adjustment_is_the_step_down_rule():
+    found = [0.01, 0.04, 0.03, 0.005]
+    adjusted = holm(found)
+    for level in np.linspace(0.001, 0.2, 400):
+        rejected = set()
+        for place, one in enumerate(sorted(range(4), key=found.__getitem__)):
+            if found[one] > level / (4 - place):
+                break
+            rejected.add(one)
+        assert {one for one in range(4) if adjusted[one] <= level} == rejected
+    assert holm([]) == [] and holm([0.7, 0.9]) == [1.0, 1.0]

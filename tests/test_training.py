@@ -188,7 +188,7 @@ def test_an_audit_takes_the_trained_target_and_refuses_one_of_another_split(conf
             load(override(read(config, Audit), change, "audit.py"), CPU)
 
 
-@pytest.mark.parametrize("defence", ["{type: bottleneck, beta: 0.01}", "{type: dp-sgd, epsilon: 300}"])
+@pytest.mark.parametrize("defence", ["{type: bottleneck, beta: 0.01}", "{type: dp-sgd, epsilon: 300, part: head}"])
 def test_a_target_is_hardened_by_the_command_line_and_loaded_as_it_was(config, capsys, defence):
     plain = train(config)[0]
     options = ["--defence", defence, "--training.no-mirror"]

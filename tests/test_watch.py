@@ -48,9 +48,9 @@ def real(inputs, seed: int) -> Tensor:
 
 
 def test_people_at_a_camera_raise_few_alarms(inputs, watcher):
-    flags = [one for seed in range(40) for one in watcher.windows(*features(inputs.target, real(inputs, seed)))]
-    assert len(flags) == 80
-    assert sum(map(bool, flags)) <= 8  # 2 % are allowed; of 80 windows of other photographs, 8 at most
+    flags = [one for seed in range(40) for one in Stream(watcher).see(*features(inputs.target, real(inputs, seed)))]
+    assert len(flags) == 160
+    assert sum(map(bool, flags)) <= 16  # 2 % are allowed; 160 windows of other photographs, which overlap
 
 
 def test_a_search_is_flagged(inputs, watcher):
@@ -60,8 +60,8 @@ def test_a_search_is_flagged(inputs, watcher):
         search(oracle, inputs.prior, inputs.prior.sample(Rng([1])), torch.tensor([3]), Rng([2]))
     seen, named = (torch.cat(parts) for parts in zip(*heard, strict=True))
     assert len(seen) == oracle.queries == 64
-    flags = watcher.windows(seen, named)
-    assert len(flags) == 2 and all(flags)
+    flags = Stream(watcher).see(seen, named)
+    assert len(flags) == 4 and all(flags)
 
 
 def test_what_is_overheard_is_what_is_asked(inputs):
@@ -91,11 +91,23 @@ def test_statistics_are_what_they_say():
     torch.testing.assert_close(statistics(seen, named, reference), torch.tensor([nearest, 0.5, strange]))
 
 
-def test_a_stream_is_its_last_window(watcher):
-    seen = F.normalize(torch.randn(30, watcher.reference.shape[1]))
-    named, stream = torch.arange(30) % COUNT, Stream(watcher)
-    assert stream.see(seen[:20], named[:20]) == ()  # too short to say
-    assert stream.see(seen[20:], named[20:]) == watcher.flags(seen[6:], named[6:])
+@pytest.mark.parametrize("requests", [[60], [1] * 60, [20, 25, 15]])
+def test_a_stream_is_looked_at_in_windows_that_overlap_whatever_its_requests(watcher, requests):
+    seen = F.normalize(torch.randn(60, watcher.reference.shape[1], generator=torch.Generator().manual_seed(0)))
+    named, stream = torch.arange(60) % COUNT, Stream(watcher)
+    found = [
+        flags
+        for some, names in zip(seen.split(requests), named.split(requests), strict=True)
+        for flags in stream.see(some, names)
+    ]
+    assert found == [watcher.flags(seen[start : start + 24], named[start : start + 24]) for start in (0, 12, 24, 36)]
+
+
+def test_a_burst_does_not_hide_before_photographs_in_one_request(inputs, watcher):
+    seen, named = features(inputs.target, inputs.people.enrolment.pixels[:24])
+    burst = seen[:1].repeat(96, 1)
+    found = Stream(watcher).see(torch.cat([burst, seen]), torch.cat([named[:1].repeat(96), named]))
+    assert sum(map(bool, found)) >= 7
 
 
 def test_too_few_photographs_to_learn_from(inputs):
@@ -103,11 +115,12 @@ def test_too_few_photographs_to_learn_from(inputs):
         Watch().learn(inputs.target, inputs.people.training.pixels[:20])
 
 
-@pytest.mark.parametrize("refuse", [False, True])
+@pytest.mark.parametrize("refuse", [None, 1])
 def test_a_server_keeps_alarms_and_refuses_where_it_is_told_to(inputs, tmp_path, monkeypatch, refuse):
     monkeypatch.setenv("KEY_A", "aaa")
     monkeypatch.setenv("KEY_B", "bbb")
-    watcher = Watch(window=24, alarm=0.02, refuse=refuse).learn(inputs.target, inputs.people.training.pixels)
+    watch = Watch(window=24, alarm=0.02, refuse=refuse)
+    watcher = watch.learn(inputs.target, inputs.people.training.pixels)
     keys = (Key(name="camera", token="KEY_A"), Key(name="search", token="KEY_B"))
     photographs = (real(inputs, 3)[:24] * 255).round().byte()
     near = (inputs.prior.decode(inputs.prior.sample(Rng([1])).repeat(24, 1)) * 255).round().byte()
@@ -117,12 +130,17 @@ def test_a_server_keeps_alarms_and_refuses_where_it_is_told_to(inputs, tmp_path,
         headers = {"Authorization": f"Bearer {token}"}
         return httpx2.post(f"{url}/v2/models/toy/infer", json={"inputs": [data]}, headers=headers).status_code
 
-    with serving(inputs.target, tmp_path, watcher, keys=keys) as url:
+    with serving(inputs.target, tmp_path, watcher, keys=keys, watch=watch) as url:
         assert [ask(url, "aaa", photographs), ask(url, "aaa", photographs)] == [200, 200]
         assert ask(url, "bbb", near) == 200
-    with serving(inputs.target, tmp_path, watcher, keys=keys) as url:  # a start does not forgive
+    with serving(inputs.target, tmp_path, watcher, keys=keys, watch=watch) as url:  # a start does not forgive
         assert ask(url, "bbb", near) == (403 if refuse else 200)
         assert ask(url, "aaa", photographs) == 200
     with closing(sqlite3.connect(tmp_path / "log.sqlite")) as log:
         alarms = set(log.execute("SELECT key, reason FROM alarms"))
-    assert ("search", STATISTICS[0]) in alarms and {key for key, _ in alarms} == {"search"}
+    assert any(STATISTICS[0] in reason for _, reason in alarms) and {key for key, _ in alarms} == {"search"}
+
+
+def test_a_server_without_the_watcher_that_it_is_to_have_does_not_start(inputs, tmp_path):
+    with pytest.raises(GmiError, match="needs a watcher"), serving(inputs.target, tmp_path, watch=WATCH):
+        pass

@@ -7,8 +7,6 @@ this one's point away, at the price of its robustness to adversarial examples.
 Differs from the paper: the inner steps leave batch normalisation's averages and the weights' gradients as they are.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -17,7 +15,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from gmi.defences.base import Answer, Defence, Lesson, refuse_misfit
+from gmi.defences.base import Answer, Defence, Lesson, aside, refuse_misfit
 from gmi.errors import GmiError
 
 Positive = Annotated[float, Field(gt=0)]
@@ -52,23 +50,9 @@ class AtAt(Defence):
     def moved(self, module: nn.Module, answer: Answer, inputs: Tensor, others: Tensor) -> Tensor:
         """Inputs (B, C, H, W), each within the radius where it looks most like the class (B,)."""
         change = torch.zeros_like(inputs)
-        with _aside(module):
+        with aside(module):
             for _ in range(self.iterations):
                 change.requires_grad_(True)
                 (slope,) = torch.autograd.grad(F.cross_entropy(answer(inputs + change), others), change)
                 change = (change.detach() - self.step * slope.sign()).clamp(-self.radius, self.radius)
         return (inputs + change).detach()
-
-
-@contextmanager
-def _aside(module: nn.Module) -> Iterator[None]:
-    """Nothing here moves batch normalisation's averages."""
-    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    kept = [part.track_running_stats for part in norms]
-    for part in norms:
-        part.track_running_stats = part.track_running_stats and not part.training
-    try:
-        yield
-    finally:
-        for part, before in zip(norms, kept, strict=True):
-            part.track_running_stats = before

@@ -40,7 +40,7 @@ class Promise:
         of_person = "none" if self.person.epsilon is None else f"{self.person.epsilon:.2f}"
         return (
             f"differential privacy at delta {self.image.delta:g}: epsilon {self.image.epsilon:.2f} for one image, "
-            f"{of_person} for one person's {self.images}; noise {self.noise:.2f}"
+            f"{of_person} for one person's {self.images} (noise {self.noise:.2f}), while nobody knows the seed"
         )
 
 
@@ -48,7 +48,19 @@ class Defence:
     """A frozen dataclass of hyper-parameters whose methods replace some of these."""
 
     whole: ClassVar[bool] = False  # needs images and the whole network; else a head on frozen features can have it too
-    once: ClassVar[bool] = False  # each image may count once in a step
+
+    def refuse(self, part: str | None, mirror: bool) -> None:
+        """Raises GmiError where a training of that part alone (None: all), maybe on mirror images, cannot have this."""
+        if self.whole and part is not None:
+            raise GmiError(
+                "target.defence: this one needs the whole network to learn, not its head alone: choose training: "
+                "{type: scratch}."
+            )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What the weights depend on beside the settings."""
+        return ()
 
     def harden(self, module: nn.Module) -> nn.Module:
         """The network's form, before it learns and before weights are loaded. Raises GmiError where it does not fit."""
@@ -84,6 +96,20 @@ def naming(classes: Tensor) -> Lesson:
         return F.cross_entropy(outputs, classes.to(rows.device)[rows])
 
     return lesson
+
+
+@contextmanager
+def aside(module: nn.Module) -> Iterator[None]:
+    """Nothing here moves batch normalisation's averages."""
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    kept = [part.track_running_stats for part in norms]
+    for part in norms:
+        part.track_running_stats = part.track_running_stats and not part.training
+    try:
+        yield
+    finally:
+        for part, before in zip(norms, kept, strict=True):
+            part.track_running_stats = before
 
 
 def refuse_misfit(outputs: Tensor, people: int) -> None:

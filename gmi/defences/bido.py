@@ -5,8 +5,10 @@ cross-entropy + `on_inputs` sum_j dep(X, Z_j) - `on_labels` sum_j dep(Z_j, Y), w
 dep is HSIC (Gretton et al., Measuring Statistical Dependence with Hilbert-Schmidt Norms, ALT 2005) or COCO (Gretton et
 al., Kernel Constrained Covariance for Dependence Measurement, AISTATS 2005).
 
-Differs from the paper: nothing known; kernels are Gaussian of width 5 sqrt(D) for inputs and features, and linear for
-labels.
+Differs from the paper's equations: both are free of the kernels' scale, without which weights mean nothing and the raw
+measures, of kernels as wide as these, are as good as 0. HSIC is the normalised one (Fukumizu et al., Kernel Measures of
+Conditional Dependence, NeurIPS 2007), COCO a share of its greatest value. Kernels are Gaussian of width 5 sqrt(D) for
+inputs and features, and linear for labels.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -19,12 +21,12 @@ from torch import Tensor, nn
 
 from gmi.defences.base import Answer, Defence, Lesson, listening, naming, part_of
 
-_WIDTH = 5.0
+_WIDTH, _RIDGE = 5.0, 1e-5
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Bido(Defence):
-    """blocks: names of the parts whose outputs count."""
+    """blocks: names of the parts whose outputs count. The weights are those of the paper for HSIC."""
 
     type: Literal["bido"] = "bido"
     whole: ClassVar[bool] = True
@@ -61,13 +63,22 @@ def gaussian(values: Tensor) -> Tensor:
 
 
 def hsic(left: Tensor, right: Tensor) -> Tensor:
-    """tr(K H L H) / (B - 1)^2 of kernel matrices (B, B)."""
-    return (centred(left) * right).sum() / max(1, len(left) - 1) ** 2
+    """tr(R S) of kernel matrices (B, B), where R = K (K + B e)^-1 of a centred one; e is 1e-5. At most B - 1."""
+    shares = []
+    for kernel in (centred(left), centred(right)):
+        ridge = _RIDGE * len(kernel) * torch.eye(len(kernel)).to(kernel)
+        shares.append(torch.linalg.solve(kernel + ridge, kernel))  # the two commute
+    return (shares[0] * shares[1].T).sum()
 
 
 def coco(left: Tensor, right: Tensor) -> Tensor:
-    """The root of the largest singular value of the product of the centred kernel matrices (B, B), over B."""
-    return torch.linalg.matrix_norm(centred(left) @ centred(right), 2).clamp_min(1e-12).sqrt() / len(left)
+    """The root of the largest singular value of the product of the centred kernel matrices (B, B), as a share of the
+    most that it can be; between 0 and 1.
+    """
+    left, right = centred(left), centred(right)
+    most = torch.linalg.matrix_norm(left, 2) * torch.linalg.matrix_norm(right, 2)
+    found = torch.linalg.matrix_norm(left @ right, 2)
+    return (found / most.clamp_min(1e-12)).clamp_min(1e-12).sqrt()
 
 
 def centred(kernel: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ Wang et al., Improving Robustness to Model Inversion Attacks via Mutual Informat
 with the bound of Alemi et al., Deep Variational Information Bottleneck, ICLR 2017: cross-entropy, plus
 `beta` times KL(N(mu, sigma^2) || N(0, 1)) a sample.
 
-Differs from the paper: nothing; sigma = softplus(s - 5) and half as many dimensions as features are what it released.
+Differs from the paper: once trained, the features are mu, without noise, so that the target answers the same each time.
+sigma = softplus(s - 5) and half as many dimensions as features are what it released.
 """
 
 from typing import Annotated, Literal

@@ -15,14 +15,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import expm1, inf, isfinite, log
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from gmi.defences.base import Answer, Defence, Privacy, Promise
+from gmi.defences.base import Answer, Defence, Privacy, Promise, part_of, replace
 from gmi.errors import GmiError
 from gmi.rng import seed_of
 
@@ -33,13 +33,22 @@ _ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(11, 64)) + [64, 96, 1
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class DpSgd(Defence):
-    """epsilon, delta: promised for one image. clip: norm to which an image's gradient is cut."""
+    """epsilon, delta: promised for one image. clip: norm to which an image's gradient is cut.
+
+    part: the only part that learns, where a head is trained; None: all do.
+    """
 
     type: Literal["dp-sgd"] = "dp-sgd"
-    once: ClassVar[bool] = True
     epsilon: Positive
     delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     clip: Positive = 1.0
+    part: str | None = None
+
+    def refuse(self, part: str | None, mirror: bool) -> None:
+        if part != self.part:
+            raise GmiError(f"target.defence.part: the training changes {part or 'every part'}: name the same here.")
+        if mirror:
+            raise GmiError("target.defence: this one counts every image once: set training.mirror: false.")
 
     def harden(self, module: nn.Module) -> nn.Module:
         try:
@@ -48,10 +57,11 @@ class DpSgd(Defence):
             raise GmiError("A dp-sgd defence needs Opacus: pip install 'gmi[dp]'.") from error
 
         logging.getLogger("opacus").setLevel(logging.ERROR)
-        fixed = ModuleValidator.fix(module)
+        learns = module if self.part is None else part_of(module, self.part, "target.defence.part")
+        fixed = ModuleValidator.fix(learns)
         if wrong := ModuleValidator.validate(fixed.train(), strict=False):
             raise GmiError(f"target.defence: Opacus cannot train this network privately: {wrong[0]}.")
-        return fixed
+        return replace(module, self.part or "", fixed)
 
     @contextmanager
     def learning(

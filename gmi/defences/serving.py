@@ -6,18 +6,18 @@ logits (N, K). What is random is a function of the 8-bit image and of a secret: 
 
 import hmac
 from collections.abc import Callable, Sequence
-from hashlib import sha256
 from typing import Annotated, Literal
 
 import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gmi.assets import resolve
 from gmi.errors import GmiError
 from gmi.rng import Rng
-from gmi.weights import read_weights
+from gmi.target import Target
 
 Guard = Callable[[Tensor, Tensor], Tensor]
 Positive = Annotated[float, Field(gt=0)]
@@ -33,8 +33,9 @@ class Noise:
     def __str__(self) -> str:
         return f"noise {self.scale:g}"
 
-    def open(self, people: int, secret: bytes) -> Guard:
-        return lambda logits, images: logits + self.scale * drawn(images, secret, b"noise").normal(people)
+    def open(self, target: Target, secret: bytes) -> Guard:
+        people = len(target.classes)
+        return lambda logits, images: logits + self.scale * drawn(images, secret).normal(people)
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -56,27 +57,35 @@ class Stealthy:
     temperature: Positive = 0.1
 
     def __str__(self) -> str:
-        return f"stealthy {self.epsilon:g}"
+        return f"stealthy {self.epsilon:g}" + ("" if self.temperature == 0.1 else f" at {self.temperature:g}")
 
-    def open(self, people: int, secret: bytes) -> Guard:
+    def open(self, target: Target, secret: bytes) -> Guard:
         """Raises GmiError where the profile is missing, or another target's."""
-        if self.profile is None:
-            raise GmiError("stealthy: name the profile that pipelines/train_target.py writes beside the weights.")
-        usual = read_weights(resolve(self.profile)).get("profile", torch.empty(0)).double()
-        if usual.shape != (people, people):
-            raise GmiError(
-                f"{self.profile} is no profile of {people} classes: train the target again, which writes it."
-            )
+        people, usual = len(target.classes), self._usual(target)
 
         def guard(logits: Tensor, images: Tensor) -> Tensor:
             scores = logits.softmax(1)
             chances = (scores / self.temperature).softmax(1).cumsum(1)
-            draws = drawn(images, secret, b"stealthy").uniform(1).double()
+            draws = drawn(images, secret).uniform(1).double()
             meant = torch.searchsorted(chances, draws).clamp_max(people - 1).squeeze(1)
             room = self.epsilon * torch.special.entr(scores).sum(1)
             return nearest(scores, usual[meant], room).clamp_min(1e-300).log()
 
         return guard
+
+    def _usual(self, target: Target) -> Tensor:
+        """(K, K) of the profile."""
+        if self.profile is None:
+            raise GmiError("stealthy: name the profile that pipelines/train_target.py writes beside the weights.")
+        path = resolve(self.profile)
+        try:
+            with safe_open(path, "pt") as file:
+                whose, usual = (file.metadata() or {}).get("target"), file.get_tensor("profile").double()
+        except (OSError, SafetensorError) as error:
+            raise GmiError(f"{path} cannot be read as a profile ({error}): train the target again.") from error
+        if whose != target.digest:
+            raise GmiError(f"{path} is the profile of another target: train this one again, which writes its own.")
+        return usual
 
 
 def nearest(scores: Tensor, usual: Tensor, room: Tensor) -> Tensor:
@@ -104,9 +113,9 @@ def _level(scores: Tensor, usual: Tensor, mass: Tensor) -> Tensor:
 AnyGuard = Annotated[Noise | Stealthy, Field(discriminator="type")]
 
 
-def guard(defences: Sequence[AnyGuard], people: int, secret: bytes) -> Guard:
-    """All of them, one after another. Raises GmiError as they do."""
-    opened = [one.open(people, secret) for one in defences]
+def guard(defences: Sequence[AnyGuard], target: Target, secret: bytes) -> Guard:
+    """All of them, one after another, each with draws of its own. Raises GmiError as they do."""
+    opened = [one.open(target, secret + bytes([place])) for place, one in enumerate(defences)]
 
     def through(logits: Tensor, images: Tensor) -> Tensor:
         for one in opened:
@@ -116,7 +125,7 @@ def guard(defences: Sequence[AnyGuard], people: int, secret: bytes) -> Guard:
     return through
 
 
-def drawn(images: Tensor, secret: bytes, name: bytes) -> Rng:
+def drawn(images: Tensor, secret: bytes) -> Rng:
     """A generator for each of the images (N, C, H, W), bytes."""
-    seeds = [hmac.digest(secret, name + sha256(one.numpy().tobytes()).digest(), "sha256") for one in images]
+    seeds = [hmac.digest(secret, one.numpy().tobytes(), "sha256") for one in images]
     return Rng([int.from_bytes(seed[:7]) for seed in seeds])

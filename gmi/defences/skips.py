@@ -6,7 +6,7 @@ residual network loses its skip connections; the rest stays.
 Differs from the paper: nothing.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
@@ -36,6 +36,7 @@ class NoSkips(Defence):
     """stage: name of the part whose residual blocks, torchvision's, lose their skip connections."""
 
     type: Literal["no-skips"] = "no-skips"
+    whole: ClassVar[bool] = True
     stage: str = "layer4"
 
     def harden(self, module: nn.Module) -> nn.Module:
@@ -49,5 +50,5 @@ class NoSkips(Defence):
         for name in blocks:
             block = stage.get_submodule(name)
             assert isinstance(block, BasicBlock | Bottleneck)
-            replace(stage, name, Straight(block))
+            module = replace(module, f"{self.stage}.{name}".rstrip("."), Straight(block))
         return module

@@ -33,6 +33,10 @@ class Transfer(Defence):
     frozen: Annotated[tuple[str, ...], Field(min_length=1)]
     start: str | None = None
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        return () if self.start is None else (self.start,)
+
     def harden(self, module: nn.Module) -> nn.Module:
         for name in self.frozen:
             part_of(module, name, "target.defence.frozen")

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from gmi.defences.base import Answer, Defence, Lesson, naming
+from gmi.defences.base import Answer, Defence, Lesson, aside, naming
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -35,13 +35,14 @@ class Trap(Defence):
     lr: Annotated[float, Field(gt=0)] = 2e-4
 
     def lesson(self, module: nn.Module, classes: Tensor) -> Lesson:
-        return _Trap(self, classes)
+        return _Trap(self, module, classes)
 
 
 class _Trap:
     """The patterns (K, C, H, W) and their discriminator, which come into being with the first images."""
 
-    def __init__(self, plan: Trap, classes: Tensor) -> None:
+    def __init__(self, plan: Trap, module: nn.Module, classes: Tensor) -> None:
+        self.module = module
         self.plan, self.people = plan, int(classes.max()) + 1
         self.name, self.classes = naming(classes), classes
         self.patterns: Tensor | None = None
@@ -72,7 +73,9 @@ class _Trap:
         """The patterns after one signed step."""
         moved = patterns.clone().requires_grad_(True)
         trapped = self.trapped(inputs, moved, meant)
-        far = F.cross_entropy(answer(trapped), meant) + F.softplus(-self.critic(trapped)).mean()
+        with aside(self.module):
+            outputs = answer(trapped)
+        far = F.cross_entropy(outputs, meant) + F.softplus(-self.critic(trapped)).mean()
         (slope,) = torch.autograd.grad(far, moved)
         return (patterns - self.plan.step * slope.sign()).clamp(0, 1)
 

@@ -35,13 +35,14 @@ _BATCH = 50
 class Watch:
     """window: queries of one key that are looked at together. alarm: share of real windows that may be flagged.
 
-    views: of each photograph, that make up real traffic. refuse: whether a key that was flagged is refused thereafter.
+    views: of each photograph, that make up real traffic, which is taken to be of many people: one who stands before the
+        camera for a whole window is an alarm. refuse: alarms after which a key is refused; None: never.
     """
 
     window: Annotated[int, Field(ge=8)] = 64
     alarm: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
     views: Annotated[int, Field(ge=1)] = 4
-    refuse: bool = False
+    refuse: Annotated[int, Field(ge=1)] | None = None
 
     def learn(self, target: Target, photographs: Tensor, seed: int = 0) -> "Watcher":
         """From photographs (M, C, H, W) in [0, 1]: half say what photographs look like, half are the traffic.
@@ -80,26 +81,23 @@ class Watcher:
         found = statistics(seen, named, self.reference)
         return tuple(what for what, value, cut in zip(STATISTICS, found, self.thresholds, strict=True) if value > cut)
 
-    def windows(self, seen: Tensor, named: Tensor) -> list[tuple[str, ...]]:
-        """The flags of each whole window, one beginning where another ends, of what one key asked (N, D), (N,)."""
-        size = self.plan.window
-        starts = range(0, len(seen) - size + 1, size)
-        return [self.flags(seen[start : start + size], named[start : start + size]) for start in starts]
-
 
 class Stream:
-    """What one key asked last."""
+    """What one key asked last. Every window is looked at once, and half of it again with what comes after."""
 
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher
         self._seen, self._named = torch.empty(0), torch.empty(0, dtype=torch.int64)
 
-    def see(self, seen: Tensor, named: Tensor) -> tuple[str, ...]:
-        """What is odd after queries with these unit features (N, D) and classes (N,). Nothing in a short stream."""
-        size = self.watcher.plan.window
-        self._seen = torch.cat([self._seen.reshape(-1, seen.shape[1]), seen])[-size:]
-        self._named = torch.cat([self._named, named])[-size:]
-        return self.watcher.flags(self._seen, self._named) if len(self._seen) == size else ()
+    def see(self, seen: Tensor, named: Tensor) -> list[tuple[str, ...]]:
+        """The flags of each window that queries with these unit features (N, D) and classes (N,) complete."""
+        size, found = self.watcher.plan.window, []
+        self._seen = torch.cat([self._seen.reshape(-1, seen.shape[1]), seen])
+        self._named = torch.cat([self._named, named])
+        while len(self._seen) >= size:
+            found.append(self.watcher.flags(self._seen[:size], self._named[:size]))
+            self._seen, self._named = self._seen[size // 2 :], self._named[size // 2 :]
+        return found
 
 
 def statistics(seen: Tensor, named: Tensor, reference: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor
 from gmi.data import Faces
 from gmi.defences.serving import AnyGuard, guard
 from gmi.defences.watch import Stream, Watch, Watcher
+from gmi.errors import GmiError
 from gmi.oracles.shape import Shape
 from gmi.serving.gate import Gate, Key, Log, Refused
 from gmi.serving.wire import HEADER, parse, respond
@@ -90,7 +91,7 @@ class Shown:
     def __init__(self, target: Target, shows: ShowScores | ShowLabels, secret: bytes, watched: bool = False) -> None:
         """Raises GmiError where a defence does not fit the target."""
         self.target, self.shows, self._watched = target, shows, watched
-        self._guard = guard(shows.defences, len(target.classes), secret)
+        self._guard = guard(shows.defences, target, secret)
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Told:
@@ -119,7 +120,9 @@ class Shown:
 
 
 def app(plan: Serving, target: Target, watcher: Watcher | None = None) -> FastAPI:
-    """The server. watcher: what `plan.watch` has learnt of real traffic. Raises GmiError as `Gate`."""
+    """The server. watcher: what `plan.watch` has learnt of real traffic. Raises GmiError as `Gate`, and without it."""
+    if (watcher is None) != (plan.watch is None):
+        raise GmiError("watch: the server needs a watcher exactly where the configuration has one.")
     gate, shown, turn = Gate(plan.keys), Shown(target, plan.shows, os.urandom(32), watcher is not None), Lock()
     streams: dict[str, Stream] = {}
     log, signature = Log(Path(plan.log)), _signature(plan, len(target.classes))
@@ -165,7 +168,8 @@ def app(plan: Serving, target: Target, watcher: Watcher | None = None) -> FastAP
             asked = parse(bytes(body), request.headers.get(HEADER))
             if unknown := (asked.outputs or {}).keys() - names:
                 raise Refused(400, f"no output {', '.join(sorted(unknown))}: there are {', '.join(names)}")
-            if watcher is not None and watcher.plan.refuse and key.name in log.flagged:
+            patience = None if plan.watch is None else plan.watch.refuse
+            if patience is not None and log.alarms[key.name] >= patience:
                 raise Refused(403, "this key has asked as a search asks: speak to the owner of the model")
             with log.charged(key, asked.raw) as classes:
                 gate.pass_(key, len(asked.raw))
@@ -173,7 +177,8 @@ def app(plan: Serving, target: Target, watcher: Watcher | None = None) -> FastAP
                     told = shown(asked.images)
                     if watcher is not None and told.seen is not None:
                         stream = streams.setdefault(key.name, Stream(watcher))
-                        log.alarm(key, stream.see(told.seen, torch.tensor(told.labels)))
+                        for odd in stream.see(told.seen, torch.tensor(told.labels)):
+                            log.alarm(key, odd)
                 classes.extend(told.labels)
             return respond(plan.name, asked, told.outputs)
 

@@ -4,6 +4,7 @@ import hmac
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -88,17 +89,17 @@ class Log:
         rows = self._file.execute("SELECT key, count(*) FROM queries GROUP BY key")
         self._asked = dict(rows.fetchall())
         self._file.execute("CREATE TABLE IF NOT EXISTS alarms (at REAL, key TEXT, reason TEXT)")
-        self.flagged = {name for (name,) in self._file.execute("SELECT DISTINCT key FROM alarms")}
+        self.alarms = Counter(dict(self._file.execute("SELECT key, count(*) FROM alarms GROUP BY key").fetchall()))
 
     def close(self) -> None:
         self._file.close()
 
     def alarm(self, key: Key, reasons: Sequence[str]) -> None:
-        """Keeps what was odd about what a key asked."""
-        with self._lock:
-            self._file.executemany("INSERT INTO alarms VALUES (?, ?, ?)", [(time.time(), key.name, r) for r in reasons])
-            if reasons:
-                self.flagged.add(key.name)
+        """Keeps what was odd about a window of what a key asked. To forgive it, delete the row and start again."""
+        if reasons:
+            with self._lock:
+                self._file.execute("INSERT INTO alarms VALUES (?, ?, ?)", (time.time(), key.name, ", ".join(reasons)))
+                self.alarms[key.name] += 1
 
     @contextmanager
     def charged(self, key: Key, images: Sequence[bytes]) -> Iterator[list[int]]:
