@@ -233,7 +233,7 @@ class Scale:
         }
 
     def _masked(self, subject: Subject, arm: Arm) -> list[str]:
-        """Reasons to think that the defence hides gradients and not people, which the undefended target does not give."""
+        """Reasons to think that the defence hides gradients, not people, which the undefended target does not give."""
         if arm.trained == OPEN:
             return []
         bare, reasons = self.plan.arms_of(subject)[0], []
