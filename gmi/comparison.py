@@ -4,7 +4,7 @@ An arm is a target under a defence, of its training or of its answers. Every arm
 its block names of an adversary who knows of the defence; the undefended target meets them all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass as plain_dataclass
 from typing import Annotated
 
@@ -120,13 +120,23 @@ class Comparison:
             raise ValueError(f"arms: there are no targets but {', '.join(sorted(known))}")
 
     @property
-    def every_attack(self) -> tuple[Attack, ...]:
-        return (*self.attacks, *(more for arm in self.arms for more in arm.adaptive))
+    def every_attack(self) -> list[Attack]:
+        """One that several arms name is one."""
+        return [*self.attacks, *_different(self.arms)]
 
     def arms_of(self, subject: Subject) -> list[Arm]:
         """The undefended one first, which meets the attacks that know of any defence, too."""
         mine = [arm for arm in self.arms if arm.targets is None or subject.name in arm.targets]
-        return [Arm(name=OPEN, adaptive=tuple(more for arm in mine for more in arm.adaptive)), *mine]
+        return [Arm(name=OPEN, adaptive=tuple(_different(mine))), *mine]
+
+
+def _different(arms: Sequence[Arm]) -> list[Attack]:
+    """Attacks that know of a defence, each once."""
+    found: list[Attack] = []
+    for one in (more for arm in arms for more in arm.adaptive):
+        if one not in found:
+            found.append(one)
+    return found
 
 
 @plain_dataclass(frozen=True)

@@ -41,7 +41,7 @@ CNN = TargetConfig(factory="gmi.networks:SmallCnn", arguments={"people": PEOPLE,
 
 
 DEFENCES = [
-    AtAt(),
+    AtAt(iterations=2),
     Bido(blocks=BLOCKS),
     Bido(blocks=BLOCKS, measure="coco"),
     Bottleneck(),
