@@ -70,6 +70,8 @@ def train(plan: Audit, config: TargetConfig, training: Head | Scratch, accelerat
     print(
         f"{path}: accuracy {done.training_accuracy:.3f} on training, {done.enrolment_accuracy:.3f} on enrolment images"
     )
+    if defence.changes is not None:
+        print(f"{defence.changes}: the weights fit a configuration with the same target.defence only")
     if done.promise is not None:
         print(done.promise)
 

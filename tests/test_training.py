@@ -195,6 +195,8 @@ def test_a_target_is_hardened_by_the_command_line_and_loaded_as_it_was(config, c
     made = train(config, *options)[0]
     assert made != plain
     printed = capsys.readouterr().out
+    assert ("becomes group normalisation" in printed) == ("dp-sgd" in defence)
+    assert "the weights fit a configuration with the same target.defence only" in printed
     assert ("epsilon 30" in printed or "epsilon 29" in printed) == ("dp-sgd" in defence)
     _, plan = cli.hardened(cli.parser(""), [str(config), *options])
     module = load(plan, CPU).target.module

@@ -58,6 +58,11 @@ class Defence:
             )
 
     @property
+    def changes(self) -> str | None:
+        """What becomes of the network's form, in words; None: it stays."""
+        return None
+
+    @property
     def files(self) -> tuple[str, ...]:
         """What the weights depend on beside the settings."""
         return ()

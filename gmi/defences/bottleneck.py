@@ -42,6 +42,10 @@ class Bottleneck(Defence):
     part: str = "head"
     beta: Annotated[float, Field(ge=0)] = 0.005
 
+    @property
+    def changes(self) -> str:
+        return f"{self.part} becomes a bottleneck of half as many features and a layer on it"
+
     def harden(self, module: nn.Module) -> nn.Module:
         head = part_of(module, self.part, "target.defence.part")
         if not isinstance(head, nn.Linear):

@@ -50,6 +50,10 @@ class DpSgd(Defence):
         if mirror:
             raise GmiError("target.defence: this one counts every image once: set training.mirror: false.")
 
+    @property
+    def changes(self) -> str:
+        return "batch normalisation, which mixes images, becomes group normalisation in what learns"
+
     def harden(self, module: nn.Module) -> nn.Module:
         try:
             from opacus.validators import ModuleValidator

@@ -39,6 +39,10 @@ class NoSkips(Defence):
     whole: ClassVar[bool] = True
     stage: str = "layer4"
 
+    @property
+    def changes(self) -> str:
+        return f"the blocks of {self.stage} lose their skip connections"
+
     def harden(self, module: nn.Module) -> nn.Module:
         stage = part_of(module, self.stage, "target.defence.stage")
         blocks = [name for name, part in stage.named_modules() if isinstance(part, BasicBlock | Bottleneck)]
