@@ -55,7 +55,8 @@ def configured(
 
 def hardened(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple[argparse.Namespace, Audit]:
     """As `configured`, with `--defence`, which takes the place of the configuration's target.defence."""
-    parser.add_argument("--defence", help="of the target, in YAML: '{type: bottleneck}'; 'null': none", metavar="YAML")
+    told = "of the target: its type, or YAML such as '{type: dp-sgd, epsilon: 8, part: head}'; 'null': none"
+    parser.add_argument("--defence", help=told, metavar="YAML")
     options, plan = configured(parser, arguments, Audit)
     if options.defence is None:
         return options, plan

@@ -76,7 +76,7 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     for judge in inputs.judges.faces:
         image = _timed(lambda judge=judge: judge.embed(few)) / len(few)
         seconds[f"judge {judge.name}"] = image * (photographs + public + methods * released)
-    without = ("that the served target takes",) if forward == 0 else ()
+    without = ("that the served target takes, as a rule the larger part",) if forward == 0 else ()
     without += ("to teach a student and to search it",) if students(plan.search) else ()
     return Forecast(_queries(each), {name: amount for name, amount in seconds.items() if amount}, without)
 

@@ -1,5 +1,6 @@
 """A YAML file and dotted overrides become one tree of frozen, validated objects: an `Audit` or a `PriorTraining`."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,9 +27,10 @@ def read(path: Path, kind: type[Plan]) -> Plan:
 
 
 def parse(text: str, kind: Any, name: str) -> Any:
-    """What a piece of YAML describes. Raises GmiError as `read`."""
+    """What a piece of YAML describes; a word alone is a type. Raises GmiError as `read`."""
     try:
-        return validate(yaml.safe_load(text), name, kind)
+        tree = yaml.safe_load(text)
+        return validate({"type": tree} if isinstance(tree, str) else tree, name, kind)
     except yaml.YAMLError as error:
         raise GmiError(f"{name} cannot be read as YAML: {error}") from error
 
@@ -44,11 +46,15 @@ def validate(tree: JsonValue, path: Path | str, kind: type[Plan]) -> Plan:
 
 def override(plan: Plan, arguments: Sequence[str], prog: str) -> Plan:
     """The plan with dotted overrides such as `--search.steps 50`; `--help` lists them. Wrong ones exit with 2."""
+    if not arguments:
+        return plan
     config = (tyro.conf.AvoidSubcommands,)
     kind = type(plan)
-    return cast(
-        "Plan", tyro.cli(kind, default=plan, args=list(arguments), prog=prog, config=config, use_underscores=True)
-    )
+    with warnings.catch_warnings():
+        for remark in (".*does not match any type in Union", ".*[Dd]uplicate subcommand"):
+            warnings.filterwarnings("ignore", remark)  # of tuples of variants, which stay in the file
+        found = tyro.cli(kind, default=plan, args=list(arguments), prog=prog, config=config, use_underscores=True)
+    return cast("Plan", found)
 
 
 def plain(plan: object) -> dict[str, JsonValue]:

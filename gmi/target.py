@@ -140,8 +140,14 @@ class TargetConfig:
         return module if self.defence is None else self.defence.harden(module)
 
     def load(self, classes: tuple[str, ...]) -> Target:
-        """The target for these people. Raises GmiError on missing, pickled, misfitting or non-finite weights."""
-        return Target(self.weighed(), self.input, classes, frozenset(self.trained_on), self.penultimate)
+        """The target for these people. Raises GmiError on missing, pickled, misfitting or non-finite weights.
+
+        What the factory draws at random is the same each time, as a run that goes on needs it.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            module = self.weighed()
+        return Target(module, self.input, classes, frozenset(self.trained_on), self.penultimate)
 
     def weighed(self) -> nn.Module:
         """The module with the configuration's weights. Raises GmiError as `load`."""

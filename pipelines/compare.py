@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gmi import cli
 from gmi.comparison import Comparison, cells
+from gmi.training import UNDEFENDED
 from gmi.weighing import compare
 
 
@@ -20,11 +21,14 @@ def main(arguments: Sequence[str]) -> None:
     )
     options, plan = cli.configured(parser, arguments, Comparison)
     accelerator = cli.accelerator()
+    for arm in plan.arms:
+        for subject in plan.targets:
+            (arm.training or subject.training).refuse(arm.defence or UNDEFENDED)
     if options.dry_run:
         if accelerator.is_main_process:
-            known = {one.key: one for one in cells(plan)}
+            known = {one.key: one for one in reversed(list(cells(plan)))}  # what is shared is its first arm's
             print(f"{'target':12}{'defence':24}{'attack':32}{'access':40}{'seed':>5}")
-            for one in known.values():
+            for one in reversed(known.values()):
                 print(f"{one.subject.name:12}{one.arm.name:24}{one.attack.name:32}{one.access!s:40}{one.seed:5}")
             trained = {one.weights for one in known.values()}
             print(f"{len(trained)} targets to train, {len(known)} attacks")

@@ -24,22 +24,29 @@ from gmi.utility import accuracy, profile
 
 
 def main(arguments: Sequence[str]) -> None:
-    _, plan = cli.hardened(cli.parser(__doc__ or ""), arguments)
+    options, plan = cli.hardened(cli.parser(__doc__ or ""), arguments)
     if plan.training is None or not isinstance(plan.target, TargetConfig) or plan.target.weights is None:
         raise GmiError("The configuration has no training block and target.weights: there is nothing to train.")
     accelerator = cli.accelerator()
     if accelerator.is_main_process:
-        train(plan, plan.target, plan.training, accelerator)
+        train(plan, plan.target, plan.training, accelerator, options.defence is not None)
     accelerator.wait_for_everyone()
 
 
-def train(plan: Audit, config: TargetConfig, training: Head | Scratch, accelerator: Accelerator) -> None:
-    """Unless weights of the same data, target and training are there."""
+def train(
+    plan: Audit, config: TargetConfig, training: Head | Scratch, accelerator: Accelerator, named: bool = False
+) -> None:
+    """Unless weights of the same data, target and training are there.
+
+    named: whether the defence came from the command line; then the configuration's own target is not overwritten.
+    """
     people = plan.data.load()
     digest = training_digest(config, training)
     path = resolve(config.weights or "")
     done, defence = record_of(config), config.defence or UNDEFENDED
     whole = path.exists() and (path.with_name(PROFILE).exists() or (done is not None and done.promise is not None))
+    if done is not None and done.config_digest != digest and named:
+        raise GmiError(f"{path} are another target's weights: name others with --target.weights, or remove them.")
     if done is None or (done.config_digest, done.data_digest) != (digest, people.private_digest) or not whole:
         with torch.random.fork_rng():
             torch.manual_seed(training.seed)

@@ -161,3 +161,11 @@ def test_prior_folder_round_trip_and_refusals(world, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config | {"size": 64}))
     with pytest.raises(GmiError, match="16 px, not 64"):
         Gan(folder=str(tmp_path)).load(torch.device("cpu"))
+
+
+def test_what_a_factory_draws_is_the_same_each_time():
+    """Or a run whose guide has a random head could not go on."""
+    config = TargetConfig(factory="reference.networks:mlp", input=Input(size=(16, 16), colour="grey"))
+    state = torch.get_rng_state()
+    first, again = (config.load(tuple("abcdef")).digest for _ in range(2))
+    assert first == again and torch.equal(torch.get_rng_state(), state)

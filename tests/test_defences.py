@@ -105,9 +105,9 @@ def test_a_defended_head_still_knows_its_people(defence):
     ("defence", "training", "words"),
     [
         (AtAt(), Head(), "needs the whole network to learn"),
-        (DpSgd(epsilon=8.0, part="head"), Head(), "set training.mirror: false"),
-        (DpSgd(epsilon=8.0), Head(mirror=False), "the training changes head: name the same here"),
-        (DpSgd(epsilon=8.0, part="head"), LESSONS, "the training changes every part"),
+        (DpSgd(epsilon=8.0, part="head"), Head(), "set target.defence.part: head, and training.mirror: false"),
+        (DpSgd(epsilon=8.0), Head(mirror=False), "set target.defence.part: head"),
+        (DpSgd(epsilon=8.0, part="head"), LESSONS, "leave out target.defence.part"),
         (NoSkips(), Head(), "no part named 'layer4'"),
         (Bido(blocks=("features.9",)), LESSONS, "no part named 'features.9'"),
         (Transfer(frozen=("body",)), LESSONS, "no part named 'body'"),

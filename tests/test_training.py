@@ -192,6 +192,11 @@ def test_an_audit_takes_the_trained_target_and_refuses_one_of_another_split(conf
 def test_a_target_is_hardened_by_the_command_line_and_loaded_as_it_was(config, capsys, defence):
     plain = train(config)[0]
     options = ["--defence", defence, "--training.no-mirror"]
+    with pytest.raises(GmiError, match="are another target's weights: name others"):
+        train(config, *options)
+    assert train(config)[0] == plain
+    (config.parent / "made" / "model.safetensors").unlink()
+    (config.parent / "made" / RECORD).unlink()
     made = train(config, *options)[0]
     assert made != plain
     printed = capsys.readouterr().out
@@ -212,6 +217,7 @@ def test_a_target_is_hardened_by_the_command_line_and_loaded_as_it_was(config, c
 def test_a_defence_that_reads_wrong_is_refused(config):
     for text, words in (
         ("{type: armour}", "'armour'"),
+        ("armour", "'armour'"),
         ("{type: dp-sgd}", "--defence: epsilon"),
         ("{type: erasing, most: 2}", "most"),
         ("{type", "cannot be read as YAML"),

@@ -14,6 +14,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from math import expm1, inf, isfinite, log
 from typing import Annotated, Literal
 
@@ -45,20 +46,22 @@ class DpSgd(Defence):
     part: str | None = None
 
     def refuse(self, part: str | None, mirror: bool) -> None:
-        if part != self.part:
-            raise GmiError(f"target.defence.part: the training changes {part or 'every part'}: name the same here.")
-        if mirror:
-            raise GmiError("target.defence: this one counts every image once: set training.mirror: false.")
+        _refuse_uninstalled()
+        if part == self.part and not mirror:
+            return
+        right = "leave out target.defence.part" if part is None else f"set target.defence.part: {part}"
+        raise GmiError(
+            f"target.defence: dp-sgd protects what learns, and counts every image once: {right}"
+            f"{', and training.mirror: false (--training.no_mirror)' if part is not None else ''}."
+        )
 
     @property
     def changes(self) -> str:
         return "batch normalisation, which mixes images, becomes group normalisation in what learns"
 
     def harden(self, module: nn.Module) -> nn.Module:
-        try:
-            from opacus.validators import ModuleValidator
-        except ImportError as error:
-            raise GmiError("A dp-sgd defence needs Opacus: pip install 'gmi[dp]'.") from error
+        _refuse_uninstalled()
+        from opacus.validators import ModuleValidator
 
         logging.getLogger("opacus").setLevel(logging.ERROR)
         learns = module if self.part is None else part_of(module, self.part, "target.defence.part")
@@ -150,6 +153,11 @@ def of_group(noise: float, share: float, steps: int, size: int, delta: float) ->
         middle = (low + high) / 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return size * epsilon(noise, share, steps, 10**low)
+
+
+def _refuse_uninstalled() -> None:
+    if find_spec("opacus") is None:
+        raise GmiError("A dp-sgd defence needs Opacus: pip install -e '.[dp]'.")
 
 
 @contextmanager

@@ -58,6 +58,7 @@ class Wire:
             raise GmiError(f"target.url: {url} is no http or https address.")
         if self._url.userinfo:
             raise GmiError("target.url holds a name or password, which would be recorded: use connection.token.")
+        self._variable = plan.token
         self._secret = "" if plan.token is None else self._token(plan.token)
         headers = {} if plan.token is None else {plan.header: self._secret}
         if plan.header.lower() == "authorization" and self._secret:
@@ -97,8 +98,11 @@ class Wire:
         if response.status_code in _LATER:
             raise Busy(f"status {response.status_code}", _after(response.headers.get("Retry-After")))
         if response.status_code != 200:
+            token = f" (the token is that in {self._variable})" if self._variable else ""
+            hint = {401: token, 403: token, 404: ": target.url or target.model is wrong"}.get(response.status_code, "")
+            place = f"{self._url.scheme}://{self._url.netloc.decode()}{self._url.path}"
             raise GmiError(
-                f"{self._url.host} refuses what it is asked with status {response.status_code}: "
+                f"{place} refuses what it is asked with status {response.status_code}{hint}. It says "
                 f"{self.quoted(response.content)}"
             )
         return response
