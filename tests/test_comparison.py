@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from gmi import toy
 from gmi.access import LabelsOnly, ScoresOnly, WholeModel
+from gmi.advice import affordable, find
 from gmi.augment import Views
 from gmi.checks import Flag
 from gmi.comparison import Arm, Attack, Comparison, Subject, cells
@@ -35,7 +36,7 @@ from gmi.statistics import Estimate
 from gmi.target import Input, TargetConfig
 from gmi.training import Head, Scratch
 from gmi.utility import calibration_error
-from gmi.weighing import Scale, affordable, find, weigh
+from gmi.weighing import Scale, weigh
 
 SCHEMA = json.loads(Path(page.__file__).with_name("comparison.schema.json").read_text("utf-8"))
 CPU = torch.device("cpu")

@@ -1,22 +1,15 @@
 """The page of a comparison: a pure function of `comparison.json` (comparison.schema.json says what it holds)."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from gmi.errors import GmiError
 from gmi.report import page, plots
 from gmi.report.render import estimate, label, number, rate
 
 
 def render(folder: Path) -> Path:
     """Write `folder/comparison.html` by one rename, and return it. Raises GmiError where comparison.json is missing."""
-    try:
-        report = json.loads(Path(folder, "comparison.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise GmiError(f"{folder} has no comparison yet, or a damaged one ({error}): make it again.") from error
-    if report.get("schema_version") != 1:
-        raise GmiError(f"{folder}/comparison.json has schema version {report.get('schema_version')}; this gmi reads 1.")
+    report = page.read(Path(folder, "comparison.json"))
     filters = (label, estimate, rate, number)
     return page.write(Path(folder, "comparison.html"), "comparison.html", filters, report | _view(report))
 

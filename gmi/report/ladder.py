@@ -1,22 +1,15 @@
 """The page of a ladder: a pure function of `ladder.json` (ladder.schema.json says what it holds)."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from gmi.errors import GmiError
 from gmi.report import page, plots
 from gmi.report.render import estimate, label, number, rate
 
 
 def render(folder: Path) -> Path:
     """Write `folder/ladder.html` by one rename, and return it. Raises GmiError where ladder.json is missing or odd."""
-    try:
-        report = json.loads(Path(folder, "ladder.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise GmiError(f"{folder} has no ladder yet, or a damaged one ({error}): climb it again.") from error
-    if report.get("schema_version") != 1:
-        raise GmiError(f"{folder}/ladder.json has schema version {report.get('schema_version')}; this gmi reads 1.")
+    report = page.read(Path(folder, "ladder.json"))
     filters = (label, estimate, rate, number)
     return page.write(Path(folder, "ladder.html"), "ladder.html", filters, report | _view(report))
 

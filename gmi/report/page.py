@@ -1,11 +1,25 @@
 """Pages: a template of this folder, filled and put in place whole."""
 
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from gmi.errors import GmiError
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a run left of its figures. Raises GmiError where the file is missing, damaged or of another version."""
+    try:
+        report = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise GmiError(f"{path.parent} has no {path.name} yet, or a damaged one ({error}): make it again.") from error
+    if report.get("schema_version") != 1:
+        raise GmiError(f"{path} has schema version {report.get('schema_version')}; this gmi reads 1.")
+    return report
 
 
 def write(path: Path, template: str, filters: Iterable[Callable[..., object]], values: Mapping[str, Any]) -> Path:
