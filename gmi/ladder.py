@@ -31,7 +31,7 @@ from gmi.errors import GmiError
 from gmi.inputs import Inputs
 from gmi.judging import Judges, Sets
 from gmi.metrics.identity import chance
-from gmi.protocols import refuse_misfit, shared_queries, students
+from gmi.protocols import refuse_misfit, students
 from gmi.reconstruct import Autocast, Recipe
 from gmi.report.ladder import render
 from gmi.run import Run
@@ -97,8 +97,7 @@ def points(plan: Ladder, inputs: Inputs) -> dict[str, Point]:
         for number, search in enumerate(rung.searches):
             refuse_misfit(search, rung.access.open(inputs.target, None), inputs.prior)
             made: Any = search
-            shared = 2 * chosen.pool + shared_queries(search)
-            person = chosen.candidates * (made.queries(inputs.prior) + chosen.views)
+            shared, person = chosen.asked(search, inputs.prior)
             found[f"rung{place}_{number}"] = Point(rung.name, str(rung.access), made.type, shared, person)
     ScoresOnly().open(inputs.target, None)  # raises where the control cannot be had
     for size in plan.best_of:

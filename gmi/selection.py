@@ -1,6 +1,6 @@
 """Choosing candidates by what the adversary sees of the target, before and after a search. No judge takes part."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gmi.augment import Views
-from gmi.protocols import LabelOracle, ScoreOracle
+from gmi.protocols import LabelOracle, ScoreOracle, shared_queries
 from gmi.rng import Rng
 
 Count = Annotated[int, Field(ge=1)]
@@ -29,6 +29,10 @@ class Selection:
     def __post_init__(self) -> None:
         if not self.keep <= self.candidates <= self.pool:
             raise ValueError("keep must not exceed candidates, nor candidates the pool")
+
+    def asked(self, search: Any, prior: Any) -> tuple[int, int]:
+        """Queries of an attack by that search of that prior, selections included: once for everybody; for a person."""
+        return 2 * self.pool + shared_queries(search), self.candidates * (search.queries(prior) + self.views)
 
 
 def opinion(oracle: LabelOracle, images: Tensor, classes: Tensor | None = None) -> Tensor:

@@ -30,7 +30,7 @@ from gmi.report.comparison import render
 from gmi.run import Run
 from gmi.scoring import Outcome, Recognised
 from gmi.settings import plain
-from gmi.statistics import by_person, difference, estimate, p_value
+from gmi.statistics import Estimate, by_person, difference, estimate, jackknife, p_value
 from gmi.utility import calibration_error
 from gmi.verdict import METRIC
 
@@ -184,7 +184,7 @@ class Scale:
             "guards": shown.strip() or None,
             "accuracy": scoring.plain(scoring.attempt(lambda: estimate(*self._images(uses)))),
             "cost": None if arm.name == OPEN else scoring.plain(cost),
-            "calibration_error": float(np.mean([calibration_error(one.right, one.sure) for one in uses])),
+            "calibration_error": scoring.plain(scoring.attempt(lambda: self._calibration(uses))),
             "affordable": None if arm.name == OPEN else affordable(cost, self.plan.margin),
             "promise": None if promise is None else asdict(promise),
             "leaks": [self._leak(subject, arm, level) for level in self.levels if self.able(subject, arm, level)],
@@ -202,6 +202,15 @@ class Scale:
 
     def _images(self, uses: Sequence[Utility]) -> tuple[Array, Array]:
         return np.concatenate([one.right for one in uses]), np.tile(self.enrolled, len(uses))
+
+    def _calibration(self, uses: Sequence[Utility]) -> Estimate:
+        """Of each seed, on average."""
+
+        def error(kept: Array) -> float:
+            return float(np.mean([calibration_error(one.right[kept], one.sure[kept]) for one in uses]))
+
+        without = [error(self.enrolled != person) for person in np.unique(self.enrolled)]
+        return jackknife(without, error(self.enrolled >= 0), len(self.enrolled), bounds=(0.0, 1.0))
 
     def _right(self, subject: Subject, arm: Arm) -> Array:
         """Accuracy (K,) of each person's enrolment images, over seeds."""

@@ -29,10 +29,13 @@ def main(arguments: Sequence[str]) -> None:
     accelerator = cli.accelerator()
     if options.dry_run:
         if accelerator.is_main_process:
-            inputs = load(untrained(plan), accelerator.device)
+            waiting = untrained(plan)
+            inputs = load(waiting, accelerator.device)
             cost = forecast(plan, inputs, accelerator.device)
             print(yaml.safe_dump(plain(plan), sort_keys=False), end="")
             print(cost)
+            if waiting is not plan:
+                print("target.weights are not there yet: pipelines/train_target.py makes them")
             refuse_overspending(plan, inputs)
         return
     inputs = load(plan, accelerator.device)

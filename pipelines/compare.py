@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gmi import cli
 from gmi.comparison import Comparison, cells
+from gmi.protocols import Prior
 from gmi.training import UNDEFENDED
 from gmi.weighing import compare
 
@@ -26,16 +27,23 @@ def main(arguments: Sequence[str]) -> None:
             (arm.training or subject.training).refuse(arm.defence or UNDEFENDED)
     if options.dry_run:
         if accelerator.is_main_process:
-            known = {one.key: one for one in reversed(list(cells(plan)))}  # what is shared is its first arm's
-            print(f"{'target':12}{'defence':24}{'attack':32}{'access':40}{'seed':>5}")
-            for one in reversed(known.values()):
-                print(f"{one.subject.name:12}{one.arm.name:24}{one.attack.name:32}{one.access!s:40}{one.seed:5}")
-            trained = {one.weights for one in known.values()}
-            print(f"{len(trained)} targets to train, {len(known)} attacks")
+            print(forecast(plan, len(plan.data.load().attacked), plan.prior.load(accelerator.device)))
         return
     page = compare(plan, options.out or Path("runs", plan.name), accelerator.device, lambda: accelerator.autocast())
     if accelerator.is_main_process:
         print(page)
+
+
+def forecast(plan: Comparison, people: int, prior: Prior) -> str:
+    """A table of the attacks: what each asks of its target, for all of these people together."""
+    known = {one.key: one for one in reversed(list(cells(plan)))}  # what is shared is its first arm's
+    lines = [f"{'target':12}{'defence':24}{'attack':32}{'access':40}{'seed':>5}{'queries':>10}"]
+    for one in reversed(known.values()):
+        shared, person = plan.selection.asked(one.attack.search, prior)
+        row = f"{one.subject.name:12}{one.arm.name:24}{one.attack.name:32}{one.access!s:40}{one.seed:5}"
+        lines.append(row + f"{shared + people * person:10,}")
+    trained = {one.weights for one in known.values()}
+    return "\n".join([*lines, f"{len(trained)} targets to train, {len(known)} attacks"])
 
 
 if __name__ == "__main__":

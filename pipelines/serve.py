@@ -3,6 +3,7 @@
 python pipelines/serve.py configs/serve_orl.yaml --port 8080
 """
 
+import socket
 from collections.abc import Sequence
 
 import torch
@@ -41,16 +42,20 @@ def main(arguments: Sequence[str]) -> None:
         photographs = torch.cat([people.training.pixels, people.enrolment.pixels])
         watcher = plan.watch.learn(target, photographs)
     server = app(plan, target, watcher)
-    print(f"{plan.name} on port {options.port} of {options.host}: /v2/models/{plan.name}", flush=True)
-    uvicorn.run(
+    try:
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        door = socket.create_server((options.host, options.port), family=family)
+    except (OSError, OverflowError) as error:
+        raise GmiError(f"Port {options.port} of {options.host} cannot be had ({error}): choose another.") from error
+    print(f"{plan.name} on port {door.getsockname()[1]} of {options.host}: /v2/models/{plan.name}", flush=True)
+    config = uvicorn.Config(
         server,
-        host=options.host,
-        port=options.port,
         log_level="warning",
         server_header=False,
         ssl_certfile=options.certificate,
         ssl_keyfile=options.private_key,
     )
+    uvicorn.Server(config).run(sockets=[door])
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ from gmi.target import Input, TargetConfig
 from gmi.training import Head, Scratch
 from gmi.utility import calibration_error
 from gmi.weighing import Scale, weigh
+from pipelines.compare import forecast
 
 SCHEMA = json.loads(Path(page.__file__).with_name("comparison.schema.json").read_text("utf-8"))
 CPU = torch.device("cpu")
@@ -105,6 +106,8 @@ def test_a_comparison_says_what_each_arm_costs_and_leaves(compared):
     assert [one["name"] for one in report["arms"]] == ["undefended", "untaught", "loud", "smoothed"]
     bare, untaught, _, smoothed = report["arms"]
     assert bare["accuracy"]["value"] > 0.9 and leak(bare, "white-box")["figures"]["auc"]["low"] > 0.6
+    error = bare["calibration_error"]
+    assert 0 <= error["low"] <= error["value"] <= error["high"] <= 1 and error["people"] == COUNT
     assert bare["cost"] is None and bare["advice"] is None and leak(bare, "white-box")["finding"] is None
     assert untaught["accuracy"]["value"] < 0.4 and untaught["affordable"] == "no"
     assert leak(untaught, "white-box")["finding"] == "less"
@@ -201,7 +204,7 @@ class Told(SimpleNamespace):
         return np.array(self.values[key])
 
 
-def masks(monkeypatch, blind: set[str], arm: dict[str, float], bare: dict[str, float]) -> list[str]:
+def masks(blind: set[str], arm: dict[str, float], bare: dict[str, float]) -> list[str]:
     """Reasons, where the arms in `blind` have no gradient and attacks find so much on average of either arm."""
     plan = replace(PLAN, arms=PLAN.arms[2:], seeds=(0,))
     noise = np.random.default_rng(0).normal(0, 0.02, (2, 2, 30))
@@ -218,16 +221,16 @@ def masks(monkeypatch, blind: set[str], arm: dict[str, float], bare: dict[str, f
     return scale._masked(plan.targets[0], plan.arms[0])
 
 
-def test_a_defence_that_hides_gradients_is_called_out_and_no_other(monkeypatch):
+def test_a_defence_that_hides_gradients_is_called_out_and_no_other():
     usual = {"gradient": 0.9, "evolution": 0.8}
-    assert masks(monkeypatch, set(), usual, usual) == []
-    assert masks(monkeypatch, {"smoothed"}, usual, usual) == ["no gradient"]
-    assert masks(monkeypatch, {"smoothed", "undefended"}, usual, usual) == []  # the defence did not do it
-    (reason,) = masks(monkeypatch, set(), {"gradient": 0.5, "evolution": 0.8}, usual)
+    assert masks(set(), usual, usual) == []
+    assert masks({"smoothed"}, usual, usual) == ["no gradient"]
+    assert masks({"smoothed", "undefended"}, usual, usual) == []  # the defence did not do it
+    (reason,) = masks(set(), {"gradient": 0.5, "evolution": 0.8}, usual)
     assert reason.startswith("With scores alone more is found than with the weights")
     weak = {"gradient": 0.5, "evolution": 0.8}
-    assert masks(monkeypatch, set(), weak, weak) == []  # a search that is weak without the defence, too
-    assert masks(monkeypatch, set(), {"gradient": 0.5, "evolution": 0.5}, usual) == []
+    assert masks(set(), weak, weak) == []  # a search that is weak without the defence, too
+    assert masks(set(), {"gradient": 0.5, "evolution": 0.5}, usual) == []
 
 
 def test_advice_follows_from_what_was_found():
@@ -333,6 +336,15 @@ def test_the_calibration_error_is_the_bins_weighed_distance():
             slow += inside.mean() * abs(right[inside].mean() - sure[inside].mean())
     assert calibration_error(right, sure) == pytest.approx(slow)
     assert calibration_error([1, 1, 0, 0], [0.5, 0.5, 0.5, 0.5]) == 0
+
+
+def test_a_forecast_names_each_attack_once_and_what_it_asks():
+    header, *rows, total = forecast(PLAN, COUNT, toy.prior()).splitlines()
+    assert total == f"6 targets to train, {len(rows)} attacks" and "queries" in header
+    asked = {tuple(row.split()[1:3]): int(row.split()[-1].replace(",", "")) for row in rows}
+    assert asked["undefended", "gradient"] == 2 * 40 + COUNT * (40 + 4)
+    assert asked["loud", "averaged"] == 2 * 40 + COUNT * (12 * 10 + 4)
+    assert ("loud", "gradient") not in asked  # it has the undefended target's weights
 
 
 def test_the_front_is_what_nothing_beats():

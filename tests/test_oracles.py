@@ -136,11 +136,12 @@ def test_a_budget_is_not_exceeded_by_one_image(images, tmp_path):
     assert service.sent == [4, 4, 2] and more.total == Account(10, 10)
 
 
-def test_retries_are_charged_and_wait_as_they_are_told(images, tmp_path, monkeypatch):
+def test_retries_are_charged_and_wait_as_they_are_told(images, tmp_path, monkeypatch, caplog):
     waits = []
     monkeypatch.setattr(interface.time, "sleep", waits.append)
     service, ledger = Counting([Busy("429", 7.0), Busy("503")]), Ledger(tmp_path / "l")
     asked(service, ledger).embed(images[:3])
+    assert caplog.messages[0] == "The model does not answer (429): asked again in 7 seconds."
     assert waits == [7.0, 1.0] and service.sent == [3, 3, 3] and ledger.total == Account(3, 9)
     service.failures = [Busy("503")] * 3
     with pytest.raises(GmiError, match=r"did not answer in 3 tries \(503\).*what it answered is not asked again"):

@@ -44,7 +44,12 @@ def test_train_forecast_audit_and_report(slice_of_quickstart, tmp_path, monkeypa
     out = tmp_path / "run"
     call(monkeypatch, audit, slice_of_quickstart, "--dry-run")  # before there is a target
     forecast = capsys.readouterr().out
-    assert "pool: 20" in forecast and "within a factor of two" in forecast and not out.exists()
+    assert (
+        "pool: 20" in forecast
+        and "within a factor of two" in forecast
+        and "train_target.py makes them" in forecast
+        and not out.exists()
+    )
     call(monkeypatch, train_target, slice_of_quickstart)
     assert "enrolment images" in capsys.readouterr().out
     call(monkeypatch, audit, slice_of_quickstart, "--out", out)

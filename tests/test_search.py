@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from gmi.augment import Views
+from gmi.defences.erasing import Erasing
 from gmi.oracles.local import WhiteBox
 from gmi.protocols import Candidates, WhiteBoxOracle, shared_queries
 from gmi.rng import Rng, seed_of
@@ -57,6 +58,11 @@ SHORT = {
     Surrogate: {"questions": 50, "training": dataclasses.replace(LESSONS, steps=20)},
 }
 CLASSES = torch.arange(6)
+
+
+def test_a_student_is_nobodys_defended_model():
+    with pytest.raises(ValueError, match="leave its defence out"):
+        Surrogate(student=dataclasses.replace(STUDENT, defence=Erasing()), training=LESSONS)
 
 
 def run(world, search: Any, keep: slice = slice(None), oracle: WhiteBox | None = None) -> Candidates:

@@ -76,6 +76,7 @@ def test_who_may_ask_how_often_and_how_much(world, images, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     "change",
     [
+        {"name": "pixels"},
         {"datatype": "FP16"},
         {"shape": [9, 1, 16, 15]},
         {"shape": [9, 2, 16, 8]},
@@ -93,7 +94,13 @@ def test_requests_that_make_no_sense_are_answered_so(world, tmp_path, change):
         assert answer.status_code == 400 and answer.json()["error"]
         assert httpx2.post(f"{url}/v2/models/toy/infer", content=b"\x00").status_code == 400
         assert httpx2.post(f"{url}/v2/models/other/infer", json={}).status_code == 404
-        fine = pixels | {"shape": [9, 1, 16, 16], "datatype": "UINT8", "data": [0] * (9 * 256), "parameters": None}
+        fine = pixels | {
+            "name": "images",
+            "shape": [9, 1, 16, 16],
+            "datatype": "UINT8",
+            "data": [0] * (9 * 256),
+            "parameters": None,
+        }
         wrong = httpx2.post(f"{url}/v2/models/toy/infer", json={"inputs": [fine], "outputs": [{"name": "logits"}]})
         assert wrong.status_code == 400 and wrong.json()["error"] == "no output logits: there are scores"
         assert httpx2.post(f"{url}/v2/models/toy/infer", json={"inputs": [fine]}).status_code == 200

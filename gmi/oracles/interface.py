@@ -4,6 +4,7 @@ Images are sent as 8-bit images, as they would be to an API. Who answers is a `S
 server.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from gmi.errors import GmiError
 from gmi.oracles.ledger import SHARED, Ledger
 from gmi.oracles.shape import Shape
 
+_log = logging.getLogger(__name__)  # warnings are shown, unless the application decides otherwise
 _PATIENCE = 60.0  # seconds between two tries at most, unless the service asks for more
 _LONGEST = 900.0  # seconds that a service may ask for
 
@@ -109,7 +111,9 @@ class Interface:
                         f"The model did not answer in {attempt + 1} tries ({busy}): start the same command again when "
                         "it does; what it answered is not asked again."
                     ) from busy
-                time.sleep(min(_PATIENCE, 0.5 * 2.0**attempt) if busy.after is None else busy.after)
+                pause = min(_PATIENCE, 0.5 * 2.0**attempt) if busy.after is None else busy.after
+                _log.warning("The model does not answer (%s): asked again in %g seconds.", busy, pause)
+                time.sleep(pause)
                 attempt += 1
 
 

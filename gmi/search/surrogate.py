@@ -60,6 +60,8 @@ class Surrogate:
     polish: Evolution | None = None
 
     def __post_init__(self) -> None:
+        if self.student.defence is not None:
+            raise ValueError("student: a network of the adversary's own is not defended: leave its defence out")
         if shared_queries(self.search) > 0:
             raise ValueError("search: one that learns first has nobody to teach it on a student: feature_weight 0")
         if self.polish is not None and isinstance(self.search, Guided):

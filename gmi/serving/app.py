@@ -25,7 +25,7 @@ from gmi.defences.watch import Stream, Watch, Watcher
 from gmi.errors import GmiError
 from gmi.oracles.shape import Shape
 from gmi.serving.gate import Gate, Key, Log, Refused
-from gmi.serving.wire import HEADER, parse, respond
+from gmi.serving.wire import HEADER, INPUT, parse, respond
 from gmi.target import Target, TargetConfig
 from gmi.training import Head, Scratch
 
@@ -196,7 +196,7 @@ def _signature(plan: Serving, people: int) -> dict[str, Any]:
         width = people if top is None else min(top, people)
         outputs = [("scores", "FP32", width)] + ([] if top is None else [("classes", "INT64", width)])
     colours = 3 if plan.target.input.colour == "rgb" else 1
-    images = {"name": "images", "datatype": "UINT8", "shape": [-1, colours, -1, -1]}
+    images = {"name": INPUT, "datatype": "UINT8", "shape": [-1, colours, -1, -1]}
     return {
         "inputs": [images],
         "outputs": [{"name": name, "datatype": kind, "shape": [-1, width]} for name, kind, width in outputs],

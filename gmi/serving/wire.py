@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gmi.serving.gate import Refused
 
+INPUT = "images"
 HEADER = "Inference-Header-Content-Length"
 _MOST = 256  # images of one request
 _TYPES = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
@@ -35,6 +36,8 @@ def parse(body: bytes, header: str | None) -> Asked:
         size = len(body) if header is None else int(header)
         asked = json.loads(body[:size])
         (described,) = asked["inputs"]
+        if described["name"] != INPUT:
+            raise ValueError(f"the input is named {INPUT}")
         kind = _TYPES[described["datatype"]]
         length = (described.get("parameters") or {}).get("binary_data_size")
         if length is None:
