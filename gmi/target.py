@@ -132,7 +132,7 @@ class TargetConfig:
             for key, value in self.arguments.items()
         }
         try:
-            module = _find(self.factory)(**arguments)
+            module = find_factory(self.factory)(**arguments)
         except (TypeError, ValueError, OSError) as error:
             raise GmiError(f"target.factory {self.factory} refused its arguments: {error}") from error
         if not isinstance(module, nn.Module):
@@ -166,7 +166,7 @@ def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
     return total.hexdigest()
 
 
-def _find(factory: str) -> Callable[..., Any]:
+def find_factory(factory: str) -> Callable[..., Any]:
     module, _, name = factory.partition(":")
     try:
         found = cast("Any", importlib.import_module(module))

@@ -206,8 +206,8 @@ class Scale:
     def _calibration(self, uses: Sequence[Utility]) -> Estimate:
         """Of each seed, on average."""
 
-        def error(kept: Array) -> float:
-            return float(np.mean([calibration_error(one.right[kept], one.sure[kept]) for one in uses]))
+        def error(kept: NDArray[np.bool_]) -> float:
+            return float(np.mean([calibration_error(one.right.numpy()[kept], one.sure.numpy()[kept]) for one in uses]))
 
         without = [error(self.enrolled != person) for person in np.unique(self.enrolled)]
         return jackknife(without, error(self.enrolled >= 0), len(self.enrolled), bounds=(0.0, 1.0))

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -88,11 +89,12 @@ def _lying(where: str) -> list[Person]:
 def _fetched() -> list[Person]:
     """Under numbers, as names are no part of an audit."""
     try:
-        from sklearn.datasets import fetch_lfw_people  # pyright: ignore[reportMissingImports]
+        from sklearn import datasets
     except ImportError as error:
-        raise GmiError("scikit-learn is needed to fetch the images: pip install scikit-learn.") from error
+        raise GmiError("scikit-learn is needed to fetch the images: pip install -e '.[tabular]'.") from error
+    fetch: Any = datasets.fetch_lfw_people
     try:
-        lfw = fetch_lfw_people(min_faces_per_person=FEW, resize=None, slice_=CROP)
+        lfw = fetch(min_faces_per_person=FEW, resize=None, slice_=CROP)
     except (OSError, ValueError) as error:
         raise GmiError(f"The images cannot be fetched ({error}): name a --folder that has them.") from error
     return [Person(f"{person:04d}", list(lfw.images[lfw.target == person])) for person in range(len(lfw.target_names))]

@@ -1,0 +1,77 @@
+"""What an adversary has besides the model: public records, and what the owner says of the model's errors."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from gmi.attributes.records import Array, Layout, Records
+from gmi.attributes.targets import Model
+
+Places = NDArray[np.int64]
+_RARE = 1e-6  # probability of what was never seen
+
+
+@dataclass(frozen=True)
+class Errors:
+    """How the model errs, on records that it has not learnt from.
+
+    confusion (K, K): the probability of each outcome (column) where the model names another or the same (row); spread:
+    standard deviation of an outcome that is a number around what the model predicts. One of them is None.
+    """
+
+    confusion: Array | None
+    spread: float | None
+
+    def likelihood(self, outcome: Array, told: Array) -> Array:
+        """(N,): how probable, or dense, outcomes (N,) are where the model says `told` (N,)."""
+        if self.confusion is not None:
+            return self.confusion[told.astype(int), outcome.astype(int)]
+        assert self.spread is not None
+        apart = (outcome - told) / self.spread
+        return np.maximum(np.exp(-0.5 * apart**2), _RARE)
+
+
+def errors(model: Model, records: Records, layout: Layout) -> Errors:
+    """Of the model on records with their own sensitive values."""
+    told = model(records.inputs(records.sensitive))
+    if layout.classes is None:
+        return Errors(None, max(float((records.outcome - told).std()), 1e-9))
+    confusion = np.zeros((layout.classes, layout.classes))
+    np.add.at(confusion, (told.argmax(1), records.outcome.astype(int)), 1.0)
+    confusion += _RARE + (confusion.sum(1, keepdims=True) == 0)  # of a class that is never named nothing is known
+    return Errors(confusion / confusion.sum(1, keepdims=True), None)
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """An adversary's, of records `public` whose sensitive values are known, and of the model's errors."""
+
+    layout: Layout
+    public: Records
+    errors: Errors
+
+    @property
+    def marginal(self) -> Array:
+        """(V,): how frequent each value of the sensitive attribute is."""
+        return np.maximum(np.bincount(self.public.sensitive, minlength=self.layout.choices) / len(self.public), _RARE)
+
+
+def guess(context: Array, taught: Records, layout: Layout, truth: Places | None = None, seed: int = 0) -> Array:
+    """Log-probabilities (N, V) of the sensitive values of people with that `Records.context` (N, D + 1).
+
+    By gradient boosting, from records whose sensitive value is known, or is taken to be `truth`; no model is asked.
+    """
+    labels = taught.sensitive if truth is None else truth
+    columns = (*layout.known, layout.outcome)
+    categories = [place for place, one in enumerate(columns) if one.values is not None]
+    boosting: Any = HistGradientBoostingClassifier  # whose types say less than its documentation
+    learner = boosting(
+        categorical_features=categories, max_iter=150, learning_rate=0.08, early_stopping=False, random_state=seed
+    )
+    learner.fit(taught.context(), labels)
+    shown = np.full((len(context), layout.choices), _RARE)
+    shown[:, learner.classes_.astype(int)] = learner.predict_proba(context)
+    return np.log(np.maximum(shown, _RARE))

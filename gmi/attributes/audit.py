@@ -1,0 +1,274 @@
+"""An audit of what a model of tables gives away of one attribute: attacks beside an imputation that never asks it.
+
+The target learns from the training records; people of these, and as many whom it never saw, are attacked. The rest of
+what is known of them, their outcome included, is known to every attack and to the imputation alike.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as checked
+
+from gmi import scoring
+from gmi.attributes.adversary import Knowledge, errors, guess
+from gmi.attributes.confidences import Confidences
+from gmi.attributes.counts import Counts
+from gmi.attributes.csmia import Csmia
+from gmi.attributes.lomia import Lomia
+from gmi.attributes.marginals import Marginals
+from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
+from gmi.attributes.records import Array, Layout, Records, Table, Tables
+from gmi.attributes.targets import AnyTarget, DecisionTree, Model, Own
+from gmi.detection import auc, auc_difference, hit_rate
+from gmi.errors import GmiError
+from gmi.report.attributes import render
+from gmi.run import Run
+from gmi.settings import plain
+from gmi.statistics import Estimate, Failed, difference, estimate, holm
+
+AnyAttack = Annotated[Marginals | Confidences | Counts | Csmia | Lomia, Field(discriminator="type")]
+Count = Annotated[int, Field(ge=20)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+CONTROLS = ("majority", "imputation")
+ALPHA = 0.05
+
+
+@checked(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class AttributeAudit:
+    """One target, one table, one sensitive attribute.
+
+    attacked: people of the training records, and as many of the held-out ones. value: of the sensitive attribute, that
+    areas and hit rates look for; None: the rarest. groups: columns by whose values people are told apart. alarms:
+    false-alarm rates at which hits are counted. notable: area that a model may add and still be said to add nothing.
+    """
+
+    name: str
+    data: Table
+    target: AnyTarget
+    attacks: Annotated[tuple[AnyAttack, ...], Field(min_length=1)]
+    attacked: Count = 1000
+    value: str | None = None
+    groups: tuple[str, ...] = ()
+    alarms: tuple[Rate, ...] = (0.1, 0.01)
+    notable: Rate = 0.05
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if len({one.type for one in self.attacks}) < len(self.attacks):
+            raise ValueError("attacks: each is named once")
+        if isinstance(self.target, Own) and self.data.shuffled:
+            raise ValueError(
+                "data.shuffled: of a model of your own it is known what it learnt from: put those records first in the "
+                "file and say false"
+            )
+
+
+@dataclass(frozen=True)
+class Found:
+    """What attacks and controls say of one set of people: values (N, V), higher where likelier; or why they do not."""
+
+    scores: dict[str, Array | Failed]
+    queries: dict[str, int]
+    people: Records
+
+
+def audit(plan: AttributeAudit, folder: Path) -> Path:
+    """Writes attributes.json and attributes.html into the folder, and returns the page. Raises GmiError as `load`."""
+    tables = plan.data.load(plan.seed)
+    run = Run.open(folder, {"attributes": plain(plan), "inputs": {"gmi": version("gmi"), "data": tables.digest}})
+    model = plan.target.learn(tables.layout, tables.training, plan.seed)
+    oracles = {type(one).__name__: oracle(one, model, tables.layout) for one in plan.attacks}  # refused before any work
+    knowledge = Knowledge(tables.layout, tables.public, errors(model, tables.held_out, tables.layout))
+    sets = {"training": tables.training, "held-out": tables.held_out}
+    found = {
+        name: attack(plan, model, some.take(_chosen(len(some), plan, place)), knowledge)
+        for place, (name, some) in enumerate(sets.items())
+    }
+    report = compose(plan, tables, model, found, sorted(oracles))
+    run.write("attributes.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
+    return render(run.folder)
+
+
+def _chosen(count: int, plan: AttributeAudit, place: int) -> NDArray[np.int64]:
+    return np.random.default_rng([plan.seed, place]).permutation(count)[: plan.attacked]
+
+
+def oracle(attack: AnyAttack, model: Model, layout: Layout) -> Any:
+    """What the attack may ask. Raises GmiError where the model cannot answer it."""
+    number = layout.classes is None
+    if isinstance(attack, Marginals):
+        return Numbers(model) if number else Labels(model)
+    if number:
+        raise GmiError(f"attacks: {attack.type} needs an outcome with classes, and {layout.outcome.name} is a number.")
+    if isinstance(attack, Counts):
+        if not isinstance(model, DecisionTree):
+            raise GmiError("attacks: counts reads the leaves of a decision tree: take target: {type: tree}.")
+        return Leaves(model)
+    return Labels(model) if isinstance(attack, Lomia) else Scores(model)
+
+
+def attack(plan: AttributeAudit, model: Model, people: Records, knowledge: Knowledge) -> Found:
+    """Every attack and every control on these people, whose sensitive values none of them sees."""
+    hidden = people.hidden()
+    scores: dict[str, Array | Failed] = {}
+    queries = dict.fromkeys(CONTROLS, 0)
+    for one in plan.attacks:
+        asked: Oracle = oracle(one, model, knowledge.layout)
+        try:
+            scores[one.type] = one(asked, hidden, knowledge)  # pyright: ignore[reportArgumentType] - `oracle` fits it
+        except GmiError as error:
+            scores[one.type] = Failed(str(error))
+        queries[one.type] = asked.queries
+    scores["majority"] = np.tile(np.log(knowledge.marginal), (len(people), 1))
+    scores["imputation"] = guess(hidden.context(), knowledge.public, knowledge.layout, seed=plan.seed)
+    return Found(scores, queries, people)
+
+
+def compose(
+    plan: AttributeAudit, tables: Tables, model: Model, found: dict[str, Found], accesses: Sequence[str]
+) -> dict[str, Any]:
+    """attributes.json, whose schema is gmi/report/attributes.schema.json."""
+    layout = tables.layout
+    values = layout.sensitive.values or ()
+    if plan.value is not None and plan.value not in values:
+        raise GmiError(f"value: {layout.sensitive.name} is never {plan.value!r}; it is {', '.join(values)}.")
+    frequent = np.bincount(tables.public.sensitive, minlength=len(values))
+    looked = values.index(plan.value) if plan.value is not None else int(frequent.argmin())
+    sets = {name: _set(plan, layout, some, looked) for name, some in found.items()}
+    return {
+        "schema_version": 1,
+        "name": plan.name,
+        "gmi": version("gmi"),
+        "data": plan.data.name,
+        "sensitive": layout.sensitive.name,
+        "value": values[looked],
+        "outcome": layout.outcome.name,
+        "numeric": layout.classes is None,
+        "records": {"training": len(tables.training), "held-out": len(tables.held_out), "public": len(tables.public)},
+        "target": plan.target.type,
+        "utility": {
+            name: scoring.plain(scoring.attempt(lambda some=some: _utility(model, some.people)))
+            for name, some in found.items()
+        },
+        "alarms": list(plan.alarms),
+        "notable": plan.notable,
+        "sets": sets,
+        "verdict": verdict(sets["training"], plan.notable),
+        "groups": [_group(layout, found["training"], name, sets["training"]) for name in plan.groups],
+        "seed": plan.seed,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _utility(model: Model, records: Records) -> Estimate:
+    """Accuracy, or of numbers the mean absolute error."""
+    told, people = model(records.inputs(records.sensitive)), np.arange(len(records))
+    if told.ndim == 1:
+        return estimate(np.abs(told - records.outcome), people, bounds=None)
+    return estimate((told.argmax(1) == records.outcome).astype(float), people)
+
+
+def _set(plan: AttributeAudit, layout: Layout, found: Found, looked: int) -> dict[str, Any]:
+    """Figures of every method on one set of people, and what each attack has over the imputation."""
+    truth, people = found.people.sensitive, np.arange(len(found.people))
+    base = found.scores["imputation"]
+    assert not isinstance(base, Failed)
+    rows = []
+    for name, scores in found.scores.items():
+        row: dict[str, Any] = {"method": name, "queries": found.queries[name]}
+        if isinstance(scores, Failed):
+            rows.append(row | {"failed": scores.reason, "figures": {}, "added": None})
+            continue
+        right, ranked = _right(scores, truth), _ranked(scores, looked)
+        figures = {
+            "accuracy": scoring.attempt(lambda right=right: estimate(right, people)),
+            "auc": scoring.attempt(lambda ranked=ranked: auc(ranked, truth == looked)),
+        }
+        for rate in plan.alarms:
+            figures[f"hits@{rate:g}"] = scoring.attempt(
+                lambda ranked=ranked, rate=rate: hit_rate(ranked, truth == looked, rate)
+            )
+        row |= {"failed": None, "figures": {key: scoring.plain(one) for key, one in figures.items()}}
+        rows.append(row | {"added": None if name in CONTROLS else _added(right, ranked, base, truth, looked)})
+    added = [row["added"] for row in rows if row["added"] is not None]
+    for one, adjusted in zip(added, holm([one["p"] for one in added]), strict=True):
+        one["p"] = adjusted
+    return {"people": len(truth), "with the value": int((truth == looked).sum()), "methods": rows}
+
+
+def _added(right: Array, ranked: Array, base: Array, truth: NDArray[np.int64], looked: int) -> dict[str, Any]:
+    """Over the imputation, person by person; p is adjusted afterwards for the number of attacks."""
+    area = auc_difference(ranked, _ranked(base, looked), truth == looked)
+    return {
+        "accuracy": scoring.plain(scoring.attempt(lambda: difference(right, _right(base, truth)))),
+        "auc": scoring.plain(area.estimate),
+        "p": area.p,
+    }
+
+
+def _right(scores: Array, truth: NDArray[np.int64]) -> Array:
+    return (scores.argmax(1) == truth).astype(float)
+
+
+def _ranked(scores: Array, looked: int) -> Array:
+    """(N,): how much likelier the value is than the likeliest other."""
+    return scores[:, looked] - np.delete(scores, looked, 1).max(1)
+
+
+def verdict(found: dict[str, Any], notable: float) -> dict[str, Any]:
+    """Of the people that the target learnt from: what the model adds to what public records tell."""
+    added = {row["method"]: row["added"] for row in found["methods"] if row["added"] is not None}
+    more = [name for name, one in added.items() if one["p"] < ALPHA and one["auc"]["low"] > 0]
+    if more:
+        best = max(more, key=lambda name: added[name]["auc"]["value"])
+        area = added[best]["auc"]
+        return {
+            "finding": "evidence of leakage",
+            "because": f"{best} finds more with the model than the imputation without it: "
+            f"AUC {area['value']:+.3f} [{area['low']:.3f}, {area['high']:.3f}].",
+        }
+    if added and all(one["auc"]["high"] < notable for one in added.values()):
+        return {
+            "finding": "no evidence",
+            "because": f"No attack finds more than the imputation, and {notable:g} of AUC more would have been seen.",
+        }
+    return {
+        "finding": "inconclusive",
+        "because": f"No attack is shown to find more than the imputation, but {notable:g} of AUC more is not excluded.",
+    }
+
+
+def _group(layout: Layout, found: Found, name: str, figures: dict[str, Any]) -> dict[str, Any]:
+    """Of people by their values in a column: accuracy of the best attack, and what it has over the imputation."""
+    names = [one.name for one in layout.known]
+    if name not in names or layout.known[names.index(name)].values is None:
+        raise GmiError(f"groups: {name!r} is no column of categories that is known of people.")
+    usable = [row for row in figures["methods"] if row["added"] is not None]
+    if not usable:
+        raise GmiError("groups: no attack gave anything to be told apart.")
+    best = max(usable, key=lambda row: row["figures"]["auc"].get("value", 0.0))["method"]
+    scores, base = found.scores[best], found.scores["imputation"]
+    assert not isinstance(scores, Failed) and not isinstance(base, Failed)
+    truth, column = found.people.sensitive, found.people.known[:, names.index(name)]
+    right, usual = _right(scores, truth), _right(base, truth)
+    rows = []
+    for code, value in enumerate(layout.known[names.index(name)].values or ()):
+        inside = column == code
+        people = np.arange(int(inside.sum()))
+        rows.append(
+            {
+                "value": value,
+                "people": int(inside.sum()),
+                "accuracy": scoring.plain(scoring.attempt(lambda i=inside, p=people: estimate(right[i], p))),
+                "added": scoring.plain(scoring.attempt(lambda i=inside: difference(right[i], usual[i]))),
+            }
+        )
+    return {"column": name, "attack": best, "rows": rows}

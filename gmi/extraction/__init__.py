@@ -1,0 +1,1 @@
+"""Training records out of generative models: samples that are copies, beside a model that never saw the records."""

@@ -1,0 +1,104 @@
+"""The generative models that are compared: the target, and a control that never saw the records of interest."""
+
+from dataclasses import dataclass as plain_dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from gmi.errors import GmiError
+from gmi.images import Images
+from gmi.learners import Adversarial, Denoising
+from gmi.priors.diffusion import Diffusion
+from gmi.priors.gan import Gan
+from gmi.protocols import Prior
+from gmi.run import Run
+
+Count = Annotated[int, Field(ge=1)]
+AnyPrior = Annotated[Gan | Diffusion, Field(discriminator="type")]
+
+
+@plain_dataclass(frozen=True)
+class Pair:
+    target: Prior
+    control: Prior
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Given:
+    """Models that are there: folders. The control is of the same kind and was trained without the records."""
+
+    type: Literal["given"] = "given"
+    target: AnyPrior
+    control: AnyPrior
+
+    def pair(self, trained: Images, other: Images | None, run: Run, device: torch.device) -> Pair:
+        """Raises GmiError where a folder cannot be used, and where both are one model."""
+        target, control = (one.load(device) for one in (self.target, self.control))
+        if target.digest == control.digest:
+            raise GmiError("models.control is the target itself: give one that was trained without the records.")
+        return Pair(target, control)
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Trained:
+    """Two models that are trained here in the same way, the target on its records, the control on `data.other`.
+
+    Without an average of weights and without a look at held-out images: it is to show what training too long does.
+    """
+
+    type: Literal["trained"] = "trained"
+    learner: Annotated[Denoising | Adversarial, Field(discriminator="type")]
+    steps: Count
+    batch: Count = 16
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def pair(self, trained: Images, other: Images | None, run: Run, device: torch.device) -> Pair:
+        """Raises GmiError where there is nothing for the control to learn from. What is trained lies in the run."""
+        if other is None:
+            raise GmiError("data.other: a control that is trained here needs people of its own: set aside some.")
+        sets = {"target": trained, "control": other}
+        found = run.each(
+            [f"models/{name}" for name in sets],
+            lambda names: [self._learn(sets[name.removeprefix("models/")], device) for name in names],
+            "train",
+        )
+        return Pair(*(self._prior(weights, trained, device) for weights in found))
+
+    def _modules(self, shape: torch.Size) -> dict[str, nn.Module]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return self.learner.build(shape[-1], 1 if shape[1] == 1 else 3)
+
+    def _learn(self, images: Images, device: torch.device) -> dict[str, Tensor]:
+        modules = {name: one.to(device).train() for name, one in self._modules(images.bytes.shape).items()}
+        pixels = (images.pixels * 2 - 1).to(device)
+        draws = torch.Generator(device).manual_seed(self.seed)
+        optimisers = {
+            name: torch.optim.Adam(one.parameters(), lr=self.lr, betas=self.learner.betas)
+            for name, one in modules.items()
+        }
+        for step in tqdm(range(self.steps), desc="steps", leave=False):
+            rows = torch.randint(len(pixels), (min(self.batch, len(pixels)),), generator=draws, device=device)
+            for name, optimiser in optimisers.items():
+                optimiser.param_groups[0]["lr"] = self.lr * (1 - step / self.steps)
+                loss = self.learner.loss(name, modules, pixels[rows], draws)
+                if not loss.isfinite():
+                    raise GmiError(f"models: the {name}'s loss is not finite at step {step}: take a smaller models.lr.")
+                optimiser.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(modules[name].parameters(), 1.0)
+                optimiser.step()
+        return {name: value.detach().clone() for name, value in modules["prior"].state_dict().items()}
+
+    def _prior(self, weights: dict[str, Tensor], images: Images, device: torch.device) -> Prior:
+        module = self._modules(images.bytes.shape)["prior"]
+        module.load_state_dict({name: value for name, value in weights.items() if name != "seconds"})
+        return self.learner.prior(module.to(device).eval().requires_grad_(False))
+
+
+Models = Annotated[Given | Trained, Field(discriminator="type")]

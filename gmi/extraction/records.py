@@ -1,0 +1,97 @@
+"""The images that a generative model learnt from, those that a control learns from, and those that neither saw."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass as plain_dataclass
+from hashlib import sha256
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from gmi import images
+from gmi.augment import grey
+from gmi.errors import GmiError
+from gmi.images import Images
+from gmi.rng import Rng, seed_of
+
+Count = Annotated[int, Field(ge=1)]
+
+
+@plain_dataclass(frozen=True)
+class Records:
+    """`classes` are people: no interval takes two images of one person for two people."""
+
+    trained: Images  # private: what the target learnt from
+    other: Images | None  # what the control learns from, if it is trained here
+    held_out: Images  # what neither saw
+
+    @property
+    def digest(self) -> str:
+        parts = (self.trained, self.other, self.held_out)
+        return sha256("/".join("" if one is None else one.digest for one in parts).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Photographs:
+    """A folder of what the target was trained on: one folder of images a person, or images alone, each a person's.
+
+    held_out: another such folder of the same kind, with none of these people; or how many of the people in `folder` are
+    set aside, drawn with `seed`. other: how many more are set aside for a control to learn from. images: of each
+    person, at most. size: height and width that all are fitted to. grey: one channel.
+    """
+
+    name: str
+    folder: str
+    held_out: Count | str
+    other: Annotated[int, Field(ge=0)] = 0
+    images: Count | None = None
+    size: Count = 32
+    grey: bool = False
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    def load(self) -> Records:
+        """Raises GmiError where a folder or an image cannot be used, where too few are left, and for equal files."""
+        where = images.folder(self.folder, "data.folder")
+        people = self._people(where)
+        aside = self.held_out if isinstance(self.held_out, int) else 0
+        if len(people) - aside - self.other < 2:
+            raise GmiError(
+                f"data: {where} has {len(people)} people, and {aside} held out and {self.other} for the control leave "
+                "fewer than two."
+            )
+        order = Rng([seed_of(self.seed, "held out")]).uniform(len(people))[0].argsort().tolist()
+        drawn = [people[place] for place in order]
+        if isinstance(self.held_out, str):
+            held = self._people(images.folder(self.held_out, "data.held_out"))
+        else:
+            held = drawn[:aside]
+        other = drawn[aside : aside + self.other]
+        found = Records(
+            self._read(drawn[aside + self.other :], 0),
+            self._read(other, len(people)) if other else None,
+            self._read(held, 2 * len(people)),
+        )
+        for some in (found.other, found.held_out):
+            if some is not None and (same := set(some.digests).intersection(found.trained.digests)):
+                raise GmiError(f"data: {len(same)} files that were trained on are held out, too: remove them there.")
+        return found
+
+    def _people(self, folder: Path) -> list[list[Path]]:
+        """The images of each."""
+        found = images.files(folder)
+        if not found:
+            raise GmiError(f"data: {folder} holds no image.")
+        flat = [[path] for path in found if path.parent == folder]
+        inner = [path for path in found if path.parent != folder]
+        nested = [list(some) for _, some in groupby(inner, key=lambda path: path.relative_to(folder).parts[0])]
+        return [some[: self.images] for some in (*flat, *nested)]
+
+    def _read(self, people: Sequence[Sequence[Path]], first: int) -> Images:
+        paths = [path for some in people for path in some]
+        whose = [first + place for place, some in enumerate(people) for _ in some]
+        every = images.read(paths, whose, (self.size, self.size))
+        pixels = (grey(every.pixels) * 255).round().byte() if self.grey else every.bytes.expand(-1, 3, -1, -1)
+        return Images(pixels.contiguous(), torch.tensor(whose), every.digests)

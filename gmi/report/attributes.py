@@ -1,0 +1,25 @@
+"""The page of an attribute audit: a pure function of `attributes.json` (attributes.schema.json says what it holds)."""
+
+from pathlib import Path
+from typing import Any
+
+from gmi.report import page
+from gmi.report.coverage import coverage
+from gmi.report.render import estimate, number, rate
+
+ACCESS = {
+    "marginals": "predictions",
+    "confidences": "scores",
+    "counts": "the whole tree",
+    "csmia": "scores",
+    "lomia": "predictions",
+    "majority": "none",
+    "imputation": "none",
+}
+
+
+def render(folder: Path) -> Path:
+    """Write `folder/attributes.html` by one rename, and return it. Raises GmiError where attributes.json is missing."""
+    report: dict[str, Any] = page.read(Path(folder, "attributes.json"))
+    view = {"coverage": coverage({"attributes"}), "access": ACCESS}
+    return page.write(Path(folder, "attributes.html"), "attributes.html", (estimate, rate, number), report | view)

@@ -1,0 +1,21 @@
+"""Which kinds of privacy attack a run made and which it did not, by the names of NIST AI 100-2e2025 and MITRE ATLAS."""
+
+from collections.abc import Collection
+from typing import Any
+
+KINDS = {
+    "representatives": ("Inversion: images of a class's people", "NISTAML.032", "AML.T0024.001", "audit.py"),
+    "templates": ("Inversion of biometric templates", "NISTAML.032", "AML.T0024.001", "audit.py"),
+    "attributes": ("Inference of a person's attribute", "NISTAML.032", "AML.T0024.001", "attributes.py"),
+    "records": ("Training records out of a generative model", "NISTAML.032", "AML.T0024", "extract.py"),
+    "membership": ("Whether a record was trained on", "NISTAML.033", "AML.T0024.000", "audit.py"),
+    "extraction": ("Copying the model", "NISTAML.031", "AML.T0024.002", "audit.py"),
+}
+
+
+def coverage(made: Collection[str]) -> list[dict[str, Any]]:
+    """A row for every kind: what it is, its names, the pipeline that makes it, and whether it was made here."""
+    return [
+        {"what": what, "nist": nist, "atlas": atlas, "pipeline": pipeline, "made": kind in made}
+        for kind, (what, nist, atlas, pipeline) in KINDS.items()
+    ]

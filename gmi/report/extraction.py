@@ -1,0 +1,15 @@
+"""The page of an extraction audit: a pure function of `extraction.json` (extraction.schema.json says what it holds)."""
+
+from pathlib import Path
+from typing import Any
+
+from gmi.report import page
+from gmi.report.coverage import coverage
+from gmi.report.render import estimate, number, rate
+
+
+def render(folder: Path) -> Path:
+    """Write `folder/extraction.html` by one rename, and return it. Raises GmiError where extraction.json is missing."""
+    report: dict[str, Any] = page.read(Path(folder, "extraction.json"))
+    view = {"coverage": coverage({"records"})}
+    return page.write(Path(folder, "extraction.html"), "extraction.html", (estimate, rate, number), report | view)

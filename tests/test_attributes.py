@@ -1,0 +1,340 @@
+"""Attribute inversion: planted values are found, a model without them gives nothing away, mistakes are told."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+
+from gmi.attributes.adversary import Errors, Knowledge, errors, guess
+from gmi.attributes.audit import AttributeAudit, audit, oracle
+from gmi.attributes.confidences import Confidences
+from gmi.attributes.counts import Counts
+from gmi.attributes.csmia import Csmia
+from gmi.attributes.lomia import Lomia
+from gmi.attributes.marginals import Marginals
+from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
+from gmi.attributes.records import Column, Layout, Records, Table
+from gmi.attributes.targets import Forest, Linear, Mlp, Own, Tree
+from gmi.errors import GmiError
+from gmi.report import attributes as page
+
+SCHEMA = json.loads(Path(page.__file__).with_name("attributes.schema.json").read_text("utf-8"))
+LAYOUT = Layout(
+    (Column("age", None), Column("town", ("a", "b", "c"))), Column("ill", ("no", "yes")), Column("pays", ("no", "yes"))
+)
+ATTACKS = (Marginals(), Confidences(), Counts(), Csmia(), Lomia())
+
+
+def people(count: int, seed: int, leak: float = 0.0) -> Records:
+    """Who is ill is told by nothing known; the outcome is a coin, and with chance `leak` it is whether one is ill."""
+    rng = np.random.default_rng(seed)
+    ill = (rng.uniform(size=count) < 0.3).astype(np.int64)
+    coin = rng.integers(0, 2, count)
+    known = np.column_stack([rng.uniform(20, 80, count), rng.integers(0, 3, count)])
+    return Records(known, ill, np.where(rng.uniform(size=count) < leak, ill, coin).astype(float))
+
+
+class Fixed:
+    """A model that answers by the sensitive value alone: no -> `tables[0]`, yes -> `tables[1]`."""
+
+    def __init__(self, *tables) -> None:
+        self.tables = np.array(tables, float)
+
+    def __call__(self, inputs):
+        return self.tables[inputs[:, -1].astype(int)]
+
+    def counts(self, inputs):
+        return 100 * self(inputs)
+
+
+def knowledge(model=None, public: Records | None = None) -> Knowledge:
+    public = public or people(200, 9)
+    told = errors(model, public, LAYOUT) if model is not None else Errors(np.full((2, 2), 0.5), None)
+    return Knowledge(LAYOUT, public, told)
+
+
+def one(outcome: int) -> Records:
+    return Records(np.array([[40.0, 1.0]]), np.array([-1]), np.array([float(outcome)]))
+
+
+def test_marginals_are_bayes_rule_with_the_models_errors():
+    model = Fixed([0.8, 0.2], [0.3, 0.7])
+    confusion = np.array([[0.9, 0.1], [0.25, 0.75]])
+    known = Knowledge(LAYOUT, people(200, 9), Errors(confusion, None))
+    found = Marginals()(Labels(model), one(1), known)
+    assert found[0, 1] - found[0, 0] == pytest.approx(
+        np.log(0.75 / 0.1) + np.log(known.marginal[1] / known.marginal[0])
+    )
+    numbers = replace(LAYOUT, outcome=Column("dose", None))
+    known = Knowledge(numbers, known.public, Errors(None, 2.0))
+    record = replace(one(0), outcome=np.array([5.0]))
+    found = Marginals()(Numbers(Fixed(4.0, 9.0)), record, known)
+    assert found[0, 1] - found[0, 0] == pytest.approx((1 - 16) / 8 + np.log(known.marginal[1] / known.marginal[0]))
+
+
+def test_errors_are_counted_on_records_that_the_model_has_not_learnt_from():
+    some = people(400, 3, leak=1.0)
+    found = errors(Fixed([0.9, 0.1], [0.2, 0.8]), some, LAYOUT).confusion
+    assert found is not None
+    np.testing.assert_allclose(found, np.eye(2), atol=1e-5)
+    never = errors(Fixed([0.9, 0.1], [0.8, 0.2]), some, LAYOUT).confusion
+    assert never is not None
+    np.testing.assert_allclose(never[0], [1 - some.outcome.mean(), some.outcome.mean()], atol=1e-5)
+    np.testing.assert_allclose(never[1], [0.5, 0.5], atol=1e-5)  # a class that is never named
+
+
+def test_confidences_and_counts_weigh_what_the_model_says_of_the_outcome():
+    model, known = Fixed([0.8, 0.2], [0.3, 0.7]), knowledge()
+    odds = np.log(known.marginal[1] / known.marginal[0])
+    found = Confidences()(Scores(model), one(1), known)
+    assert found[0, 1] - found[0, 0] == pytest.approx(np.log(0.7 / 0.2) + odds)
+    found = Counts()(Leaves(model), one(0), known)
+    assert found[0, 1] - found[0, 0] == pytest.approx(np.log(30.001 / 80.001))
+    same = Counts()(Leaves(Fixed([0.5, 0.5], [0.5, 0.5])), one(0), known)
+    assert same[0, 1] - same[0, 0] == pytest.approx(odds)  # no split asks: the marginal decides
+
+
+def test_csmia_has_three_cases():
+    choices = {
+        1: Fixed([0.8, 0.2], [0.3, 0.7]),  # outcome 1: right with "yes" alone
+        0: Fixed([0.6, 0.4], [0.9, 0.1]),  # outcome 0: right with both, surer with "yes"
+    }
+    for outcome, model in choices.items():
+        assert Csmia()(Scores(model), one(outcome), knowledge()).argmax(1).tolist() == [1]
+    none = Fixed([0.9, 0.1], [0.6, 0.4])  # outcome 1: wrong with both, less sure with "yes"
+    assert Csmia()(Scores(none), one(1), knowledge()).argmax(1).tolist() == [1]
+
+
+def test_lomia_learns_from_people_under_one_of_whose_values_the_model_is_right():
+    rng = np.random.default_rng(0)
+    town = rng.integers(0, 3, 900)
+    ill = (town == 2).astype(np.int64)  # told by the town
+
+    class Half:
+        """Tells who is ill of the young, and nothing of the old."""
+
+        def __call__(self, inputs):
+            yes = np.where(inputs[:, 0] < 50, inputs[:, -1], 0.0)
+            return np.column_stack([1 - yes, yes])
+
+    some = Records(np.column_stack([rng.uniform(20, 80, 900), town]), ill, ill.astype(float))
+    asked = Labels(Half())
+    found = Lomia()(asked, some.hidden(), knowledge()).argmax(1)
+    assert (found == ill).mean() > 0.99 and asked.queries == 2 * 900
+    with pytest.raises(GmiError, match="its labels teach nothing"):
+        Lomia()(Labels(Fixed([0.9, 0.1], [0.8, 0.2])), some.hidden(), knowledge())
+
+
+def test_the_imputation_finds_what_public_records_tell_and_asks_nobody():
+    rng = np.random.default_rng(0)
+
+    def drawn(count):
+        town = rng.integers(0, 3, count).astype(float)
+        return Records(np.column_stack([rng.uniform(20, 80, count), town]), (town == 1).astype(np.int64), town % 2)
+
+    public, private = drawn(300), drawn(200)
+    found = guess(private.context(), public, LAYOUT)
+    assert (found.argmax(1) == private.sensitive).all()
+    np.testing.assert_allclose(np.exp(found).sum(1), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "target", [Tree(), Forest(trees=20), Linear(), Mlp(epochs=12, lr=1e-2)], ids=lambda one: one.type
+)
+@pytest.mark.parametrize("numeric", [False, True], ids=["classes", "numbers"])
+def test_targets_learn_what_they_are_to_predict(target, numeric):
+    some = people(600, 0, leak=1.0)
+    layout = replace(LAYOUT, outcome=Column("dose", None)) if numeric else LAYOUT
+    model = target.learn(layout, some, 0)
+    fresh = people(200, 1, leak=1.0)
+    told = model(fresh.inputs(fresh.sensitive))
+    if numeric:
+        assert told.shape == (200,) and np.abs(told - fresh.outcome).mean() < 0.1
+    else:
+        np.testing.assert_allclose(told.sum(1), 1)
+        assert (told.argmax(1) == fresh.outcome).mean() > 0.98
+    again = target.learn(layout, some, 0)(fresh.inputs(fresh.sensitive))
+    np.testing.assert_array_equal(told, again)
+
+
+def test_a_trees_leaves_count_its_training_records():
+    some = people(300, 0)
+    tree = Tree(depth=3).learn(LAYOUT, some, 0)
+    counts = tree.counts(some.inputs(some.sensitive))  # pyright: ignore[reportAttributeAccessIssue]
+    shares = counts / counts.sum(1, keepdims=True)
+    np.testing.assert_allclose(shares, tree(some.inputs(some.sensitive)))
+    leaves, size = np.unique(counts.round(6), axis=0, return_counts=True)
+    assert (leaves.sum(1) <= size + 1e-6).all() and counts.sum(1).min() >= 1
+
+
+def written(folder: Path, records: Records, name: str = "people.csv") -> str:
+    path = folder / name
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["age", "town", "ill", "pays"])
+        for (age, town), ill, pays in zip(records.known, records.sensitive, records.outcome, strict=True):
+            table.writerow([f"{age:.6f}", "abc"[int(town)], ("no", "yes")[ill], ("no", "yes")[int(pays)]])
+    return str(path)
+
+
+def plan(file: str, **changes) -> AttributeAudit:
+    table = Table(
+        name="toy", file=file, sensitive="ill", outcome="pays", numbers=("age",), training=500, public=500, **changes
+    )
+    return AttributeAudit(name="toy", data=table, target=Tree(), attacks=ATTACKS, attacked=250, groups=("town",))
+
+
+def report_of(folder: Path) -> dict:
+    report = json.loads((folder / "attributes.json").read_text())
+    Draft202012Validator(SCHEMA).validate(report)
+    return report
+
+
+def test_a_tree_that_remembers_its_people_gives_them_away_and_nobody_else(tmp_path):
+    file = written(tmp_path, people(2000, 0, leak=0.2))
+    path = audit(plan(file), tmp_path / "run")
+    report = report_of(tmp_path / "run")
+    rows = {name: {row["method"]: row for row in report["sets"][name]["methods"]} for name in ("training", "held-out")}
+    assert report["verdict"]["finding"] == "evidence of leakage"
+    for name in ("confidences", "counts", "csmia"):
+        assert rows["training"][name]["added"]["auc"]["low"] > 0.1
+        assert rows["held-out"][name]["added"]["auc"]["low"] < 0
+    assert rows["training"]["imputation"]["figures"]["auc"]["value"] < 0.65  # leak: 0.2 of the outcome
+    assert rows["training"]["majority"]["figures"]["auc"]["value"] == 0.5
+    assert rows["training"]["csmia"]["queries"] == 2 * 250 and rows["training"]["counts"]["queries"] == 0
+    assert {row["value"] for row in report["groups"][0]["rows"]} == {"a", "b", "c"}
+    text = path.read_text()
+    assert "NISTAML.033" in text and "not made (pipelines/extract.py)" in text and "Evidence of leakage" in text
+
+
+def test_a_model_of_something_else_gives_nothing_away(tmp_path):
+    """The negative world: the outcome is a coin, and the model too small to remember who is who."""
+    file = written(tmp_path, people(4000, 0))
+    small = replace(plan(file), target=Linear(strength=1e-4), attacks=(Marginals(), Confidences(), Csmia()))
+    audit(replace(small, attacked=500, notable=0.15), tmp_path / "run")
+    report = report_of(tmp_path / "run")
+    assert report["verdict"]["finding"] == "no evidence"
+    for row in report["sets"]["training"]["methods"]:
+        assert row["added"] is None or row["added"]["p"] > 0.05 or row["added"]["auc"]["value"] < 0
+
+
+def test_an_outcome_that_is_a_number_is_inverted_by_marginals(tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "doses.csv"
+    with path.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["age", "town", "ill", "dose"])
+        for _ in range(1500):
+            ill = rng.uniform() < 0.3
+            table.writerow([f"{rng.uniform(20, 80):.2f}", "abc"[rng.integers(3)], "yn"[ill], rng.normal(3 * ill)])
+    changed = replace(plan(str(path)).data, outcome="dose", numbers=("age", "dose"))
+    made = replace(plan(str(path)), data=changed, target=Linear(), attacks=(Marginals(),), groups=())
+    audit(made, tmp_path / "run")
+    report = report_of(tmp_path / "run")
+    (row,) = [row for row in report["sets"]["held-out"]["methods"] if row["method"] == "marginals"]
+    assert row["figures"]["auc"]["value"] > 0.95 and report["numeric"]
+    with pytest.raises(GmiError, match="csmia needs an outcome with classes, and dose is a number"):
+        audit(replace(made, attacks=(Csmia(),)), tmp_path / "other")
+
+
+def test_an_attack_that_fails_is_recorded_as_failed(tmp_path):
+    file = written(tmp_path, people(2000, 0))
+    dull = replace(plan(file), target=Linear(strength=1e-6), attacks=(Marginals(), Lomia()))
+    audit(dull, tmp_path / "run")
+    (row,) = [row for row in report_of(tmp_path / "run")["sets"]["training"]["methods"] if row["method"] == "lomia"]
+    assert "teach nothing" in row["failed"] and row["added"] is None and row["figures"] == {}
+
+
+def own(share: float):
+    """A factory: a model that takes records and says `share` of whoever is ill."""
+
+    def told(records):
+        yes = np.array([share if one["ill"] == "yes" else 1 - share for one in records])
+        assert isinstance(records[0]["age"], float)
+        return np.column_stack([1 - yes, yes])
+
+    return told
+
+
+def odd():
+    return lambda records: np.ones((len(records), 3))
+
+
+def test_a_model_of_ones_own(tmp_path):
+    file = written(tmp_path, people(1500, 0, leak=1.0))
+    mine = Own(factory="test_attributes:own", arguments={"share": 0.9})
+    with pytest.raises(ValueError, match="it is known what it learnt from"):
+        replace(plan(file), target=mine)
+    made = replace(plan(file, shuffled=False), target=mine, attacks=(Confidences(), Csmia()))
+    audit(made, tmp_path / "run")
+    report = report_of(tmp_path / "run")
+    assert report["sets"]["training"]["methods"][1]["figures"]["accuracy"]["value"] == 1
+    wrong = replace(made, target=Own(factory="test_attributes:odd"))
+    with pytest.raises(GmiError, match=r"with an array \(.*3\), not finite"):
+        audit(wrong, tmp_path / "wrong")
+    with pytest.raises(GmiError, match="counts reads the leaves of a decision tree"):
+        audit(replace(made, attacks=(Counts(),)), tmp_path / "counts")
+
+
+def test_each_attack_gets_what_it_may_ask_and_no_more():
+    tree = Tree(depth=2).learn(LAYOUT, people(100, 0), 0)
+    kinds = {one.type: type(oracle(one, tree, LAYOUT)) for one in ATTACKS}
+    assert kinds == {"marginals": Labels, "confidences": Scores, "counts": Leaves, "csmia": Scores, "lomia": Labels}
+    assert not hasattr(Labels(tree), "scores") and not hasattr(Scores(tree), "counts") and issubclass(Labels, Oracle)
+
+
+MISTAKES = {
+    "no file": (lambda rows: None, {}, "cannot be read as a CSV file"),
+    "empty": (lambda rows: [], {}, "is empty"),
+    "ragged": (lambda rows: [*rows, ["1"]], {}, "line 42 of .* has 1 cells, and the header 4"),
+    "missing value": (lambda rows: [*rows, ["", "a", "no", "no"]], {}, "line 42 of .* has no age"),
+    "not a number": (lambda rows: [*rows, ["old", "a", "no", "no"]], {}, "has 'old' as age, which is no number"),
+    "NaN": (lambda rows: [*rows, ["nan", "a", "no", "no"]], {}, "has no finite age"),
+    "constant": (lambda rows: [[one[0], "a", *one[2:]] if one[0] != "age" else one for one in rows], {}, "is the same"),
+    "one class": (lambda rows: [rows[0], *([*one[:3], "no"] for one in rows[1:])], {}, "pays is the same"),
+    "twice": (lambda rows: [["age", "age", "ill", "pays"], *rows[1:]], {}, "two columns"),
+    "no column": (lambda rows: rows, {"sensitive": "sick"}, "has no column 'sick'; it has age, town, ill, pays"),
+    "the outcome": (lambda rows: rows, {"sensitive": "pays"}, "name one column"),
+    "a number": (lambda rows: rows, {"numbers": ("age", "ill")}, "ill is sensitive, which must be categories"),
+    "left out": (lambda rows: rows, {"without": ("ill",)}, "has no column 'ill'"),
+    "too few": (lambda rows: rows, {"training": 30}, "has 40 records, and ten or more must be held out beside 40"),
+    "nothing known": (lambda rows: rows, {"without": ("age", "town"), "numbers": ()}, "nothing is known of anybody"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_in_a_table_are_told_in_one_sentence(tmp_path, name):
+    spoil, changes, words = MISTAKES[name]
+    path = Path(written(tmp_path, people(40, 0)))
+    rows = spoil(list(csv.reader(path.read_text().splitlines())))
+    path.unlink()
+    if rows is not None:
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+    table = {"training": 10, "public": 10, "numbers": ("age",), "sensitive": "ill", "outcome": "pays"} | changes
+    with pytest.raises(GmiError, match=words):
+        Table(name="toy", file=str(path), **table).load(0)
+
+
+def test_records_of_elsewhere_must_have_the_same_categories(tmp_path):
+    file = written(tmp_path, people(200, 0))
+    others = Path(written(tmp_path, people(100, 1), "others.csv"))
+    table = replace(plan(file).data, public_file=str(others), training=100, public=80)
+    parts = table.load(0)
+    assert (len(parts.training), len(parts.public), len(parts.held_out)) == (100, 80, 100)
+    others.write_text(others.read_text().replace(",a,", ",d,", 1))
+    with pytest.raises(GmiError, match="has 'd' as town, which is none of its values a, b, c"):
+        table.load(0)
+    others.write_text(others.read_text().replace(",d,", ",a,"))
+    with pytest.raises(GmiError, match="has 100 records, not 120"):
+        replace(table, public=120).load(0)
+
+
+def test_nobody_is_in_two_parts(tmp_path):
+    parts = plan(written(tmp_path, people(2000, 0))).data.load(3)
+    rows = [tuple(row) for some in (parts.training, parts.public, parts.held_out) for row in some.known]
+    assert len(rows) == len(set(rows)) == 2000

@@ -1,0 +1,84 @@
+"""Areas and hit rates: against slow formulas, and intervals that cover what they should."""
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from gmi.detection import auc, auc_difference, hit_rate
+from gmi.errors import GmiError
+
+
+def slow(scores, truth):
+    pairs = [(one > other) + 0.5 * (one == other) for one in scores[truth] for other in scores[~truth]]
+    return np.mean(pairs)
+
+
+def drawn(rng, n, apart, share=0.3):
+    truth = rng.uniform(size=n) < share
+    truth[:2] = True, False
+    return rng.normal(size=n) + apart * truth, truth
+
+
+def test_the_area_is_the_share_of_pairs_in_order():
+    scores, truth = drawn(np.random.default_rng(0), 120, 0.8)
+    for some in (scores, scores.round(0)):  # ties count half
+        assert auc(some, truth).value == pytest.approx(slow(some, truth))
+        assert auc(-some, truth).value == pytest.approx(1 - slow(some, truth))
+    whole = auc(np.array([1.0, 2.0, 3.0, 4.0]), np.array([False, False, True, True]))
+    assert whole.value == whole.high == 1 and whole.low < 0.5  # two of each say little
+
+
+def test_variance_is_delongs():
+    """By the definition: covariance of the placements over pairs, no ranks."""
+    rng = np.random.default_rng(1)
+    left, truth = drawn(rng, 60, 1.0)
+    right = left * 0.5 + rng.normal(size=60)
+    place = {}
+    for name, scores in (("left", left), ("right", right)):
+        order = (scores[truth][:, None] > scores[~truth]).astype(float)
+        place[name] = order.mean(1), order.mean(0)
+    m, n = truth.sum(), (~truth).sum()
+    variance = sum(np.var(place["left"][side] - place["right"][side], ddof=1) / size for side, size in ((0, m), (1, n)))
+    found = auc_difference(left, right, truth)
+    assert found.estimate.value == pytest.approx(slow(left, truth) - slow(right, truth))
+    assert found.estimate.high - found.estimate.value == pytest.approx(1.96 * variance**0.5, rel=1e-3)
+    assert found.p == pytest.approx(2 * ndtr(-abs(found.estimate.value) / variance**0.5))
+    assert auc_difference(left, left, truth).p == 1
+
+
+def test_intervals_cover_the_truth():
+    rng, area = np.random.default_rng(2), ndtr(1 / 2**0.5)
+    inside = differs = 0
+    for _ in range(400):
+        scores, truth = drawn(rng, 150, 1.0)
+        found = auc(scores, truth)
+        inside += found.low <= area <= found.high
+        other = auc_difference(scores, rng.normal(size=150) + truth, truth)
+        differs += other.p < 0.05
+    assert 0.925 <= inside / 400 <= 0.985  # 95 %, and twice 1.1 % of chance
+    assert 0.02 <= differs / 400 <= 0.085
+
+
+def test_hits_are_counted_above_the_negatives_that_are_allowed():
+    scores = np.array([9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0, 9.5, 7.5, -1.0])
+    truth = np.arange(13) >= 10
+    found = hit_rate(scores, truth, 0.1)  # one of ten negatives may lie above
+    assert found.value == pytest.approx(1 / 3) and found.people == 3 and found.low < 0.1 < 0.9 < found.high
+    assert hit_rate(scores, truth, 0.3).value == pytest.approx(2 / 3)
+    assert hit_rate(np.zeros(13), truth, 0.3).value == 0  # nobody stands out
+    with pytest.raises(GmiError, match=r"10 negatives are too few for a false-alarm rate of 0\.01: it takes 100"):
+        hit_rate(scores, truth, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("scores", "truth", "words"),
+    [
+        ([1.0, 2.0], [True, True], "only positives"),
+        ([1.0, 2.0], [False, False], "only positives, or only negatives"),
+        ([np.nan, 2.0], [False, True], "hold NaN"),
+        ([1.0, 2.0, 3.0], [False, True, True], "no interval can be given"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_said(scores, truth, words):
+    with pytest.raises(GmiError, match=words):
+        auc(scores, truth)

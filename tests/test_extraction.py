@@ -1,0 +1,251 @@
+"""Training records out of generative models: planted copies are found, and nothing where nothing was planted."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from jsonschema import Draft202012Validator
+from torch import Tensor
+from torchvision.utils import save_image
+
+from gmi import toy
+from gmi.errors import GmiError
+from gmi.extraction.audit import ExtractionAudit, Inversion, audit, examine
+from gmi.extraction.copies import cliques, copies, distances
+from gmi.extraction.inversion import TIMES, denoised, inverted
+from gmi.extraction.models import Given, Pair, Trained
+from gmi.extraction.records import Photographs, Records
+from gmi.images import Images
+from gmi.learners import Denoising
+from gmi.path import Straight
+from gmi.priors.gan import Gan
+from gmi.report import extraction as page
+from gmi.rng import Rng
+from gmi.run import Run
+
+SCHEMA = json.loads(Path(page.__file__).with_name("extraction.schema.json").read_text("utf-8"))
+CPU = torch.device("cpu")
+
+
+def smooth(count: int, seed: int, size: int = 16) -> Tensor:
+    """Images (N, 1, S, S) as different as photographs of different people."""
+    coarse = torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(coarse, size=size, mode="bilinear")
+
+
+def kept(pixels: Tensor, first: int, each: int = 1) -> Images:
+    names = tuple(f"{first}-{place}" for place in range(len(pixels)))
+    return Images((pixels * 255).round().byte(), first + torch.arange(len(pixels)) // each, names)
+
+
+RECORDS = Records(kept(smooth(12, 0), 0, 2), None, kept(smooth(60, 1), 100))
+
+
+@dataclass(frozen=True)
+class Parrot:
+    """A model whose samples are, with chance `share`, one of the images that it remembers, slightly blurred."""
+
+    memory: Tensor
+    share: float
+    digest: str = "parrot"
+    evaluations: int = 1
+
+    def sample(self, rng: Rng) -> Tensor:
+        return rng.uniform(3)
+
+    def decode(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
+        fresh = torch.cat([smooth(1, int(1e6 * one[0])) for one in latents])
+        known = self.memory[(latents[:, 1] * len(self.memory)).long()]
+        noisy = known + 0.02 * torch.randn(known.shape, generator=torch.Generator().manual_seed(0))
+        return torch.where((latents[:, 2] < self.share)[:, None, None, None], noisy, fresh)
+
+
+def test_the_distance_is_that_of_the_worst_tile():
+    left, right = smooth(5, 0), smooth(4, 1)
+    found = distances(left, right)
+    for i, j in ((0, 0), (4, 3), (2, 1)):
+        tiles = [
+            (left[i, 0, y : y + 4, x : x + 4] - right[j, 0, y : y + 4, x : x + 4]).square().mean().sqrt().item()
+            for y in range(0, 16, 4)
+            for x in range(0, 16, 4)
+        ]
+        assert found[i, j].item() == pytest.approx(max(tiles), rel=1e-5)
+
+
+def test_a_copy_is_nearer_than_held_out_images_are():
+    records, held = smooth(10, 0), smooth(50, 1)
+    samples = torch.cat([records[[3, 3, 7]] + 0.01, smooth(20, 2)])
+    found = copies(samples, records, held, 5)
+    assert found.nearest[:3].tolist() == [3, 3, 7] and (found.ratio[:3] < 0.1).all() and (found.ratio[3:] > 0.5).all()
+    apart = distances(samples, held)[4].sort().values[:5].mean()
+    assert found.ratio[4] == pytest.approx((distances(samples, records)[4].min() / apart).item(), rel=1e-5)
+    assert found.of_records(10, 0.5).tolist() == [0, 0, 0, 2, 0, 0, 0, 1, 0, 0]
+
+
+def test_samples_that_are_made_again_and_again_form_groups():
+    planted = smooth(2, 0)
+    noise = 0.01 * torch.randn(11, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    samples = torch.cat([planted[[0] * 7 + [1] * 4] + noise, smooth(20, 2)])
+    found = cliques(samples, smooth(50, 1), 5, 0.5, 3)
+    assert [sorted(one) for one in found] == [list(range(7)), list(range(7, 11))]
+    assert cliques(samples, smooth(50, 1), 5, 0.5, 5) == [found[0]]
+    assert cliques(smooth(30, 3), smooth(50, 1), 5, 0.5, 2) == []
+
+
+def test_latents_are_found_of_what_a_prior_can_make_and_not_of_other_images():
+    prior = toy.prior()
+    with torch.no_grad():
+        own = prior.decode(prior.sample(Rng(range(6))))
+    other = torch.rand(own.shape, generator=torch.Generator().manual_seed(0))
+    near, far = (inverted(prior, some, Rng(range(10, 16)), 150, 0.1) for some in (own, other))
+    assert near.max() < 0.2 * far.min()
+    alone = torch.cat([inverted(prior, own[[one]], Rng([10 + one]), 20, 0.1) for one in range(6)])
+    torch.testing.assert_close(alone, inverted(prior, own, Rng(range(10, 16)), 20, 0.1), rtol=1e-4, atol=1e-6)
+
+
+class Gaussian:
+    """The posterior mean of images whose pixels are normal around `mean` with spread `sd`, in [-1, 1]."""
+
+    path = Straight()
+
+    def __init__(self, mean: float, sd: float) -> None:
+        self.mean, self.sd = mean, sd
+
+    def denoise(self, noisy: Tensor, time: float) -> Tensor:
+        signal, level = self.path.levels(time)
+        gain = signal * self.sd**2 / ((signal * self.sd) ** 2 + level**2)
+        return self.mean + gain * (noisy - signal * self.mean)
+
+    def sample(self, rng: Rng) -> Tensor:
+        return rng.normal(1, 32, 32)
+
+    def decode(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
+        return latents
+
+    def image(self, clean: Tensor) -> Tensor:
+        return clean
+
+
+def test_the_denoising_loss_of_a_gaussian_is_its_closed_form():
+    prior, offset = Gaussian(0.2, 0.3), 0.5
+    image = torch.full((1, 1, 32, 32), (0.2 + offset + 1) / 2)  # off the mean by `offset`
+    wanted = 0.0
+    for time in TIMES:
+        signal, level = 1 - time, time
+        gain = signal * 0.09 / (signal**2 * 0.09 + level**2)
+        wanted += ((1 - gain * signal) ** 2 * offset**2 + gain**2 * level**2) / len(TIMES)
+    found = denoised(prior, image, Rng([0]), 8)  # pyright: ignore[reportArgumentType]
+    assert found.item() == pytest.approx(wanted, rel=0.03)  # 1,024 pixels, 8 draws, 6 times: about 1 %
+    usual = denoised(prior, torch.full((1, 1, 32, 32), 0.6), Rng([0]), 8)  # pyright: ignore[reportArgumentType]
+    assert usual.item() < found.item()
+
+
+PLAN = ExtractionAudit(
+    name="toy",
+    data=Photographs(name="toy", folder="toy", held_out=60, size=16, grey=True),
+    models=Given(target=Gan(folder="a"), control=Gan(folder="b")),
+    samples=120,
+    neighbours=5,
+    clique=4,
+    inversion=Inversion(steps=0),
+)
+
+
+def examined(target, folder: Path, **changes) -> dict:
+    plan = replace(PLAN, **changes)
+    run = Run.open(folder, {"plan": plan.name})
+    made = examine(plan, RECORDS, Pair(target, Parrot(smooth(12, 5), 0.5, "control")), run, CPU)
+    assert made == folder / "extraction.html"
+    report = json.loads((folder / "extraction.json").read_text())
+    Draft202012Validator(SCHEMA).validate(report)
+    return report
+
+
+def test_a_model_that_repeats_its_records_is_found_out(tmp_path):
+    report = examined(Parrot(RECORDS.trained.pixels, 0.5), tmp_path)
+    rows = {row["role"]: row for row in report["rows"]}
+    assert report["verdict"]["finding"] == "evidence of leakage"
+    assert rows["target"]["copies"]["low"] < 0.5 < rows["target"]["copies"]["high"] and rows["target"]["records"] == 12
+    assert rows["control"]["records"] == rows["held-out"]["records"] == 0
+    assert rows["target"]["cliques"] >= 6 and rows["target"]["right"] == rows["target"]["cliques"]
+    assert rows["control"]["cliques"] > 0 == rows["control"]["right"]  # it repeats itself, but not these records
+    assert sum(report["copied"]) == round(rows["target"]["copies"]["value"] * 120)
+    text = (tmp_path / "extraction.html").read_text()
+    assert "Training records out of a generative model" in text and "AML.T0024.000" in text
+    assert (tmp_path / "copies.png").stat().st_size > 0
+
+
+def test_a_model_that_never_saw_the_records_shows_none(tmp_path):
+    report = examined(Parrot(smooth(12, 6), 0.5), tmp_path, notable=0.5)
+    assert report["verdict"]["finding"] == "no evidence" and not any(report["copied"])
+
+
+def test_samples_do_not_depend_on_their_batch(tmp_path):
+    one, other = (examined(Parrot(smooth(12, 6), 0.5), tmp_path / str(batch), batch=batch) for batch in (50, 7))
+    assert [row["least"] for row in one["rows"]] == pytest.approx([row["least"] for row in other["rows"]])
+
+
+def faces(folder: Path, people: int, each: int, seed: int) -> str:
+    for person in range(people):
+        place = folder / f"p{person:02}"
+        place.mkdir(parents=True)
+        for number, image in enumerate(smooth(each, 1000 * seed + person)):
+            save_image(image, place / f"{number}.png")
+    return str(folder)
+
+
+def test_a_model_is_trained_beside_its_control_and_inverted(tmp_path):
+    """End to end, in miniature: what is found is for configs/extract_orl.yaml to say."""
+    data = Photographs(
+        name="toy", folder=faces(tmp_path / "faces", 9, 3, 1), held_out=4, other=2, images=2, size=16, grey=True
+    )
+    learner = Denoising(type="flow", channels=(8, 8), layers=1, attention=(), groups=4, steps=2)
+    plan = replace(
+        PLAN, data=data, models=Trained(learner=learner, steps=3), samples=6, inversion=Inversion(steps=2, draws=1)
+    )
+    audit(plan, tmp_path / "run", CPU)
+    report = json.loads((tmp_path / "run" / "extraction.json").read_text())
+    Draft202012Validator(SCHEMA).validate(report)
+    assert report["records"] == {"trained": 6, "people": 3, "held-out": 8}
+    assert [row["method"] for row in report["white_box"]] == [
+        "inverted",
+        "inverted, beside the control",
+        "denoised",
+        "denoised, beside the control",
+    ]
+    before = (tmp_path / "run" / "shards" / "models" / "target.safetensors").stat().st_mtime_ns
+    audit(plan, tmp_path / "run", CPU)
+    assert (tmp_path / "run" / "shards" / "models" / "target.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(GmiError, match=r"set data\.size and data\.grey as it has them"):
+        small = replace(plan, data=replace(data, size=32), name="other")
+        records = small.data.load()
+        pair = plan.models.pair(data.load().trained, data.load().other, Run.open(tmp_path / "m", {}), CPU)
+        examine(small, records, pair, Run.open(tmp_path / "other", {}), CPU)
+
+
+def test_people_are_in_one_part_and_mistakes_are_told(tmp_path):
+    folder = faces(tmp_path / "faces", 8, 2, 1)
+    data = Photographs(name="toy", folder=folder, held_out=3, other=2, size=16, grey=True)
+    found = data.load()
+    assert found.other is not None
+    assert [len(some) for some in (found.trained, found.other, found.held_out)] == [6, 4, 6]
+    parts = [set(some.classes.tolist()) for some in (found.trained, found.other, found.held_out)]
+    assert not parts[0] & parts[1] and not parts[0] & parts[2] and found.trained.bytes.shape[1] == 1
+    with pytest.raises(GmiError, match="leave fewer than two"):
+        replace(data, held_out=6).load()
+    with pytest.raises(GmiError, match="6 files that were trained on are held out, too"):
+        replace(data, held_out=folder, other=5).load()
+    with pytest.raises(GmiError, match="set aside some"):
+        learner = Denoising(type="flow", channels=(8, 8), layers=1, attention=(), groups=4)
+        Trained(learner=learner, steps=1).pair(found.trained, None, Run.open(tmp_path / "r", {}), CPU)
+    with pytest.raises(GmiError, match="There is no prior folder"):
+        audit(replace(PLAN, data=data), tmp_path / "run", CPU)
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, image in enumerate(smooth(5, 0)):
+        save_image(image, flat / f"{number}.png")
+    alone = Photographs(name="toy", folder=str(flat), held_out=2, size=16).load()
+    assert len(np.unique(alone.trained.classes)) == 3 and alone.trained.bytes.shape[1] == 3
