@@ -16,12 +16,13 @@ from torch import Tensor
 
 from gmi.defences.serving import AnyGuard, guard
 from gmi.errors import GmiError
-from gmi.oracles.interface import Labels, Scores
+from gmi.oracles.interface import Embeddings, Labels, Scores
 from gmi.oracles.ledger import Ledger, Repeats
 from gmi.oracles.local import Model, WhiteBox
 from gmi.oracles.served import Served
 from gmi.oracles.shape import Shape
 from gmi.target import Target
+from gmi.templates import templates_of
 
 Budget = Annotated[int, Field(ge=1)]
 
@@ -99,8 +100,30 @@ class LabelsOnly:
         return Labels(service, _ledger(self, folder), len(target.classes))
 
 
-AnyOracle = WhiteBox | Scores | Labels
-Access = Annotated[WholeModel | ScoresOnly | LabelsOnly, Field(discriminator="type")]
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class EmbeddingsOnly:
+    """The templates that a recogniser makes of images. budget, repeats: as with scores."""
+
+    type: Literal["embeddings"] = "embeddings"
+    budget: Budget | None = None
+    repeats: Repeats = "free"
+
+    def __str__(self) -> str:
+        return "embedding"
+
+    def behind(self, guards: tuple[AnyGuard, ...], shape: Shape) -> "EmbeddingsOnly":
+        """The same access. Raises GmiError where there are guards, which are made for scores."""
+        if guards:
+            raise GmiError("access: what guards scores does not guard embeddings: leave this attack out.")
+        return self
+
+    def open(self, target: Target | Served, folder: Path | None) -> Embeddings:
+        service = templates_of(target)
+        return Embeddings(service, _ledger(self, folder), len(target.classes), service.compare)
+
+
+AnyOracle = WhiteBox | Scores | Labels | Embeddings
+Access = Annotated[WholeModel | EmbeddingsOnly | ScoresOnly | LabelsOnly, Field(discriminator="type")]
 
 
 def _winner(logits: Tensor) -> Tensor:
@@ -123,7 +146,7 @@ def _refuse_another(target: Target | Served, defences: Sequence[AnyGuard]) -> No
         raise GmiError("access.defences: a served target has its own: leave them out.")
 
 
-def _ledger(access: ScoresOnly | LabelsOnly, folder: Path | None) -> Ledger:
+def _ledger(access: EmbeddingsOnly | ScoresOnly | LabelsOnly, folder: Path | None) -> Ledger:
     """In the run folder; in memory where there is none yet."""
     place = Path(":memory:") if folder is None else folder / "ledger.sqlite"
     return Ledger(place, access.budget, access.repeats)

@@ -27,6 +27,7 @@ from gmi.search.particles import Particles
 from gmi.search.surrogate import Surrogate
 from gmi.selection import Selection
 from gmi.target import TargetConfig
+from gmi.templates import TemplateConfig
 from gmi.training import Head, Scratch
 
 Count = Annotated[int, Field(ge=1)]
@@ -42,7 +43,8 @@ AnyTarget = Annotated[
     Annotated[TargetConfig, Tag("module")]
     | Annotated[OpenInference, Tag("open-inference")]
     | Annotated[Json, Tag("json")]
-    | Annotated[Onnx, Tag("onnx")],
+    | Annotated[Onnx, Tag("onnx")]
+    | Annotated[TemplateConfig, Tag("templates")],
     Discriminator(_kind),
 ]
 

@@ -16,6 +16,7 @@ from gmi.judging import Judges
 from gmi.oracles.served import Served
 from gmi.protocols import Prior, access, shared_queries
 from gmi.target import Target, TargetConfig
+from gmi.templates import TemplateConfig
 from gmi.training import Head, Scratch, record_of, training_digest
 
 
@@ -62,7 +63,10 @@ def load(plan: Audit, device: torch.device) -> Inputs:
     if plan.training is not None and isinstance(plan.target, TargetConfig):
         refuse_untrained(plan.target, plan.training, people)
     guide = None if plan.controls.guide is None else plan.controls.guide.load(people.names).to(device)
-    target = plan.target.load(people.names).to(device)
+    if isinstance(plan.target, TemplateConfig):
+        target = plan.target.load(people.names, people.training).to(device)
+    else:
+        target = plan.target.load(people.names).to(device)
     if isinstance(target, Target):
         refuse_unfit(target, people, (plan.controls.oracle and guide is None) or _learns_features(plan.search))
     if guide is not None:

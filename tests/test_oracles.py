@@ -40,7 +40,7 @@ def images():
 
 
 def asked(service, ledger) -> Embeddings:
-    return Embeddings(service, ledger)
+    return Embeddings(service, ledger, 2, lambda found: found)
 
 
 def test_each_level_grants_its_methods_and_no_more(world):

@@ -162,11 +162,11 @@ class FaceNetJudge:
         self, name: str, trained_on: frozenset[str], network: nn.Module, detector: "MTCNN", device: torch.device
     ) -> None:
         self.name, self.trained_on = name, trained_on
-        self._network, self._detector, self._device = network.to(device), detector, device
+        self.network, self._detector, self._device = network.to(device), detector, device
         self.attempts = self.misses = 0
 
     def weights(self) -> Iterable[Tensor]:
-        return self._network.parameters()
+        return self.network.parameters()
 
     def embed(self, images: Tensor) -> Tensor:
         """Templates (N, 512) of length 1, of images (N, 1 or 3, H, W) in [0, 1]. GmiError where they are not finite."""
@@ -174,7 +174,7 @@ class FaceNetJudge:
         with torch.no_grad():
             for i in range(0, len(images), _BATCH):
                 faces = torch.stack([self._crop(image * 255) for image in _prepared(images[i : i + _BATCH])])
-                templates.append(self._network(((faces - 127.5) / 128).to(self._device)).cpu())
+                templates.append(self.network(((faces - 127.5) / 128).to(self._device)).cpu())
         return torch.cat(templates)
 
     def similarity(self, left: Tensor, right: Tensor) -> Tensor:

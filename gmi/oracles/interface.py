@@ -6,7 +6,7 @@ server.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
@@ -147,7 +147,23 @@ class Scores(Interface):
 
 
 class Embeddings(Interface):
-    """Features, such as a face recogniser's templates."""
+    """Features, such as a face recogniser's templates.
+
+    The adversary compares them with templates that leaked: `compare` gives logits (N, K) of templates (N, D).
+    """
+
+    def __init__(self, service: Service, ledger: Ledger, people: int, compare: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(service, ledger)
+        self.people = people
+        self._compare = compare
+
+    def scores(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Log-probabilities (N, K), of the adversary's own comparison."""
+        return self._compare(self._answers(images, classes)).log_softmax(1).float().to(images.device)
+
+    def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Who is nearest (N,)."""
+        return self.scores(images, classes).argmax(1)
 
     def embed(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """(N, D) float32."""

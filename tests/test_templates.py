@@ -1,0 +1,112 @@
+"""A face recogniser and its leaked templates as a target: what each level of access says of them."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from gmi import toy
+from gmi.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, WholeModel
+from gmi.assets import resolve
+from gmi.errors import GmiError
+from gmi.images import Images, read
+from gmi.judges.face import Dlib, FaceNet
+from gmi.judging import Judges
+from gmi.oracles.served import Served
+from gmi.target import Target
+from gmi.templates import TemplateConfig, first
+
+PEOPLE = ("s01", "s02", "s03")
+
+
+@pytest.fixture(scope="module")
+def photographs() -> Images:
+    """Two of each person."""
+    folder = resolve("asset:orl/images")
+    paths = [folder / person / f"{number:02}.pgm" for person in PEOPLE for number in (1, 2)]
+    return read(paths, [0, 0, 1, 1, 2, 2], None)
+
+
+@pytest.fixture(scope="module")
+def facenet(photographs) -> Target:
+    found = TemplateConfig(recogniser=FaceNet()).load(PEOPLE, photographs)
+    assert isinstance(found, Target)
+    return found
+
+
+@pytest.fixture(scope="module")
+def dlib(photographs) -> Served:
+    found = TemplateConfig(recogniser=Dlib(workers=1)).load(PEOPLE, photographs)
+    assert isinstance(found, Served)
+    return found
+
+
+def test_the_first_photograph_of_each_is_what_leaked(photographs):
+    assert first(photographs, 3) == [0, 2, 4]
+
+
+def test_logits_are_the_cosines_of_templates(facenet, photographs):
+    judge = FaceNet().load(torch.device("cpu"))
+    leaked = judge.embed(photographs[first(photographs, 3)].pixels)
+    images = F.interpolate(photographs.pixels.expand(-1, 3, -1, -1), (160, 160), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        wanted = 20 * F.normalize(judge.network((images * 255 - 127.5) / 128)) @ leaked.T
+    torch.testing.assert_close(facenet(photographs.pixels), wanted, rtol=1e-3, atol=1e-2)
+    assert facenet(photographs.pixels).argmax(1).tolist() == [0, 0, 1, 1, 2, 2]
+    pixels = photographs.pixels[:1].requires_grad_()
+    facenet(pixels)[0, 0].backward()
+    assert pixels.grad is not None and pixels.grad.abs().sum() > 0
+    assert facenet.activations(photographs.pixels[:1])[1].shape == (1, 1792)
+
+
+def test_an_interface_that_answers_with_templates_is_as_good_as_similarities(facenet, photographs):
+    whole, scores, embeddings = (kind.open(facenet, None) for kind in (WholeModel(), ScoresOnly(), EmbeddingsOnly()))
+    wanted = whole.scores(photographs.pixels)
+    torch.testing.assert_close(scores.scores(photographs.pixels), wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(embeddings.scores(photographs.pixels), wanted, rtol=1e-4, atol=1e-4)
+    found = embeddings.embed(photographs.pixels)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(6))
+    assert embeddings.labels(photographs.pixels).tolist() == [0, 0, 1, 1, 2, 2]
+    assert embeddings.ledger.total.images == 6  # the later ones from the ledger
+    assert not hasattr(embeddings, "logits") and not hasattr(LabelsOnly().open(facenet, None), "scores")
+
+
+def test_dlib_answers_and_has_no_gradients(dlib, photographs):
+    judge = Dlib(workers=1).load(torch.device("cpu"))
+    found = judge.embed(photographs.pixels)
+    wanted = (-20 * torch.cdist(found, found[[0, 2, 4]])).log_softmax(1)
+    torch.testing.assert_close(
+        ScoresOnly().open(dlib, None).scores(photographs.pixels).float(), wanted, rtol=1e-3, atol=1e-3
+    )
+    torch.testing.assert_close(EmbeddingsOnly().open(dlib, None).embed(photographs.pixels), found)
+    assert LabelsOnly().open(dlib, None).labels(photographs.pixels).tolist() == [0, 0, 1, 1, 2, 2]
+    with pytest.raises(GmiError, match="no weights to take"):
+        WholeModel().open(dlib, None)
+
+
+def test_the_recogniser_does_not_judge_itself(facenet, dlib):
+    for target, kind, other in ((facenet, FaceNet(), Dlib()), (dlib, Dlib(), FaceNet())):
+        with pytest.raises(GmiError, match="is not independent"):
+            Judges((kind.load(torch.device("cpu")),)).refuse_dependent(target, None, "ORL")
+        Judges((other.load(torch.device("cpu")),)).refuse_dependent(target, None, "ORL")
+
+
+def test_templates_of_ones_own_and_of_the_wrong_length(photographs, tmp_path):
+    judge = FaceNet().load(torch.device("cpu"))
+    path = tmp_path / "leaked.safetensors"
+    config = TemplateConfig(recogniser=FaceNet(), leaked=str(path))
+    save_file({"templates": judge.embed(photographs[[1, 3, 5]].pixels)}, path)
+    target = config.load(PEOPLE, photographs)
+    assert isinstance(target, Target)
+    assert (
+        target(photographs.pixels)[[1, 3, 5]].diagonal().min() > target(photographs.pixels)[[0, 2, 4]].diagonal().min()
+    )
+    for wrong in ({"templates": torch.ones(3, 128)}, {"templates": torch.ones(2, 512)}, {"other": torch.ones(3, 512)}):
+        save_file(wrong, path)
+        with pytest.raises(GmiError, match=r"templates of shape \(3, 512\) are expected"):
+            config.load(PEOPLE, photographs)
+
+
+def test_a_classifier_has_no_templates():
+    with pytest.raises(GmiError, match="is for a target of type templates"):
+        EmbeddingsOnly().open(toy.target(), None)  # pyright: ignore[reportArgumentType]
