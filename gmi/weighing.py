@@ -219,7 +219,7 @@ class Scale:
     def _leak(self, subject: Subject, arm: Arm, level: str) -> dict[str, Any]:
         """Beside the undefended target under the same attacks."""
         able, bare = self.able(subject, arm, level), self.plan.arms_of(subject)[0]
-        ours, names = self.strongest(able), {one.name for one in (*self.plan.attacks, *arm.adaptive)}
+        ours, names = self.strongest(able), {some[0].attack.name for some in able}
         same = [some for some in self.able(subject, bare, level) if some[0].attack.name in names]
 
         def less(metric: str) -> Outcome:

@@ -37,11 +37,13 @@ def main(arguments: Sequence[str]) -> None:
 def forecast(plan: Comparison, people: int, prior: Prior) -> str:
     """A table of the attacks: what each asks of its target, for all of these people together."""
     known = {one.key: one for one in reversed(list(cells(plan)))}  # what is shared is its first arm's
-    lines = [f"{'target':12}{'defence':24}{'attack':32}{'access':40}{'seed':>5}{'queries':>10}"]
+    rows = [("target", "defence", "attack", "access", "seed", "queries")]
     for one in reversed(known.values()):
         shared, person = plan.selection.asked(one.attack.search, prior)
-        row = f"{one.subject.name:12}{one.arm.name:24}{one.attack.name:32}{one.access!s:40}{one.seed:5}"
-        lines.append(row + f"{shared + people * person:10,}")
+        asked = f"{shared + people * person:,}"
+        rows.append((one.subject.name, one.arm.name, one.attack.name, str(one.access), str(one.seed), asked))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     trained = {one.weights for one in known.values()}
     return "\n".join([*lines, f"{len(trained)} targets to train, {len(known)} attacks"])
 

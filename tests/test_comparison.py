@@ -131,6 +131,16 @@ def test_what_changes_answers_changes_nothing_for_a_holder_of_the_weights(compar
     assert not (folder / "shards" / "mlp" / "loud").exists()  # it has no weights of its own
 
 
+def test_a_holder_of_the_weights_behind_a_guard_has_every_attack_of_the_bare_target(tmp_path):
+    """Those that know of another arm's defence, too: else the guard would seem to stop them."""
+    other = Attack(name="margin", access=WholeModel(), search=Gradient(steps=60, lr=0.15, objective="max_margin"))
+    smoothed = replace(PLAN.arms[2], adaptive=(other,))
+    plan = replace(PLAN, arms=(replace(PLAN.arms[1], adaptive=()), smoothed), attacks=PLAN.attacks[:1], seeds=(0,))
+    report = compare(plan, tmp_path / "run")
+    bare, loud = (leak(arm_of(report, name), "white-box") for name in ("undefended", "loud"))
+    assert loud["figures"] == bare["figures"] and loud["reduction"]["auc"]["value"] == 0
+
+
 def test_attacks_that_know_of_a_defence_meet_the_undefended_target_too(compared):
     _, report = compared
     made = [(one["arm"], one["adaptive"]) for one in report["cells"] if one["attack"] == "averaged"]
