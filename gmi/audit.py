@@ -3,6 +3,7 @@ target never saw, and a verdict says what that shows. What is done lies in the r
 """
 
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from gmi.controls import Enrolled, Unmoved
 from gmi.forecast import refuse_overspending
 from gmi.inputs import Inputs
 from gmi.judging import Sets
+from gmi.neighbours import beside
 from gmi.oracles.interface import Interface
 from gmi.oracles.ledger import OWN_OPINION
 from gmi.oracles.served import Served
@@ -30,6 +32,7 @@ from gmi.run import Run
 from gmi.selection import opinion
 from gmi.settings import plain
 from gmi.target import Target
+from gmi.templates import TemplateConfig
 
 
 def audit(plan: Audit, inputs: Inputs, folder: Path, device: torch.device, autocast: Autocast = nullcontext) -> Path:
@@ -44,15 +47,21 @@ def audit(plan: Audit, inputs: Inputs, folder: Path, device: torch.device, autoc
     judges.refuse_dependent(target, inputs.guide, plan.data.name, students(plan.search))
     refuse_misfit(plan.search, plan.access.open(target, None), inputs.prior)
     refuse_overspending(plan, inputs)
+    if plan.membership is not None:
+        plan.membership.refuse(plan.target, plan.training)
     state = PartialState()
     with state.main_process_first():
         run = Run.open(folder, {"audit": essence(plan), "inputs": inputs.digests})
 
     oracle = plan.access.open(target, run.folder)
     found, probed, spent = reconstruct(plan, inputs, oracle, run, device, autocast)
-    judged = judging.judge(run, judges, own_opinion(target, oracle, device), people, found)
+    system = plan.target.recogniser.load(device) if isinstance(plan.target, TemplateConfig) else None
+    everyone = judges if system is None else replace(judges, faces=(*judges.faces, system))
+    own = own_opinion(target, oracle, device)
+    judged = judging.judge(run, everyone, own, people, found)
+    more = beside(plan, people, run, judged, found, own, system, judges.faces, device)
     if state.is_main_process:
-        compose.write(run, plan, inputs, oracle, found, judged, probed, spent, device)
+        compose.write(run, plan, inputs, oracle, found, judged, probed, spent, more, device)
         render(run.folder)
     state.wait_for_everyone()
     return run.folder / "report.html"

@@ -12,6 +12,7 @@ from gmi.data import Faces
 from gmi.judges.classifier import Probe
 from gmi.judges.face import Dlib, FaceNet
 from gmi.judges.perceptual import Lpips
+from gmi.membership import Membership
 from gmi.oracles.json_endpoint import Json
 from gmi.oracles.onnx import Onnx
 from gmi.oracles.open_inference import OpenInference
@@ -70,6 +71,7 @@ class Audit:
     authorisation: who allowed it; no audit of a model behind an API starts without.
     training: how `pipelines/train_target.py` makes `target.weights`; None for a target of your own.
     judges: face recognisers; the verdict rests on the first.
+    membership: whether photographs are told to be trained on, beside the verdict; None: it is not asked.
     fmrs: false match rates at which matches are counted.
     batch: candidates at once in one process; the findings do not depend on it beyond rounding. Lower it where there are
         more processes than attacked people times candidates over batch: each takes whole batches.
@@ -88,6 +90,7 @@ class Audit:
     judges: tuple[Annotated[Dlib | FaceNet, Field(discriminator="type")], ...] = (Dlib(),)
     perceptual: Lpips | None = Lpips()
     classifier: Probe | None = Probe()
+    membership: Membership | None = None
     fmrs: tuple[Rate, ...] = (1e-2, 1e-3)
     batch: Count = 20
     seed: Annotated[int, Field(ge=0)] = 0

@@ -1,4 +1,4 @@
-"""How well a score tells positives from negatives: areas under the curve and hit rates, with intervals over records."""
+"""How well a score tells positives from negatives: areas under the curve and hit rates, with intervals over people."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
 from gmi.errors import GmiError
-from gmi.statistics import TAIL, Estimate, clopper_pearson
+from gmi.statistics import TAIL, Estimate, clopper_pearson, estimate
 
 Array = NDArray[np.float64]
 
@@ -21,47 +21,48 @@ class Difference:
     p: float
 
 
-def auc(scores: ArrayLike, truth: ArrayLike) -> Estimate:
+def auc(scores: ArrayLike, truth: ArrayLike, people: ArrayLike | None = None) -> Estimate:
     """Area under the ROC curve of scores (N,) for truth (N,), ties counting half.
 
-    The interval is that of DeLong et al., Comparing the Areas under Two or More Correlated Receiver Operating
-    Characteristic Curves, 1988, on the logit scale, where it keeps to (0, 1); at 0 or 1, where there is no variance, it
-    is Clopper and Pearson's of the smaller class. Raises GmiError where one of the classes is missing.
+    people (N,): whose the records are; None: each is a person's own. The variance is that of the placements, summed by
+    person (DeLong et al., Comparing the Areas under Two or More Correlated Receiver Operating Characteristic Curves,
+    1988; Obuchowski, Nonparametric Analysis of Clustered ROC Curve Data, 1997); the interval is normal on the logit
+    scale, where it keeps to (0, 1). Where there is no variance it is Clopper and Pearson's of the smaller class. Raises
+    GmiError where a class is missing or has one record.
     """
-    positive, negative = _placements(scores, truth)
-    value, n = float(positive.mean()), len(positive) + len(negative)
-    spread = _variance(positive[None], negative[None])[0, 0] ** 0.5
+    value, influence = _area(scores, truth)
+    whose = _whose(people, len(influence))
+    n, clusters = len(influence), len(np.unique(whose))
+    spread = _spread(influence, whose)
     if spread == 0:
-        fewer = min(len(positive), len(negative))
+        fewer = min(int(np.sum(truth)), n - int(np.sum(truth)))
         low, high = clopper_pearson(round(value * fewer), fewer)
-        return Estimate(value, min(low, value), max(high, value), n, n)
+        return Estimate(value, min(low, value), max(high, value), n, clusters)
     inner = np.clip(value, 1e-9, 1 - 1e-9)
     half = -ndtri(TAIL) * spread / (inner * (1 - inner))
     low, high = (1 / (1 + np.exp(-(np.log(inner / (1 - inner)) + end))) for end in (-half, half))
-    return Estimate(value, float(min(low, value)), float(max(high, value)), n, n)
+    return Estimate(value, float(min(low, value)), float(max(high, value)), n, clusters)
 
 
-def auc_difference(left: ArrayLike, right: ArrayLike, truth: ArrayLike) -> Difference:
-    """AUC of the left scores less that of the right ones, for the same records. DeLong et al. 1988, eq. 8."""
-    pairs = [_placements(scores, truth) for scores in (left, right)]
-    positive, negative = (np.stack(rows) for rows in zip(*pairs, strict=True))
-    value = float(positive[0].mean() - positive[1].mean())
-    covariance = _variance(positive, negative)
-    spread = max(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1], 0.0) ** 0.5
-    n = positive.shape[1] + negative.shape[1]
+def auc_difference(left: ArrayLike, right: ArrayLike, truth: ArrayLike, people: ArrayLike | None = None) -> Difference:
+    """AUC of the left scores less that of the right ones, for the same records, as `auc`."""
+    (one, ours), (other, theirs) = _area(left, truth), _area(right, truth)
+    whose = _whose(people, len(ours))
+    value, spread = one - other, _spread(ours - theirs, whose)
     half = -ndtri(TAIL) * spread
     p = 1.0 if value == 0 else 0.0 if spread == 0 else float(2 * ndtr(-abs(value) / spread))
-    return Difference(Estimate(value, max(-1.0, value - half), min(1.0, value + half), n, n), p)
+    n, clusters = len(ours), len(np.unique(whose))
+    return Difference(Estimate(value, max(-1.0, value - half), min(1.0, value + half), n, clusters), p)
 
 
-def hit_rate(scores: ArrayLike, truth: ArrayLike, false_alarms: float) -> Estimate:
-    """Share of the positives above the score that at most `false_alarms` of the negatives exceed.
+def hit_rate(scores: ArrayLike, truth: ArrayLike, false_alarms: float, people: ArrayLike | None = None) -> Estimate:
+    """Share of the positives above the score that at most `false_alarms` of the negatives exceed, person by person.
 
-    Clopper and Pearson's interval, of the positives: the threshold is taken as it is. Raises GmiError where a class is
+    The interval is `estimate`'s, of the positives: the threshold is taken as it is. Raises GmiError where a class is
     missing, or where there are too few negatives for that rate: fewer than one of them would be a false alarm.
     """
-    scores, truth = _checked(scores, truth)
-    negative = np.sort(scores[~truth])[::-1]
+    values, truth = _checked(scores, truth)
+    negative = np.sort(values[~truth])[::-1]
     allowed = int(false_alarms * len(negative) + 1e-9)
     if allowed < 1:
         raise GmiError(
@@ -69,9 +70,7 @@ def hit_rate(scores: ArrayLike, truth: ArrayLike, false_alarms: float) -> Estima
             f"{int(np.ceil(1 / false_alarms))}"
         )
     threshold = negative[allowed] if allowed < len(negative) else -np.inf
-    hits = int((scores[truth] > threshold).sum())
-    low, high = clopper_pearson(hits, int(truth.sum()))
-    return Estimate(hits / int(truth.sum()), low, high, len(scores), int(truth.sum()))
+    return estimate((values[truth] > threshold).astype(float), _whose(people, len(values))[truth])
 
 
 def _checked(scores: ArrayLike, truth: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:
@@ -83,17 +82,29 @@ def _checked(scores: ArrayLike, truth: ArrayLike) -> tuple[Array, NDArray[np.boo
     return values, truth
 
 
-def _placements(scores: ArrayLike, truth: ArrayLike) -> tuple[Array, Array]:
-    """For each positive the share of negatives below it, and for each negative that of positives above it."""
+def _whose(people: ArrayLike | None, count: int) -> NDArray[np.int64]:
+    return np.arange(count) if people is None else np.asarray(people)
+
+
+def _area(scores: ArrayLike, truth: ArrayLike) -> tuple[float, Array]:
+    """The area, and what each record adds to its deviation (N,): its placement among the other class, less the mean.
+
+    A placement is the share of the other class that is on the right side of the record, ties counting half.
+    """
     values, truth = _checked(scores, truth)
-    whole, m, n = rankdata(values), int(truth.sum()), int((~truth).sum())
-    below = (whole[truth] - rankdata(values[truth])) / n
-    above = 1 - (whole[~truth] - rankdata(values[~truth])) / m
-    return below, above
-
-
-def _variance(positive: Array, negative: Array) -> Array:
-    """Covariances (S, S) of the areas of S scores, from placements (S, positives) and (S, negatives)."""
-    if min(positive.shape[1], negative.shape[1]) < 2:
+    m, n = int(truth.sum()), int((~truth).sum())
+    if min(m, n) < 2:
         raise GmiError("one positive or one negative has no spread: no interval can be given")
-    return np.atleast_2d(np.cov(positive)) / positive.shape[1] + np.atleast_2d(np.cov(negative)) / negative.shape[1]
+    ranks, influence = rankdata(values), np.empty(len(values))
+    below = (ranks[truth] - rankdata(values[truth])) / n
+    above = 1 - (ranks[~truth] - rankdata(values[~truth])) / m
+    area = float(below.mean())
+    influence[truth] = (below - area) / np.sqrt(m * (m - 1))
+    influence[~truth] = (above - area) / np.sqrt(n * (n - 1))
+    return area, influence
+
+
+def _spread(influence: Array, people: NDArray[np.int64]) -> float:
+    """Standard error: the root of the sum of squares of what people add."""
+    _, place = np.unique(people, return_inverse=True)
+    return float(np.sqrt((np.bincount(place, influence) ** 2).sum()))

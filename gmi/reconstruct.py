@@ -15,7 +15,7 @@ from gmi.config import Audit
 from gmi.controls import random_prior
 from gmi.errors import GmiError
 from gmi.objectives import cross_entropy
-from gmi.oracles.interface import Interface, Labels, Scores
+from gmi.oracles.interface import Embeddings, Interface, Labels, Scores
 from gmi.protocols import Candidates, LabelOracle, Prior, Search, WhiteBoxOracle, shared_queries
 from gmi.rng import Rng, seed_of
 from gmi.run import Run, Tensors
@@ -87,7 +87,7 @@ class Recipe:
         return torch.cat([piece["scores"] for piece in self._each(name, names, oracle, compute)]).cpu()
 
     def probed(
-        self, oracle: WhiteBoxOracle | Labels | Scores, name: str = "checks", count: int = 8
+        self, oracle: WhiteBoxOracle | Labels | Scores | Embeddings, name: str = "checks", count: int = 8
     ) -> dict[str, Tensor]:
         """What the checks look at: log-probabilities (N, K) of prior samples, again where that can be; where
         the adversary has the model, its logits, and the norms (N,) of their gradients.

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gmi.attributes.audit import AttributeAudit
 from gmi.comparison import Comparison
 from gmi.config import Audit
 from gmi.errors import GmiError
+from gmi.extraction.audit import ExtractionAudit
 from gmi.ladder import Ladder
 from gmi.serving.app import Serving
 from gmi.settings import override, plain, read, validate
@@ -31,6 +33,8 @@ def changed(dotted: str, value: object) -> dict:
 
 KINDS = {
     "defences": Comparison,
+    "attributes": AttributeAudit,
+    "extract": ExtractionAudit,
     "ladder": Ladder,
     "serve": Serving,
 }  # by the first word of the file's name; others are audits

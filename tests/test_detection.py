@@ -59,6 +59,25 @@ def test_intervals_cover_the_truth():
     assert 0.02 <= differs / 400 <= 0.085
 
 
+def test_records_of_one_person_count_as_one():
+    """Each person twice is not twice as many people; and images of a person hang together."""
+    rng = np.random.default_rng(3)
+    scores, truth = drawn(rng, 80, 1.0)
+    twice = auc(np.tile(scores, 2), np.tile(truth, 2), np.tile(np.arange(80), 2))
+    once = auc(scores, truth)
+    assert (twice.value, twice.n, twice.people) == (pytest.approx(once.value), 160, 80)
+    assert twice.high - twice.low == pytest.approx(once.high - once.low, rel=0.03)
+    assert auc(np.tile(scores, 2), np.tile(truth, 2)).low > twice.low
+    inside, area = 0, ndtr(1 / 2**0.5)
+    for _ in range(300):
+        person = np.repeat(np.arange(30), 6)
+        truth = np.tile([True, True, True, False, False, False], 30)
+        scores = rng.normal(size=30)[person] * 0.8 + 0.6 * rng.normal(size=180) + truth
+        found = auc(scores, truth, person)
+        inside += found.low <= area <= found.high
+    assert 0.91 <= inside / 300 <= 0.99
+
+
 def test_hits_are_counted_above_the_negatives_that_are_allowed():
     scores = np.array([9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0, 9.5, 7.5, -1.0])
     truth = np.arange(13) >= 10

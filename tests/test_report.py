@@ -43,6 +43,14 @@ EXAMPLE = """{
     "gap": {"value": 0.21, "low": 0.11, "high": 0.31, "n": 60, "people": 20}}],
 "people": [{"person": "P07", "class": 7, "rank": 1, "auc": 1, "similarity": -0.4, "matched": {"0.01": 1, "0.001": 0}},
     {"person": "P03", "class": 3, "rank": 2.5, "auc": 0.9, "similarity": null, "matched": {}}],
+"neighbours": {"membership": [{"method": "LiRA",
+        "auc": {"value": 0.71, "low": 0.66, "high": 0.76, "n": 400, "people": 20},
+        "hits": {"0.1": {"value": 0.3, "low": 0.2, "high": 0.4, "n": 200, "people": 20},
+            "0.01": {"failed": "too few"}}}],
+    "extraction": {"agreement": {"value": 0.9, "low": 0.85, "high": 0.95, "n": 200, "people": 20},
+        "accuracy": {"value": 0.88, "low": 0.8, "high": 0.94, "n": 200, "people": 20}, "questions": 2500,
+        "target": {"value": 0.97, "low": 0.92, "high": 0.99, "n": 200, "people": 20}},
+    "templates": null},
 "checks": [{"name": "rule of 30", "severity": "warning", "message": "15 false matches are few."},
     {"name": "overlap", "severity": "passed", "message": "No public image is near a private one."}],
 "cost": {"queries": {"total": 4240, "search": 4000, "selection": 240}, "reconstructions": 60,
@@ -189,6 +197,9 @@ def test_every_result_appears_with_its_interval(page: str) -> None:
     rows = [(row["estimate"], row["metric"]) for row in report["results"] if "value" in row["estimate"]]
     rows += [(report["verdict"]["naive"], "top1"), (report["verdict"]["advantage"], "auc")]
     rows += [(report["gap"][0]["recovered"], "match"), (report["gap"][0]["gap"], "match")]
+    beside = report["neighbours"]
+    rows += [(beside["membership"][0]["auc"], "auc"), (beside["membership"][0]["hits"]["0.1"], "match")]
+    rows += [(beside["extraction"][name], "match") for name in ("agreement", "accuracy", "target")]
     assert len(shown) == page.count('class="estimate"') == len(rows) + 2  # the match rate and its control come twice
     for found, metric in rows:
         scale = 100 if re.match("match|anymatch|rank|top", metric) else 1

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from gmi import toy
 from gmi.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, WholeModel
 from gmi.assets import resolve
 from gmi.errors import GmiError
@@ -107,6 +106,6 @@ def test_templates_of_ones_own_and_of_the_wrong_length(photographs, tmp_path):
             config.load(PEOPLE, photographs)
 
 
-def test_a_classifier_has_no_templates():
+def test_a_classifier_has_no_templates(world):
     with pytest.raises(GmiError, match="is for a target of type templates"):
-        EmbeddingsOnly().open(toy.target(), None)  # pyright: ignore[reportArgumentType]
+        EmbeddingsOnly().open(world.target, None)

@@ -119,7 +119,7 @@ def attack(plan: AttributeAudit, model: Model, people: Records, knowledge: Knowl
     """Every attack and every control on these people, whose sensitive values none of them sees."""
     hidden = people.hidden()
     scores: dict[str, Array | Failed] = {}
-    queries = dict.fromkeys(CONTROLS, 0)
+    queries: dict[str, int] = dict.fromkeys([*CONTROLS], 0)
     for one in plan.attacks:
         asked: Oracle = oracle(one, model, knowledge.layout)
         try:

@@ -216,14 +216,15 @@ def _white_box(plan: ExtractionAudit, records: Records, told: dict[str, Told]) -
     """Whether records are told from held-out images by how well the target knows them, beside the control."""
     count, held = len(records.trained), len(records.held_out)
     truth = np.arange(count + held) < count
+    people = torch.cat([records.trained.classes, records.held_out.classes]).numpy()
     for method in told["target"].knows:
         ours, usual = told["target"].knows[method], told["control"].knows[method]
         for name, score in ((method, ours), (f"{method}, beside the control", _ratio(ours, usual))):
             yield {
                 "method": name,
-                "auc": scoring.plain(scoring.attempt(lambda s=score: auc(s, truth))),
+                "auc": scoring.plain(scoring.attempt(lambda s=score: auc(s, truth, people))),
                 "hits": {
-                    f"{rate:g}": scoring.plain(scoring.attempt(lambda s=score, r=rate: hit_rate(s, truth, r)))
+                    f"{rate:g}": scoring.plain(scoring.attempt(lambda s=score, r=rate: hit_rate(s, truth, r, people)))
                     for rate in plan.alarms
                 },
             }

@@ -57,9 +57,13 @@ def write(
     judged: Judged,
     probed: Mapping[str, Tensor],
     spent: Mapping[str, Spent],
+    more: Mapping[str, Any],
     device: torch.device,
 ) -> None:
-    """Everything that the report is rendered from. The same shards give the same files, but for times."""
+    """Everything that the report is rendered from; more: what stands beside the verdict.
+
+    The same shards give the same files, but for times.
+    """
     people, judges = inputs.people, inputs.judges
     seen = [scoring.recognise(one, judged.templates[one.name], people, found, plan.fmrs) for one in judges.faces]
     results = [row for one in seen for row in scoring.identities(one)]
@@ -105,6 +109,7 @@ def write(
         "results": [row.plain() for row in results],
         "gap": [row for one in seen for row in scoring.gaps(one)],
         "people": scoring.exposed(seen[0]),
+        "neighbours": dict(more),
         "checks": [asdict(flag) for flag in flags],
         "cost": {
             "queries": queries | {"total": sum(queries.values())},

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file
 
 from gmi.errors import GmiError
 from gmi.report import page, plots
+from gmi.report.coverage import coverage
 
 PEOPLE, SHOWN, TILES = 25, 12, 5
 """People in the table, people on the contact sheet, tiles of each kind a person."""
@@ -204,7 +205,14 @@ def _view(folder: Path, report: dict[str, Any], samples: dict[str, Any]) -> dict
         "listed": people[:PEOPLE],
         "rates": sorted({at for person in people for at in person["matched"]}, key=float, reverse=True),
         "used": [name for group in names for name in group],
+        "coverage": coverage(_made(report["neighbours"])),
     }
+
+
+def _made(neighbours: dict[str, Any]) -> set[str]:
+    """Kinds of attack in this audit."""
+    first = "representatives" if neighbours["templates"] is None else "templates"
+    return {first, *(kind for kind in ("membership", "extraction") if neighbours[kind] is not None)}
 
 
 def _grids(rows: list[dict[str, Any]], judges: Iterable[str]) -> dict[str, dict[str, Any]]:

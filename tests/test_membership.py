@@ -1,0 +1,117 @@
+"""Whether a photograph was trained on: closed forms, planted members, and what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from gmi import toy
+from gmi.augment import Views
+from gmi.errors import GmiError
+from gmi.images import Images
+from gmi.membership import Membership, confidence, halves, infer, likelihood_ratio
+from gmi.run import Run
+from gmi.target import Input, Target, TargetConfig
+from gmi.training import UNDEFENDED, Scratch
+
+CPU = torch.device("cpu")
+
+
+def test_confidence_is_the_log_odds_of_the_class():
+    logits = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
+    classes = torch.arange(20) % 5
+    p = logits.softmax(1)[torch.arange(20), classes].double().numpy()
+    np.testing.assert_allclose(confidence(logits, classes), np.log(p / (1 - p)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(confidence(logits.log_softmax(1), classes), np.log(p / (1 - p)), rtol=1e-4, atol=1e-5)
+    sure = torch.tensor([[200.0, 0.0]])  # a probability would be 1 and its odds infinite
+    assert confidence(sure, torch.tensor([0])).item() == 200
+
+
+def test_each_photograph_is_in_half_of_the_shadow_models():
+    classes = torch.arange(7).repeat_interleave(10)
+    inside = torch.stack([halves(classes, 6, number) for number in range(6)])
+    assert (inside.sum(0) == 3).all()
+    for one in inside:
+        assert (torch.bincount(classes[one]) == 5).all()
+    assert not inside[0].equal(inside[2])
+
+
+def test_the_likelihood_ratio_is_that_of_two_normals():
+    rng = np.random.default_rng(0)
+    inside = np.stack([halves(torch.zeros(40, dtype=torch.long), 8, number).numpy() for number in range(8)])
+    shadows = np.where(inside, 3.0, 1.0) + rng.normal(size=inside.shape) + rng.normal(size=40)
+    ours = rng.normal(size=40)
+    found = likelihood_ratio(ours, shadows, inside)
+    for one in (0, 17):
+        means = [shadows[side[:, one], one].mean() for side in (inside, ~inside)]
+        spreads = []
+        for side in (inside, ~inside):
+            apart = [
+                value - shadows[side[:, image], image].mean()
+                for image in range(40)
+                for value in shadows[side[:, image], image]
+            ]
+            spreads.append(np.sqrt(np.square(apart).sum() / (len(apart) - 40)))
+        wanted = norm.logpdf(ours[one], means[0], spreads[0]) - norm.logpdf(ours[one], means[1], spreads[1])
+        assert found[one] == pytest.approx(wanted)
+    with pytest.raises(GmiError, match="must be in some shadow models and not in others"):
+        likelihood_ratio(ours, shadows, np.ones_like(inside))
+
+
+@pytest.mark.parametrize("memory", [True, False], ids=["remembers", "does not"])
+def test_members_are_told_where_the_target_remembers_them_and_not_else(tmp_path, memory):
+    people = toy.people(12, 0)
+    count = len(people.training)
+    member = torch.cat([people.training.bytes, people.enrolment.bytes])
+
+    def opinion(images: torch.Tensor) -> torch.Tensor:
+        """Sure of the photographs that it remembers, and of others of the same people a little less so."""
+        apart = (images[:, None] - member[None].float() / 255).square().flatten(2).sum(2)
+        place = apart.argmin(1)
+        classes = torch.cat([people.training.classes, people.enrolment.classes])[place]
+        boost = 1.0 + 2.0 * (place < count) * memory
+        noise = torch.cos(1e4 * images.flatten(1).sum(1))
+        return torch.nn.functional.one_hot(classes, 12) * (boost + noise)[:, None]
+
+    (row,) = infer(Membership(shadows=0, alarms=(0.1,)), None, None, people, opinion, Run.open(tmp_path / "r", {}), CPU)
+    assert row["method"] == "threshold" and row["auc"]["people"] == 12
+    if memory:
+        assert row["auc"]["low"] > 0.8 and row["hits"]["0.1"]["low"] > 0.3
+    else:
+        assert row["auc"]["low"] < 0.5 < row["auc"]["high"]
+
+
+def test_shadow_models_are_trained_as_the_target_was(tmp_path):
+    """Photographs that have nothing in common must be remembered, and are found."""
+    draws = torch.Generator().manual_seed(0)
+    people = toy.people(6, 0)
+
+    def scrambled(some: Images) -> Images:
+        return replace(some, bytes=torch.randint(0, 256, some.bytes.shape, generator=draws, dtype=torch.uint8))
+
+    people = replace(people, training=scrambled(people.training), enrolment=scrambled(people.enrolment))
+    training = Scratch(steps=80, batch=16, lr=0.01, seed=3, views=Views(scale=(1.0, 1.0), shift=0.0, flip=False))
+    config = TargetConfig(factory="reference.networks:mlp", input=Input(size=(16, 16), colour="grey"))
+    with torch.random.fork_rng():
+        torch.manual_seed(9)
+        module = config.build()
+        lesson = UNDEFENDED.lesson(module, people.training.classes)
+        training(module, config.input, people.training.bytes, lesson)
+    target, run = Target(module, config.input, people.names), Run.open(tmp_path / "r", {})
+    settings = Membership(shadows=4, alarms=(0.2,))
+    rows = infer(settings, config, training, people, target, run, CPU)
+    assert [row["method"] for row in rows] == ["threshold", "LiRA"]
+    assert all(row["auc"]["low"] > 0.7 for row in rows)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("*.safetensors")}
+    assert len(before) == 5 and infer(settings, config, training, people, target, run, CPU) == rows
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_shadow_models_need_a_training():
+    with pytest.raises(GmiError, match=r"add one, or set membership\.shadows: 0"):
+        Membership().refuse(toy.plan().target, None)
+    with pytest.raises(GmiError, match="two or more are needed"):
+        Membership(shadows=1).refuse(toy.plan().target, Scratch())
+    Membership(shadows=0).refuse(None, None)
