@@ -1,4 +1,4 @@
-"""Fetches gmi's default assets into the local cache: all of them (270 MB to download), or those named.
+"""Fetches gmi's default assets into the local cache: all of them (320 MB to download), or those named.
 
 Example: python scripts/fetch_assets.py orl dcgan-digiface
 """

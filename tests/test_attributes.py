@@ -14,6 +14,7 @@ from gmi.attributes.audit import AttributeAudit, audit, oracle
 from gmi.attributes.confidences import Confidences
 from gmi.attributes.counts import Counts
 from gmi.attributes.csmia import Csmia
+from gmi.attributes.informed import Informed
 from gmi.attributes.lomia import Lomia
 from gmi.attributes.marginals import Marginals
 from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
@@ -137,7 +138,7 @@ def test_the_imputation_finds_what_public_records_tell_and_asks_nobody():
         return Records(np.column_stack([rng.uniform(20, 80, count), town]), (town == 1).astype(np.int64), town % 2)
 
     public, private = drawn(300), drawn(200)
-    found = guess(private.context(), public, LAYOUT)
+    found = guess(private, public, LAYOUT)
     assert (found.argmax(1) == private.sensitive).all()
     np.testing.assert_allclose(np.exp(found).sum(1), 1, atol=1e-4)
 
@@ -159,6 +160,33 @@ def test_targets_learn_what_they_are_to_predict(target, numeric):
         assert (told.argmax(1) == fresh.outcome).mean() > 0.98
     again = target.learn(layout, some, 0)(fresh.inputs(fresh.sensitive))
     np.testing.assert_array_equal(told, again)
+
+
+def test_the_informed_attack_has_what_public_records_tell_and_what_the_model_adds():
+    """The town tells who is ill of half of the people; the model's confidence tells it of the young."""
+    rng = np.random.default_rng(0)
+
+    def drawn(count: int) -> Records:
+        town, age = rng.integers(0, 3, count).astype(float), rng.uniform(20, 80, count)
+        coin = rng.integers(0, 2, count)
+        ill = np.where(town == 2, coin, town).astype(np.int64)
+        return Records(np.column_stack([age, town]), ill, ill.astype(float))
+
+    class Half:
+        def __call__(self, inputs):
+            yes = np.where(inputs[:, 0] < 50, 0.1 + 0.8 * inputs[:, -1], 0.5)
+            return np.column_stack([1 - yes, yes])
+
+    public, private = drawn(900), drawn(600)
+    known = replace(knowledge(), public=public)
+    right = {
+        one.type: one(Scores(Half()), private.hidden(), known).argmax(1) == private.sensitive
+        for one in (Informed(), Confidences())
+    }
+    young, told = private.known[:, 0] < 50, private.known[:, 1] < 2
+    assert right["informed"][young | told].mean() > 0.97
+    assert right["informed"][~young & ~told].mean() < 0.7
+    assert right["confidences"][~young & told].mean() < 0.7
 
 
 def test_a_trees_leaves_count_its_training_records():

@@ -59,19 +59,28 @@ class Knowledge:
         return np.maximum(np.bincount(self.public.sensitive, minlength=self.layout.choices) / len(self.public), _RARE)
 
 
-def guess(context: Array, taught: Records, layout: Layout, truth: Places | None = None, seed: int = 0) -> Array:
-    """Log-probabilities (N, V) of the sensitive values of people with that `Records.context` (N, D + 1).
+def guess(
+    people: Records,
+    taught: Records,
+    layout: Layout,
+    *,
+    truth: Places | None = None,
+    outcome: bool = True,
+    seed: int = 0,
+) -> Array:
+    """Log-probabilities (N, V) of people's sensitive values, from all else that is known of them; no model is asked.
 
-    By gradient boosting, from records whose sensitive value is known, or is taken to be `truth`; no model is asked.
+    By gradient boosting, from records whose sensitive value is known, or is taken to be `truth`. outcome: whether the
+    outcome is among what is known.
     """
-    labels = taught.sensitive if truth is None else truth
-    columns = (*layout.known, layout.outcome)
+    columns = (*layout.known, layout.outcome)[: None if outcome else -1]
     categories = [place for place, one in enumerate(columns) if one.values is not None]
     boosting: Any = HistGradientBoostingClassifier  # whose types say less than its documentation
     learner = boosting(
         categorical_features=categories, max_iter=150, learning_rate=0.08, early_stopping=False, random_state=seed
     )
-    learner.fit(taught.context(), labels)
-    shown = np.full((len(context), layout.choices), _RARE)
-    shown[:, learner.classes_.astype(int)] = learner.predict_proba(context)
+    known, asked = ((one.context() if outcome else one.known) for one in (taught, people))
+    learner.fit(known, taught.sensitive if truth is None else truth)
+    shown = np.full((len(people), layout.choices), _RARE)
+    shown[:, learner.classes_.astype(int)] = learner.predict_proba(asked)
     return np.log(np.maximum(shown, _RARE))

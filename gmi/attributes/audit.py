@@ -22,6 +22,7 @@ from gmi.attributes.adversary import Knowledge, errors, guess
 from gmi.attributes.confidences import Confidences
 from gmi.attributes.counts import Counts
 from gmi.attributes.csmia import Csmia
+from gmi.attributes.informed import Informed
 from gmi.attributes.lomia import Lomia
 from gmi.attributes.marginals import Marginals
 from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
@@ -34,7 +35,7 @@ from gmi.run import Run
 from gmi.settings import plain
 from gmi.statistics import Estimate, Failed, difference, estimate, holm
 
-AnyAttack = Annotated[Marginals | Confidences | Counts | Csmia | Lomia, Field(discriminator="type")]
+AnyAttack = Annotated[Marginals | Confidences | Informed | Counts | Csmia | Lomia, Field(discriminator="type")]
 Count = Annotated[int, Field(ge=20)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 CONTROLS = ("majority", "imputation")
@@ -128,7 +129,7 @@ def attack(plan: AttributeAudit, model: Model, people: Records, knowledge: Knowl
             scores[one.type] = Failed(str(error))
         queries[one.type] = asked.queries
     scores["majority"] = np.tile(np.log(knowledge.marginal), (len(people), 1))
-    scores["imputation"] = guess(hidden.context(), knowledge.public, knowledge.layout, seed=plan.seed)
+    scores["imputation"] = guess(hidden, knowledge.public, knowledge.layout, seed=plan.seed)
     return Found(scores, queries, people)
 
 

@@ -35,6 +35,6 @@ class Lomia:
                 f"the model is right under one value alone for {telling.sum()} of {len(records)} people, or always "
                 "under the same value: its labels teach nothing"
             )
-        found = guess(records.context(), records.take(telling), knowledge.layout, values[telling])
+        found = guess(records, records.take(telling), knowledge.layout, truth=values[telling])
         certain = np.where(right, 0.0, -50.0)  # beyond all that the attack model says
         return np.where(telling[:, None], certain, found)

@@ -10,6 +10,7 @@ from gmi.report.render import estimate, number, rate
 ACCESS = {
     "marginals": "predictions",
     "confidences": "scores",
+    "informed": "scores",
     "counts": "the whole tree",
     "csmia": "scores",
     "lomia": "predictions",
