@@ -162,6 +162,10 @@ def test_a_student_of_labels_gives_a_planted_leak_away(tmp_path):
     queries, ledger = report["cost"]["queries"], report["cost"]["ledger"]
     assert queries["prepare"] == 400 and ledger["shared"] == 8 + 80 + 400 + queries["best_of_n_pool"]
     assert queries["best_of_n_pool"] == 400  # the control has as much
+    copied = report["neighbours"]["extraction"]
+    assert copied["questions"] == 400 and copied["agreement"]["low"] > 3 / PEOPLE  # a guess agrees in one of PEOPLE
+    assert copied["target"]["value"] > copied["accuracy"]["value"] and report["neighbours"]["membership"] is None
+    assert "How well the student copies the target" in (tmp_path / "run" / "report.html").read_text()
     again = run(tmp_path / "run", taught())
     assert timeless(again) == timeless(report)
 

@@ -1,0 +1,43 @@
+"""What stands beside the verdict: leaked templates by system and by photograph, and how well a student copies."""
+
+import torch
+
+from gmi import toy
+from gmi.neighbours import irreversibility
+from gmi.protocols import Candidates
+from gmi.templates import first
+
+
+def judge(name: str, seed: int) -> toy.Stranger:
+    found = toy.Stranger(seed)
+    found.name = name
+    return found
+
+
+def test_images_are_held_against_the_photograph_that_leaked_and_against_others():
+    """An attack that gives the leaked photographs themselves: perfect beside these, and as alike as people are else."""
+    people, system, other = toy.people(12, 0), judge("system", 1), judge("other", 2)
+    leaked = people.training[first(people.training, 12)]
+    classes, none = torch.arange(12), torch.empty(12, 0)
+    strangers = torch.rand(12, *leaked.bytes.shape[1:], generator=torch.Generator().manual_seed(0))
+    found = {
+        "search": Candidates(leaked.pixels, classes, none),
+        "best_of_n": Candidates(leaked.pixels.roll(1, 0), classes, none),
+        "random": Candidates(strangers, classes, none),
+    }
+    sets = {"training": people.training.pixels, "enrolment": people.enrolment.pixels}
+    sets |= {name: some.images for name, some in found.items()}
+    templates = {one.name: {name: one.embed(pixels) for name, pixels in sets.items()} for one in (system, other)}
+    rows = irreversibility(toy.plan(), people, templates, found, system, [other])
+    figures = {
+        (row["system"], row["photograph"], row["method"]): {
+            metric: one["value"] for metric, one in row["figures"].items()
+        }
+        for row in rows
+    }
+    assert len(rows) == len(figures) == 2 * 2 * 3
+    for system_ in ("same", "other"):
+        assert figures[system_, "leaked", "search"]["rank1"] == figures[system_, "leaked", "search"]["auc"] == 1
+        assert 0.6 < figures[system_, "other", "search"]["rank1"] <= 1
+        assert figures[system_, "leaked", "best_of_n"]["rank1"] < 0.2 > figures[system_, "other", "best_of_n"]["rank1"]
+        assert 0.3 < figures[system_, "other", "random"]["auc"] < 0.7
