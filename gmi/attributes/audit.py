@@ -5,7 +5,6 @@ what is known of them, their outcome included, is known to every attack and to t
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -86,14 +85,15 @@ def audit(plan: AttributeAudit, folder: Path) -> Path:
     tables = plan.data.load(plan.seed)
     run = Run.open(folder, {"attributes": plain(plan), "inputs": {"gmi": version("gmi"), "data": tables.digest}})
     model = plan.target.learn(tables.layout, tables.training, plan.seed)
-    oracles = {type(one).__name__: oracle(one, model, tables.layout) for one in plan.attacks}  # refused before any work
+    for one in plan.attacks:
+        oracle(one, model, tables.layout)  # refused before any work
     knowledge = Knowledge(tables.layout, tables.public, errors(model, tables.held_out, tables.layout))
     sets = {"training": tables.training, "held-out": tables.held_out}
     found = {
         name: attack(plan, model, some.take(_chosen(len(some), plan, place)), knowledge)
         for place, (name, some) in enumerate(sets.items())
     }
-    report = compose(plan, tables, model, found, sorted(oracles))
+    report = compose(plan, tables, model, found)
     run.write("attributes.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
     return render(run.folder)
 
@@ -133,9 +133,7 @@ def attack(plan: AttributeAudit, model: Model, people: Records, knowledge: Knowl
     return Found(scores, queries, people)
 
 
-def compose(
-    plan: AttributeAudit, tables: Tables, model: Model, found: dict[str, Found], accesses: Sequence[str]
-) -> dict[str, Any]:
+def compose(plan: AttributeAudit, tables: Tables, model: Model, found: dict[str, Found]) -> dict[str, Any]:
     """attributes.json, whose schema is gmi/report/attributes.schema.json."""
     layout = tables.layout
     values = layout.sensitive.values or ()

@@ -28,6 +28,12 @@ def distances(left: Tensor, right: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
+def _usual(samples: Tensor, held_out: Tensor, neighbours: int) -> Tensor:
+    """(N,): mean distance of each sample to its nearest held-out images."""
+    near = distances(samples, held_out).topk(min(neighbours, len(held_out)), largest=False).values
+    return near.mean(1).clamp_min(1e-12)
+
+
 @dataclass(frozen=True)
 class Copies:
     """nearest (N,): the record that each sample is nearest to; ratio (N,): how near, beside held-out images."""
@@ -43,8 +49,8 @@ class Copies:
 def copies(samples: Tensor, records: Tensor, held_out: Tensor, neighbours: int) -> Copies:
     """Samples beside records: the distance to the nearest, over the mean of those to the nearest held-out images."""
     near, place = distances(samples, records).min(1)
-    usual = distances(samples, held_out).topk(min(neighbours, len(held_out)), largest=False).values.mean(1)
-    return Copies(place.cpu().numpy(), (near / usual.clamp_min(1e-12)).double().cpu().numpy())
+    ratio = near / _usual(samples, held_out, neighbours)
+    return Copies(place.cpu().numpy(), ratio.double().cpu().numpy())
 
 
 def cliques(samples: Tensor, held_out: Tensor, neighbours: int, below: float, size: int) -> list[list[int]]:
@@ -53,8 +59,8 @@ def cliques(samples: Tensor, held_out: Tensor, neighbours: int, below: float, si
     Nobody needs the records for it. A sample is in one group at most.
     """
     apart = distances(samples, samples)
-    usual = distances(samples, held_out).topk(min(neighbours, len(held_out)), largest=False).values.mean(1)
-    linked = (apart / torch.minimum(usual[:, None], usual).clamp_min(1e-12) < below).cpu().numpy()
+    usual = _usual(samples, held_out, neighbours)
+    linked = (apart / torch.minimum(usual[:, None], usual) < below).cpu().numpy()
     np.fill_diagonal(linked, False)
     free, found = np.ones(len(samples), bool), []
     while True:
