@@ -38,6 +38,7 @@ from gmi.run import Run
 from gmi.scoring import Recognised
 from gmi.settings import plain
 from gmi.statistics import estimate, recovered
+from gmi.templates import TemplateConfig
 
 Count = Annotated[int, Field(ge=1)]
 CONTROL = "best of N"
@@ -234,6 +235,7 @@ def compose(
     return {
         "schema_version": 1,
         "name": plan.name,
+        "kind": "templates" if isinstance(plan.audit.target, TemplateConfig) else "representatives",
         "authorisation": None if plan.audit.authorisation is None else plain(plan.audit.authorisation),
         "gmi": version("gmi"),
         "judge": seen.judge,

@@ -1,6 +1,9 @@
 """The toy world: a real generator of 16 px faces, people planted on its manifold, a target trained on them."""
 
+import os
 from dataclasses import dataclass
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks: the suite is about the CPU, on any machine
 
 import pytest
 import torch

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gmi.report import page, plots
+from gmi.report.coverage import coverage
 from gmi.report.render import estimate, label, number, rate
 
 
@@ -33,7 +34,7 @@ def _view(report: dict[str, Any]) -> dict[str, Any]:
                 "front": front(arms, report["metric"]),
             }
         )
-    return {"parts": parts, "metrics": metrics, "doubtful": doubtful}
+    return {"parts": parts, "metrics": metrics, "doubtful": doubtful, "coverage": coverage({"representatives"})}
 
 
 def front(arms: list[dict[str, Any]], metric: str) -> list[str]:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gmi.report import page, plots
+from gmi.report.coverage import coverage
 from gmi.report.render import estimate, label, number, rate
 
 
@@ -25,4 +26,10 @@ def _view(report: dict[str, Any]) -> dict[str, Any]:
     panels = {metric: label(metric) for metric in [*match[-1:], "rank1", "auc"]}
     nobody = {metric: found["value"] for metric, found in report["random"].items() if "failed" not in found}
     levels = {"random prior": nobody} if all(metric in nobody for metric in panels) else {}
-    return {"lines": lines, "metrics": metrics, "doubtful": doubtful, "curves": plots.curves(panels, lines, levels)}
+    return {
+        "lines": lines,
+        "metrics": metrics,
+        "doubtful": doubtful,
+        "curves": plots.curves(panels, lines, levels),
+        "coverage": coverage({report["kind"]}),
+    }
