@@ -24,6 +24,7 @@ from gmi.oracles.served import Served
 from gmi.protocols import access, refuse_misfit, shared_queries, students
 from gmi.rng import Rng
 from gmi.target import Target
+from gmi.templates import TemplateConfig
 
 Work = dict[str, tuple[int, int, float]]
 _FEW = 16  # images that a timing takes
@@ -73,11 +74,14 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     sets = (people.training, people.enrolment, people.distractors, people.strangers)
     photographs = sum(len(one) for one in sets if one is not None)
     few = inputs.people.enrolment.pixels[: 2 * _FEW]
-    for judge in inputs.judges.faces:
+    system = (plan.target.recogniser.load(device),) if isinstance(plan.target, TemplateConfig) else ()
+    for judge in (*inputs.judges.faces, *system):
         image = _timed(lambda judge=judge: judge.embed(few)) / len(few)
         seconds[f"judge {judge.name}"] = image * (photographs + public + methods * released)
     without = ("that the served target takes, as a rule the larger part",) if forward == 0 else ()
     without += ("to teach a student and to search it",) if students(plan.search) else ()
+    if plan.membership is not None and plan.membership.shadows:
+        without += (f"to train {plan.membership.shadows} shadow models",)
     return Forecast(_queries(each), {name: amount for name, amount in seconds.items() if amount}, without)
 
 

@@ -15,6 +15,7 @@ from gmi.controls import Controls
 from gmi.forecast import Forecast, forecast
 from gmi.images import Images
 from gmi.inputs import Inputs
+from gmi.membership import Membership
 from gmi.oracles.local import WhiteBox
 from gmi.reconstruct import Spent
 from gmi.rng import Rng
@@ -129,6 +130,15 @@ def test_a_known_feature_mean_is_not_measured_again(world, tmp_path):
     )
     assert "prepare" not in forecast(plan, inputs, CPU).queries
     assert "prepare" not in ledger(plan, inputs, tmp_path / "run")
+
+
+@pytest.mark.usefixtures("quick")
+def test_shadow_models_are_said_to_be_left_out(world):
+    plan, inputs = built(CASES["shipped"], world)
+    assert "shadow" not in str(forecast(plan, inputs, CPU))
+    assert "the time to train 4 shadow models" in str(
+        forecast(replace(plan, membership=Membership(shadows=4)), inputs, CPU)
+    )
 
 
 @pytest.mark.usefixtures("quick")
