@@ -27,15 +27,15 @@ def auc(scores: ArrayLike, truth: ArrayLike, people: ArrayLike | None = None) ->
     people (N,): whose the records are; None: each is a person's own. The variance is that of the placements, summed by
     person (DeLong et al., Comparing the Areas under Two or More Correlated Receiver Operating Characteristic Curves,
     1988; Obuchowski, Nonparametric Analysis of Clustered ROC Curve Data, 1997); the interval is normal on the logit
-    scale, where it keeps to (0, 1). Where there is no variance it is Clopper and Pearson's of the smaller class. Raises
-    GmiError where a class is missing or has one record.
+    scale, where it keeps to (0, 1). Where there is no variance it is Clopper and Pearson's of the people of the class
+    that has fewer. Raises GmiError where a class is missing or has one record.
     """
     value, influence = _area(scores, truth)
     whose = _whose(people, len(influence))
     n, clusters = len(influence), len(np.unique(whose))
     spread = _spread(influence, whose)
     if spread == 0:
-        fewer = min(int(np.sum(truth)), n - int(np.sum(truth)))
+        fewer = _fewer(truth, whose)
         low, high = clopper_pearson(round(value * fewer), fewer)
         return Estimate(value, min(low, value), max(high, value), n, clusters)
     inner = np.clip(value, 1e-9, 1 - 1e-9)
@@ -45,13 +45,21 @@ def auc(scores: ArrayLike, truth: ArrayLike, people: ArrayLike | None = None) ->
 
 
 def auc_difference(left: ArrayLike, right: ArrayLike, truth: ArrayLike, people: ArrayLike | None = None) -> Difference:
-    """AUC of the left scores less that of the right ones, for the same records, as `auc`."""
+    """AUC of the left scores less that of the right ones, for the same records, as `auc`.
+
+    Where there is no variance, and yet a difference, p is the sign test's: all people of the smaller class agree.
+    """
     (one, ours), (other, theirs) = _area(left, truth), _area(right, truth)
     whose = _whose(people, len(ours))
     value, spread = one - other, _spread(ours - theirs, whose)
-    half = -ndtri(TAIL) * spread
-    p = 1.0 if value == 0 else 0.0 if spread == 0 else float(2 * ndtr(-abs(value) / spread))
     n, clusters = len(ours), len(np.unique(whose))
+    if spread == 0 and value != 0:
+        fewer = _fewer(truth, whose)
+        ends = (float(np.sign(value)) * end for end in clopper_pearson(round(abs(value) * fewer), fewer))
+        low, *_, high = sorted((*ends, value))
+        return Difference(Estimate(value, low, high, n, clusters), min(1.0, 2.0 * 0.5**fewer))
+    half = -ndtri(TAIL) * spread
+    p = 1.0 if value == 0 else float(2 * ndtr(-abs(value) / spread))
     return Difference(Estimate(value, max(-1.0, value - half), min(1.0, value + half), n, clusters), p)
 
 
@@ -84,6 +92,12 @@ def _checked(scores: ArrayLike, truth: ArrayLike) -> tuple[Array, NDArray[np.boo
 
 def _whose(people: ArrayLike | None, count: int) -> NDArray[np.int64]:
     return np.arange(count) if people is None else np.asarray(people)
+
+
+def _fewer(truth: ArrayLike, whose: NDArray[np.int64]) -> int:
+    """People of the class that has fewer of them."""
+    positive = np.asarray(truth, bool)
+    return min(len(np.unique(whose[positive])), len(np.unique(whose[~positive])))
 
 
 def _area(scores: ArrayLike, truth: ArrayLike) -> tuple[float, Array]:

@@ -130,7 +130,10 @@ def _work(plan: Audit, inputs: Inputs) -> Work:
     }
     if isinstance(inputs.target, Served):
         released = (3 + plan.controls.oracle + (public > 0)) * people * chosen.keep
-        each[OWN_OPINION] = (0, len(inputs.people.enrolment) + released, 0)
+        asked = len(inputs.people.enrolment) + released
+        if plan.membership is not None:
+            asked += len(inputs.people.training) + anew * len(inputs.people.enrolment)
+        each[OWN_OPINION] = (0, asked, 0)
     if plan.controls.oracle:
         each |= {"oracle_prepare": each["prepare"], "oracle_pool": each["pool"], "oracle": each["search"]}
     return each

@@ -19,7 +19,7 @@ from gmi.run import Run
 from gmi.search.surrogate import Surrogate
 from gmi.statistics import estimate
 from gmi.target import Target
-from gmi.templates import first
+from gmi.templates import TemplateConfig, first
 
 SHOWN = ("search", "best_of_n", "random")
 
@@ -79,13 +79,16 @@ def irreversibility(
     """Whom the images pass for, by system and by photograph: the recogniser itself or another, the one whose template
     leaked or others. ISO/IEC 30136 describes such reporting.
     """
+    assert isinstance(plan.target, TemplateConfig)
     leaked = first(people.training, len(people.names))
     turned = replace(people, enrolment=people.training[leaked], training=people.enrolment, distractors=None)
     rows = []
     for judge in (system, *judges):
         mine = templates[judge.name]
         swapped = {**mine, "enrolment": mine["training"][leaked], "training": mine["enrolment"]}
-        for photograph, whose, known in (("leaked", turned, swapped), ("other", people, mine)):
+        # Of templates of the user's own it is not known which photographs they were made of.
+        source = [("leaked", turned, swapped)] if plan.target.leaked is None else []
+        for photograph, whose, known in (*source, ("other", people, mine)):
             seen = scoring.recognise(judge, known, whose, found, plan.fmrs)
             rows += [
                 {

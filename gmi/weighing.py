@@ -1,7 +1,7 @@
 """A comparison of defences, end to end, and what its figures say: comparison.json, which has a schema in gmi/report."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -250,8 +250,9 @@ class Scale:
         dead = [ours for ours, usual in zip(*flags, strict=True) if ours.severity != "passed" == usual.severity]
         if dead:
             reasons.append(dead[0].message)
+        met = {some[0].attack.name for some in self.attacks_on(subject, arm)}  # the bare target meets others, too
         for level in self.levels[1:] if self.levels[0] == "white-box" else ():
-            ours, usual = (self._ahead(subject, one, level) for one in (arm, bare))
+            ours, usual = (self._ahead(subject, one, level, met) for one in (arm, bare))
             if ours is None or usual is None:
                 continue
             more = (
@@ -265,11 +266,11 @@ class Scale:
                 )
         return reasons
 
-    def _ahead(self, subject: Subject, arm: Arm, level: str) -> Array | None:
+    def _ahead(self, subject: Subject, arm: Arm, level: str, names: Collection[str]) -> Array | None:
         """(A,) by how much attacks of that access find more than those that use the weights; None: one is missing."""
         kinds = {level: [], "white-box": []}
         for some in self.attacks_on(subject, arm):
-            if (kind := some[0].attack.access.type) in kinds:
+            if some[0].attack.name in names and (kind := some[0].attack.access.type) in kinds:
                 kinds[kind].append(some)
         if not all(kinds.values()):
             return None

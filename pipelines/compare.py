@@ -10,7 +10,6 @@ from pathlib import Path
 from gmi import cli
 from gmi.comparison import Comparison, cells
 from gmi.protocols import Prior
-from gmi.training import UNDEFENDED
 from gmi.weighing import compare
 
 
@@ -22,9 +21,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     options, plan = cli.configured(parser, arguments, Comparison)
     accelerator = cli.accelerator()
-    for arm in plan.arms:
-        for subject in plan.targets:
-            (arm.training or subject.training).refuse(arm.defence or UNDEFENDED)
+    plan.refuse()
     if options.dry_run:
         if accelerator.is_main_process:
             print(forecast(plan, len(plan.data.load().attacked), plan.prior.load(accelerator.device)))

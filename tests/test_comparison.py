@@ -214,21 +214,38 @@ class Told(SimpleNamespace):
         return np.array(self.values[key])
 
 
-def masks(blind: set[str], arm: dict[str, float], bare: dict[str, float]) -> list[str]:
-    """Reasons, where the arms in `blind` have no gradient and attacks find so much on average of either arm."""
-    plan = replace(PLAN, arms=PLAN.arms[2:], seeds=(0,))
+def masks(blind: set[str], arm: dict[str, float], bare: dict[str, float], bare_only: float | None = None) -> list[str]:
+    """Reasons, where the arms in `blind` have no gradient and attacks find so much on average of either arm.
+
+    bare_only: what a white-box attack finds that knows of another defence, and so meets the undefended target, too.
+    """
+    margin = Attack(name="margin", access=WholeModel(), search=Gradient(objective="max_margin"))
+    other = (Arm(name="erasing", defence=Erasing(), adaptive=(margin,)),) if bare_only is not None else ()
+    plan = replace(PLAN, arms=(*PLAN.arms[2:], *other), seeds=(0,))
     noise = np.random.default_rng(0).normal(0, 0.02, (2, 2, 30))
     values = {
         f"mlp/{name}/open/{attack}/0": found[attack] + noise[row, column]
         for row, (name, found) in enumerate({"smoothed": arm, "undefended": bare}.items())
         for column, attack in enumerate(("gradient", "evolution"))
     }
+    values["mlp/undefended/open/margin/0"] = np.full(30, bare_only or 0.0)
     flags = {
         ("mlp", name, 0): Flag("gradients", "stop" if name in blind else "passed", "no gradient")
         for name in ("smoothed", "undefended")
     }
     scale = Scale(plan, Told(values=values), SimpleNamespace(gradients=flags), np.zeros(1))
     return scale._masked(plan.targets[0], plan.arms[0])
+
+
+def test_a_defence_is_held_against_the_targets_that_have_it():
+    """One that needs a whole network to learn beside a target of which only the head does."""
+    head = replace(PLAN.targets[0], name="head", training=Head(part="0"))
+    plan = replace(
+        PLAN, targets=(*PLAN.targets, head), arms=(Arm(name="erasing", defence=Erasing(), targets=("mlp",)),)
+    )
+    plan.refuse()
+    with pytest.raises(GmiError, match="needs the whole network"):
+        replace(plan, arms=(replace(plan.arms[0], targets=("head",)),)).refuse()
 
 
 def test_a_defence_that_hides_gradients_is_called_out_and_no_other():
@@ -241,6 +258,7 @@ def test_a_defence_that_hides_gradients_is_called_out_and_no_other():
     weak = {"gradient": 0.5, "evolution": 0.8}
     assert masks(set(), weak, weak) == []  # a search that is weak without the defence, too
     assert masks(set(), {"gradient": 0.5, "evolution": 0.5}, usual) == []
+    assert masks(set(), weak, weak, bare_only=0.8) == []  # an attack that only the undefended target met
 
 
 def test_advice_follows_from_what_was_found():

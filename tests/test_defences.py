@@ -123,6 +123,22 @@ def test_a_defence_that_does_not_fit_says_so_in_one_sentence(defence, training, 
         learnt(defence, training, seeded(Net) if isinstance(training, Head) else None)
 
 
+def test_a_bottleneck_is_where_the_learning_is():
+    with pytest.raises(
+        GmiError, match=r"in the place of head, and first alone learns: set target\.defence\.part: first"
+    ):
+        Bottleneck(part="head").refuse("first", True)
+    Bottleneck(part="head").refuse("head", True)
+    Bottleneck(part="head").refuse(None, True)
+
+
+def test_a_layer_that_opacus_cannot_handle_is_told_before_training():
+    odd = nn.Linear(4, 2)
+    odd.register_buffer("seen", torch.zeros(2))
+    with pytest.raises(GmiError, match=r"Opacus cannot train this network privately: .*buffers"):
+        DpSgd(epsilon=8.0).harden(nn.Sequential(odd))
+
+
 # The losses, each against a formula that is written out
 
 

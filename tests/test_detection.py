@@ -78,6 +78,21 @@ def test_records_of_one_person_count_as_one():
     assert 0.91 <= inside / 300 <= 0.99
 
 
+def test_what_is_perfect_is_as_sure_as_there_are_people():
+    """Forty people with ten images each are forty, told apart or not."""
+    person = np.repeat(np.arange(40), 10)
+    truth = np.tile([True] * 5 + [False] * 5, 40)
+    found = auc(truth.astype(float), truth, person)
+    assert (found.value, found.high) == (1, 1) and found.low == pytest.approx(0.025 ** (1 / 40))
+    more = auc_difference(truth.astype(float), np.zeros(400), truth, person)
+    assert more.estimate.value == 0.5 and 0.3 < more.estimate.low < 0.4 and 0.6 < more.estimate.high < 0.7
+    assert more.p == pytest.approx(2 * 0.5**40)
+    less = auc_difference(np.zeros(400), truth.astype(float), truth, person)
+    assert (less.estimate.low, less.estimate.high) == (-more.estimate.high, -more.estimate.low) and less.p == more.p
+    few = auc_difference(truth[:30].astype(float), np.zeros(30), truth[:30], person[:30])
+    assert few.p == 0.25
+
+
 def test_hits_are_counted_above_the_negatives_that_are_allowed():
     scores = np.array([9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0, 9.5, 7.5, -1.0])
     truth = np.arange(13) >= 10

@@ -1,11 +1,14 @@
 """What stands beside the verdict: leaked templates by system and by photograph, and how well a student copies."""
 
+from dataclasses import replace
+
 import torch
 
 from gmi import toy
+from gmi.judges.face import Dlib
 from gmi.neighbours import irreversibility
 from gmi.protocols import Candidates
-from gmi.templates import first
+from gmi.templates import TemplateConfig, first
 
 
 def judge(name: str, seed: int) -> toy.Stranger:
@@ -28,7 +31,8 @@ def test_images_are_held_against_the_photograph_that_leaked_and_against_others()
     sets = {"training": people.training.pixels, "enrolment": people.enrolment.pixels}
     sets |= {name: some.images for name, some in found.items()}
     templates = {one.name: {name: one.embed(pixels) for name, pixels in sets.items()} for one in (system, other)}
-    rows = irreversibility(toy.plan(), people, templates, found, system, [other])
+    plan = replace(toy.plan(), target=TemplateConfig(recogniser=Dlib()))
+    rows = irreversibility(plan, people, templates, found, system, [other])
     figures = {
         (row["system"], row["photograph"], row["method"]): {
             metric: one["value"] for metric, one in row["figures"].items()
@@ -41,3 +45,7 @@ def test_images_are_held_against_the_photograph_that_leaked_and_against_others()
         assert 0.6 < figures[system_, "other", "search"]["rank1"] <= 1
         assert figures[system_, "leaked", "best_of_n"]["rank1"] < 0.2 > figures[system_, "other", "best_of_n"]["rank1"]
         assert 0.3 < figures[system_, "other", "random"]["auc"] < 0.7
+    own = replace(plan, target=TemplateConfig(recogniser=Dlib(), leaked="of unknown photographs"))
+    assert irreversibility(own, people, templates, found, system, [other]) == [
+        row for row in rows if row["photograph"] == "other"
+    ]

@@ -16,7 +16,7 @@ _RARE = 1e-6  # probability of what was never seen
 
 @dataclass(frozen=True)
 class Errors:
-    """How the model errs, on records that it has not learnt from.
+    """How the model errs, on the adversary's records, which it has not learnt from.
 
     confusion (K, K): the probability of each outcome (column) where the model names another or the same (row); spread:
     standard deviation of an outcome that is a number around what the model predicts. One of them is None.
@@ -26,12 +26,11 @@ class Errors:
     spread: float | None
 
     def likelihood(self, outcome: Array, told: Array) -> Array:
-        """(N,): how probable, or dense, outcomes (N,) are where the model says `told` (N,)."""
+        """(N,): logarithm of how probable, or dense, outcomes (N,) are where the model says `told` (N,)."""
         if self.confusion is not None:
-            return self.confusion[told.astype(int), outcome.astype(int)]
+            return np.log(self.confusion[told.astype(int), outcome.astype(int)])
         assert self.spread is not None
-        apart = (outcome - told) / self.spread
-        return np.maximum(np.exp(-0.5 * apart**2), _RARE)
+        return -0.5 * ((outcome - told) / self.spread) ** 2
 
 
 def errors(model: Model, records: Records, layout: Layout) -> Errors:

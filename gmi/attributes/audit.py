@@ -70,6 +70,15 @@ class AttributeAudit:
                 "file and say false"
             )
 
+    def refuse(self, layout: Layout) -> None:
+        """Raises GmiError where the table has no such value or groups."""
+        values, known = layout.sensitive.values or (), {one.name: one for one in layout.known}
+        if self.value is not None and self.value not in values:
+            raise GmiError(f"value: {layout.sensitive.name} is never {self.value!r}; it is {', '.join(values)}.")
+        for name in self.groups:
+            if name not in known or known[name].values is None:
+                raise GmiError(f"groups: {name!r} is no column of categories that is known of people.")
+
 
 @dataclass(frozen=True)
 class Found:
@@ -83,11 +92,12 @@ class Found:
 def audit(plan: AttributeAudit, folder: Path) -> Path:
     """Writes attributes.json and attributes.html into the folder, and returns the page. Raises GmiError as `load`."""
     tables = plan.data.load(plan.seed)
+    plan.refuse(tables.layout)
     run = Run.open(folder, {"attributes": plain(plan), "inputs": {"gmi": version("gmi"), "data": tables.digest}})
     model = plan.target.learn(tables.layout, tables.training, plan.seed)
     for one in plan.attacks:
         oracle(one, model, tables.layout)  # refused before any work
-    knowledge = Knowledge(tables.layout, tables.public, errors(model, tables.held_out, tables.layout))
+    knowledge = Knowledge(tables.layout, tables.public, errors(model, tables.public, tables.layout))
     sets = {"training": tables.training, "held-out": tables.held_out}
     found = {
         name: attack(plan, model, some.take(_chosen(len(some), plan, place)), knowledge)
@@ -137,8 +147,6 @@ def compose(plan: AttributeAudit, tables: Tables, model: Model, found: dict[str,
     """attributes.json, whose schema is gmi/report/attributes.schema.json."""
     layout = tables.layout
     values = layout.sensitive.values or ()
-    if plan.value is not None and plan.value not in values:
-        raise GmiError(f"value: {layout.sensitive.name} is never {plan.value!r}; it is {', '.join(values)}.")
     frequent = np.bincount(tables.public.sensitive, minlength=len(values))
     looked = values.index(plan.value) if plan.value is not None else int(frequent.argmin())
     sets = {name: _set(plan, layout, some, looked) for name, some in found.items()}
@@ -197,7 +205,7 @@ def _set(plan: AttributeAudit, layout: Layout, found: Found, looked: int) -> dic
             )
         row |= {"failed": None, "figures": {key: scoring.plain(one) for key, one in figures.items()}}
         rows.append(row | {"added": None if name in CONTROLS else _added(right, ranked, base, truth, looked)})
-    added = [row["added"] for row in rows if row["added"] is not None]
+    added = [row["added"] for row in rows if row["added"] is not None and row["added"]["p"] is not None]
     for one, adjusted in zip(added, holm([one["p"] for one in added]), strict=True):
         one["p"] = adjusted
     return {"people": len(truth), "with the value": int((truth == looked).sum()), "methods": rows}
@@ -205,16 +213,19 @@ def _set(plan: AttributeAudit, layout: Layout, found: Found, looked: int) -> dic
 
 def _added(right: Array, ranked: Array, base: Array, truth: NDArray[np.int64], looked: int) -> dict[str, Any]:
     """Over the imputation, person by person; p is adjusted afterwards for the number of attacks."""
-    area = auc_difference(ranked, _ranked(base, looked), truth == looked)
+    area = scoring.attempt(lambda: auc_difference(ranked, _ranked(base, looked), truth == looked))
+    failed = isinstance(area, Failed)
     return {
         "accuracy": scoring.plain(scoring.attempt(lambda: difference(right, _right(base, truth)))),
-        "auc": scoring.plain(area.estimate),
-        "p": area.p,
+        "auc": scoring.plain(area if failed else area.estimate),
+        "p": None if failed else area.p,
     }
 
 
 def _right(scores: Array, truth: NDArray[np.int64]) -> Array:
-    return (scores.argmax(1) == truth).astype(float)
+    """(N,): whether the likeliest value is the person's; of several that tie, the share that is."""
+    top = scores == scores.max(1, keepdims=True)
+    return top[np.arange(len(truth)), truth] / top.sum(1)
 
 
 def _ranked(scores: Array, looked: int) -> Array:
@@ -224,7 +235,8 @@ def _ranked(scores: Array, looked: int) -> Array:
 
 def verdict(found: dict[str, Any], notable: float) -> dict[str, Any]:
     """Of the people that the target learnt from: what the model adds to what public records tell."""
-    added = {row["method"]: row["added"] for row in found["methods"] if row["added"] is not None}
+    every = {row["method"]: row["added"] for row in found["methods"] if row["added"] is not None}
+    added = {name: one for name, one in every.items() if one["p"] is not None}
     more = [name for name, one in added.items() if one["p"] < ALPHA and one["auc"]["low"] > 0]
     if more:
         best = max(more, key=lambda name: added[name]["auc"]["value"])
@@ -234,7 +246,7 @@ def verdict(found: dict[str, Any], notable: float) -> dict[str, Any]:
             "because": f"{best} finds more with the model than the imputation without it: "
             f"AUC {area['value']:+.3f} [{area['low']:.3f}, {area['high']:.3f}].",
         }
-    if added and all(one["auc"]["high"] < notable for one in added.values()):
+    if added and added == every and all(one["auc"]["high"] < notable for one in added.values()):
         return {
             "finding": "no evidence",
             "because": f"No attack finds more than the imputation, and {notable:g} of AUC more would have been seen.",
@@ -248,11 +260,9 @@ def verdict(found: dict[str, Any], notable: float) -> dict[str, Any]:
 def _group(layout: Layout, found: Found, name: str, figures: dict[str, Any]) -> dict[str, Any]:
     """Of people by their values in a column: accuracy of the best attack, and what it has over the imputation."""
     names = [one.name for one in layout.known]
-    if name not in names or layout.known[names.index(name)].values is None:
-        raise GmiError(f"groups: {name!r} is no column of categories that is known of people.")
     usable = [row for row in figures["methods"] if row["added"] is not None]
     if not usable:
-        raise GmiError("groups: no attack gave anything to be told apart.")
+        return {"column": name, "attack": None, "rows": []}
     best = max(usable, key=lambda row: row["figures"]["auc"].get("value", 0.0))["method"]
     scores, base = found.scores[best], found.scores["imputation"]
     assert not isinstance(scores, Failed) and not isinstance(base, Failed)

@@ -31,4 +31,4 @@ class Marginals:
             knowledge.errors.likelihood(records.outcome, ask(records.inputs(value)))
             for value in range(knowledge.layout.choices)
         ]
-        return np.log(np.stack(fit, 1)) + np.log(knowledge.marginal)
+        return np.stack(fit, 1) + np.log(knowledge.marginal)

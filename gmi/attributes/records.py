@@ -69,6 +69,10 @@ class Records:
         column = np.broadcast_to(np.asarray(sensitive, np.float64), len(self))
         return np.column_stack([self.known, column])
 
+    def rows(self) -> Array:
+        """Everything (N, D + 2)."""
+        return np.column_stack([self.context(), self.sensitive])
+
     def context(self) -> Array:
         """What the adversary knows of each person (N, D + 1): everything but the sensitive attribute."""
         return np.column_stack([self.known, self.outcome])
@@ -95,8 +99,8 @@ class Table:
 
     sensitive, outcome: names of columns. numbers: those that hold numbers; the others hold categories. without: those
     that are not used. training, public: how many records the target learns from, and the adversary has; the rest is
-    held out. public_file: where the adversary's records come from, if not from the same file. shuffled: whether the
-    parts are drawn from the whole file, or follow one another in it: training, public, held-out.
+    held out. public_file: where the adversary's records, of other people, come from, if not from the same file.
+    shuffled: whether the parts are drawn from the whole file, or follow one another: training, public, held-out.
     """
 
     name: str
@@ -144,6 +148,11 @@ class Table:
             if missing := [one.name for one in (*layout.inputs, layout.outcome) if one.name not in names]:
                 raise GmiError(f"data.public_file: {self.public_file} has no column {', '.join(missing)}.")
             others = _records(layout, names, rows, self.public_file)
+            if set(map(tuple, others.rows())) <= set(map(tuple, records.rows())):
+                raise GmiError(
+                    f"data.public_file: {self.public_file} holds no record that is not in {self.file}, too: the "
+                    "adversary's records are of other people."
+                )
             chosen = np.random.default_rng([seed, 1]).permutation(len(others))[: self.public]
             taken, public, digest = self.training, others.take(chosen), sha256((digest + more).encode()).hexdigest()
             if len(others) < self.public:

@@ -205,7 +205,10 @@ class Foreign:
             }
             for row in inputs
         ]
-        told = np.asarray(self.model(rows), np.float64)
+        try:
+            told = np.asarray(self.model(rows), np.float64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise GmiError(f"{self.name} cannot answer records ({type(error).__name__}: {error}).") from error
         classes = self.layout.classes
         shape = (len(rows),) if classes is None else (len(rows), classes)
         if told.shape != shape or not np.isfinite(told).all():
@@ -217,7 +220,7 @@ class Foreign:
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Own:
-    """A model that is there already: `factory` (module:callable, importable or in this folder) returns a function.
+    """A model that is there already: `factory` (module:callable, importable) returns a function.
 
     The function takes records, each a dictionary by column, and returns probabilities (N, K) of the outcome's values
     in alphabetical order, or predictions (N,) of an outcome that is a number. Who learnt from what is the owner's to

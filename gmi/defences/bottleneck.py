@@ -42,6 +42,13 @@ class Bottleneck(Defence):
     part: str = "head"
     beta: Annotated[float, Field(ge=0)] = 0.005
 
+    def refuse(self, part: str | None, mirror: bool) -> None:
+        if part not in (None, self.part):
+            raise GmiError(
+                f"target.defence: the bottleneck comes in the place of {self.part}, and {part} alone learns: set "
+                f"target.defence.part: {part}."
+            )
+
     @property
     def changes(self) -> str:
         return f"{self.part} becomes a bottleneck of half as many features and a layer on it"

@@ -61,12 +61,14 @@ class DpSgd(Defence):
 
     def harden(self, module: nn.Module) -> nn.Module:
         _refuse_uninstalled()
+        from opacus import GradSampleModule
         from opacus.validators import ModuleValidator
 
         logging.getLogger("opacus").setLevel(logging.ERROR)
         learns = module if self.part is None else part_of(module, self.part, "target.defence.part")
         fixed = ModuleValidator.fix(learns)
-        if wrong := ModuleValidator.validate(fixed.train(), strict=False):
+        wrong = ModuleValidator.validate(fixed.train(), strict=False)
+        if wrong := wrong or GradSampleModule.validate(fixed, strict=False):
             raise GmiError(f"target.defence: Opacus cannot train this network privately: {wrong[0]}.")
         return replace(module, self.part or "", fixed)
 

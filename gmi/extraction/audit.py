@@ -150,20 +150,24 @@ def _knows(plan: ExtractionAudit, prior: Prior, asked: Tensor, start: int, devic
 
 def compose(plan: ExtractionAudit, records: Records, pair: Pair, told: dict[str, Told]) -> dict[str, Any]:
     """extraction.json, whose schema is gmi/report/extraction.schema.json."""
-    trained, held = records.trained.pixels, records.held_out.pixels
-    # As many held-out images in the place of the records: nobody learnt from them, so that nothing may be found.
-    some = min(len(trained), len(held) // 2)
+    held = records.held_out.pixels
+    # As many images of held-out people in the place of the records: nobody learnt from them, nothing may be found.
+    whose, count = records.held_out.classes.unique(return_counts=True)
+    wanted = min(len(records.trained), len(held) // 2)
+    first = torch.isin(records.held_out.classes, whose[: max(1, int((count.cumsum(0) <= wanted).sum()))])
+    others = held[~first]
+    fewer = max(1, plan.neighbours * len(others) // len(held))  # no further away than the others' are
     sides = {
-        "target": ("target", records.trained, held),
-        "control": ("control", records.trained, held),
-        "held-out": ("target", records.held_out[list(range(some))], held[some:]),
+        "target": ("target", records.trained, held, plan.neighbours),
+        "control": ("control", records.trained, held, plan.neighbours),
+        "held-out": ("target", records.held_out[first.nonzero()[:, 0].tolist()], others, fewer),
     }
     people = records.trained.classes.numpy()
     rows, found = [], {}
-    for name, (model, looked, usual) in sides.items():
-        seen = copies(told[model].samples, looked.pixels, usual, plan.neighbours)
+    for name, (model, looked, usual, near) in sides.items():
+        seen = copies(told[model].samples, looked.pixels, usual, near)
         found[name] = seen.of_records(len(looked), plan.ratio)
-        groups = cliques(told[model].samples, usual, plan.neighbours, plan.ratio, plan.clique)
+        groups = cliques(told[model].samples, usual, near, plan.ratio, plan.clique)
         rows.append(_row(name, seen, found[name], looked, groups, plan))
     more = scoring.attempt(
         lambda: difference(*(by_person(np.minimum(found[name], 1), people) for name in ("target", "control")))
@@ -173,7 +177,7 @@ def compose(plan: ExtractionAudit, records: Records, pair: Pair, told: dict[str,
         "name": plan.name,
         "gmi": version("gmi"),
         "data": plan.data.name,
-        "records": {"trained": len(trained), "people": len(np.unique(people)), "held-out": len(held)},
+        "records": {"trained": len(records.trained), "people": len(np.unique(people)), "held-out": len(held)},
         "samples": plan.samples,
         "ratio": plan.ratio,
         "clique": plan.clique,

@@ -74,9 +74,17 @@ class Photographs:
             self._read(other, len(people)) if other else None,
             self._read(held, 2 * len(people)),
         )
-        for some in (found.other, found.held_out):
-            if some is not None and (same := set(some.digests).intersection(found.trained.digests)):
-                raise GmiError(f"data: {len(same)} files that were trained on are held out, too: remove them there.")
+        if len(held) < 2:
+            raise GmiError("data.held_out: two people or more must be held out, to see what chance finds of them.")
+        for some, what in ((found.other, "a control"), (found.trained, "the target")):
+            if some is not None and (same := set(some.digests).intersection(found.held_out.digests)):
+                raise GmiError(
+                    f"data: {len(same)} files that {what} is trained on are held out, too: remove them there."
+                )
+        if found.other is not None and (same := set(found.other.digests).intersection(found.trained.digests)):
+            raise GmiError(
+                f"data: the target and the control would learn from {len(same)} equal files: remove one each."
+            )
         return found
 
     def _people(self, folder: Path) -> list[list[Path]]:
