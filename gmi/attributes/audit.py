@@ -213,12 +213,15 @@ def _set(plan: AttributeAudit, layout: Layout, found: Found, looked: int) -> dic
 
 def _added(right: Array, ranked: Array, base: Array, truth: NDArray[np.int64], looked: int) -> dict[str, Any]:
     """Over the imputation, person by person; p is adjusted afterwards for the number of attacks."""
-    area = scoring.attempt(lambda: auc_difference(ranked, _ranked(base, looked), truth == looked))
-    failed = isinstance(area, Failed)
+    try:
+        more = auc_difference(ranked, _ranked(base, looked), truth == looked)
+        area, p = more.estimate, more.p
+    except GmiError as error:
+        area, p = Failed(str(error)), None
     return {
         "accuracy": scoring.plain(scoring.attempt(lambda: difference(right, _right(base, truth)))),
-        "auc": scoring.plain(area if failed else area.estimate),
-        "p": None if failed else area.p,
+        "auc": scoring.plain(area),
+        "p": p,
     }
 
 

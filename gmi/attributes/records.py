@@ -71,7 +71,7 @@ class Records:
 
     def rows(self) -> Array:
         """Everything (N, D + 2)."""
-        return np.column_stack([self.context(), self.sensitive])
+        return np.column_stack([self.context(), self.sensitive.astype(np.float64)])
 
     def context(self) -> Array:
         """What the adversary knows of each person (N, D + 1): everything but the sensitive attribute."""
