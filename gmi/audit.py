@@ -42,13 +42,7 @@ def audit(plan: Audit, inputs: Inputs, folder: Path, device: torch.device, autoc
     is not independent.
     """
     people, target, judges = inputs.people, inputs.target, inputs.judges
-    if plan.authorisation is not None:
-        plan.authorisation.refuse_expired(date.today())
-    judges.refuse_dependent(target, inputs.guide, plan.data.name, students(plan.search))
-    refuse_misfit(plan.search, plan.access.open(target, None), inputs.prior)
-    refuse_overspending(plan, inputs)
-    if plan.membership is not None:
-        plan.membership.refuse(plan.target, plan.training)
+    refuse(plan, inputs)
     state = PartialState()
     with state.main_process_first():
         run = Run.open(folder, {"audit": essence(plan), "inputs": inputs.digests})
@@ -74,6 +68,17 @@ def essence(plan: Audit) -> dict[str, JsonValue]:
     tree["target"].pop("connection", None)
     tree.pop("authorisation")
     return tree
+
+
+def refuse(plan: Audit, inputs: Inputs) -> None:
+    """Raises GmiError where the audit may not be made, before anything is asked."""
+    if plan.authorisation is not None:
+        plan.authorisation.refuse_expired(date.today())
+    inputs.judges.refuse_dependent(inputs.target, inputs.guide, plan.data.name, students(plan.search))
+    refuse_misfit(plan.search, plan.access.open(inputs.target, None), inputs.prior)
+    refuse_overspending(plan, inputs)
+    if plan.membership is not None:
+        plan.membership.refuse(plan.target, plan.training)
 
 
 def own_opinion(target: Target | Served, oracle: AnyOracle, device: torch.device) -> judging.Opinion:

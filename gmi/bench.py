@@ -18,6 +18,7 @@ from gmi.config import AnySearch, Audit
 from gmi.data import People
 from gmi.defences.base import Promise
 from gmi.defences.serving import AnyGuard, Stealthy, guard
+from gmi.inputs import refuse_unfit
 from gmi.judging import Judges, Sets
 from gmi.protocols import Prior, refuse_misfit, students
 from gmi.reconstruct import Autocast, Recipe
@@ -62,7 +63,7 @@ class Bench:
 
     def __call__(self) -> Found:
         """Raises GmiError where a defence, a search, a prior or a judge does not fit, if it can before any training."""
-        found = Found({}, {}, {}, {}, self._promises(), {})
+        found = Found({}, {}, {}, {}, promises(self.plan, self.people, self.prior), {})
         self._train()
         for cell in cells(self.plan):
             place, target = (cell.subject.name, cell.arm.name, cell.seed), self.target(cell)
@@ -87,24 +88,6 @@ class Bench:
         )
         made = Target(module, config.input, self.people.names, frozenset(config.trained_on), config.penultimate)
         return made.to(self.device)
-
-    def _promises(self) -> dict[tuple[str, str], Promise | None]:
-        """By target and arm, once it is known that everything fits."""
-        known = self.people.training.classes
-        promises = {}
-        for subject in self.plan.targets:
-            for arm in self.plan.arms_of(subject):
-                config, defence = replace(subject.target, defence=arm.defence), arm.defence or UNDEFENDED
-                training = arm.training or subject.training
-                with torch.random.fork_rng():
-                    module = config.build()
-                    training.refuse(defence)
-                    defence.lesson(module, known)
-                promises[subject.name, arm.name] = training.promise(defence, known)
-                blank = Target(module, config.input, self.people.names)
-                for attack in (*self.plan.attacks, *arm.adaptive):
-                    refuse_misfit(attack.search, attack.access.open(blank, None), self.prior)
-        return promises
 
     def _refuse_dependent(self, cell: Cell, target: Target) -> None:
         searches = [attack.search for attack in self.plan.every_attack]
@@ -187,6 +170,25 @@ class Bench:
     def _gradients(self, cell: Cell, target: Target) -> Flag:
         probed = self._recipe(cell).probed(WholeModel().open(target, None), name=f"checks/{cell.weights}")
         return dead_gradients(probed["gradients"])
+
+
+def promises(plan: Comparison, people: People, prior: Prior) -> dict[tuple[str, str], Promise | None]:
+    """By target and arm. Raises GmiError where a network, a defence, a training or a search does not fit."""
+    known, found = people.training.classes, {}
+    for subject in plan.targets:
+        for arm in plan.arms_of(subject):
+            config, defence = replace(subject.target, defence=arm.defence), arm.defence or UNDEFENDED
+            training = arm.training or subject.training
+            training.refuse(defence)
+            with torch.random.fork_rng():
+                module = config.build()
+                defence.lesson(module, known)
+            found[subject.name, arm.name] = training.promise(defence, known)
+            blank = Target(module, config.input, people.names)
+            refuse_unfit(blank, people, features=False)
+            for attack in (*plan.attacks, *arm.adaptive):
+                refuse_misfit(attack.search, attack.access.open(blank, None), prior)
+    return found
 
 
 _STATE = "state."

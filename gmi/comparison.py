@@ -23,7 +23,7 @@ from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Gan
 from gmi.selection import Selection
 from gmi.target import TargetConfig
-from gmi.training import UNDEFENDED, Head, Scratch
+from gmi.training import Head, Scratch
 
 Name = Annotated[str, Field(pattern=r"^\w[\w ,.+-]*$")]
 Training = Annotated[Head | Scratch, Field(discriminator="type")]
@@ -123,12 +123,6 @@ class Comparison:
     def every_attack(self) -> list[Attack]:
         """One that several arms name is one."""
         return [*self.attacks, *_different(self.arms)]
-
-    def refuse(self) -> None:
-        """Raises GmiError where a defence does not fit the training of a target that has it."""
-        for subject in self.targets:
-            for arm in self.arms_of(subject):
-                (arm.training or subject.training).refuse(arm.defence or UNDEFENDED)
 
     def arms_of(self, subject: Subject) -> list[Arm]:
         """The undefended one first, which meets the attacks that know of any defence, too."""

@@ -74,10 +74,12 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     sets = (people.training, people.enrolment, people.distractors, people.strangers)
     photographs = sum(len(one) for one in sets if one is not None)
     few = inputs.people.enrolment.pixels[: 2 * _FEW]
-    system = (plan.target.recogniser.load(device),) if isinstance(plan.target, TemplateConfig) else ()
-    for judge in (*inputs.judges.faces, *system):
+    named = {f"judge {judge.name}": judge for judge in inputs.judges.faces}
+    if isinstance(plan.target, TemplateConfig):
+        named["the system itself"] = plan.target.recogniser.load(device)
+    for name, judge in named.items():
         image = _timed(lambda judge=judge: judge.embed(few)) / len(few)
-        seconds[f"judge {judge.name}"] = image * (photographs + public + methods * released)
+        seconds[name] = image * (photographs + public + methods * released)
     without = ("that the served target takes, as a rule the larger part",) if forward == 0 else ()
     without += ("to teach a student and to search it",) if students(plan.search) else ()
     if plan.membership is not None and plan.membership.shadows:

@@ -99,7 +99,7 @@ def refuse_untrained(target: TargetConfig, training: Head | Scratch, people: Peo
     asked = (people.private_digest, training_digest(target, training))
     if record is None or (record.data_digest, record.config_digest) != asked:
         raise GmiError(
-            "The target was trained on another split of the people or with other settings: run "
+            "The target was trained on another split of the people, with other settings or by another gmi: run "
             "pipelines/train_target.py with this configuration again."
         )
 

@@ -154,6 +154,11 @@ def refuse_misfit(search: Any, oracle: LabelOracle | None, prior: Prior) -> None
     for inner, its_own in search.parts(oracle) if hasattr(search, "parts") else ():
         refuse_misfit(inner, its_own, prior)
     for part, given in (("oracle", oracle), ("prior", prior)):
+        if part == "oracle" and given is not None and not isinstance(given, needs[part]):
+            raise GmiError(
+                f"search: {search.type} needs access: {{type: {access(search)}}}, and this gives "
+                f"{type(given).__name__} only: take another search, or another access."
+            )
         if given is not None and not isinstance(given, needs[part]):
             wanted = (needs[part].__doc__ or "").split(".")[0].removeprefix("A ").strip()
             raise GmiError(

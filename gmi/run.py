@@ -46,7 +46,9 @@ class Run:
             found = yaml.safe_load(record.read_text()) if record.exists() else None
         except (yaml.YAMLError, UnicodeDecodeError):
             found = None
-        if isinstance(found, dict) and "digest" in found:
+        mine = isinstance(found, dict) and "digest" in found
+        left = [path for path in folder.iterdir() if not _unfinished(path)] if folder.is_dir() else []
+        if mine and (found["digest"] == digest or left != [record]):  # one that did nothing yet was refused: it may go
             if found["digest"] != digest:
                 changed = ", ".join(_changed(found.get("config", {}), dict(config)))
                 raise GmiError(
@@ -54,7 +56,7 @@ class Run:
                     "or remove it."
                 )
             return run
-        if folder.exists() and (not folder.is_dir() or any(not _unfinished(path) for path in folder.iterdir())):
+        if folder.exists() and (not folder.is_dir() or (left and not mine)):
             raise GmiError(f"{folder} is not empty and holds no run: choose another --out.")
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)

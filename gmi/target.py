@@ -2,6 +2,8 @@
 
 import hashlib
 import importlib
+import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import field
 from typing import Any, ClassVar, Literal, cast
@@ -131,10 +133,13 @@ class TargetConfig:
             key: str(resolve(value)) if isinstance(value, str) and value.startswith("asset:") else value
             for key, value in self.arguments.items()
         }
+        factory = find_factory(self.factory)
         try:
-            module = find_factory(self.factory)(**arguments)
+            module = factory(**arguments)
         except (TypeError, ValueError, OSError) as error:
             raise GmiError(f"target.factory {self.factory} refused its arguments: {error}") from error
+        except Exception as error:  # what the user's own code raises is the user's to see, in one sentence
+            raise GmiError(f"target.factory {self.factory} failed ({type(error).__name__}: {error}).") from error
         if not isinstance(module, nn.Module):
             raise GmiError(f"target.factory {self.factory} returned {type(module).__name__}, not a torch module.")
         return module if self.defence is None else self.defence.harden(module)
@@ -167,6 +172,9 @@ def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
 
 
 def find_factory(factory: str) -> Callable[..., Any]:
+    """Raises GmiError where it cannot be imported. The folder that a command is started in is looked in last."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
     module, _, name = factory.partition(":")
     try:
         found = cast("Any", importlib.import_module(module))

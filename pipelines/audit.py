@@ -13,9 +13,9 @@ import yaml
 
 from gmi import cli
 from gmi.assets import resolve
-from gmi.audit import audit
+from gmi.audit import audit, refuse
 from gmi.config import Audit
-from gmi.forecast import forecast, refuse_overspending
+from gmi.forecast import forecast
 from gmi.inputs import load
 from gmi.settings import plain
 from gmi.target import TargetConfig
@@ -36,7 +36,9 @@ def main(arguments: Sequence[str]) -> None:
             print(cost)
             if waiting is not plan:
                 print("target.weights are not there yet: pipelines/train_target.py makes them")
-            refuse_overspending(plan, inputs)
+            elif isinstance(plan.target, TargetConfig) and plan.target.weights is None:
+                print("target.weights is not set: the weights are those that the factory makes")
+            refuse(plan, inputs)
         return
     inputs = load(plan, accelerator.device)
     out = options.out or Path("runs", plan.name)

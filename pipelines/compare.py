@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gmi import cli
+from gmi.bench import promises
 from gmi.comparison import Comparison, cells
 from gmi.protocols import Prior
 from gmi.weighing import compare
@@ -21,10 +22,11 @@ def main(arguments: Sequence[str]) -> None:
     )
     options, plan = cli.configured(parser, arguments, Comparison)
     accelerator = cli.accelerator()
-    plan.refuse()
     if options.dry_run:
         if accelerator.is_main_process:
-            print(forecast(plan, len(plan.data.load().attacked), plan.prior.load(accelerator.device)))
+            people, prior = plan.data.load(), plan.prior.load(accelerator.device)
+            promises(plan, people, prior)  # raises where something does not fit
+            print(forecast(plan, len(people.attacked), prior))
         return
     page = compare(plan, options.out or Path("runs", plan.name), accelerator.device, lambda: accelerator.autocast())
     if accelerator.is_main_process:

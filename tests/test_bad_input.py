@@ -154,7 +154,10 @@ MISTAKES = {
     "no prior": (lambda case: case.remove("prior"), "There is no prior folder"),
     "prior type": (lambda case: case.write("prior/config.json", b'{"type": "biggan"}'), "is no prior folder"),
     "prior size": (resized_prior, "makes 16 px, not 64"),
-    "another run": (lambda case: Run.open(case.folder / "out", {"audit": {"seed": 7}}), "choose another --out"),
+    "another run": (
+        lambda case: Run.open(case.folder / "out", {"audit": {"seed": 7}}).write("split.json", b"{}"),
+        "choose another --out",
+    ),
     "foreign files": (lambda case: case.write("out/thesis.txt", b"mine"), "choose another --out"),
     "foreign config": (lambda case: case.write("out/config.yaml", b"- mine"), "choose another --out"),
     "a file": (lambda case: case.write("out", b"mine"), "choose another --out"),

@@ -15,6 +15,7 @@ from gmi import toy
 from gmi.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.advice import affordable, find
 from gmi.augment import Views
+from gmi.bench import promises
 from gmi.checks import Flag
 from gmi.comparison import Arm, Attack, Comparison, Subject, cells
 from gmi.data import Faces, People
@@ -243,9 +244,13 @@ def test_a_defence_is_held_against_the_targets_that_have_it():
     plan = replace(
         PLAN, targets=(*PLAN.targets, head), arms=(Arm(name="erasing", defence=Erasing(), targets=("mlp",)),)
     )
-    plan.refuse()
+    people, prior = toy.people(COUNT, 3), toy.prior()
+    assert set(promises(plan, people, prior)) == {("mlp", "undefended"), ("mlp", "erasing"), ("head", "undefended")}
     with pytest.raises(GmiError, match="needs the whole network"):
-        replace(plan, arms=(replace(plan.arms[0], targets=("head",)),)).refuse()
+        promises(replace(plan, arms=(replace(plan.arms[0], targets=("head",)),)), people, prior)
+    few = replace(PLAN.targets[0], target=replace(PLAN.targets[0].target, arguments={"people": 3}))
+    with pytest.raises(GmiError, match="outputs"):
+        promises(replace(PLAN, targets=(few,)), people, prior)
 
 
 def test_a_defence_that_hides_gradients_is_called_out_and_no_other():
@@ -327,7 +332,7 @@ def test_what_dp_sgd_protects_is_not_answered_with():
     [
         (
             {"attacks": (Attack(name="deep", access=LabelsOnly(), search=Gradient()),)},
-            "Gradient needs a WhiteBoxOracle",
+            r"gradient needs access: \{type: white-box\}",
         ),
         ({"arms": (Arm(name="dp", defence=DpSgd(epsilon=1e-4)),)}, "cannot be reached"),
         ({"arms": (Arm(name="a", defence=Bido(blocks=("absent",))),)}, "no part named 'absent'"),

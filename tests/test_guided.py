@@ -246,7 +246,7 @@ def test_a_search_that_needs_more_than_there_is_says_so(world, prior):
         def scores(self, images, classes=None): ...
 
     refuse_misfit(Particles(), Scores(), prior)
-    with pytest.raises(GmiError, match=r"Guided needs a WhiteBoxOracle as its oracle \(.*Scores is none"):
+    with pytest.raises(GmiError, match=r"guided needs access: \{type: white-box\}, and this gives Scores only"):
         refuse_misfit(GUIDED, Scores(), prior)
 
 

@@ -252,7 +252,7 @@ def test_a_token_is_sent_and_written_nowhere(images, tmp_path, monkeypatch):
         seen.append((handler.headers["Authorization"], handler.headers["X-Key"]))
         handler.say(200, good(9))
 
-    with answering(answer) as url, pytest.raises(GmiError, match="no TOY_TOKEN"):
+    with answering(answer) as url, pytest.raises(GmiError, match="none of that name is set"):
         in_text(url, token="TOY_TOKEN").load(NAMES)
     monkeypatch.setenv("TOY_TOKEN", "s3cret")
     with answering(answer) as url:

@@ -68,8 +68,19 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     assert {path.name for path in run.folder.iterdir()} == {"config.yaml"}
 
 
+def test_a_run_that_did_nothing_makes_room_for_another(tmp_path):
+    """Its command was refused after it had made the folder, say."""
+    run = Run.open(tmp_path / "run", CONFIG)
+    other = Run.open(tmp_path / "run", {"steps": 4})
+    assert other.digest != run.digest and Run.open(tmp_path / "run", {"steps": 4}) == other
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.yaml").write_text("steps: 4")  # of something else
+    with pytest.raises(GmiError, match="not empty"):
+        Run.open(tmp_path / "mine", CONFIG)
+
+
 def test_foreign_folders_are_refused(tmp_path):
-    Run.open(tmp_path / "run", CONFIG)
+    Run.open(tmp_path / "run", CONFIG).write("report.json", b"{}")
     with pytest.raises(GmiError, match=r"another configuration \(it differs in deep, steps\)"):
         Run.open(tmp_path / "run", {"steps": 4, "deep": {"er": 1}})
     (tmp_path / "other").mkdir()

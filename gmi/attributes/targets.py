@@ -207,7 +207,7 @@ class Foreign:
         ]
         try:
             told = np.asarray(self.model(rows), np.float64)
-        except (KeyError, TypeError, ValueError) as error:
+        except Exception as error:  # what the user's own code raises is the user's to see, in one sentence
             raise GmiError(f"{self.name} cannot answer records ({type(error).__name__}: {error}).") from error
         classes = self.layout.classes
         shape = (len(rows),) if classes is None else (len(rows), classes)
@@ -232,10 +232,13 @@ class Own:
     arguments: dict[str, Any] = Field(default_factory=dict)
 
     def learn(self, layout: Layout, records: Records, seed: int) -> Model:
+        factory = find_factory(self.factory)
         try:
-            return Foreign(find_factory(self.factory)(**self.arguments), layout, self.factory)
+            return Foreign(factory(**self.arguments), layout, self.factory)
         except TypeError as error:
             raise GmiError(f"target.factory: {self.factory} refused its arguments: {error}.") from error
+        except Exception as error:  # as above
+            raise GmiError(f"target.factory: {self.factory} failed ({type(error).__name__}: {error}).") from error
 
 
 AnyTarget = Annotated[Tree | Forest | Linear | Mlp | Own, Field(discriminator="type")]

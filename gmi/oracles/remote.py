@@ -21,6 +21,7 @@ from gmi.target import Input
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"  # of the environment: a secret in its place would be kept with the settings
 _LATER = {408, 425, 429, *range(500, 600)}  # statuses after which the same request may succeed
 
 
@@ -39,7 +40,7 @@ class Connection:
     rate: Seconds | None = None
     retries: Annotated[int, Field(ge=0)] = 5
     timeout: Seconds = 30.0
-    token: str | None = None
+    token: Annotated[str, Field(pattern=_VARIABLE)] | None = None
     header: str = "Authorization"
     ca: str | None = None
 
@@ -81,9 +82,11 @@ class Wire:
     def _token(self, variable: str) -> str:
         secret = os.environ.get(variable, "")
         if not secret:
-            raise GmiError(f"target.connection.token: the environment has no {variable}, which is to hold it.")
+            raise GmiError(
+                "target.connection.token: it names an environment variable, and none of that name is set: export it."
+            )
         if not (secret.isascii() and secret.isprintable()):
-            raise GmiError(f"target.connection.token: {variable} holds a line end or a letter that no header can.")
+            raise GmiError("target.connection.token: its variable holds a line end or a letter that no header can.")
         if self._url.scheme == "http" and not self._local:
             raise GmiError("target.url: a token is only sent over https: use it, or leave connection.token out.")
         return secret

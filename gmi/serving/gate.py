@@ -49,7 +49,10 @@ class Gate:
         for key in keys:
             secret = os.environ.get(key.token, "")
             if not secret:
-                raise GmiError(f"keys.{key.name}: the environment has no {key.token}, which is to hold its token.")
+                raise GmiError(
+                    f"keys.{key.name}: its token names an environment variable, and none of that name is set: "
+                    "export it."
+                )
             self._keys.append((sha256(secret.encode()).digest(), key))
         self._free: dict[str, float] = {}
         self._lock = Lock()
