@@ -39,7 +39,8 @@ def advice(arm: dict[str, Any]) -> str:
     found: dict[str, list[str]] = {"less": [], "more": [], "not shown": []}
     for leak in arm["leaks"]:
         found[leak["finding"] or "not shown"].append(leak["access"])
-    price = f"{100 * cost['value']:.1f} points of accuracy [{100 * cost['low']:.1f}, {100 * cost['high']:.1f}]"
+    value, low, high = (f"{round(100 * cost[end], 1) + 0.0:.1f}" for end in ("value", "low", "high"))  # no -0.0
+    price = f"{value} points of accuracy [{low}, {high}]"
     if arm["masked"]:
         return f"Do not rely on {name}: it hides gradients rather than people, for {price}."
     if found["more"]:
