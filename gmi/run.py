@@ -46,17 +46,17 @@ class Run:
             found = yaml.safe_load(record.read_text()) if record.exists() else None
         except (yaml.YAMLError, UnicodeDecodeError):
             found = None
-        mine = isinstance(found, dict) and "digest" in found
+        known = found if isinstance(found, dict) and "digest" in found else None
         left = [path for path in folder.iterdir() if not _unfinished(path)] if folder.is_dir() else []
-        if mine and (found["digest"] == digest or left != [record]):  # one that did nothing yet was refused: it may go
-            if found["digest"] != digest:
-                changed = ", ".join(_changed(found.get("config", {}), dict(config)))
+        if known and (known["digest"] == digest or left != [record]):  # one that did nothing yet was refused: it may go
+            if known["digest"] != digest:
+                changed = ", ".join(_changed(known.get("config", {}), dict(config)))
                 raise GmiError(
                     f"{folder} holds a run of another configuration (it differs in {changed}): choose another --out, "
                     "or remove it."
                 )
             return run
-        if folder.exists() and (not folder.is_dir() or (left and not mine)):
+        if folder.exists() and (not folder.is_dir() or (left and not known)):
             raise GmiError(f"{folder} is not empty and holds no run: choose another --out.")
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
