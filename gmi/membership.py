@@ -1,8 +1,10 @@
 """Whether a photograph was trained on: what an audit of inversion is read beside.
 
 "threshold" asks how sure the target is of the photograph's person (Yeom et al., Privacy Risk in Machine Learning, CSF
-2018, sec. 3). "LiRA" asks how much likelier that is of models that learnt from the photograph than of models that did
-not (Carlini et al., Membership Inference Attacks From First Principles, IEEE S&P 2022, alg. 1).
+2018, sec. 3). "calibrated" asks how much surer it is than models that did not learn from the photograph (Watson et al.,
+On the Importance of Difficulty Calibration in Membership Inference Attacks, ICLR 2022, sec. 3). "LiRA" asks how much
+likelier that is of models that did than of models that did not (Carlini et al., Membership Inference Attacks From First
+Principles, IEEE S&P 2022, alg. 1); with few shadow models it is the noisier of the two.
 
 Differs from the paper: each photograph is asked once, not with its augmentations, and with few shadow models the
 variances are those of all photographs together, as in sec. VI-C there. Members and others are photographs of the same
@@ -98,6 +100,7 @@ def infer(
 
         pieces = run.each(names, lambda some: [shadow(name) for name in some], "shadow models")
         answers, inside = (np.stack([one[key].numpy() for one in pieces]) for key in ("sure", "inside"))
+        found["calibrated"] = calibrated(ours, answers, inside)
         found["LiRA"] = likelihood_ratio(ours, answers, inside)
     whose = classes.numpy()
     return [
@@ -134,18 +137,30 @@ def halves(classes: Tensor, count: int, number: int) -> Tensor:
     return inside
 
 
+def calibrated(ours: Array, shadows: Array, inside: NDArray[np.bool_]) -> Array:
+    """The target's log-odds (N,) less the mean of those of shadow models (S, N) that did not learn from each image.
+
+    Raises GmiError where all of them did.
+    """
+    return ours - _means(shadows, ~inside)
+
+
 def likelihood_ratio(ours: Array, shadows: Array, inside: NDArray[np.bool_]) -> Array:
     """Log-likelihood ratio (N,) of the target's log-odds (N,) between models with and without each image (S, N).
 
-    Means are each image's, variances those of all images together. Raises GmiError for an image that all models, or
-    none, learnt from.
+    Means are each image's, variances those of all images together. Raises GmiError as `_means` does.
     """
     means, spreads = [], []
     for side in (inside, ~inside):
-        if not side.any(0).all():
-            raise GmiError("membership: each photograph must be in some shadow models and not in others: take more.")
-        mean = np.where(side, shadows, 0.0).sum(0) / side.sum(0)
+        mean = _means(shadows, side)
         freedom = max(int(side.sum()) - shadows.shape[1], 1)
         means.append(mean)
         spreads.append(max(np.sqrt((np.where(side, shadows - mean, 0.0) ** 2).sum() / freedom), 1e-6))
     return norm.logpdf(ours, means[0], spreads[0]) - norm.logpdf(ours, means[1], spreads[1])
+
+
+def _means(shadows: Array, side: NDArray[np.bool_]) -> Array:
+    """Each image's mean (N,) over the models on this side of it (S, N). Raises GmiError where there are none."""
+    if not side.any(0).all():
+        raise GmiError("membership: each photograph must be in some shadow models and not in others: take more.")
+    return np.where(side, shadows, 0.0).sum(0) / side.sum(0)

@@ -11,7 +11,7 @@ from gmi import toy
 from gmi.augment import Views
 from gmi.errors import GmiError
 from gmi.images import Images
-from gmi.membership import Membership, confidence, halves, infer, likelihood_ratio
+from gmi.membership import Membership, calibrated, confidence, halves, infer, likelihood_ratio
 from gmi.run import Run
 from gmi.target import Input, Target, TargetConfig
 from gmi.training import UNDEFENDED, Scratch
@@ -60,6 +60,16 @@ def test_the_likelihood_ratio_is_that_of_two_normals():
         likelihood_ratio(ours, shadows, np.ones_like(inside))
 
 
+def test_calibration_takes_away_how_easy_a_photograph_is():
+    rng = np.random.default_rng(0)
+    member, easy = np.arange(200) < 100, rng.normal(scale=5, size=200)
+    inside = np.stack([halves(torch.zeros(200, dtype=torch.long), 4, number).numpy() for number in range(4)])
+    shadows, ours = easy + 2.0 * inside, easy + 2.0 * member
+    np.testing.assert_allclose(calibrated(ours, shadows, inside), 2.0 * member, atol=1e-12)
+    with pytest.raises(GmiError, match="must be in some shadow models and not in others"):
+        calibrated(ours, shadows, np.ones_like(inside))
+
+
 @pytest.mark.parametrize("memory", [True, False], ids=["remembers", "does not"])
 def test_members_are_told_where_the_target_remembers_them_and_not_else(tmp_path, memory):
     people = toy.people(12, 0)
@@ -102,7 +112,7 @@ def test_shadow_models_are_trained_as_the_target_was(tmp_path):
     target, run = Target(module, config.input, people.names), Run.open(tmp_path / "r", {})
     settings = Membership(shadows=4, alarms=(0.2,))
     rows = infer(settings, config, training, people, target, run, CPU)
-    assert [row["method"] for row in rows] == ["threshold", "LiRA"]
+    assert [row["method"] for row in rows] == ["threshold", "calibrated", "LiRA"]
     assert all(row["auc"]["value"] > 0.9 and row["auc"]["low"] > 0.5 for row in rows)  # of six people
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("*.safetensors")}
     assert len(before) == 5 and infer(settings, config, training, people, target, run, CPU) == rows
