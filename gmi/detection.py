@@ -15,10 +15,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two areas for the same records, with the p-value of no difference."""
+    """Of two areas for the same records, its standard error, and the p-value of no difference."""
 
     estimate: Estimate
     p: float
+    spread: float
 
 
 def auc(scores: ArrayLike, truth: ArrayLike, people: ArrayLike | None = None) -> Estimate:
@@ -57,17 +58,35 @@ def auc_difference(left: ArrayLike, right: ArrayLike, truth: ArrayLike, people: 
         fewer = _fewer(truth, whose)
         ends = (float(np.sign(value)) * end for end in clopper_pearson(round(abs(value) * fewer), fewer))
         low, *_, high = sorted((*ends, value))
-        return Difference(Estimate(value, low, high, n, clusters), min(1.0, 2.0 * 0.5**fewer))
+        return Difference(Estimate(value, low, high, n, clusters), min(1.0, 2.0 * 0.5**fewer), spread)
     half = -ndtri(TAIL) * spread
     p = 1.0 if value == 0 else float(2 * ndtr(-abs(value) / spread))
-    return Difference(Estimate(value, max(-1.0, value - half), min(1.0, value + half), n, clusters), p)
+    return Difference(Estimate(value, max(-1.0, value - half), min(1.0, value + half), n, clusters), p, spread)
+
+
+def contrast(left: Difference, right: Difference) -> Difference:
+    """The left difference less the right one, which is of other people. Normal, as `auc_difference`.
+
+    Raises GmiError where neither has any variance.
+    """
+    spread = float(np.hypot(left.spread, right.spread))
+    if spread == 0:
+        raise GmiError("neither group has any variance: no interval can be given")
+    one, other = left.estimate, right.estimate
+    value, half = one.value - other.value, -ndtri(TAIL) * spread
+    n, clusters = one.n + other.n, one.people + other.people
+    return Difference(
+        Estimate(value, value - half, value + half, n, clusters), float(2 * ndtr(-abs(value) / spread)), spread
+    )
 
 
 def hit_rate(scores: ArrayLike, truth: ArrayLike, false_alarms: float, people: ArrayLike | None = None) -> Estimate:
     """Share of the positives above the score that at most `false_alarms` of the negatives exceed, person by person.
 
-    The interval is `estimate`'s, of the positives: the threshold is taken as it is. Raises GmiError where a class is
-    missing, or where there are too few negatives for that rate: fewer than one of them would be a false alarm.
+    Of ties at that score so many are taken, by lot, as use up the false alarms: a positive among them counts with that
+    probability, and scores that say nothing hit as often as they raise alarms. The interval is `estimate`'s, of the
+    positives: the threshold is taken as it is. Raises GmiError where a class is missing, or where there are too few
+    negatives for that rate: fewer than one of them would be a false alarm.
     """
     values, truth = _checked(scores, truth)
     negative = np.sort(values[~truth])[::-1]
@@ -77,8 +96,12 @@ def hit_rate(scores: ArrayLike, truth: ArrayLike, false_alarms: float, people: A
             f"{len(negative)} negatives are too few for a false-alarm rate of {false_alarms:g}: it takes "
             f"{int(np.ceil(1 / false_alarms))}"
         )
-    threshold = negative[allowed] if allowed < len(negative) else -np.inf
-    return estimate((values[truth] > threshold).astype(float), _whose(people, len(values))[truth])
+    hits = np.ones(int(truth.sum()))
+    if allowed < len(negative):
+        threshold = negative[allowed]
+        lot = (allowed - (negative > threshold).sum()) / (negative == threshold).sum()
+        hits = np.where(values[truth] > threshold, 1.0, np.where(values[truth] == threshold, lot, 0.0))
+    return estimate(hits, _whose(people, len(values))[truth])
 
 
 def _checked(scores: ArrayLike, truth: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:

@@ -7,7 +7,8 @@ likelier that is of models that did than of models that did not (Carlini et al.,
 Principles, IEEE S&P 2022, alg. 1); with few shadow models it is the noisier of the two.
 
 Differs from the paper: each photograph is asked once, not with its augmentations, and with few shadow models the
-variances are those of all photographs together, as in sec. VI-C there. Members and others are photographs of the same
+variances are those of all photographs together, as in sec. VI-C there. A target that is at hand is asked for its full
+scores, whatever the audited interface shows: it is the owner's question. Members and others are photographs of the same
 people: that a person was trained on tells nothing.
 """
 

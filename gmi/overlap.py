@@ -14,7 +14,7 @@ from gmi.metrics import identity
 from gmi.networks import FaceNetClassifier
 from gmi.target import Input
 
-_INPUT = Input(size=(160, 160), mean=(0.498039,), std=(0.501961,))
+_INPUT = Input(size=(160, 160), mean=(0.5,), std=(0.501961,))  # (x - 127.5) / 128 of [0, 255]
 
 
 class FaceSpace:

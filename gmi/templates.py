@@ -29,7 +29,7 @@ from gmi.oracles.served import Served
 from gmi.target import Input, Target
 from gmi.weights import read_weights
 
-_INPUT = Input(size=(160, 160), colour="grey as rgb", mean=(0.498039,), std=(0.501961,))
+_INPUT = Input(size=(160, 160), colour="grey as rgb", mean=(0.5,), std=(0.501961,))  # (x - 127.5) / 128 of [0, 255]
 
 
 class Matcher(nn.Module):

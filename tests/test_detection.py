@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from gmi.detection import auc, auc_difference, hit_rate
+from gmi.detection import Difference, auc, auc_difference, contrast, hit_rate
 from gmi.errors import GmiError
 
 
@@ -99,7 +99,7 @@ def test_hits_are_counted_above_the_negatives_that_are_allowed():
     found = hit_rate(scores, truth, 0.1)  # one of ten negatives may lie above
     assert found.value == pytest.approx(1 / 3) and found.people == 3 and found.low < 0.1 < 0.9 < found.high
     assert hit_rate(scores, truth, 0.3).value == pytest.approx(2 / 3)
-    assert hit_rate(np.zeros(13), truth, 0.3).value == 0  # nobody stands out
+    assert hit_rate(np.zeros(13), truth, 0.3).value == pytest.approx(0.3)  # nobody stands out: as guessing
     with pytest.raises(GmiError, match=r"10 negatives are too few for a false-alarm rate of 0\.01: it takes 100"):
         hit_rate(scores, truth, 0.01)
 
@@ -116,3 +116,22 @@ def test_hits_are_counted_above_the_negatives_that_are_allowed():
 def test_what_cannot_be_told_apart_is_said(scores, truth, words):
     with pytest.raises(GmiError, match=words):
         auc(scores, truth)
+
+
+def test_a_contrast_is_of_two_differences_of_other_people():
+    rng = np.random.default_rng(0)
+
+    def more(count: int, gain: float) -> Difference:
+        truth = np.arange(count) % 2 == 0
+        return auc_difference(rng.normal(size=count) + gain * truth, rng.normal(size=count), truth)
+
+    left, right = more(400, 2.0), more(300, 0.0)
+    found = contrast(left, right)
+    assert found.estimate.value == left.estimate.value - right.estimate.value
+    assert found.spread == pytest.approx(np.hypot(left.spread, right.spread))
+    assert found.estimate.low > 0.2 and found.p < 1e-6 and found.estimate.people == 700
+    swapped = contrast(right, left)
+    assert swapped.p == found.p and swapped.estimate.low == pytest.approx(-found.estimate.high)
+    same = np.arange(10) % 2 == 0
+    with pytest.raises(GmiError, match="neither group has any variance"):
+        contrast(*[auc_difference(same, same, same)] * 2)

@@ -8,20 +8,22 @@ import numpy as np
 import pytest
 import torch
 from jsonschema import Draft202012Validator
+from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.utils import save_image
 
 from gmi import toy
 from gmi.errors import GmiError
 from gmi.extraction.audit import ExtractionAudit, Inversion, audit, examine
-from gmi.extraction.copies import cliques, copies, distances
+from gmi.extraction.copies import bar, cliques, copies, distances
 from gmi.extraction.inversion import TIMES, denoised, inverted
 from gmi.extraction.models import Given, Pair, Trained
 from gmi.extraction.records import Photographs, Records
 from gmi.images import Images
 from gmi.learners import Denoising
 from gmi.path import Straight
-from gmi.priors.gan import Gan
+from gmi.priors.diffusion import Diffusion
+from gmi.priors.gan import Dcgan, DcganShape, Gan
 from gmi.report import extraction as page
 from gmi.rng import Rng
 from gmi.run import Run
@@ -83,6 +85,15 @@ def test_a_copy_is_nearer_than_held_out_images_are():
     apart = distances(samples, held)[4].sort().values[:5].mean()
     assert found.ratio[4] == pytest.approx((distances(samples, records)[4].min() / apart).item(), rel=1e-5)
     assert found.of_records(10, 0.5).tolist() == [0, 0, 0, 2, 0, 0, 0, 1, 0, 0]
+
+
+def test_what_no_model_saw_says_how_near_a_copy_is():
+    records, held = smooth(10, 0), smooth(50, 1)
+    alike = records[torch.arange(200) % 10] * 0.7 + smooth(200, 3) * 0.3
+    found = bar(alike, records, held, 5)
+    ratios = copies(alike, records, held, 5).ratio
+    assert (ratios < found).sum() == 2 and found < 0.5  # 1 % of 200
+    assert bar(alike[:40], records, held, 5) == copies(alike[:40], records, held, 5).ratio.min()
 
 
 def test_samples_that_are_made_again_and_again_form_groups():
@@ -154,10 +165,10 @@ PLAN = ExtractionAudit(
 )
 
 
-def examined(target, folder: Path, **changes) -> dict:
+def examined(target, folder: Path, records: Records = RECORDS, **changes) -> dict:
     plan = replace(PLAN, **changes)
     run = Run.open(folder, {"plan": plan.name})
-    made = examine(plan, RECORDS, Pair(target, Parrot(smooth(12, 5), 0.5, "control")), run, CPU)
+    made = examine(plan, records, Pair(target, Parrot(smooth(12, 5), 0.5, "control")), run, CPU)
     assert made == folder / "extraction.html"
     report = json.loads((folder / "extraction.json").read_text())
     Draft202012Validator(SCHEMA).validate(report)
@@ -183,6 +194,24 @@ def test_a_model_that_never_saw_the_records_shows_none(tmp_path):
     assert report["verdict"]["finding"] == "no evidence" and not any(report["copied"])
 
 
+def test_pictures_of_a_person_are_no_copies_of_a_record(tmp_path):
+    """A model that makes new pictures of the people whom it learnt from, and one that repeats their photographs."""
+    face = RECORDS.trained.pixels
+    pictures = [0.75 * face + 0.25 * smooth(12, seed) for seed in range(20, 28)]
+    alike = kept(torch.cat(pictures[:6]), 0, 2)
+    records = replace(RECORDS, alike=replace(alike, classes=alike.classes % 6))
+    fresh = Parrot(torch.cat(pictures[6:]), 0.5)
+    without = examined(fresh, tmp_path / "without")
+    assert without["verdict"]["finding"] == "evidence of leakage" and without["ratio"] == 0.5
+    report = examined(fresh, tmp_path / "with", records, notable=0.5)
+    assert report["verdict"]["finding"] == "no evidence" and report["ratio"] < 0.5 and report["records"]["alike"] == 72
+    assert [row["role"] for row in report["rows"]] == ["target", "control", "held-out", "alike"]
+    report = examined(Parrot(face, 0.5), tmp_path / "copies", records)
+    rows = {row["role"]: row for row in report["rows"]}
+    assert report["verdict"]["finding"] == "evidence of leakage" and rows["target"]["records"] == 12
+    assert rows["alike"]["records"] < 0.1 * 72
+
+
 def test_samples_do_not_depend_on_their_batch(tmp_path):
     one, other = (examined(Parrot(smooth(12, 6), 0.5), tmp_path / str(batch), batch=batch) for batch in (50, 7))
     assert [row["least"] for row in one["rows"]] == pytest.approx([row["least"] for row in other["rows"]])
@@ -200,7 +229,14 @@ def faces(folder: Path, people: int, each: int, seed: int) -> str:
 def test_a_model_is_trained_beside_its_control_and_inverted(tmp_path):
     """End to end, in miniature: what is found is for configs/extract_orl.yaml to say."""
     data = Photographs(
-        name="toy", folder=faces(tmp_path / "faces", 9, 3, 1), held_out=4, other=2, images=2, size=16, grey=True
+        name="toy",
+        folder=faces(tmp_path / "faces", 9, 3, 1),
+        held_out=4,
+        other=2,
+        images=2,
+        alike=1,
+        size=16,
+        grey=True,
     )
     learner = Denoising(type="flow", channels=(8, 8), layers=1, attention=(), groups=4, steps=2)
     plan = replace(
@@ -209,20 +245,17 @@ def test_a_model_is_trained_beside_its_control_and_inverted(tmp_path):
     audit(plan, tmp_path / "run", CPU)
     report = json.loads((tmp_path / "run" / "extraction.json").read_text())
     Draft202012Validator(SCHEMA).validate(report)
-    assert report["records"] == {"trained": 6, "people": 3, "held-out": 8}
-    assert [row["method"] for row in report["white_box"]] == [
-        "inverted",
-        "inverted, beside the control",
-        "denoised",
-        "denoised, beside the control",
-    ]
+    assert report["records"] == {"trained": 6, "people": 3, "held-out": 8, "alike": 3}
+    methods = [f"{method}{beside}" for method in ("inverted", "denoised") for beside in ("", ", beside the control")]
+    for other in ("held-out", "alike"):
+        assert [row["method"] for row in report["white_box"] if row["beside"] == other] == methods
     before = (tmp_path / "run" / "shards" / "models" / "target.safetensors").stat().st_mtime_ns
     audit(plan, tmp_path / "run", CPU)
     assert (tmp_path / "run" / "shards" / "models" / "target.safetensors").stat().st_mtime_ns == before
     with pytest.raises(GmiError, match=r"set data\.size and data\.grey as it has them"):
         small = replace(plan, data=replace(data, size=32), name="other")
         records = small.data.load()
-        pair = plan.models.pair(data.load().trained, data.load().other, Run.open(tmp_path / "m", {}), CPU)
+        pair = plan.models.learn(data.load().trained, data.load().other, Run.open(tmp_path / "m", {}), CPU)
         examine(small, records, pair, Run.open(tmp_path / "other", {}), CPU)
 
 
@@ -240,9 +273,13 @@ def test_people_are_in_one_part_and_mistakes_are_told(tmp_path):
         replace(data, held_out=folder, other=5).load()
     with pytest.raises(GmiError, match="two people or more must be held out"):
         replace(data, held_out=1, images=1).load()
+    with pytest.raises(GmiError, match="no photographs of the trained people beyond"):
+        replace(data, images=2, alike=1).load()
+    with pytest.raises(ValueError, match="without images every photograph is learnt from"):
+        replace(data, alike=1)
     with pytest.raises(GmiError, match="set aside some"):
         learner = Denoising(type="flow", channels=(8, 8), layers=1, attention=(), groups=4)
-        Trained(learner=learner, steps=1).pair(found.trained, None, Run.open(tmp_path / "r", {}), CPU)
+        Trained(learner=learner, steps=1).learn(found.trained, None, Run.open(tmp_path / "r", {}), CPU)
     with pytest.raises(GmiError, match="There is no prior folder"):
         audit(replace(PLAN, data=data), tmp_path / "run", CPU)
     flat = tmp_path / "flat"
@@ -251,3 +288,45 @@ def test_people_are_in_one_part_and_mistakes_are_told(tmp_path):
         save_image(image, flat / f"{number}.png")
     alone = Photographs(name="toy", folder=str(flat), held_out=2, size=16).load()
     assert len(np.unique(alone.trained.classes)) == 3 and alone.trained.bytes.shape[1] == 3
+
+
+def gan(folder: Path, seed: int) -> None:
+    """A folder of a GAN of grey images of 16 pixels that learnt nothing."""
+    shape: dict = {"latent": 4, "channels": [4, 4], "size": 16, "colours": 1}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = Dcgan(DcganShape(type="dcgan", **shape))
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"type": "dcgan", **shape}))
+    save_file(network.state_dict(), folder / "model.safetensors")
+
+
+def test_given_models_are_audited_and_others_are_no_part_of_their_run(tmp_path):
+    """GAN folders, and a run that was begun with another model's weights."""
+    data = Photographs(name="toy", folder=faces(tmp_path / "faces", 6, 2, 1), held_out=3, size=16, grey=True)
+    for name, seed in (("a", 0), ("b", 1), ("c", 2)):
+        gan(tmp_path / name, seed)
+    plan = replace(
+        PLAN,
+        data=data,
+        models=Given(target=Gan(folder=str(tmp_path / "a")), control=Gan(folder=str(tmp_path / "b"))),
+        samples=6,
+        inversion=Inversion(steps=1),
+    )
+    audit(plan, tmp_path / "run", CPU)
+    report = json.loads((tmp_path / "run" / "extraction.json").read_text())
+    Draft202012Validator(SCHEMA).validate(report)
+    assert {row["method"] for row in report["white_box"]} == {"inverted", "inverted, beside the control"}
+    (tmp_path / "a").rename(tmp_path / "old")
+    (tmp_path / "c").rename(tmp_path / "a")
+    with pytest.raises(GmiError, match=r"holds a run of another configuration .*target"):
+        audit(plan, tmp_path / "run", CPU)
+    with pytest.raises(GmiError, match="is the target itself"):
+        Given(target=Gan(folder=str(tmp_path / "a")), control=Gan(folder=str(tmp_path / "a"))).load(CPU)
+    with pytest.raises(GmiError, match="of another kind"):
+        Given(target=Gan(folder=str(tmp_path / "a")), control=Diffusion(folder=str(tmp_path / "a"))).load(CPU)
+
+
+def test_samples_that_are_no_numbers_are_refused(tmp_path):
+    with pytest.raises(GmiError, match="NaN or infinity"):
+        examined(Parrot(torch.full((12, 1, 16, 16), torch.nan), 0.5), tmp_path)

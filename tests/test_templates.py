@@ -50,7 +50,7 @@ def test_logits_are_the_cosines_of_templates(facenet, photographs):
     images = F.interpolate(photographs.pixels.expand(-1, 3, -1, -1), (160, 160), mode="bilinear", antialias=True)
     with torch.no_grad():
         wanted = 20 * F.normalize(judge.network((images * 255 - 127.5) / 128)) @ leaked.T
-    torch.testing.assert_close(facenet(photographs.pixels), wanted, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(facenet(photographs.pixels), wanted, rtol=1e-3, atol=2e-3)
     assert facenet(photographs.pixels).argmax(1).tolist() == [0, 0, 1, 1, 2, 2]
     pixels = photographs.pixels[:1].requires_grad_()
     facenet(pixels)[0, 0].backward()

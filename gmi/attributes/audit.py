@@ -5,6 +5,7 @@ what is known of them, their outcome included, is known to every attack and to t
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,7 +28,7 @@ from gmi.attributes.marginals import Marginals
 from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
 from gmi.attributes.records import Array, Layout, Records, Table, Tables
 from gmi.attributes.targets import AnyTarget, DecisionTree, Model, Own
-from gmi.detection import auc, auc_difference, hit_rate
+from gmi.detection import Difference, auc, auc_difference, contrast, hit_rate
 from gmi.errors import GmiError
 from gmi.report.attributes import render
 from gmi.run import Run
@@ -39,6 +40,7 @@ Count = Annotated[int, Field(ge=20)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 CONTROLS = ("majority", "imputation")
 ALPHA = 0.05
+GROUP = 20  # people; a smaller group says nothing
 
 
 @checked(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -169,7 +171,7 @@ def compose(plan: AttributeAudit, tables: Tables, model: Model, found: dict[str,
         "notable": plan.notable,
         "sets": sets,
         "verdict": verdict(sets["training"], plan.notable),
-        "groups": [_group(layout, found["training"], name, sets["training"]) for name in plan.groups],
+        "groups": [_group(layout, found["training"], name, sets["training"], looked) for name in plan.groups],
         "seed": plan.seed,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -205,23 +207,17 @@ def _set(plan: AttributeAudit, layout: Layout, found: Found, looked: int) -> dic
             )
         row |= {"failed": None, "figures": {key: scoring.plain(one) for key, one in figures.items()}}
         rows.append(row | {"added": None if name in CONTROLS else _added(right, ranked, base, truth, looked)})
-    added = [row["added"] for row in rows if row["added"] is not None and row["added"]["p"] is not None]
-    for one, adjusted in zip(added, holm([one["p"] for one in added]), strict=True):
-        one["p"] = adjusted
+    _adjust([row["added"] for row in rows if row["added"] is not None])
     return {"people": len(truth), "with the value": int((truth == looked).sum()), "methods": rows}
 
 
 def _added(right: Array, ranked: Array, base: Array, truth: NDArray[np.int64], looked: int) -> dict[str, Any]:
     """Over the imputation, person by person; p is adjusted afterwards for the number of attacks."""
-    try:
-        more = auc_difference(ranked, _ranked(base, looked), truth == looked)
-        area, p = more.estimate, more.p
-    except GmiError as error:
-        area, p = Failed(str(error)), None
+    more = _attempt(lambda: auc_difference(ranked, _ranked(base, looked), truth == looked))
     return {
         "accuracy": scoring.plain(scoring.attempt(lambda: difference(right, _right(base, truth)))),
-        "auc": scoring.plain(area),
-        "p": p,
+        "auc": scoring.plain(more.estimate if isinstance(more, Difference) else more),
+        "p": more.p if isinstance(more, Difference) else None,
     }
 
 
@@ -238,8 +234,8 @@ def _ranked(scores: Array, looked: int) -> Array:
 
 def verdict(found: dict[str, Any], notable: float) -> dict[str, Any]:
     """Of the people that the target learnt from: what the model adds to what public records tell."""
-    every = {row["method"]: row["added"] for row in found["methods"] if row["added"] is not None}
-    added = {name: one for name, one in every.items() if one["p"] is not None}
+    attacks = [row for row in found["methods"] if row["method"] not in CONTROLS]
+    added = {row["method"]: row["added"] for row in attacks if row["added"] and row["added"]["p"] is not None}
     more = [name for name, one in added.items() if one["p"] < ALPHA and one["auc"]["low"] > 0]
     if more:
         best = max(more, key=lambda name: added[name]["auc"]["value"])
@@ -249,7 +245,9 @@ def verdict(found: dict[str, Any], notable: float) -> dict[str, Any]:
             "because": f"{best} finds more with the model than the imputation without it: "
             f"AUC {area['value']:+.3f} [{area['low']:.3f}, {area['high']:.3f}].",
         }
-    if added and added == every and all(one["auc"]["high"] < notable for one in added.values()):
+    if failed := [row["method"] for row in attacks if row["method"] not in added]:
+        return {"finding": "inconclusive", "because": f"No other attack finds more, and failed: {', '.join(failed)}."}
+    if all(one["auc"]["high"] < notable for one in added.values()):
         return {
             "finding": "no evidence",
             "because": f"No attack finds more than the imputation, and {notable:g} of AUC more would have been seen.",
@@ -260,27 +258,53 @@ def verdict(found: dict[str, Any], notable: float) -> dict[str, Any]:
     }
 
 
-def _group(layout: Layout, found: Found, name: str, figures: dict[str, Any]) -> dict[str, Any]:
-    """Of people by their values in a column: accuracy of the best attack, and what it has over the imputation."""
+def _group(layout: Layout, found: Found, name: str, figures: dict[str, Any], looked: int) -> dict[str, Any]:
+    """Of people by their values in a column: what the attack that adds most has over the imputation, and how much more
+    that is than of everybody else; p is adjusted for the number of groups.
+    """
     names = [one.name for one in layout.known]
-    usable = [row for row in figures["methods"] if row["added"] is not None]
+    usable = [row for row in figures["methods"] if row["added"] and row["added"]["p"] is not None]
     if not usable:
         return {"column": name, "attack": None, "rows": []}
-    best = max(usable, key=lambda row: row["figures"]["auc"].get("value", 0.0))["method"]
+    best = max(usable, key=lambda row: row["added"]["auc"]["value"])["method"]
     scores, base = found.scores[best], found.scores["imputation"]
     assert not isinstance(scores, Failed) and not isinstance(base, Failed)
     truth, column = found.people.sensitive, found.people.known[:, names.index(name)]
-    right, usual = _right(scores, truth), _right(base, truth)
-    rows = []
+    right, ranked, usual = _right(scores, truth), _ranked(scores, looked), _ranked(base, looked)
+
+    def more(some: NDArray[np.bool_]) -> Difference:
+        return auc_difference(ranked[some], usual[some], truth[some] == looked)
+
+    rows: list[dict[str, Any]] = []
     for code, value in enumerate(layout.known[names.index(name)].values or ()):
         inside = column == code
         people = np.arange(int(inside.sum()))
+        if len(people) < GROUP:
+            continue
+        apart = _attempt(lambda i=inside: contrast(more(i), more(~i)))
         rows.append(
             {
                 "value": value,
-                "people": int(inside.sum()),
+                "people": len(people),
                 "accuracy": scoring.plain(scoring.attempt(lambda i=inside, p=people: estimate(right[i], p))),
-                "added": scoring.plain(scoring.attempt(lambda i=inside: difference(right[i], usual[i]))),
+                "added": scoring.plain(scoring.attempt(lambda i=inside: more(i).estimate)),
+                "apart": scoring.plain(apart.estimate if isinstance(apart, Difference) else apart),
+                "p": apart.p if isinstance(apart, Difference) else None,
             }
         )
+    _adjust(rows)
     return {"column": name, "attack": best, "rows": rows}
+
+
+def _attempt(difference: Callable[[], Difference]) -> Difference | Failed:
+    try:
+        return difference()
+    except GmiError as error:
+        return Failed(str(error))
+
+
+def _adjust(rows: list[dict[str, Any]]) -> None:
+    """Every p that is there, by Holm."""
+    tested = [one for one in rows if one["p"] is not None]
+    for one, adjusted in zip(tested, holm([one["p"] for one in tested]), strict=True):
+        one["p"] = adjusted

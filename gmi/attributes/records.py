@@ -1,6 +1,7 @@
 """Records of people: what anybody may know of them, the outcome that a model predicts, and the sensitive attribute."""
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
@@ -17,6 +18,7 @@ from gmi.errors import GmiError
 
 Array = NDArray[np.float64]
 Count = Annotated[int, Field(ge=10)]
+_MISSING = ("", "?", "na", "n/a", "nan", "null")  # as tables write it; in lower case
 
 
 @plain_dataclass(frozen=True)
@@ -148,10 +150,11 @@ class Table:
             if missing := [one.name for one in (*layout.inputs, layout.outcome) if one.name not in names]:
                 raise GmiError(f"data.public_file: {self.public_file} has no column {', '.join(missing)}.")
             others = _records(layout, names, rows, self.public_file)
-            if set(map(tuple, others.rows())) <= set(map(tuple, records.rows())):
+            shared, chance = _shared(others, records)
+            if shared > chance + 0.1:
                 raise GmiError(
-                    f"data.public_file: {self.public_file} holds no record that is not in {self.file}, too: the "
-                    "adversary's records are of other people."
+                    f"data.public_file: {100 * shared:.0f} % of the records of {self.public_file} are in {self.file}, "
+                    "too: the adversary's records are of other people; remove them there."
                 )
             chosen = np.random.default_rng([seed, 1]).permutation(len(others))[: self.public]
             taken, public, digest = self.training, others.take(chosen), sha256((digest + more).encode()).hexdigest()
@@ -188,14 +191,22 @@ def _read(file: str) -> tuple[list[str], list[list[str]], str]:
 def _column(name: str, rows: Sequence[Sequence[str]], names: Sequence[str], number: bool, file: str) -> Column:
     cells = [row[names.index(name)] for row in rows]
     for place, one in enumerate(cells):
-        if not one:
-            raise GmiError(f"data: line {place + 2} of {file} has no {name}: fill it in or remove the line.")
+        if one.lower() in _MISSING:
+            shown = f" ({one!r})" if one else ""
+            raise GmiError(f"data: line {place + 2} of {file} has no {name}{shown}: fill it in or remove the line.")
     values = sorted(set(cells))
     if len(values) < 2:
         raise GmiError(f"data: {name} is the same in all of {file}: leave it out with data.without.")
     if not number and len(values) > 100:
         raise GmiError(f"data: {name} has {len(values)} values: is it one of data.numbers, or a name?")
     return Column(name, None if number else tuple(values))
+
+
+def _shared(others: Records, records: Records) -> tuple[float, float]:
+    """The share of others that equal a record, and of records that equal another: so many strangers would."""
+    found = Counter(map(tuple, records.rows()))
+    twins = sum(count for count in found.values() if count > 1)
+    return float(np.mean([row in found for row in map(tuple, others.rows())])), twins / len(records)
 
 
 def _records(layout: Layout, names: Sequence[str], rows: Sequence[Sequence[str]], file: str) -> Records:

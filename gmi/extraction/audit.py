@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, JsonValue
 from pydantic.dataclasses import dataclass as checked
 from torch import Tensor
 from torchvision.utils import save_image
@@ -24,9 +25,9 @@ from torchvision.utils import save_image
 from gmi import scoring
 from gmi.detection import auc, hit_rate
 from gmi.errors import GmiError
-from gmi.extraction.copies import Copies, cliques, copies
+from gmi.extraction.copies import Copies, bar, cliques, copies
 from gmi.extraction.inversion import denoised, inverted
-from gmi.extraction.models import Models, Pair
+from gmi.extraction.models import Given, Models, Pair
 from gmi.extraction.records import Photographs, Records
 from gmi.images import Images
 from gmi.protocols import Denoiser, Prior
@@ -54,8 +55,9 @@ class ExtractionAudit:
     """One generative model, its records, and a control.
 
     samples: of each model. ratio: a sample is a copy where its distance to a record is below that share of its distance
-    to the `neighbours` nearest held-out images. clique: samples that must be copies of each other. alarms: as for an
-    attribute. notable: share of records that may be found and still be said to be none.
+    to the `neighbours` nearest held-out images, and below what 1 % of `data.alike` are. clique: samples that must be
+    copies of each other. alarms: as for an attribute. notable: share of records that may be found and still be said to
+    be none.
     """
 
     name: str
@@ -77,21 +79,26 @@ class Told:
     """What one model shows: samples (S, C, H, W) and, of each image that it is asked about, how well it knows it."""
 
     samples: Tensor
-    knows: dict[str, NDArray[np.float64]]  # by method (trained, then held-out): higher where it is known better
+    knows: dict[str, NDArray[np.float64]]  # by method (trained, held-out, alike): higher where it is known better
 
 
 def audit(plan: ExtractionAudit, folder: Path, device: torch.device) -> Path:
     """As `examine`, on what the configuration names; models that it trains lie in the folder, too."""
     records = plan.data.load()
-    run = Run.open(folder, {"extraction": plain(plan), "inputs": {"gmi": version("gmi"), "data": records.digest}})
-    pair = plan.models.pair(records.trained, records.other, run, device)
+    inputs: dict[str, JsonValue] = {"gmi": version("gmi"), "data": records.digest}
+    if isinstance(plan.models, Given):
+        pair = plan.models.load(device)
+        run = Run.open(folder, {"extraction": plain(plan), "inputs": {**inputs, **pair.digests}})
+    else:
+        run = Run.open(folder, {"extraction": plain(plan), "inputs": inputs})
+        pair = plan.models.learn(records.trained, records.other, run, device)
     return examine(plan, records, pair, run, device)
 
 
 def examine(plan: ExtractionAudit, records: Records, pair: Pair, run: Run, device: torch.device) -> Path:
     """Does what is not there yet, writes extraction.json and extraction.html, and returns the page.
 
-    Raises GmiError where the models' images are not of the records' shape.
+    Raises GmiError where the models' images are not of the records' shape, or not finite.
     """
     told = {name: _told(plan, run, name, prior, records, device) for name, prior in vars(pair).items()}
     report = compose(plan, records, pair, told)
@@ -106,7 +113,7 @@ def _told(plan: ExtractionAudit, run: Run, name: str, prior: Prior, records: Rec
         lambda names: [_sampled(plan, prior, int(one.rpartition("/")[2]), records) for one in names],
         f"{name}: samples",
     )
-    asked = torch.cat([records.trained.bytes, records.held_out.bytes])
+    asked = torch.cat([some.bytes for some in (records.trained, records.held_out, records.alike) if some is not None])
     knows = run.each(
         [f"{name}/knows/{start}" for start in range(0, len(asked), plan.batch)],
         lambda names: [_knows(plan, prior, asked, int(one.rpartition("/")[2]), device) for one in names],
@@ -132,6 +139,8 @@ def _sampled(plan: ExtractionAudit, prior: Prior, start: int, records: Records) 
             f"data: the model makes images of shape {tuple(images.shape[1:])}, and the records are {(colours, *size)}: "
             "set data.size and data.grey as it has them."
         )
+    if not images.isfinite().all():
+        raise GmiError("models: samples hold NaN or infinity: such a model cannot be audited; train it again.")
     return {"samples": (images * 255).round() / 255}
 
 
@@ -162,13 +171,17 @@ def compose(plan: ExtractionAudit, records: Records, pair: Pair, told: dict[str,
         "control": ("control", records.trained, held, plan.neighbours),
         "held-out": ("target", records.held_out[first.nonzero()[:, 0].tolist()], others, fewer),
     }
+    ratio = plan.ratio
+    if records.alike is not None:
+        sides["alike"] = ("target", records.alike, held, plan.neighbours)
+        ratio = min(ratio, bar(records.alike.pixels, records.trained.pixels, held, plan.neighbours))
     people = records.trained.classes.numpy()
     rows, found = [], {}
     for name, (model, looked, usual, near) in sides.items():
         seen = copies(told[model].samples, looked.pixels, usual, near)
-        found[name] = seen.of_records(len(looked), plan.ratio)
-        groups = cliques(told[model].samples, usual, near, plan.ratio, plan.clique)
-        rows.append(_row(name, seen, found[name], looked, groups, plan))
+        found[name] = seen.of_records(len(looked), ratio)
+        groups = cliques(told[model].samples, usual, near, ratio, plan.clique)
+        rows.append(_row(name, seen, found[name], looked, groups, ratio, plan.samples))
     more = scoring.attempt(
         lambda: difference(*(by_person(np.minimum(found[name], 1), people) for name in ("target", "control")))
     )
@@ -177,9 +190,10 @@ def compose(plan: ExtractionAudit, records: Records, pair: Pair, told: dict[str,
         "name": plan.name,
         "gmi": version("gmi"),
         "data": plan.data.name,
-        "records": {"trained": len(records.trained), "people": len(np.unique(people)), "held-out": len(held)},
+        "records": {"trained": len(records.trained), "people": len(np.unique(people)), "held-out": len(held)}
+        | ({} if records.alike is None else {"alike": len(records.alike)}),
         "samples": plan.samples,
-        "ratio": plan.ratio,
+        "ratio": ratio,
         "clique": plan.clique,
         "rows": rows,
         "more": scoring.plain(more),
@@ -188,7 +202,7 @@ def compose(plan: ExtractionAudit, records: Records, pair: Pair, told: dict[str,
         "verdict": verdict(scoring.plain(more), plan.notable),
         "alarms": list(plan.alarms),
         "notable": plan.notable,
-        "digests": {name: prior.digest for name, prior in vars(pair).items()} | {"records": records.digest},
+        "digests": pair.digests | {"records": records.digest},
         "seed": plan.seed,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -200,35 +214,45 @@ def _row(
     found: NDArray[np.int64],
     looked: Images,
     groups: list[list[int]],
-    plan: ExtractionAudit,
+    ratio: float,
+    samples: int,
 ) -> dict[str, Any]:
     """One model's samples beside one set of images. found (M,): copies of each; groups: of samples that are alike."""
-    hits = int((seen.ratio < plan.ratio).sum())
-    low, high = clopper_pearson(hits, plan.samples)
+    hits = int((seen.ratio < ratio).sum())
+    low, high = clopper_pearson(hits, samples)
     return {
         "role": name,
-        "copies": {"value": hits / plan.samples, "low": low, "high": high, "n": plan.samples, "people": plan.samples},
+        "copies": {"value": hits / samples, "low": low, "high": high, "n": samples, "people": samples},
         "found": scoring.plain(scoring.attempt(lambda: estimate(np.minimum(found, 1.0), looked.classes.numpy()))),
         "records": int((found > 0).sum()),
         "cliques": len(groups),
-        "right": sum(bool(seen.ratio[group[0]] < plan.ratio) for group in groups),
+        "right": sum(bool(seen.ratio[group[0]] < ratio) for group in groups),
         "least": float(seen.ratio.min()),
     }
 
 
 def _white_box(plan: ExtractionAudit, records: Records, told: dict[str, Told]) -> Iterator[dict[str, Any]]:
-    """Whether records are told from held-out images by how well the target knows them, beside the control."""
-    count, held = len(records.trained), len(records.held_out)
-    truth = np.arange(count + held) < count
-    people = torch.cat([records.trained.classes, records.held_out.classes]).numpy()
-    for method in told["target"].knows:
-        ours, usual = told["target"].knows[method], told["control"].knows[method]
-        for name, score in ((method, ours), (f"{method}, beside the control", _ratio(ours, usual))):
+    """Whether records are told from images that no model saw by how well the target knows them, beside the control."""
+    sets = {"trained": records.trained, "held-out": records.held_out, "alike": records.alike}
+    present = {name: some for name, some in sets.items() if some is not None}
+    part = np.repeat(list(present), [len(some) for some in present.values()])
+    people = torch.cat([some.classes for some in present.values()]).numpy()
+    for method, other in product(told["target"].knows, list(present)[1:]):
+        inside = (part == "trained") | (part == other)
+        truth, whose = part[inside] == "trained", people[inside]
+        ours, usual = told["target"].knows[method], told["control"].knows.get(method)
+        scores = {method: ours[inside]}
+        if usual is not None:  # a control of pixels has what one of an autoencoder's latents has not
+            scores[f"{method}, beside the control"] = _ratio(ours, usual)[inside]
+        for name, score in scores.items():
             yield {
                 "method": name,
-                "auc": scoring.plain(scoring.attempt(lambda s=score: auc(s, truth, people))),
+                "beside": other,
+                "auc": scoring.plain(scoring.attempt(lambda s=score, t=truth, w=whose: auc(s, t, w))),
                 "hits": {
-                    f"{rate:g}": scoring.plain(scoring.attempt(lambda s=score, r=rate: hit_rate(s, truth, r, people)))
+                    f"{rate:g}": scoring.plain(
+                        scoring.attempt(lambda s=score, t=truth, w=whose, r=rate: hit_rate(s, t, r, w))
+                    )
                     for rate in plan.alarms
                 },
             }

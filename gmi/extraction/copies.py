@@ -5,7 +5,8 @@ any tile, so that a common background makes no copy), sec. 5.1 (the distance to 
 neighbours), sec. 4.2.2 (cliques among samples, for an adversary without the records).
 
 Differs from the paper: the neighbours are held-out images, which no model saw, so that a record that was trained on
-several times does not hide itself; cliques are found greedily.
+several times does not hide itself; other photographs of the same people, where there are any, say how near a copy must
+be; cliques are found greedily.
 """
 
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 TILES = 4  # on each side
+FALSE = 0.01  # share of other photographs of the same people that may be taken for copies
 
 
 def distances(left: Tensor, right: Tensor) -> Tensor:
@@ -51,6 +53,12 @@ def copies(samples: Tensor, records: Tensor, held_out: Tensor, neighbours: int) 
     near, place = distances(samples, records).min(1)
     ratio = near / _usual(samples, held_out, neighbours)
     return Copies(place.cpu().numpy(), ratio.double().cpu().numpy())
+
+
+def bar(alike: Tensor, records: Tensor, held_out: Tensor, neighbours: int) -> float:
+    """The ratio that at most 1 % of photographs of the same people, which no model saw, are below."""
+    ratios = np.sort(copies(alike, records, held_out, neighbours).ratio)
+    return float(ratios[int(FALSE * len(ratios))])
 
 
 def cliques(samples: Tensor, held_out: Tensor, neighbours: int, below: float, size: int) -> list[list[int]]:

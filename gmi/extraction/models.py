@@ -26,6 +26,10 @@ class Pair:
     target: Prior
     control: Prior
 
+    @property
+    def digests(self) -> dict[str, str]:
+        return {name: prior.digest for name, prior in vars(self).items()}
+
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
 class Given:
@@ -35,8 +39,13 @@ class Given:
     target: AnyPrior
     control: AnyPrior
 
-    def pair(self, trained: Images, other: Images | None, run: Run, device: torch.device) -> Pair:
-        """Raises GmiError where a folder cannot be used, and where both are one model."""
+    def load(self, device: torch.device) -> Pair:
+        """Raises GmiError where a folder cannot be used, where both are one model, and where they are of two kinds."""
+        if type(self.target) is not type(self.control):
+            raise GmiError(
+                "models.control is of another kind than models.target: what such a model shows by chance is told by "
+                "one of the same kind."
+            )
         target, control = (one.load(device) for one in (self.target, self.control))
         if target.digest == control.digest:
             raise GmiError("models.control is the target itself: give one that was trained without the records.")
@@ -57,7 +66,7 @@ class Trained:
     lr: Annotated[float, Field(gt=0)] = 1e-3
     seed: Annotated[int, Field(ge=0)] = 0
 
-    def pair(self, trained: Images, other: Images | None, run: Run, device: torch.device) -> Pair:
+    def learn(self, trained: Images, other: Images | None, run: Run, device: torch.device) -> Pair:
         """Raises GmiError where there is nothing for the control to learn from. What is trained lies in the run."""
         if other is None:
             raise GmiError("data.other: a control that is trained here needs people of its own: set aside some.")

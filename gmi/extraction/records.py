@@ -27,10 +27,11 @@ class Records:
     trained: Images  # private: what the target learnt from
     other: Images | None  # what the control learns from, if it is trained here
     held_out: Images  # what neither saw
+    alike: Images | None = None  # of the trained people, and seen by neither
 
     @property
     def digest(self) -> str:
-        parts = (self.trained, self.other, self.held_out)
+        parts = (self.trained, self.other, self.held_out, self.alike)
         return sha256("/".join("" if one is None else one.digest for one in parts).encode()).hexdigest()
 
 
@@ -40,7 +41,8 @@ class Photographs:
 
     held_out: another such folder of the same kind, with none of these people; or how many of the people in `folder` are
     set aside, drawn with `seed`. other: how many more are set aside for a control to learn from. images: of each
-    person, at most. size: height and width that all are fitted to. grey: one channel.
+    person, at most. alike: how many more of each trained person no model learns from: what is a copy of a record, and
+    what only shows the same person, is told by them. size: height and width that all are fitted to. grey: one channel.
     """
 
     name: str
@@ -48,9 +50,14 @@ class Photographs:
     held_out: Count | str
     other: Annotated[int, Field(ge=0)] = 0
     images: Count | None = None
+    alike: Annotated[int, Field(ge=0)] = 0
     size: Count = 32
     grey: bool = False
     seed: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.alike and self.images is None:
+            raise ValueError("alike: without images every photograph is learnt from; say of how many of each person")
 
     def load(self) -> Records:
         """Raises GmiError where a folder or an image cannot be used, where too few are left, and for equal files."""
@@ -69,15 +76,21 @@ class Photographs:
         else:
             held = drawn[:aside]
         other = drawn[aside : aside + self.other]
+        trained = drawn[aside + self.other :]
+        more = [some[self.images :][: self.alike] for some in trained] if self.alike else []
         found = Records(
-            self._read(drawn[aside + self.other :], 0),
-            self._read(other, len(people)) if other else None,
-            self._read(held, 2 * len(people)),
+            self._read([some[: self.images] for some in trained], 0),
+            self._read([some[: self.images] for some in other], len(people)) if other else None,
+            self._read([some[: self.images] for some in held], 2 * len(people)),
+            self._read(more, 0) if any(more) else None,
         )
+        if self.alike and found.alike is None:
+            raise GmiError(f"data.alike: {where} has no photographs of the trained people beyond data.images.")
         if len(held) < 2:
             raise GmiError("data.held_out: two people or more must be held out, to see what chance finds of them.")
+        unseen = {*found.held_out.digests, *(found.alike.digests if found.alike else ())}
         for some, what in ((found.other, "a control"), (found.trained, "the target")):
-            if some is not None and (same := set(some.digests).intersection(found.held_out.digests)):
+            if some is not None and (same := unseen.intersection(some.digests)):
                 raise GmiError(
                     f"data: {len(same)} files that {what} is trained on are held out, too: remove them there."
                 )
@@ -95,7 +108,7 @@ class Photographs:
         flat = [[path] for path in found if path.parent == folder]
         inner = [path for path in found if path.parent != folder]
         nested = [list(some) for _, some in groupby(inner, key=lambda path: path.relative_to(folder).parts[0])]
-        return [some[: self.images] for some in (*flat, *nested)]
+        return [*flat, *nested]
 
     def _read(self, people: Sequence[Sequence[Path]], first: int) -> Images:
         paths = [path for some in people for path in some]
