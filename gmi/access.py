@@ -43,7 +43,10 @@ class WholeModel:
 
     def open(self, target: Target | Served, folder: Path | None) -> WhiteBox:
         if isinstance(target, Served):
-            raise GmiError("A served target has no weights to take: choose access: {type: scores} or {type: labels}.")
+            raise GmiError(
+                "This target has no weights to take, only answers: choose access: {type: scores} or {type: labels}, or "
+                "{type: embeddings} of a recogniser."
+            )
         return WhiteBox(target)
 
 

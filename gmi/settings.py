@@ -75,5 +75,7 @@ def _sentence(tree: Any, place: tuple[int | str, ...], kind: str, message: str) 
         return f"there is no key {key}"
     if kind == "union_tag_not_found":
         return f"{key} does not say its type: take one from a file in configs/"
+    if kind == "string_type" and isinstance(tree, bool | int | float):
+        return f"{key}: YAML takes this for {tree!r}: put it in quotes"
     message = message.removeprefix("Value error, ")
     return f"{key}: {message[0].lower()}{message[1:]}" if key else message

@@ -128,13 +128,19 @@ class TemplateConfig:
 
     def _leaked(self, shape: torch.Size) -> Tensor:
         path = resolve(self.leaked or "")
-        found = read_weights(path).get("templates")
-        if found is None or found.shape != shape or not found.isfinite().all():
-            what = "none" if found is None else f"an array {tuple(found.shape)}"
+        if path.suffix != ".safetensors":
+            raise GmiError(f"target.leaked: save {path} with safetensors, as one tensor named templates.")
+        every = read_weights(path)
+        found = every.get("templates")
+        if found is None or found.shape != shape:
+            what = f"tensors named {', '.join(every)}" if found is None else f"templates of shape {tuple(found.shape)}"
             raise GmiError(
-                f"target.leaked: {path} holds {what}, where finite templates of shape {tuple(shape)} are expected: one "
-                "a person, of the recogniser's length."
+                f"target.leaked: {path} holds {what}, where a tensor templates of shape {tuple(shape)} is expected: "
+                "one a person, of the recogniser's length."
             )
+        lengths = found.float().norm(dim=1)
+        if not found.is_floating_point() or not (lengths.isfinite() & (lengths > 0)).all():
+            raise GmiError(f"target.leaked: {path} must hold floating-point templates that are finite and not all 0.")
         return found.float()
 
 

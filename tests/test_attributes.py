@@ -120,7 +120,7 @@ def test_lomia_learns_from_people_under_one_of_whose_values_the_model_is_right()
 
         def __call__(self, inputs):
             yes = np.where(inputs[:, 0] < 50, inputs[:, -1], 0.0)
-            return np.column_stack([1 - yes, yes])
+            return {"no": 1 - yes, "yes": yes}
 
     some = Records(np.column_stack([rng.uniform(20, 80, 900), town]), ill, ill.astype(float))
     asked = Labels(Half())
@@ -319,7 +319,11 @@ def own(share: float):
 
 
 def odd():
-    return lambda records: np.ones((len(records), 3))
+    return lambda records: {"no": np.ones((len(records), 3)), "yes": np.ones((len(records), 3))}
+
+
+def unnamed():
+    return lambda records: np.full((len(records), 2), 0.5)
 
 
 def absent():
@@ -336,8 +340,10 @@ def test_a_model_of_ones_own(tmp_path):
     report = report_of(tmp_path / "run")
     assert report["sets"]["training"]["methods"][1]["figures"]["accuracy"]["value"] == 1
     wrong = replace(made, target=Own(factory="test_attributes:odd"))
-    with pytest.raises(GmiError, match=r"with an array \(.*3\), not finite"):
+    with pytest.raises(GmiError, match=r"with an array \(.*3, 2\), not finite"):
         audit(wrong, tmp_path / "wrong")
+    with pytest.raises(GmiError, match=r"a dictionary from each value of pays \(no, yes\) .* type ndarray"):
+        audit(replace(made, target=Own(factory="test_attributes:unnamed")), tmp_path / "unnamed")
     with pytest.raises(GmiError, match=r"test_attributes:absent cannot answer records \(KeyError: 'income'\)"):
         audit(replace(made, target=Own(factory="test_attributes:absent")), tmp_path / "absent")
     with pytest.raises(GmiError, match="counts reads the leaves of a decision tree"):
@@ -416,8 +422,10 @@ def test_a_verdict_does_not_overlook_an_attack_that_failed():
     area = {"value": 0.0, "low": -0.01, "high": 0.01}
     none = {"method": "csmia", "added": {"auc": area, "p": 1.0}}
     failed = {"method": "lomia", "added": None}
-    assert verdict({"methods": [none]}, 0.05)["finding"] == "no evidence"
-    found = verdict({"methods": [none, failed]}, 0.05)
+    assert verdict({"methods": [none]}, 0.05, False)["finding"] == "no evidence"
+    found = verdict({"methods": [none, failed]}, 0.05, False)
     assert found["finding"] == "inconclusive" and "lomia" in found["because"]
     more = {"method": "csmia", "added": {"auc": {"value": 0.2, "low": 0.1, "high": 0.3}, "p": 0.001}}
-    assert verdict({"methods": [more, failed]}, 0.05)["finding"] == "evidence of leakage"
+    assert verdict({"methods": [more, failed]}, 0.05, True)["finding"] == "evidence of leakage"
+    useless = verdict({"methods": [none]}, 0.05, True)
+    assert useless["finding"] == "inconclusive" and "no better than the commonest does" in useless["because"]

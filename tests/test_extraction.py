@@ -156,7 +156,7 @@ def test_the_denoising_loss_of_a_gaussian_is_its_closed_form():
 
 PLAN = ExtractionAudit(
     name="toy",
-    data=Photographs(name="toy", folder="toy", held_out=60, size=16, grey=True),
+    data=Photographs(name="toy", folder="toy", held_out="others", size=16, grey=True),
     models=Given(target=Gan(folder="a"), control=Gan(folder="b")),
     samples=120,
     neighbours=5,
@@ -273,7 +273,7 @@ def test_people_are_in_one_part_and_mistakes_are_told(tmp_path):
         replace(data, held_out=folder, other=5).load()
     with pytest.raises(GmiError, match="two people or more must be held out"):
         replace(data, held_out=1, images=1).load()
-    with pytest.raises(GmiError, match="no photographs of the trained people beyond"):
+    with pytest.raises(GmiError, match="there are no more photographs of the people"):
         replace(data, images=2, alike=1).load()
     with pytest.raises(ValueError, match="without images every photograph is learnt from"):
         replace(data, alike=1)
@@ -303,7 +303,14 @@ def gan(folder: Path, seed: int) -> None:
 
 def test_given_models_are_audited_and_others_are_no_part_of_their_run(tmp_path):
     """GAN folders, and a run that was begun with another model's weights."""
-    data = Photographs(name="toy", folder=faces(tmp_path / "faces", 6, 2, 1), held_out=3, size=16, grey=True)
+    data = Photographs(
+        name="toy",
+        folder=faces(tmp_path / "faces", 4, 2, 1),
+        held_out=faces(tmp_path / "others", 4, 2, 2),
+        alike=faces(tmp_path / "more", 3, 2, 3),
+        size=16,
+        grey=True,
+    )
     for name, seed in (("a", 0), ("b", 1), ("c", 2)):
         gan(tmp_path / name, seed)
     plan = replace(
@@ -317,6 +324,9 @@ def test_given_models_are_audited_and_others_are_no_part_of_their_run(tmp_path):
     report = json.loads((tmp_path / "run" / "extraction.json").read_text())
     Draft202012Validator(SCHEMA).validate(report)
     assert {row["method"] for row in report["white_box"]} == {"inverted", "inverted, beside the control"}
+    assert report["records"] == {"trained": 8, "people": 4, "held-out": 8, "alike": 6}
+    with pytest.raises(ValueError, match=r"learnt from all of data\.folder"):
+        replace(plan, data=replace(data, held_out=2))
     (tmp_path / "a").rename(tmp_path / "old")
     (tmp_path / "c").rename(tmp_path / "a")
     with pytest.raises(GmiError, match=r"holds a run of another configuration .*target"):

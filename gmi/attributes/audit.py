@@ -152,6 +152,12 @@ def compose(plan: AttributeAudit, tables: Tables, model: Model, found: dict[str,
     frequent = np.bincount(tables.public.sensitive, minlength=len(values))
     looked = values.index(plan.value) if plan.value is not None else int(frequent.argmin())
     sets = {name: _set(plan, layout, some, looked) for name, some in found.items()}
+    utility = {
+        name: scoring.plain(scoring.attempt(lambda some=some: _utility(model, some.people)))
+        for name, some in found.items()
+    }
+    commonest = 0.0 if layout.classes is None else np.bincount(tables.training.outcome.astype(int)).max()
+    useless = layout.classes is not None and utility["training"].get("low", 0.0) <= commonest / len(tables.training)
     return {
         "schema_version": 1,
         "name": plan.name,
@@ -163,14 +169,11 @@ def compose(plan: AttributeAudit, tables: Tables, model: Model, found: dict[str,
         "numeric": layout.classes is None,
         "records": {"training": len(tables.training), "held-out": len(tables.held_out), "public": len(tables.public)},
         "target": plan.target.type,
-        "utility": {
-            name: scoring.plain(scoring.attempt(lambda some=some: _utility(model, some.people)))
-            for name, some in found.items()
-        },
+        "utility": utility,
         "alarms": list(plan.alarms),
         "notable": plan.notable,
         "sets": sets,
-        "verdict": verdict(sets["training"], plan.notable),
+        "verdict": verdict(sets["training"], plan.notable, useless),
         "groups": [_group(layout, found["training"], name, sets["training"], looked) for name in plan.groups],
         "seed": plan.seed,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -232,8 +235,12 @@ def _ranked(scores: Array, looked: int) -> Array:
     return scores[:, looked] - np.delete(scores, looked, 1).max(1)
 
 
-def verdict(found: dict[str, Any], notable: float) -> dict[str, Any]:
-    """Of the people that the target learnt from: what the model adds to what public records tell."""
+def verdict(found: dict[str, Any], notable: float, useless: bool) -> dict[str, Any]:
+    """Of the people that the target learnt from: what the model adds to what public records tell.
+
+    useless: it is not shown to name their outcomes better than the commonest one does, so that nothing follows from
+    attacks that fail.
+    """
     attacks = [row for row in found["methods"] if row["method"] not in CONTROLS]
     added = {row["method"]: row["added"] for row in attacks if row["added"] and row["added"]["p"] is not None}
     more = [name for name, one in added.items() if one["p"] < ALPHA and one["auc"]["low"] > 0]
@@ -247,6 +254,12 @@ def verdict(found: dict[str, Any], notable: float) -> dict[str, Any]:
         }
     if failed := [row["method"] for row in attacks if row["method"] not in added]:
         return {"finding": "inconclusive", "because": f"No other attack finds more, and failed: {', '.join(failed)}."}
+    if useless:
+        return {
+            "finding": "inconclusive",
+            "because": "No attack finds more than the imputation, but the target names the outcomes of its own records "
+            "no better than the commonest does: check that it is asked as it was trained.",
+        }
     if all(one["auc"]["high"] < notable for one in added.values()):
         return {
             "finding": "no evidence",

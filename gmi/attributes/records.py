@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
 from hashlib import sha256
+from io import StringIO
 from typing import Annotated
 
 import numpy as np
@@ -133,6 +134,9 @@ class Table:
             raise GmiError("data.sensitive and data.outcome name one column: what is predicted is known to everybody.")
         if self.sensitive in self.numbers:
             raise GmiError(f"data.numbers: {self.sensitive} is sensitive, which must be categories: bin its numbers.")
+        for one in (self.sensitive, self.outcome):
+            if len({row[names.index(one)] for row in rows}) < 2:
+                raise GmiError(f"data: all records of {self.file} have one {one}: there is nothing to tell apart.")
         columns = {one: _column(one, rows, names, one in self.numbers, self.file) for one in wanted}
         known = tuple(columns[one] for one in wanted if one not in (self.sensitive, self.outcome))
         if not known:
@@ -174,12 +178,14 @@ def _read(file: str) -> tuple[list[str], list[list[str]], str]:
     path = resolve(file)
     try:
         content = path.read_bytes()
-        names, *rows = csv.reader(content.decode("utf-8-sig").splitlines())
+        names, *rows = csv.reader(StringIO(content.decode("utf-8-sig"), newline=""))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise GmiError(f"data: {path} cannot be read as a CSV file in UTF-8 ({error}).") from error
     except ValueError as error:
         raise GmiError(f"data: {path} is empty.") from error
     names = [one.strip() for one in names]
+    if len(names) == 1 and ";" in names[0]:
+        raise GmiError(f"data: {path} is separated by semicolons: save it with commas.")
     if len(set(names)) < len(names):
         raise GmiError(f"data: two columns of {path} have one name: rename one.")
     for place, row in enumerate(rows):

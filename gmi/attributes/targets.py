@@ -206,10 +206,20 @@ class Foreign:
             for row in inputs
         ]
         try:
-            told = np.asarray(self.model(rows), np.float64)
+            answer = self.model(rows)
         except Exception as error:  # what the user's own code raises is the user's to see, in one sentence
             raise GmiError(f"{self.name} cannot answer records ({type(error).__name__}: {error}).") from error
-        classes = self.layout.classes
+        values, classes = self.layout.outcome.values, self.layout.classes
+        if values is not None:
+            named = {str(key): column for key, column in answer.items()} if isinstance(answer, dict) else {}
+            if set(named) != set(values):
+                raise GmiError(
+                    f"{self.name} must answer with a dictionary from each value of {self.layout.outcome.name} "
+                    f"({', '.join(values)}) to its probabilities; it gave "
+                    f"{', '.join(named) or f'an object of type {type(answer).__name__}'}."
+                )
+            answer = np.stack([np.asarray(named[one], np.float64) for one in values], -1)
+        told = np.asarray(answer, np.float64)
         shape = (len(rows),) if classes is None else (len(rows), classes)
         if told.shape != shape or not np.isfinite(told).all():
             raise GmiError(f"{self.name} answered {len(rows)} records with an array {told.shape}, not finite {shape}.")
@@ -222,9 +232,9 @@ class Foreign:
 class Own:
     """A model that is there already: `factory` (module:callable, importable) returns a function.
 
-    The function takes records, each a dictionary by column, and returns probabilities (N, K) of the outcome's values
-    in alphabetical order, or predictions (N,) of an outcome that is a number. Who learnt from what is the owner's to
-    say: with `data.shuffled: false` those that it learnt from come first in the file.
+    The function takes records, each a dictionary by column, and returns a dictionary from each of the outcome's values,
+    as in the file, to its probabilities (N,), or predictions (N,) of an outcome that is a number. Who learnt from what
+    is the owner's to say: with `data.shuffled: false` those that it learnt from come first in the file.
     """
 
     type: Literal["own"] = "own"

@@ -73,6 +73,14 @@ class ExtractionAudit:
     batch: Count = 50
     seed: Annotated[int, Field(ge=0)] = 0
 
+    def __post_init__(self) -> None:
+        mixed = isinstance(self.data.held_out, int) or isinstance(self.data.alike, int) or self.data.other
+        if isinstance(self.models, Given) and mixed:
+            raise ValueError(
+                "data: a model that is given learnt from all of data.folder: held_out, and alike where there is such, "
+                "are other folders, and other is left out"
+            )
+
 
 @dataclass(frozen=True)
 class Told:
@@ -100,6 +108,8 @@ def examine(plan: ExtractionAudit, records: Records, pair: Pair, run: Run, devic
 
     Raises GmiError where the models' images are not of the records' shape, or not finite.
     """
+    for name, prior in vars(pair).items():
+        _refuse_misfit(name, prior, records)
     told = {name: _told(plan, run, name, prior, records, device) for name, prior in vars(pair).items()}
     report = compose(plan, records, pair, told)
     _pictures(run, records, told, plan)
@@ -110,7 +120,7 @@ def examine(plan: ExtractionAudit, records: Records, pair: Pair, run: Run, devic
 def _told(plan: ExtractionAudit, run: Run, name: str, prior: Prior, records: Records, device: torch.device) -> Told:
     samples = run.each(
         [f"{name}/samples/{start}" for start in range(0, plan.samples, plan.batch)],
-        lambda names: [_sampled(plan, prior, int(one.rpartition("/")[2]), records) for one in names],
+        lambda names: [_sampled(plan, prior, int(one.rpartition("/")[2])) for one in names],
         f"{name}: samples",
     )
     asked = torch.cat([some.bytes for some in (records.trained, records.held_out, records.alike) if some is not None])
@@ -130,15 +140,19 @@ def _told(plan: ExtractionAudit, run: Run, name: str, prior: Prior, records: Rec
 
 
 @torch.no_grad()
-def _sampled(plan: ExtractionAudit, prior: Prior, start: int, records: Records) -> dict[str, Tensor]:
+def _refuse_misfit(name: str, prior: Prior, records: Records) -> None:
+    made, wanted = prior.decode(prior.sample(Rng([0]))).shape[1:], records.trained.bytes.shape[1:]
+    if made != wanted:
+        raise GmiError(
+            f"models.{name} makes images of shape {tuple(made)}, and the records are {tuple(wanted)}: set data.size "
+            "and data.grey as it has them."
+        )
+
+
+@torch.no_grad()
+def _sampled(plan: ExtractionAudit, prior: Prior, start: int) -> dict[str, Tensor]:
     numbers = range(start, min(start + plan.batch, plan.samples))
     images = prior.decode(prior.sample(Rng([seed_of(plan.seed, "sample", one) for one in numbers]))).clamp(0, 1)
-    colours, size = records.trained.bytes.shape[1], records.trained.bytes.shape[2:]
-    if images.shape[1] != colours or images.shape[2:] != size:
-        raise GmiError(
-            f"data: the model makes images of shape {tuple(images.shape[1:])}, and the records are {(colours, *size)}: "
-            "set data.size and data.grey as it has them."
-        )
     if not images.isfinite().all():
         raise GmiError("models: samples hold NaN or infinity: such a model cannot be audited; train it again.")
     return {"samples": (images * 255).round() / 255}

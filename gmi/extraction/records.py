@@ -41,8 +41,9 @@ class Photographs:
 
     held_out: another such folder of the same kind, with none of these people; or how many of the people in `folder` are
     set aside, drawn with `seed`. other: how many more are set aside for a control to learn from. images: of each
-    person, at most. alike: how many more of each trained person no model learns from: what is a copy of a record, and
-    what only shows the same person, is told by them. size: height and width that all are fitted to. grey: one channel.
+    person, at most. alike: how many more of each trained person no model learns from, or another folder of such, with
+    the same names of people: what is a copy of a record, and what only shows the same person, is told by them. size:
+    height and width that all are fitted to. grey: one channel.
     """
 
     name: str
@@ -50,13 +51,13 @@ class Photographs:
     held_out: Count | str
     other: Annotated[int, Field(ge=0)] = 0
     images: Count | None = None
-    alike: Annotated[int, Field(ge=0)] = 0
+    alike: Count | str | None = None
     size: Count = 32
     grey: bool = False
     seed: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
-        if self.alike and self.images is None:
+        if isinstance(self.alike, int) and self.images is None:
             raise ValueError("alike: without images every photograph is learnt from; say of how many of each person")
 
     def load(self) -> Records:
@@ -77,7 +78,11 @@ class Photographs:
             held = drawn[:aside]
         other = drawn[aside : aside + self.other]
         trained = drawn[aside + self.other :]
-        more = [some[self.images :][: self.alike] for some in trained] if self.alike else []
+        if isinstance(self.alike, str):
+            named = {some[0].parent.name: some for some in self._people(images.folder(self.alike, "data.alike"))}
+            more = [named.get(some[0].parent.name, []) for some in trained]
+        else:
+            more = [some[self.images :][: self.alike] for some in trained] if self.alike else []
         found = Records(
             self._read([some[: self.images] for some in trained], 0),
             self._read([some[: self.images] for some in other], len(people)) if other else None,
@@ -85,7 +90,7 @@ class Photographs:
             self._read(more, 0) if any(more) else None,
         )
         if self.alike and found.alike is None:
-            raise GmiError(f"data.alike: {where} has no photographs of the trained people beyond data.images.")
+            raise GmiError(f"data.alike: there are no more photographs of the people in {where}.")
         if len(held) < 2:
             raise GmiError("data.held_out: two people or more must be held out, to see what chance finds of them.")
         unseen = {*found.held_out.digests, *(found.alike.digests if found.alike else ())}

@@ -11,5 +11,5 @@ from gmi.report.render import estimate, number, rate
 def render(folder: Path) -> Path:
     """Write `folder/extraction.html` by one rename, and return it. Raises GmiError where extraction.json is missing."""
     report: dict[str, Any] = page.read(Path(folder, "extraction.json"))
-    view = {"coverage": coverage({"records"})}
+    view = {"coverage": coverage({"records", "membership"} if report["white_box"] else {"records"})}
     return page.write(Path(folder, "extraction.html"), "extraction.html", (estimate, rate, number), report | view)
