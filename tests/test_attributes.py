@@ -120,7 +120,7 @@ def test_lomia_learns_from_people_under_one_of_whose_values_the_model_is_right()
 
         def __call__(self, inputs):
             yes = np.where(inputs[:, 0] < 50, inputs[:, -1], 0.0)
-            return {"no": 1 - yes, "yes": yes}
+            return np.column_stack([1 - yes, yes])
 
     some = Records(np.column_stack([rng.uniform(20, 80, 900), town]), ill, ill.astype(float))
     asked = Labels(Half())
@@ -313,7 +313,7 @@ def own(share: float):
     def told(records):
         yes = np.array([share if one["ill"] == "yes" else 1 - share for one in records])
         assert isinstance(records[0]["age"], float)
-        return np.column_stack([1 - yes, yes])
+        return {"no": 1 - yes, "yes": yes}
 
     return told
 
@@ -367,7 +367,11 @@ MISTAKES = {
     "infinity": (lambda rows: [*rows, ["inf", "a", "no", "no"]], {}, "has no finite age"),
     "question mark": (lambda rows: [*rows, ["1", "?", "no", "no"]], {}, "has no town .*fill it in or remove the line"),
     "constant": (lambda rows: [[one[0], "a", *one[2:]] if one[0] != "age" else one for one in rows], {}, "is the same"),
-    "one class": (lambda rows: [rows[0], *([*one[:3], "no"] for one in rows[1:])], {}, "pays is the same"),
+    "one class": (
+        lambda rows: [rows[0], *([*one[:3], "no"] for one in rows[1:])],
+        {},
+        "all records of .* have one pays",
+    ),
     "twice": (lambda rows: [["age", "age", "ill", "pays"], *rows[1:]], {}, "two columns"),
     "no column": (lambda rows: rows, {"sensitive": "sick"}, "has no column 'sick'; it has age, town, ill, pays"),
     "the outcome": (lambda rows: rows, {"sensitive": "pays"}, "name one column"),
@@ -428,4 +432,4 @@ def test_a_verdict_does_not_overlook_an_attack_that_failed():
     more = {"method": "csmia", "added": {"auc": {"value": 0.2, "low": 0.1, "high": 0.3}, "p": 0.001}}
     assert verdict({"methods": [more, failed]}, 0.05, True)["finding"] == "evidence of leakage"
     useless = verdict({"methods": [none]}, 0.05, True)
-    assert useless["finding"] == "inconclusive" and "no better than the commonest does" in useless["because"]
+    assert useless["finding"] == "inconclusive" and "worse than the commonest does" in useless["because"]

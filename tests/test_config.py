@@ -59,7 +59,8 @@ def test_the_readmes_configurations_read():
     whole = yaml.safe_load(QUICKSTART.read_text()) | {"training": None, "authorisation": allowed}
     assert len(blocks) >= 4
     for tree in map(yaml.safe_load, blocks):
-        validate(tree if "data" in tree else whole | tree, QUICKSTART, Audit)
+        kind = AttributeAudit if "attacks" in tree else ExtractionAudit if "models" in tree else Audit
+        validate(tree if "data" in tree else whole | tree, QUICKSTART, kind)
 
 
 def test_a_target_that_does_not_say_its_type_is_a_module():

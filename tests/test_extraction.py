@@ -281,7 +281,11 @@ def test_people_are_in_one_part_and_mistakes_are_told(tmp_path):
         learner = Denoising(type="flow", channels=(8, 8), layers=1, attention=(), groups=4)
         Trained(learner=learner, steps=1).learn(found.trained, None, Run.open(tmp_path / "r", {}), CPU)
     with pytest.raises(GmiError, match="There is no prior folder"):
-        audit(replace(PLAN, data=data), tmp_path / "run", CPU)
+        audit(
+            replace(PLAN, data=replace(data, held_out=faces(tmp_path / "others", 2, 2, 5), other=0)),
+            tmp_path / "run",
+            CPU,
+        )
     flat = tmp_path / "flat"
     flat.mkdir()
     for number, image in enumerate(smooth(5, 0)):

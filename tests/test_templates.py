@@ -1,5 +1,7 @@
 """A face recogniser and its leaked templates as a target: what each level of access says of them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -100,10 +102,19 @@ def test_templates_of_ones_own_and_of_the_wrong_length(photographs, tmp_path):
     assert (
         target(photographs.pixels)[[1, 3, 5]].diagonal().min() > target(photographs.pixels)[[0, 2, 4]].diagonal().min()
     )
-    for wrong in ({"templates": torch.ones(3, 128)}, {"templates": torch.ones(2, 512)}, {"other": torch.ones(3, 512)}):
+    whole = torch.ones(3, 512)
+    for wrong in ({"templates": torch.ones(3, 128)}, {"templates": torch.ones(2, 512)}, {"other": whole}):
         save_file(wrong, path)
-        with pytest.raises(GmiError, match=r"templates of shape \(3, 512\) are expected"):
+        with pytest.raises(GmiError, match=r"templates of shape \(3, 512\) is expected"):
             config.load(PEOPLE, photographs)
+    empty, unknown = whole.clone(), whole.clone()
+    empty[1], unknown[2, 3] = 0, torch.nan
+    for wrong in (empty, unknown, whole.to(torch.int8)):
+        save_file({"templates": wrong}, path)
+        with pytest.raises(GmiError, match="floating-point templates that are finite and not all 0"):
+            config.load(PEOPLE, photographs)
+    with pytest.raises(GmiError, match=r"save .* with safetensors, as one tensor named templates"):
+        replace(config, leaked=str(tmp_path)).load(PEOPLE, photographs)
 
 
 def test_a_classifier_has_no_templates(world):

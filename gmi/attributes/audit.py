@@ -157,7 +157,7 @@ def compose(plan: AttributeAudit, tables: Tables, model: Model, found: dict[str,
         for name, some in found.items()
     }
     commonest = 0.0 if layout.classes is None else np.bincount(tables.training.outcome.astype(int)).max()
-    useless = layout.classes is not None and utility["training"].get("low", 0.0) <= commonest / len(tables.training)
+    useless = layout.classes is not None and utility["training"].get("high", 1.0) < commonest / len(tables.training)
     return {
         "schema_version": 1,
         "name": plan.name,
@@ -238,8 +238,7 @@ def _ranked(scores: Array, looked: int) -> Array:
 def verdict(found: dict[str, Any], notable: float, useless: bool) -> dict[str, Any]:
     """Of the people that the target learnt from: what the model adds to what public records tell.
 
-    useless: it is not shown to name their outcomes better than the commonest one does, so that nothing follows from
-    attacks that fail.
+    useless: it names their outcomes worse than the commonest one does, so that nothing follows from attacks that fail.
     """
     attacks = [row for row in found["methods"] if row["method"] not in CONTROLS]
     added = {row["method"]: row["added"] for row in attacks if row["added"] and row["added"]["p"] is not None}
@@ -258,7 +257,7 @@ def verdict(found: dict[str, Any], notable: float, useless: bool) -> dict[str, A
         return {
             "finding": "inconclusive",
             "because": "No attack finds more than the imputation, but the target names the outcomes of its own records "
-            "no better than the commonest does: check that it is asked as it was trained.",
+            "worse than the commonest does: check that it is asked as it was trained.",
         }
     if all(one["auc"]["high"] < notable for one in added.values()):
         return {
