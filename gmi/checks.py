@@ -151,7 +151,9 @@ def knows_its_people(accuracy: Estimate | Failed) -> Flag:
     interval = f"[{accuracy.low:.1%}, {accuracy.high:.1%}]"
     message = f"The target names {accuracy.value:.1%} of the enrolment images right {interval}."
     if severity == "warning":
-        message += " Look whether its classes, or templates, are the people in sorted order, and images prepared as it expects."
+        message += (
+            " Are its classes the people in sorted order, and images prepared as it expects? Look before you go on."
+        )
     return Flag("target's accuracy", severity, message)
 
 

@@ -16,7 +16,8 @@ def main(arguments: Sequence[str]) -> None:
         import sklearn  # noqa: F401
     except ImportError as error:
         raise GmiError("Tables need scikit-learn: pip install -e '.[tabular]'.") from error
-    from gmi.attributes.audit import AttributeAudit, audit
+    from gmi.attributes.audit import audit
+    from gmi.attributes.plan import AttributeAudit
 
     parser = cli.parser(__doc__ or "")
     parser.add_argument("--out", type=Path, help="run folder; runs/NAME unless given")

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gmi import cli
-from gmi.extraction.audit import ExtractionAudit, audit
+from gmi.extraction.audit import audit
+from gmi.extraction.plan import ExtractionAudit
 
 
 def main(arguments: Sequence[str]) -> None:

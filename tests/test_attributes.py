@@ -10,14 +10,16 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from gmi.attributes.adversary import Errors, Knowledge, errors, guess
-from gmi.attributes.audit import AttributeAudit, _right, audit, oracle, verdict
+from gmi.attributes.audit import audit, oracle
 from gmi.attributes.confidences import Confidences
 from gmi.attributes.counts import Counts
 from gmi.attributes.csmia import Csmia
+from gmi.attributes.findings import _right, verdict
 from gmi.attributes.informed import Informed
 from gmi.attributes.lomia import Lomia
 from gmi.attributes.marginals import Marginals
 from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
+from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Column, Layout, Records, Table
 from gmi.attributes.targets import Forest, Linear, Mlp, Own, Tree
 from gmi.errors import GmiError

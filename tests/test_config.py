@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gmi.attributes.audit import AttributeAudit
+from gmi.attributes.plan import AttributeAudit
 from gmi.comparison import Comparison
 from gmi.config import Audit
 from gmi.errors import GmiError
-from gmi.extraction.audit import ExtractionAudit
+from gmi.extraction.plan import ExtractionAudit
 from gmi.ladder import Ladder
 from gmi.serving.app import Serving
 from gmi.settings import override, plain, read, validate

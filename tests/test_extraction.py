@@ -14,10 +14,11 @@ from torchvision.utils import save_image
 
 from gmi import toy
 from gmi.errors import GmiError
-from gmi.extraction.audit import ExtractionAudit, Inversion, audit, examine
+from gmi.extraction.audit import audit, examine
 from gmi.extraction.copies import bar, cliques, copies, distances
 from gmi.extraction.inversion import TIMES, denoised, inverted
 from gmi.extraction.models import Given, Pair, Trained
+from gmi.extraction.plan import ExtractionAudit, Inversion
 from gmi.extraction.records import Photographs, Records
 from gmi.images import Images
 from gmi.learners import Denoising
