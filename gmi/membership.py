@@ -4,7 +4,7 @@
 2018, sec. 3). "calibrated" asks how much surer it is than models that did not learn from the photograph (Watson et al.,
 On the Importance of Difficulty Calibration in Membership Inference Attacks, ICLR 2022, sec. 3). "LiRA" asks how much
 likelier that is of models that did than of models that did not (Carlini et al., Membership Inference Attacks From First
-Principles, IEEE S&P 2022, alg. 1); with few shadow models it is the noisier of the two.
+Principles, IEEE S&P 2022, alg. 1), and so has more to estimate of each.
 
 Differs from the paper: each photograph is asked once, not with its augmentations, and with few shadow models the
 variances are those of all photographs together, as in sec. VI-C there. A target that is at hand is asked for its full

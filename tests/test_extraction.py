@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -345,3 +346,46 @@ def test_given_models_are_audited_and_others_are_no_part_of_their_run(tmp_path):
 def test_samples_that_are_no_numbers_are_refused(tmp_path):
     with pytest.raises(GmiError, match="NaN or infinity"):
         examined(Parrot(torch.full((12, 1, 16, 16), torch.nan), 0.5), tmp_path)
+
+
+def test_models_of_pixels_and_of_latents_are_not_compared(tmp_path):
+    size = RECORDS.trained.bytes.shape[-1]
+
+    @dataclass(frozen=True)
+    class Pixels(Parrot):
+        path = Straight()
+
+        def sample(self, rng: Rng) -> Tensor:
+            return rng.normal(1, size, size)
+
+        def decode(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
+            return latents
+
+        def denoise(self, noisy: Tensor, time: float) -> Tensor:
+            return noisy
+
+        def image(self, clean: Tensor) -> Tensor:
+            return clean
+
+    with pytest.raises(GmiError, match="one works on pixels and the other on latents"):
+        examined(Pixels(RECORDS.trained.pixels, 0.5), tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))  # refused before any work
+
+
+def test_other_photographs_are_found_by_the_persons_name(tmp_path):
+    """Also where they lie deeper, and where the other folder has other people as well."""
+    folder = faces(tmp_path / "faces", 4, 2, 1)
+    for name, seed in (("p02", 7), ("p09", 8)):
+        deeper = tmp_path / "more" / name / "unseen"
+        deeper.mkdir(parents=True)
+        save_image(smooth(1, seed), deeper / "0.png")
+    held = faces(tmp_path / "others", 2, 1, 2)
+    found = Photographs(
+        name="toy", folder=folder, held_out=held, alike=str(tmp_path / "more"), size=16, grey=True, seed=1
+    ).load()
+    assert found.alike is not None and len(found.alike) == 1
+    person = found.alike.classes.item()
+    mine = [digest for digest, one in zip(found.trained.digests, found.trained.classes, strict=True) if one == person]
+    alone = Photographs(name="toy", folder=folder, held_out=held, size=16, grey=True, seed=1).load()
+    pictures = [sha256((tmp_path / "faces" / "p02" / f"{one}.png").read_bytes()).hexdigest() for one in (0, 1)]
+    assert sorted(mine) == sorted(pictures) and alone.alike is None

@@ -42,8 +42,6 @@ def compose(plan: AttributeAudit, tables: Tables, model: Model, found: dict[str,
         name: scoring.plain(scoring.attempt(lambda some=some: _utility(model, some.people)))
         for name, some in found.items()
     }
-    commonest = 0.0 if layout.classes is None else np.bincount(tables.training.outcome.astype(int)).max()
-    useless = layout.classes is not None and utility["training"].get("high", 1.0) < commonest / len(tables.training)
     return {
         "schema_version": 1,
         "name": plan.name,
@@ -59,7 +57,7 @@ def compose(plan: AttributeAudit, tables: Tables, model: Model, found: dict[str,
         "alarms": list(plan.alarms),
         "notable": plan.notable,
         "sets": sets,
-        "verdict": verdict(sets["training"], plan.notable, useless),
+        "verdict": verdict(sets["training"], plan.notable, _useless(layout, tables.training, utility["training"])),
         "groups": [_group(layout, found["training"], name, sets["training"], looked) for name in plan.groups],
         "seed": plan.seed,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -72,6 +70,13 @@ def _utility(model: Model, records: Records) -> Estimate:
     if told.ndim == 1:
         return estimate(np.abs(told - records.outcome), people, bounds=None)
     return estimate((told.argmax(1) == records.outcome).astype(float), people)
+
+
+def _useless(layout: Layout, training: Records, accuracy: dict[str, Any]) -> bool:
+    """Whether a classifier names the outcomes of its own records worse than the commonest of them does."""
+    if layout.classes is None or "failed" in accuracy:
+        return False
+    return accuracy["high"] < np.bincount(training.outcome.astype(int)).max() / len(training)
 
 
 def _set(plan: AttributeAudit, layout: Layout, found: Found, looked: int) -> dict[str, Any]:
@@ -124,7 +129,7 @@ def _ranked(scores: Array, looked: int) -> Array:
 def verdict(found: dict[str, Any], notable: float, useless: bool) -> dict[str, Any]:
     """Of the people that the target learnt from: what the model adds to what public records tell.
 
-    useless: it names their outcomes worse than the commonest one does, so that nothing follows from attacks that fail.
+    useless: as `_useless`; nothing follows then from attacks that find nothing.
     """
     attacks = [row for row in found["methods"] if row["method"] not in CONTROLS]
     added = {row["method"]: row["added"] for row in attacks if row["added"] and row["added"]["p"] is not None}
@@ -138,7 +143,10 @@ def verdict(found: dict[str, Any], notable: float, useless: bool) -> dict[str, A
             f"AUC {area['value']:+.3f} [{area['low']:.3f}, {area['high']:.3f}].",
         }
     if failed := [row["method"] for row in attacks if row["method"] not in added]:
-        return {"finding": "inconclusive", "because": f"No other attack finds more, and failed: {', '.join(failed)}."}
+        return {
+            "finding": "inconclusive",
+            "because": f"No attack is shown to find more than the imputation, and {', '.join(failed)} failed.",
+        }
     if useless:
         return {
             "finding": "inconclusive",

@@ -8,6 +8,7 @@ import io
 import json
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from pydantic import JsonValue
@@ -48,6 +49,10 @@ def examine(plan: ExtractionAudit, records: Records, pair: Pair, run: Run, devic
     """
     for name, prior in vars(pair).items():
         _refuse_misfit(name, prior, records)
+    if _denoises(pair.target, records) != _denoises(pair.control, records):
+        raise GmiError(
+            "models: one works on pixels and the other on latents: take a control of the same kind as the target."
+        )
     told = {name: _told(plan, run, name, prior, records, device) for name, prior in vars(pair).items()}
     report = compose(plan, records, pair, told)
     _pictures(run, records, told, plan)
@@ -64,7 +69,7 @@ def _told(plan: ExtractionAudit, run: Run, name: str, prior: Prior, records: Rec
     asked = torch.cat([some.bytes for some in (records.trained, records.held_out, records.alike) if some is not None])
     knows = run.each(
         [f"{name}/knows/{start}" for start in range(0, len(asked), plan.batch)],
-        lambda names: [_knows(plan, prior, asked, int(one.rpartition("/")[2]), device) for one in names],
+        lambda names: [_knows(plan, prior, records, asked, int(one.rpartition("/")[2]), device) for one in names],
         f"{name}: inversion",
     )
     return Told(
@@ -87,6 +92,11 @@ def _refuse_misfit(name: str, prior: Prior, records: Records) -> None:
         )
 
 
+def _denoises(prior: Prior, records: Records) -> TypeGuard[Denoiser]:
+    """Whether it says what is behind noisy images themselves, not behind noisy latents."""
+    return isinstance(prior, Denoiser) and prior.sample(Rng([0])).shape[1:] == records.trained.bytes.shape[1:]
+
+
 @torch.no_grad()
 def _sampled(plan: ExtractionAudit, prior: Prior, start: int) -> dict[str, Tensor]:
     numbers = range(start, min(start + plan.batch, plan.samples))
@@ -96,7 +106,9 @@ def _sampled(plan: ExtractionAudit, prior: Prior, start: int) -> dict[str, Tenso
     return {"samples": (images * 255).round() / 255}
 
 
-def _knows(plan: ExtractionAudit, prior: Prior, asked: Tensor, start: int, device: torch.device) -> dict[str, Tensor]:
+def _knows(
+    plan: ExtractionAudit, prior: Prior, records: Records, asked: Tensor, start: int, device: torch.device
+) -> dict[str, Tensor]:
     """Distances, lower where the image is known better."""
     some = (asked[start : start + plan.batch].float() / 255).to(device)
     rng = Rng([seed_of(plan.seed, "inversion", start + place) for place in range(len(some))])
@@ -104,7 +116,7 @@ def _knows(plan: ExtractionAudit, prior: Prior, asked: Tensor, start: int, devic
     if plan.inversion.steps:
         with torch.enable_grad():
             found["inverted"] = inverted(prior, some, rng, plan.inversion.steps, plan.inversion.lr)
-    if isinstance(prior, Denoiser) and prior.sample(Rng([0])).shape[1:] == some.shape[1:]:  # it works on pixels
+    if _denoises(prior, records):
         found["denoised"] = denoised(prior, some, rng, plan.inversion.draws)
     return found
 

@@ -113,11 +113,9 @@ def _white_box(plan: ExtractionAudit, records: Records, told: dict[str, Told]) -
     for method, other in product(told["target"].knows, list(present)[1:]):
         inside = (part == "trained") | (part == other)
         truth, whose = part[inside] == "trained", people[inside]
-        ours, usual = told["target"].knows[method], told["control"].knows.get(method)
-        scores = {method: ours[inside]}
-        if usual is not None:  # a control of pixels has what one of an autoencoder's latents has not
-            scores[f"{method}, beside the control"] = _ratio(ours, usual)[inside]
-        for name, score in scores.items():
+        ours, usual = told["target"].knows[method], told["control"].knows[method]
+        scores = {method: ours, f"{method}, beside the control": _ratio(ours, usual)}
+        for name, score in ((name, every[inside]) for name, every in scores.items()):
             yield {
                 "method": name,
                 "beside": other,

@@ -71,16 +71,17 @@ class Photographs:
                 "fewer than two."
             )
         order = Rng([seed_of(self.seed, "held out")]).uniform(len(people))[0].argsort().tolist()
-        drawn = [people[place] for place in order]
+        names = [list(people)[place] for place in order]
+        drawn = [people[name] for name in names]
         if isinstance(self.held_out, str):
-            held = self._people(images.folder(self.held_out, "data.held_out"))
+            held = list(self._people(images.folder(self.held_out, "data.held_out")).values())
         else:
             held = drawn[:aside]
         other = drawn[aside : aside + self.other]
         trained = drawn[aside + self.other :]
         if isinstance(self.alike, str):
-            named = {some[0].parent.name: some for some in self._people(images.folder(self.alike, "data.alike"))}
-            more = [named.get(some[0].parent.name, []) for some in trained]
+            others = self._people(images.folder(self.alike, "data.alike"))
+            more = [others.get(name, []) for name in names[aside + self.other :]]
         else:
             more = [some[self.images :][: self.alike] for some in trained] if self.alike else []
         found = Records(
@@ -105,15 +106,15 @@ class Photographs:
             )
         return found
 
-    def _people(self, folder: Path) -> list[list[Path]]:
-        """The images of each."""
+    def _people(self, folder: Path) -> dict[str, list[Path]]:
+        """The images of each, by the name of their folder, or of an image that is a person's own."""
         found = images.files(folder)
         if not found:
             raise GmiError(f"data: {folder} holds no image.")
-        flat = [[path] for path in found if path.parent == folder]
+        flat = {path.name: [path] for path in found if path.parent == folder}
         inner = [path for path in found if path.parent != folder]
-        nested = [list(some) for _, some in groupby(inner, key=lambda path: path.relative_to(folder).parts[0])]
-        return [*flat, *nested]
+        nested = groupby(inner, key=lambda path: path.relative_to(folder).parts[0])
+        return flat | {name: list(some) for name, some in nested}
 
     def _read(self, people: Sequence[Sequence[Path]], first: int) -> Images:
         paths = [path for some in people for path in some]
