@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gmi.metrics.identity import Threshold
-from gmi.statistics import Estimate, Failed
+from gmi.metrics.statistics import Estimate, Failed
 
 Array = NDArray[np.float64]
 

@@ -12,11 +12,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
-from gmi.config import Audit
 from gmi.defences import AnyDefence
 from gmi.errors import GmiError
+from gmi.inversion.plan import Audit
 from gmi.settings import Plan, override, parse, read
-from gmi.target import TargetConfig
+from gmi.targets.module import TargetConfig
 
 
 def run(work: Callable[[Sequence[str]], None]) -> None:

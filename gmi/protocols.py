@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, get_type_hints, runtime_c
 from torch import Tensor
 
 from gmi.errors import GmiError
-from gmi.path import Path
+from gmi.priors.path import Path
 from gmi.rng import Rng
 
 Trace = Callable[[int, Tensor], object]

@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmi.config import Audit
-from gmi.data import Faces, People
-from gmi.images import Images
-from gmi.inputs import Inputs
-from gmi.judging import Judges
+from gmi.data.images import Images
+from gmi.data.people import Faces, People
+from gmi.inversion.inputs import Inputs
+from gmi.inversion.judging import Judges
+from gmi.inversion.plan import Audit
 from gmi.priors.gan import Dcgan, DcganShape, Gan
 from gmi.rng import Rng, seed_of
 from gmi.search.gradient import Gradient
-from gmi.selection import Selection
-from gmi.target import Input, Target, TargetConfig
+from gmi.search.selection import Selection
+from gmi.targets.module import Input, Target, TargetConfig
 
 LATENT, SIDE = 32, 16
 TRAINING, ENROLMENT = 6, 3  # images a person
@@ -108,7 +108,7 @@ class Stranger:
 
 
 def inputs(count: int, right: float, seed: int) -> Inputs:
-    """What `gmi.audit.audit` takes."""
+    """What `gmi.inversion.audit.audit` takes."""
     crowd = people(count, seed)
     return Inputs(crowd, target(crowd.training, right, seed), prior(), Judges((Stranger(),)))
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import yaml
 
 from gmi import cli
-from gmi.assets import resolve
-from gmi.audit import audit, refuse
-from gmi.config import Audit
-from gmi.forecast import forecast
-from gmi.inputs import load
+from gmi.assets.catalogue import resolve
+from gmi.inversion.audit import audit, refuse
+from gmi.inversion.forecast import forecast
+from gmi.inversion.inputs import load
+from gmi.inversion.plan import Audit
 from gmi.settings import plain
-from gmi.target import TargetConfig
+from gmi.targets.module import TargetConfig
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gmi import cli
-from gmi.bench import promises
-from gmi.comparison import Comparison, cells
+from gmi.comparison.findings import compare
+from gmi.comparison.plan import Comparison, cells
+from gmi.comparison.trials import promises
 from gmi.protocols import Prior
-from gmi.weighing import compare
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from gmi import cli
-from gmi.inputs import load
-from gmi.ladder import Ladder, climb, points
+from gmi.inversion.inputs import load
+from gmi.ladder.audit import Ladder, climb, points
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from gmi import cli
 from gmi.errors import GmiError
-from gmi.inputs import refuse_unfit, refuse_untrained
+from gmi.inversion.inputs import refuse_unfit, refuse_untrained
 
 
 def main(arguments: Sequence[str]) -> None:

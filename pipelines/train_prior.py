@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from gmi import cli
 from gmi.errors import GmiError
-from gmi.overlap import FaceSpace, overlap
-from gmi.prior_training import PriorTraining, train
 from gmi.run import Run
 from gmi.settings import plain
+from gmi.training.overlap import FaceSpace, overlap
+from gmi.training.priors import PriorTraining, train
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from gmi import cli
-from gmi.assets import resolve
-from gmi.config import Audit
+from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError
-from gmi.target import Target, TargetConfig
-from gmi.training import PROFILE, RECORD, UNDEFENDED, Head, Record, Scratch, record_of, training_digest
-from gmi.utility import accuracy, profile
+from gmi.inversion.plan import Audit
+from gmi.targets.module import Target, TargetConfig
+from gmi.targets.quality import accuracy, profile
+from gmi.training.targets import PROFILE, RECORD, UNDEFENDED, Head, Record, Scratch, record_of, training_digest
 
 
 def main(arguments: Sequence[str]) -> None:

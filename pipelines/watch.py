@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from gmi import cli
-from gmi.access import WholeModel
-from gmi.defences.watch import STATISTICS, TRAFFIC, Stream, Watch, Watcher, features, overheard
 from gmi.errors import GmiError
-from gmi.inputs import Inputs, load
-from gmi.ladder import Ladder, Rung, points
-from gmi.reconstruct import Recipe
+from gmi.inversion.attacker import Recipe
+from gmi.inversion.inputs import Inputs, load
+from gmi.ladder.audit import Ladder, Rung, points
+from gmi.oracles.access import WholeModel
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
-from gmi.target import Target
+from gmi.serving.watch import STATISTICS, TRAFFIC, Stream, Watch, Watcher, features, overheard
+from gmi.targets.module import Target
 
 ROUNDS = 10  # of all enrolment photographs, as real traffic
 

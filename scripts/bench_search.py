@@ -30,9 +30,9 @@ import torch
 from torch import Tensor, nn
 
 from gmi import cli
-from gmi.assets import resolve
-from gmi.config import Audit
+from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError
+from gmi.inversion.plan import Audit
 from gmi.oracles.local import WhiteBox
 from gmi.priors.gan import Dcgan
 from gmi.protocols import Prior, refuse_misfit, shared_queries
@@ -40,7 +40,7 @@ from gmi.rng import Rng
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.settings import read
-from gmi.target import Input, Target, TargetConfig
+from gmi.targets.module import Input, Target, TargetConfig
 
 FLOOR = 0.85  # of the bare loop's throughput
 CEILING = 0.6  # of the time through the prior

@@ -28,13 +28,13 @@ from torch import Tensor
 
 from gmi import cli
 from gmi.errors import GmiError
-from gmi.oracles.open_inference import OpenInference
-from gmi.oracles.remote import Connection
-from gmi.oracles.served import Served
+from gmi.metrics.statistics import jackknife
 from gmi.serving.app import Serving, ShowLabels
 from gmi.settings import plain
-from gmi.statistics import jackknife
-from gmi.target import Input, Target
+from gmi.targets.module import Input, Target
+from gmi.targets.open_inference import OpenInference
+from gmi.targets.remote import Connection
+from gmi.targets.served import Served
 
 LEAST = 0.8
 

@@ -24,11 +24,12 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from gmi import judging, scoring, toy
-from gmi.audit import own_opinion, reconstruct
+from gmi import toy
+from gmi.inversion import judging, scoring
+from gmi.inversion.audit import own_opinion, reconstruct
+from gmi.inversion.verdict import METRIC
+from gmi.metrics.statistics import Estimate, by_person, clopper_pearson, difference, estimate
 from gmi.run import Run
-from gmi.statistics import Estimate, by_person, clopper_pearson, difference, estimate
-from gmi.verdict import METRIC
 
 PEOPLE = 40
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from gmi.cli import run
 from gmi.errors import GmiError
+from gmi.inversion.scoring import Outcome, attempt
 from gmi.metrics.identity import RANKS
-from gmi.scoring import Outcome, attempt
-from gmi.statistics import Failed, difference
+from gmi.metrics.statistics import Failed, difference
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from gmi.assets import ASSETS, cache_dir, fetch_asset, find
+from gmi.assets.catalogue import ASSETS, cache_dir, fetch_asset, find
 from gmi.errors import GmiError
 
 

@@ -21,8 +21,8 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from gmi.cli import run
+from gmi.data.images import folder, people
 from gmi.errors import GmiError
-from gmi.images import folder, people
 
 CROP = (slice(70, 195), slice(62, 187))  # of 250 x 250: the face, as scikit-learn cuts it, but square
 SIZE = 112

@@ -14,7 +14,7 @@ from gmi import toy
 from gmi.oracles.local import WhiteBox
 from gmi.priors.gan import Dcgan
 from gmi.rng import Rng, seed_of
-from gmi.target import Input, Target
+from gmi.targets.module import Input, Target
 
 PEOPLE = 6
 LATENT = 8

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pypi_simple import PYPI_SIMPLE_ENDPOINT
 
-from gmi.archives import get_archive, open_archive, pip_settings
+from gmi.assets.archives import get_archive, open_archive, pip_settings
 from gmi.errors import GmiError
 
 pytestmark = pytest.mark.filterwarnings("error")

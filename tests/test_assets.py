@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from gmi import assets
-from gmi.archives import Archive
-from gmi.assets import Asset, cache_dir, fetch, fetch_asset, provenance, resolve
+from gmi.assets import catalogue as assets
+from gmi.assets.archives import Archive
+from gmi.assets.catalogue import Asset, cache_dir, fetch, fetch_asset, provenance, resolve
 from gmi.errors import GmiError
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from gmi.attributes.adversary import Errors, Knowledge, errors, guess
+from gmi.attributes import page
+from gmi.attributes.attacks.confidences import Confidences
+from gmi.attributes.attacks.counts import Counts
+from gmi.attributes.attacks.csmia import Csmia
+from gmi.attributes.attacks.informed import Informed
+from gmi.attributes.attacks.lomia import Lomia
+from gmi.attributes.attacks.marginals import Marginals
 from gmi.attributes.audit import audit, oracle
-from gmi.attributes.confidences import Confidences
-from gmi.attributes.counts import Counts
-from gmi.attributes.csmia import Csmia
 from gmi.attributes.findings import _right, verdict
-from gmi.attributes.informed import Informed
-from gmi.attributes.lomia import Lomia
-from gmi.attributes.marginals import Marginals
+from gmi.attributes.knowledge import Errors, Knowledge, errors, guess
 from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
 from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Column, Layout, Records, Table
 from gmi.attributes.targets import Forest, Linear, Mlp, Own, Tree
 from gmi.errors import GmiError
-from gmi.report import attributes as page
 
-SCHEMA = json.loads(Path(page.__file__).with_name("attributes.schema.json").read_text("utf-8"))
+SCHEMA = json.loads(Path(page.__file__).with_name("page.schema.json").read_text("utf-8"))
 LAYOUT = Layout(
     (Column("age", None), Column("town", ("a", "b", "c"))), Column("ill", ("no", "yes")), Column("pays", ("no", "yes"))
 )

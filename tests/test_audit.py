@@ -14,31 +14,31 @@ from reference.mixture import PATHS, Mixture
 from safetensors.torch import load_file
 
 from gmi import toy
-from gmi.access import LabelsOnly, ScoresOnly
-from gmi.audit import audit
 from gmi.cli import accelerator
-from gmi.config import Audit
-from gmi.controls import Controls
+from gmi.data.images import Images
 from gmi.errors import GmiError
-from gmi.images import Images
-from gmi.inputs import Inputs
-from gmi.judging import Judges
+from gmi.inversion import page as render
+from gmi.inversion.audit import audit
+from gmi.inversion.controls import Controls
+from gmi.inversion.inputs import Inputs
+from gmi.inversion.judging import Judges
+from gmi.inversion.plan import Audit
+from gmi.oracles.access import LabelsOnly, ScoresOnly
 from gmi.oracles.local import Model
 from gmi.oracles.shape import Shape
 from gmi.priors.diffusion import DiffusionPrior
 from gmi.protocols import Candidates, Prior, WhiteBoxOracle
-from gmi.report import render
 from gmi.rng import Rng
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.search.particles import Particles
+from gmi.search.selection import Selection
 from gmi.search.surrogate import Surrogate
-from gmi.selection import Selection
-from gmi.target import Input, Target, TargetConfig
-from gmi.training import Scratch
+from gmi.targets.module import Input, Target, TargetConfig
+from gmi.training.targets import Scratch
 
-SCHEMA = json.loads(Path(render.__file__).with_name("schema.json").read_text("utf-8"))
+SCHEMA = json.loads(Path(render.__file__).with_name("page.schema.json").read_text("utf-8"))
 CPU = torch.device("cpu")
 PEOPLE = 30
 GROUPS = replace(toy.plan(), batch=7)

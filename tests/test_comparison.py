@@ -12,35 +12,35 @@ from jsonschema import Draft202012Validator
 from safetensors.torch import load_file
 
 from gmi import toy
-from gmi.access import LabelsOnly, ScoresOnly, WholeModel
-from gmi.advice import affordable, find
-from gmi.augment import Views
-from gmi.bench import promises
 from gmi.checks import Flag
-from gmi.comparison import Arm, Attack, Comparison, Subject, cells
-from gmi.data import Faces, People
+from gmi.comparison import page
+from gmi.comparison.advice import affordable, find
+from gmi.comparison.findings import Scale, weigh
+from gmi.comparison.plan import Arm, Attack, Comparison, Subject, cells
+from gmi.comparison.trials import promises
+from gmi.data.people import Faces, People
 from gmi.defences.bido import Bido
 from gmi.defences.dp_sgd import DpSgd
 from gmi.defences.erasing import Erasing
 from gmi.defences.label_smoothing import LabelSmoothing
-from gmi.defences.serving import Noise, Stealthy
 from gmi.errors import GmiError
-from gmi.judging import Judges
+from gmi.inversion.judging import Judges
+from gmi.metrics.statistics import Estimate
+from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
+from gmi.oracles.guards import Noise, Stealthy
 from gmi.oracles.shape import Shape
 from gmi.priors.gan import Gan
-from gmi.report import comparison as page
 from gmi.run import Run
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
-from gmi.selection import Selection
-from gmi.statistics import Estimate
-from gmi.target import Input, TargetConfig
-from gmi.training import Head, Scratch
-from gmi.utility import calibration_error
-from gmi.weighing import Scale, weigh
+from gmi.search.selection import Selection
+from gmi.targets.module import Input, TargetConfig
+from gmi.targets.quality import calibration_error
+from gmi.training.targets import Head, Scratch
+from gmi.views import Views
 from pipelines.compare import forecast
 
-SCHEMA = json.loads(Path(page.__file__).with_name("comparison.schema.json").read_text("utf-8"))
+SCHEMA = json.loads(Path(page.__file__).with_name("page.schema.json").read_text("utf-8"))
 CPU = torch.device("cpu")
 COUNT = 12
 ADAPTED = Attack(name="averaged", access=ScoresOnly(), search=Evolution(generations=12, population=10, radius=32**0.5))

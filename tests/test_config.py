@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from gmi.attributes.plan import AttributeAudit
-from gmi.comparison import Comparison
-from gmi.config import Audit
+from gmi.comparison.plan import Comparison
 from gmi.errors import GmiError
 from gmi.extraction.plan import ExtractionAudit
-from gmi.ladder import Ladder
+from gmi.inversion.plan import Audit
+from gmi.ladder.audit import Ladder
 from gmi.serving.app import Serving
 from gmi.settings import override, plain, read, validate
 

@@ -9,9 +9,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from gmi.archives import Archive
-from gmi.converters import adult, facenet_state, fair, read_arrays
-from gmi.graphdef import constants
+from gmi.assets.archives import Archive
+from gmi.assets.converters import adult, facenet_state, fair, read_arrays
+from gmi.assets.graphdef import constants
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
-from gmi.augment import Views, release
 from gmi.errors import GmiError
-from gmi.objectives import cross_entropy, logit, max_margin, poincare
 from gmi.priors.gan import Gan
 from gmi.rng import Rng, seed_of
-from gmi.selection import keep_best, pool_scores, preselect, robust_scores
-from gmi.target import Input, Target, TargetConfig, digest
+from gmi.search.objectives import cross_entropy, logit, max_margin, poincare
+from gmi.search.selection import keep_best, pool_scores, preselect, robust_scores
+from gmi.targets.module import Input, Target, TargetConfig, digest
+from gmi.views import Views, release
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, 1.0]])
 CLASSES = torch.tensor([0, 2])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gmi.data import Faces, People
+from gmi.data.people import Faces, People
 from gmi.errors import GmiError
 
 

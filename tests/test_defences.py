@@ -30,14 +30,14 @@ from gmi.defences.skips import NoSkips
 from gmi.defences.transfer import Transfer
 from gmi.defences.trap import Trap
 from gmi.errors import GmiError
-from gmi.networks import SmallCnn
-from gmi.target import TargetConfig, digest
-from gmi.training import Head, Scratch
+from gmi.targets.module import TargetConfig, digest
+from gmi.targets.networks import SmallCnn
+from gmi.training.targets import Head, Scratch
 
 SMALL = replace(INPUT, size=(32, 32))
 BLOCKS = ("features.0", "features.1", "features.2")
 LESSONS = Scratch(steps=120, batch=16, lr=0.01)
-CNN = TargetConfig(factory="gmi.networks:SmallCnn", arguments={"people": PEOPLE, "width": 4}, input=SMALL)
+CNN = TargetConfig(factory="gmi.targets.networks:SmallCnn", arguments={"people": PEOPLE, "width": 4}, input=SMALL)
 
 
 DEFENCES = [

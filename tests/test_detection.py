@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from gmi.detection import Difference, auc, auc_difference, contrast, hit_rate
 from gmi.errors import GmiError
+from gmi.metrics.detection import Difference, auc, auc_difference, contrast, hit_rate
 
 
 def slow(scores, truth):

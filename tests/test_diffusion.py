@@ -13,8 +13,8 @@ from reference.mixture import KEPT, PATHS, Mixture
 from safetensors.torch import load_file, save_file
 
 from gmi.errors import GmiError
-from gmi.path import Preserving, Straight, step
 from gmi.priors.diffusion import Diffusion, DiffusionPrior
+from gmi.priors.path import Preserving, Straight, step
 from gmi.protocols import Denoiser
 from gmi.rng import Rng
 

@@ -14,23 +14,23 @@ from torch import Tensor
 from torchvision.utils import save_image
 
 from gmi import toy
+from gmi.data.images import Images
 from gmi.errors import GmiError
+from gmi.extraction import page
 from gmi.extraction.audit import audit, examine
 from gmi.extraction.copies import bar, cliques, copies, distances
-from gmi.extraction.inversion import TIMES, denoised, inverted
 from gmi.extraction.models import Given, Pair, Trained
 from gmi.extraction.plan import ExtractionAudit, Inversion
 from gmi.extraction.records import Photographs, Records
-from gmi.images import Images
-from gmi.learners import Denoising
-from gmi.path import Straight
+from gmi.extraction.white_box import TIMES, denoised, inverted
 from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Dcgan, DcganShape, Gan
-from gmi.report import extraction as page
+from gmi.priors.path import Straight
 from gmi.rng import Rng
 from gmi.run import Run
+from gmi.training.learners import Denoising
 
-SCHEMA = json.loads(Path(page.__file__).with_name("extraction.schema.json").read_text("utf-8"))
+SCHEMA = json.loads(Path(page.__file__).with_name("page.schema.json").read_text("utf-8"))
 CPU = torch.device("cpu")
 
 

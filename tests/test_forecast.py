@@ -9,19 +9,19 @@ import pytest
 import torch
 
 from gmi import toy
-from gmi.audit import reconstruct
-from gmi.config import Audit
-from gmi.controls import Controls
-from gmi.forecast import Forecast, forecast
-from gmi.images import Images
-from gmi.inputs import Inputs
-from gmi.membership import Membership
+from gmi.data.images import Images
+from gmi.inversion.attacker import Spent
+from gmi.inversion.audit import reconstruct
+from gmi.inversion.controls import Controls
+from gmi.inversion.forecast import Forecast, forecast
+from gmi.inversion.inputs import Inputs
+from gmi.inversion.membership import Membership
+from gmi.inversion.plan import Audit
 from gmi.oracles.local import WhiteBox
-from gmi.reconstruct import Spent
 from gmi.rng import Rng
 from gmi.run import Run
 from gmi.search.gradient import Gradient
-from gmi.selection import Selection
+from gmi.search.selection import Selection
 
 CPU = torch.device("cpu")
 SHORT = Gradient(steps=3)
@@ -79,7 +79,7 @@ def world() -> Inputs:
 @pytest.fixture
 def quick(monkeypatch) -> None:
     """No timing of a ResNet-18: queries do not depend on it."""
-    monkeypatch.setattr("gmi.forecast._rate", lambda device: 1e10)
+    monkeypatch.setattr("gmi.inversion.forecast._rate", lambda device: 1e10)
 
 
 def built(case: Case, world: Inputs) -> tuple[Audit, Inputs]:

@@ -14,14 +14,14 @@ import pytest
 import torch
 from reference.servers import NAMES, SIDES, serving
 
-from gmi.access import LabelsOnly, ScoresOnly
 from gmi.errors import GmiError
-from gmi.oracles.open_inference import OpenInference
-from gmi.oracles.remote import Connection
+from gmi.oracles.access import LabelsOnly, ScoresOnly
 from gmi.oracles.shape import Shape
 from gmi.rng import Rng
 from gmi.serving.app import ShowScores
 from gmi.serving.gate import Key
+from gmi.targets.open_inference import OpenInference
+from gmi.targets.remote import Connection
 
 PYTHON = os.environ.get("GMI_INTEROPERABILITY", "")
 HERE = Path(__file__).parent / "interoperability"

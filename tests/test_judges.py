@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.models import alexnet
 
-from gmi.assets import resolve
+from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError
 from gmi.judges import _dlib, face
 from gmi.judges.classifier import Probe, ProbeJudge

@@ -11,17 +11,17 @@ import torch
 from jsonschema import Draft202012Validator
 
 from gmi import toy
-from gmi.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.errors import GmiError
-from gmi.ladder import Ladder, Rung, climb, points
+from gmi.ladder import page
+from gmi.ladder.audit import Ladder, Rung, climb, points
+from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.oracles.local import Model
-from gmi.report import ladder as page
 from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
-from gmi.target import Target
+from gmi.targets.module import Target
 
-SCHEMA = json.loads(Path(page.__file__).with_name("ladder.schema.json").read_text("utf-8"))
+SCHEMA = json.loads(Path(page.__file__).with_name("page.schema.json").read_text("utf-8"))
 CPU = torch.device("cpu")
 PLAN = Ladder(
     name="toy",

@@ -8,13 +8,13 @@ import torch
 from scipy.stats import norm
 
 from gmi import toy
-from gmi.augment import Views
+from gmi.data.images import Images
 from gmi.errors import GmiError
-from gmi.images import Images
-from gmi.membership import Membership, calibrated, confidence, halves, infer, likelihood_ratio
+from gmi.inversion.membership import Membership, calibrated, confidence, halves, infer, likelihood_ratio
 from gmi.run import Run
-from gmi.target import Input, Target, TargetConfig
-from gmi.training import UNDEFENDED, Scratch
+from gmi.targets.module import Input, Target, TargetConfig
+from gmi.training.targets import UNDEFENDED, Scratch
+from gmi.views import Views
 
 CPU = torch.device("cpu")
 

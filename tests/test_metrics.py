@@ -8,9 +8,8 @@ import torch
 from reference import slow_metrics as slow
 from torch import Tensor
 
-from gmi import statistics
 from gmi.errors import GmiError
-from gmi.metrics import distance, distribution, identity
+from gmi.metrics import distance, distribution, identity, statistics
 
 pytestmark = pytest.mark.filterwarnings("error")
 NAN = float("nan")

@@ -5,10 +5,10 @@ from dataclasses import replace
 import torch
 
 from gmi import toy
+from gmi.inversion.related import irreversibility
 from gmi.judges.face import Dlib
-from gmi.neighbours import irreversibility
 from gmi.protocols import Candidates
-from gmi.templates import TemplateConfig, first
+from gmi.targets.templates import TemplateConfig, first
 
 
 def judge(name: str, seed: int) -> toy.Stranger:

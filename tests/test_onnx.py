@@ -7,11 +7,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from gmi.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.errors import GmiError
-from gmi.oracles.onnx import Onnx
+from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.rng import Rng
-from gmi.target import Input
+from gmi.targets.module import Input
+from gmi.targets.onnx import Onnx
 
 SIDES = Input(size=(16, 16), colour="grey")
 NAMES = tuple(f"p{one}" for one in range(6))

@@ -5,9 +5,9 @@ import threading
 import pytest
 import torch
 
-from gmi.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.errors import GmiError
 from gmi.oracles import interface
+from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.oracles.interface import Busy, Embeddings, Labels, Requests, Scores
 from gmi.oracles.ledger import SHARED, Account, BudgetSpent, Ledger
 from gmi.oracles.shape import Shape

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from gmi.target import Input, Target, TargetConfig
+from gmi.targets.module import Input, Target, TargetConfig
 
 LUMA = np.array([0.299, 0.587, 0.114])
 

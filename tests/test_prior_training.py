@@ -12,19 +12,20 @@ from accelerate import Accelerator, debug_launcher
 from accelerate.state import AcceleratorState
 from torchvision.transforms.functional import to_pil_image
 
-from gmi import prior_training, toy
-from gmi.data import Faces, PublicImages
+from gmi import toy
+from gmi.assets.weights import read_weights
+from gmi.data.people import Faces, PublicImages
 from gmi.errors import GmiError
-from gmi.learners import Adversarial, Denoising
 from gmi.metrics.distribution import frechet
-from gmi.overlap import overlap
-from gmi.prior_training import PriorTraining, train
 from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Gan
 from gmi.rng import Rng
 from gmi.run import Run
 from gmi.settings import read
-from gmi.weights import read_weights
+from gmi.training import priors as prior_training
+from gmi.training.learners import Adversarial, Denoising
+from gmi.training.overlap import overlap
+from gmi.training.priors import PriorTraining, train
 from pipelines import train_prior
 
 CPU = torch.device("cpu")

@@ -10,11 +10,11 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from gmi import cli
-from gmi.assets import resolve
-from gmi.report import render
+from gmi.assets.catalogue import resolve
+from gmi.inversion import page as render
 from pipelines import audit, train_target
 
-SCHEMA = json.loads(Path(render.__file__).with_name("schema.json").read_text("utf-8"))
+SCHEMA = json.loads(Path(render.__file__).with_name("page.schema.json").read_text("utf-8"))
 PEOPLE = 10
 
 

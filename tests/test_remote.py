@@ -13,15 +13,15 @@ import torch
 from PIL import Image
 from reference.servers import NAMES, SIDES, Handler, answering, client
 
-from gmi.access import LabelsOnly, ScoresOnly
 from gmi.errors import GmiError
 from gmi.oracles import interface
-from gmi.oracles.json_endpoint import Json
+from gmi.oracles.access import LabelsOnly, ScoresOnly
 from gmi.oracles.ledger import Account
-from gmi.oracles.open_inference import OpenInference
-from gmi.oracles.remote import Connection
 from gmi.rng import Rng
-from gmi.target import Input
+from gmi.targets.json_endpoint import Json
+from gmi.targets.module import Input
+from gmi.targets.open_inference import OpenInference
+from gmi.targets.remote import Connection
 
 
 @pytest.fixture

@@ -21,13 +21,13 @@ import torch
 from reference.servers import client, serving
 
 from gmi import toy
-from gmi.access import ScoresOnly
-from gmi.audit import audit
-from gmi.authorisation import Authorisation
 from gmi.errors import GmiError
-from gmi.inputs import Inputs
-from gmi.oracles.remote import Connection
+from gmi.inversion.audit import audit
+from gmi.inversion.inputs import Inputs
+from gmi.oracles.access import ScoresOnly
 from gmi.search.evolution import Evolution
+from gmi.targets.authorisation import Authorisation
+from gmi.targets.remote import Connection
 
 ALLOWED = Authorisation(system="toy", allowed_by="A. Owner", until=date(2999, 1, 1))
 

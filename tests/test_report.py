@@ -16,12 +16,12 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from gmi.errors import GmiError
-from gmi.report import render as module
-from gmi.report.render import effect, estimate, label, number, render, span
+from gmi.inversion import page as module
+from gmi.inversion.page import effect, estimate, label, number, render, span
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-SCHEMA = json.loads(Path(module.__file__).with_name("schema.json").read_text("utf-8"))
+SCHEMA = json.loads(Path(module.__file__).with_name("page.schema.json").read_text("utf-8"))
 HOSTILE = '<script>alert("$x^2$")</script>{{ 1 }}'
 
 

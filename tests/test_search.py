@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from gmi.augment import Views
 from gmi.defences.erasing import Erasing
 from gmi.oracles.local import WhiteBox
 from gmi.protocols import Candidates, WhiteBoxOracle, shared_queries
@@ -18,8 +17,9 @@ from gmi.search.evolution import Evolution
 from gmi.search.genetic import Genetic
 from gmi.search.gradient import Gradient
 from gmi.search.surrogate import Surrogate
-from gmi.target import Input, TargetConfig
-from gmi.training import Scratch
+from gmi.targets.module import Input, TargetConfig
+from gmi.training.targets import Scratch
+from gmi.views import Views
 
 VIEWS = Views(scale=(0.95, 1.0), shift=0.02, flip=False)
 STUDENT = TargetConfig(factory="reference.networks:mlp", input=Input(size=(16, 16), colour="grey", mean=(0.5,)))

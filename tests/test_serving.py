@@ -5,15 +5,15 @@ import pytest
 import torch
 from reference.servers import NAMES, client, serving
 
-from gmi.access import LabelsOnly, ScoresOnly
-from gmi.defences.serving import Noise
 from gmi.errors import GmiError
+from gmi.oracles.access import LabelsOnly, ScoresOnly
+from gmi.oracles.guards import Noise
 from gmi.oracles.ledger import Account
-from gmi.oracles.remote import Connection
 from gmi.oracles.shape import Shape
 from gmi.rng import Rng
 from gmi.serving.app import ShowLabels, Shown, ShowScores
 from gmi.serving.gate import Key
+from gmi.targets.remote import Connection
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from safetensors.torch import load, load_file, save_file
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from gmi.access import LabelsOnly, ScoresOnly
-from gmi.defences.serving import Noise, Stealthy, drawn, guard, nearest
+from gmi.data.images import Images
 from gmi.errors import GmiError
-from gmi.images import Images
+from gmi.oracles.access import LabelsOnly, ScoresOnly
+from gmi.oracles.guards import Noise, Stealthy, drawn, guard, nearest
 from gmi.oracles.shape import Shape
 from gmi.rng import Rng
-from gmi.target import Target
-from gmi.utility import profile as profile_of
+from gmi.targets.module import Target
+from gmi.targets.quality import profile as profile_of
 
 
 def distributions(count: int, classes: int, sharp: float, seed: int) -> Tensor:

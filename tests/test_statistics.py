@@ -7,9 +7,9 @@ import pytest
 from reference import slow_statistics as slow
 from scipy import stats
 
-from gmi import statistics
 from gmi.errors import GmiError
-from gmi.statistics import Estimate, Failed, holm, p_value
+from gmi.metrics import statistics
+from gmi.metrics.statistics import Estimate, Failed, holm, p_value
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from gmi.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, WholeModel
-from gmi.assets import resolve
+from gmi.assets.catalogue import resolve
+from gmi.data.images import Images, read
 from gmi.errors import GmiError
-from gmi.images import Images, read
+from gmi.inversion.judging import Judges
 from gmi.judges.face import Dlib, FaceNet
-from gmi.judging import Judges
-from gmi.oracles.served import Served
-from gmi.target import Target
-from gmi.templates import TemplateConfig, first
+from gmi.oracles.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, WholeModel
+from gmi.targets.module import Target
+from gmi.targets.served import Served
+from gmi.targets.templates import TemplateConfig, first
 
 PEOPLE = ("s01", "s02", "s03")
 

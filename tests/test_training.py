@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 
 from gmi import cli
-from gmi.config import Audit
+from gmi.assets.weights import read_weights
+from gmi.data.images import Images
 from gmi.defences.base import Lesson, naming
 from gmi.errors import GmiError
-from gmi.images import Images
-from gmi.inputs import load
-from gmi.networks import FaceNetClassifier, SmallCnn
+from gmi.inversion.inputs import load
+from gmi.inversion.plan import Audit
 from gmi.settings import override, read
-from gmi.target import Input, Target, digest
-from gmi.training import RECORD, Head, Scratch, record_of
-from gmi.weights import read_weights
+from gmi.targets.module import Input, Target, digest
+from gmi.targets.networks import FaceNetClassifier, SmallCnn
+from gmi.training.targets import RECORD, Head, Scratch, record_of
 from pipelines import train_target
 
 PEOPLE = 3

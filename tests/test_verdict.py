@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 
 from gmi import checks, toy
-from gmi.controls import Enrolled, Unmoved, random_prior
+from gmi.inversion.controls import Enrolled, Unmoved, random_prior
+from gmi.inversion.verdict import decide
 from gmi.metrics.identity import Threshold, anyone, outcomes, thresholds
+from gmi.metrics.statistics import Estimate, Failed
 from gmi.protocols import WhiteBoxOracle
 from gmi.rng import Rng
-from gmi.statistics import Estimate, Failed
-from gmi.verdict import decide
 
 RNG = np.random.default_rng(0)
 

@@ -11,12 +11,12 @@ from reference.servers import serving
 from torch import Tensor
 
 from gmi import toy
-from gmi.access import ScoresOnly
-from gmi.defences.watch import STATISTICS, TRAFFIC, Stream, Watch, features, overheard, statistics
 from gmi.errors import GmiError
+from gmi.oracles.access import ScoresOnly
 from gmi.rng import Rng
 from gmi.search.evolution import Evolution
 from gmi.serving.gate import Key
+from gmi.serving.watch import STATISTICS, TRAFFIC, Stream, Watch, features, overheard, statistics
 
 COUNT = 20
 WATCH = Watch(window=24, alarm=0.02)

@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmi.attributes.adversary import Knowledge, errors, guess
-from gmi.attributes.counts import Counts
+from gmi.attributes.attacks.counts import Counts
+from gmi.attributes.attacks.lomia import Lomia
+from gmi.attributes.attacks.marginals import Marginals
 from gmi.attributes.findings import CONTROLS, Found, compose
-from gmi.attributes.lomia import Lomia
-from gmi.attributes.marginals import Marginals
+from gmi.attributes.knowledge import Knowledge, errors, guess
 from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
+from gmi.attributes.page import render
 from gmi.attributes.plan import AnyAttack, AttributeAudit
 from gmi.attributes.records import Array, Layout, Records
 from gmi.attributes.targets import DecisionTree, Model
 from gmi.errors import GmiError
-from gmi.report.attributes import render
+from gmi.metrics.statistics import Failed
 from gmi.run import Run
 from gmi.settings import plain
-from gmi.statistics import Failed
 
 
 def audit(plan: AttributeAudit, folder: Path) -> Path:

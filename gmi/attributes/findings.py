@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gmi import scoring
 from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Array, Layout, Records, Tables
 from gmi.attributes.targets import Model
-from gmi.detection import Difference, auc, auc_difference, contrast, hit_rate
 from gmi.errors import GmiError
-from gmi.statistics import Estimate, Failed, difference, estimate, holm
+from gmi.inversion import scoring
+from gmi.metrics.detection import Difference, auc, auc_difference, contrast, hit_rate
+from gmi.metrics.statistics import Estimate, Failed, difference, estimate, holm
 
 CONTROLS = ("majority", "imputation")
 ALPHA = 0.05

@@ -5,12 +5,12 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as checked
 
-from gmi.attributes.confidences import Confidences
-from gmi.attributes.counts import Counts
-from gmi.attributes.csmia import Csmia
-from gmi.attributes.informed import Informed
-from gmi.attributes.lomia import Lomia
-from gmi.attributes.marginals import Marginals
+from gmi.attributes.attacks.confidences import Confidences
+from gmi.attributes.attacks.counts import Counts
+from gmi.attributes.attacks.csmia import Csmia
+from gmi.attributes.attacks.informed import Informed
+from gmi.attributes.attacks.lomia import Lomia
+from gmi.attributes.attacks.marginals import Marginals
 from gmi.attributes.records import Layout, Table
 from gmi.attributes.targets import AnyTarget, Own
 from gmi.errors import GmiError

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from gmi.assets import resolve
+from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError
 
 Array = NDArray[np.float64]

@@ -26,7 +26,7 @@ from torch import nn
 
 from gmi.attributes.records import Array, Layout, Records
 from gmi.errors import GmiError
-from gmi.target import find_factory
+from gmi.targets.module import find_factory
 
 Count = Annotated[int, Field(ge=1)]
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from gmi.assets import resolve
+from gmi.assets.catalogue import resolve
 from gmi.defences.base import Answer, Defence, part_of
 from gmi.errors import GmiError
 

@@ -18,12 +18,12 @@ from torchvision.utils import save_image
 from gmi.errors import GmiError
 from gmi.extraction.copies import copies
 from gmi.extraction.findings import Told, compose
-from gmi.extraction.inversion import denoised, inverted
 from gmi.extraction.models import Given, Pair
+from gmi.extraction.page import render
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.records import Records
+from gmi.extraction.white_box import denoised, inverted
 from gmi.protocols import Denoiser, Prior
-from gmi.report.extraction import render
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
 from gmi.settings import plain

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gmi import scoring
-from gmi.detection import auc, hit_rate
+from gmi.data.images import Images
 from gmi.extraction.copies import Copies, bar, cliques, copies
 from gmi.extraction.models import Pair
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.records import Records
-from gmi.images import Images
-from gmi.statistics import by_person, clopper_pearson, difference, estimate
+from gmi.inversion import scoring
+from gmi.metrics.detection import auc, hit_rate
+from gmi.metrics.statistics import by_person, clopper_pearson, difference, estimate
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from gmi.data.images import Images
 from gmi.errors import GmiError
-from gmi.images import Images
-from gmi.learners import Adversarial, Denoising
 from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Gan
 from gmi.protocols import Prior
 from gmi.run import Run
+from gmi.training.learners import Adversarial, Denoising
 
 Count = Annotated[int, Field(ge=1)]
 AnyPrior = Annotated[Gan | Diffusion, Field(discriminator="type")]

@@ -11,11 +11,11 @@ import torch
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from gmi import images
-from gmi.augment import grey
+from gmi.data import images
+from gmi.data.images import Images
 from gmi.errors import GmiError
-from gmi.images import Images
 from gmi.rng import Rng, seed_of
+from gmi.views import grey
 
 Count = Annotated[int, Field(ge=1)]
 

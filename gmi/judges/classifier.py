@@ -13,9 +13,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torchvision.models import alexnet
 
-from gmi.assets import resolve
+from gmi.assets.catalogue import resolve
+from gmi.assets.weights import read_weights
 from gmi.errors import GmiError
-from gmi.weights import read_weights
 
 _SIZE = 224
 _BATCH = 64

@@ -23,9 +23,9 @@ from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from gmi.assets import resolve
+from gmi.assets.catalogue import resolve
+from gmi.assets.weights import read_weights
 from gmi.errors import GmiError
-from gmi.weights import read_weights
 
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN

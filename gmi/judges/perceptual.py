@@ -10,9 +10,9 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from gmi.assets import resolve
+from gmi.assets.catalogue import resolve
+from gmi.assets.weights import read_weights
 from gmi.errors import GmiError
-from gmi.weights import read_weights
 
 _SMALLEST = 64
 _BATCH = 32

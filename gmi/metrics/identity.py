@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from gmi.errors import GmiError
-from gmi.statistics import any_of_m, by_person
+from gmi.metrics.statistics import any_of_m, by_person
 
 RANKS = (1, 5)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gmi.oracles.interface import Requests
-from gmi.target import Target
+from gmi.targets.module import Target
 
 
 class WhiteBox:

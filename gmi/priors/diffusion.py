@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gmi.errors import GmiError
-from gmi.path import Path, Preserving, Straight, stamps, step
 from gmi.priors.folder import prior_folder
+from gmi.priors.path import Path, Preserving, Straight, stamps, step
 from gmi.rng import Rng
-from gmi.target import digest
+from gmi.targets.module import digest
 
 PARTS = ("unet", "transformer")
 LATENT = ("vqvae", "movq")  # where pipelines keep autoencoders with a codebook

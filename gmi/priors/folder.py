@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gmi.assets import resolve
+from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError
 
 

@@ -9,11 +9,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from gmi.assets.weights import load_weights
 from gmi.errors import GmiError
 from gmi.priors.folder import prior_folder
 from gmi.rng import Rng
-from gmi.target import digest
-from gmi.weights import load_weights
+from gmi.targets.module import digest
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))

@@ -1,4 +1,4 @@
-"""Pages: a template of this folder, filled and put in place whole."""
+"""Pages: a template, filled and put in place whole."""
 
 import json
 import os
@@ -22,12 +22,15 @@ def read(path: Path) -> dict[str, Any]:
     return report
 
 
-def write(path: Path, template: str, filters: Iterable[Callable[..., object]], values: Mapping[str, Any]) -> Path:
-    """Writes the page by one rename, for its user alone, and returns its path: the same values give the same bytes."""
-    loader = FileSystemLoader(Path(__file__).parent)
+def write(path: Path, template: Path, filters: Iterable[Callable[..., object]], values: Mapping[str, Any]) -> Path:
+    """Writes the page by one rename, for its user alone, and returns its path: the same values give the same bytes.
+
+    template: the file of a kind of audit; it may include the parts in this folder.
+    """
+    loader = FileSystemLoader([template.parent, Path(__file__).parent])
     world = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     world.filters.update((function.__name__, function) for function in filters)
-    page = world.get_template(template).render(values)
+    page = world.get_template(template.name).render(values)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         draft.touch(mode=0o600)  # it may show people

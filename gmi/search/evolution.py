@@ -16,11 +16,11 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from gmi.augment import Views
 from gmi.errors import GmiError
 from gmi.protocols import Candidates, Passes, Prior, ScoreOracle, Trace
 from gmi.rng import Rng
 from gmi.search.fitness import losses, on_sphere
+from gmi.views import Views
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from gmi.augment import Views
-from gmi.objectives import OBJECTIVES
 from gmi.protocols import Prior, ScoreOracle
 from gmi.rng import Rng
+from gmi.search.objectives import OBJECTIVES
+from gmi.views import Views
 
 
 def losses(

@@ -16,10 +16,10 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from gmi.augment import Views
 from gmi.protocols import Candidates, Passes, Prior, ScoreOracle, Trace
 from gmi.rng import Rng
 from gmi.search.fitness import losses, on_sphere
+from gmi.views import Views
 
 Positive = Annotated[float, Field(gt=0)]
 

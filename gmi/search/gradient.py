@@ -20,11 +20,11 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from gmi.augment import Views
 from gmi.errors import GmiError
-from gmi.objectives import OBJECTIVES, cross_entropy
 from gmi.protocols import Candidates, Passes, Prior, Trace, WhiteBoxOracle
 from gmi.rng import Rng
+from gmi.search.objectives import OBJECTIVES, cross_entropy
+from gmi.views import Views
 
 Positive = Annotated[float, Field(gt=0)]
 _SAMPLES = 128  # of the prior, over which the mean of features is taken

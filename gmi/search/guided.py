@@ -21,11 +21,11 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from gmi.augment import Views
-from gmi.objectives import OBJECTIVES
-from gmi.path import step
+from gmi.priors.path import step
 from gmi.protocols import Candidates, Denoiser, Passes, Trace, WhiteBoxOracle
 from gmi.rng import Rng
+from gmi.search.objectives import OBJECTIVES
+from gmi.views import Views
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

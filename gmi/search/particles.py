@@ -20,9 +20,9 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from gmi.augment import Views
 from gmi.protocols import Candidates, Denoiser, Passes, ScoreOracle, Trace
 from gmi.rng import Rng
+from gmi.views import Views
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -31,9 +31,9 @@ from gmi.rng import Rng
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
-from gmi.selection import opinion
-from gmi.target import Target, TargetConfig
-from gmi.training import Head, Scratch
+from gmi.search.selection import opinion
+from gmi.targets.module import Target, TargetConfig
+from gmi.training.targets import Head, Scratch
 
 _BATCH = 50  # images that are made and asked at once
 

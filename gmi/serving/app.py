@@ -19,15 +19,15 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from gmi.data import Faces
-from gmi.defences.serving import AnyGuard, guard
-from gmi.defences.watch import Stream, Watch, Watcher
+from gmi.data.people import Faces
 from gmi.errors import GmiError
+from gmi.oracles.guards import AnyGuard, guard
 from gmi.oracles.shape import Shape
 from gmi.serving.gate import Gate, Key, Log, Refused
+from gmi.serving.watch import Stream, Watch, Watcher
 from gmi.serving.wire import HEADER, INPUT, parse, respond
-from gmi.target import Target, TargetConfig
-from gmi.training import Head, Scratch
+from gmi.targets.module import Target, TargetConfig
+from gmi.training.targets import Head, Scratch
 
 _BYTES = 64 * 2**20  # of one request
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from gmi.path import Path, Preserving, Straight
+from gmi.priors.path import Path, Preserving, Straight
 
 KEPT = tuple((1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0).tolist())
 PATHS: dict[str, Path] = {"flow": Straight(), "ddpm": Preserving(KEPT)}

@@ -12,10 +12,10 @@ from typing import Any
 import uvicorn
 
 from gmi import toy
-from gmi.defences.watch import Watcher
-from gmi.oracles.open_inference import OpenInference
 from gmi.serving.app import Serving, app
-from gmi.target import Input, Target, TargetConfig
+from gmi.serving.watch import Watcher
+from gmi.targets.module import Input, Target, TargetConfig
+from gmi.targets.open_inference import OpenInference
 
 SIDES = Input(size=(16, 16), colour="grey")
 

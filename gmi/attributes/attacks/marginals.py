@@ -1,0 +1,34 @@
+"""The value of the sensitive attribute under which what is known of a person is most probable.
+
+Fredrikson et al., Privacy in Pharmacogenetics: An End-to-End Case Study of Personalized Warfarin Dosing, USENIX
+Security 2014, fig. 2: argmax over v of pi(y, f(x with v)) times the product of the marginals, of which only that of v
+matters.
+
+Differs from the paper: nothing. pi is the confusion matrix of classes, or a normal density around predicted numbers.
+"""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from gmi.attributes.knowledge import Knowledge
+from gmi.attributes.oracles import Labels, Numbers
+from gmi.attributes.records import Array, Records
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Marginals:
+    """Maximum a posteriori, from what the model predicts and how it errs."""
+
+    type: Literal["marginals"] = "marginals"
+
+    def __call__(self, oracle: Labels | Numbers, records: Records, knowledge: Knowledge) -> Array:
+        """(N, V): higher where likelier."""
+        ask = oracle.labels if isinstance(oracle, Labels) else oracle.numbers
+        fit = [
+            knowledge.errors.likelihood(records.outcome, ask(records.inputs(value)))
+            for value in range(knowledge.layout.choices)
+        ]
+        return np.stack(fit, 1) + np.log(knowledge.marginal)

@@ -1,0 +1,28 @@
+"""The page of an attribute audit: a pure function of `attributes.json` (page.schema.json says what it holds)."""
+
+from pathlib import Path
+from typing import Any
+
+from gmi.inversion.page import estimate, number, rate
+from gmi.report import page
+from gmi.report.coverage import coverage
+
+TEMPLATE = Path(__file__).with_name("page.html")
+
+ACCESS = {
+    "marginals": "predictions",
+    "confidences": "scores",
+    "informed": "scores",
+    "counts": "the whole tree",
+    "csmia": "scores",
+    "lomia": "predictions",
+    "majority": "none",
+    "imputation": "none",
+}
+
+
+def render(folder: Path) -> Path:
+    """Write `folder/attributes.html` by one rename, and return it. Raises GmiError where attributes.json is missing."""
+    report: dict[str, Any] = page.read(Path(folder, "attributes.json"))
+    view = {"coverage": coverage({"attributes"}), "access": ACCESS}
+    return page.write(Path(folder, "attributes.html"), TEMPLATE, (estimate, rate, number), report | view)

@@ -1,0 +1,222 @@
+"""The attack and its controls: what each shows of every person, as pieces of work in a run folder."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import Tensor
+from tqdm import tqdm
+
+from gmi.errors import GmiError
+from gmi.inversion.controls import random_prior
+from gmi.inversion.plan import Audit
+from gmi.oracles.interface import Embeddings, Interface, Labels, Scores
+from gmi.protocols import Candidates, LabelOracle, Prior, Search, WhiteBoxOracle, shared_queries
+from gmi.rng import Rng, seed_of
+from gmi.run import Run, Tensors
+from gmi.search.objectives import cross_entropy
+from gmi.search.selection import keep_best, opinion, pool_scores, preselect, robust_scores
+from gmi.views import grey, release
+
+_PIECE = 250  # images of a pool in one piece of work
+
+Autocast = Callable[[], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a step of the audit cost, whoever ran it and however often it was resumed."""
+
+    queries: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Selection, search, selection, release, with one plan for every oracle. Latents come from named generators."""
+
+    plan: Audit
+    run: Run
+    prior: Prior
+    classes: Tensor  # (A,) the attacked people
+    coloured: bool  # whether their photographs are; reconstructions are released as what they are compared with
+    device: torch.device
+    autocast: Autocast
+    spent: dict[str, Spent] = field(default_factory=dict)  # by step, filled as they are done
+
+    def __call__(self, name: str, oracle: LabelOracle, search: Search, pool: Tensor) -> Candidates:
+        """What is released: for each class the kept candidates, best first. pool: log-probabilities (pool, K)."""
+        count = self.plan.selection.candidates
+        starts = preselect(pool, self.classes, count)  # (A, count), numbers of the pool
+
+        def compute(rows: Tensor) -> Iterator[Tensors]:
+            own = self.classes[rows].repeat_interleave(count)
+            rng = self._rng(name, [(person, i) for person in self.classes[rows].tolist() for i in range(count)])
+            latents = self._latents(starts[rows].flatten().tolist())
+            with self.autocast(), tqdm(desc="steps", leave=False, disable=not PartialState().is_main_process) as bar:
+                found = search(oracle, self.prior, latents, own.to(self.device), rng, lambda *_: bar.update())
+            found = replace(found, images=found.images.float())  # whatever autocast made of them
+            _refuse_broken(found.images, "The search ends in images")
+            return self._released(oracle, found, rng)
+
+        return self._people(name, oracle, compute, max(1, self.plan.batch // count))
+
+    def pool(self, name: str, oracle: LabelOracle, numbers: range) -> Tensor:
+        """Log-probabilities (N, K) of the prior's samples with these numbers, the same ones for every oracle."""
+
+        @torch.no_grad()
+        def drawn(some: range) -> Tensor:
+            images = self.prior.decode(self._latents(some)).clamp(0, 1)
+            _refuse_broken(images, "The prior makes samples")
+            return images
+
+        return self._scored(name, oracle, numbers, drawn)
+
+    def _scored(self, name: str, oracle: LabelOracle, numbers: range, look: Callable[[range], Tensor]) -> Tensor:
+        """Log-probabilities (N, K) of the images that `look` gives for some of the numbers."""
+
+        def compute(names: list[str]) -> Iterator[Tensors]:
+            for piece in map(_number, names):
+                some = _batches(numbers[piece * _PIECE : (piece + 1) * _PIECE], self.plan.batch)
+                yield {"scores": torch.cat([pool_scores(oracle, look(few)) for few in some])}
+
+        names = [f"{name}/{piece:04d}" for piece in range(-(-len(numbers) // _PIECE))]
+        return torch.cat([piece["scores"] for piece in self._each(name, names, oracle, compute)]).cpu()
+
+    def probed(
+        self, oracle: WhiteBoxOracle | Labels | Scores | Embeddings, name: str = "checks", count: int = 8
+    ) -> dict[str, Tensor]:
+        """What the checks look at: log-probabilities (N, K) of prior samples, again where that can be; where
+        the adversary has the model, its logits, and the norms (N,) of their gradients.
+        """
+
+        def compute(names: list[str]) -> Iterator[Tensors]:
+            latents = self.prior.sample(self._rng("probe", range(count))).requires_grad_()
+            classes = self.classes[torch.arange(count) % len(self.classes)].to(self.device)
+            with self.autocast():
+                images = self.prior.decode(latents).clamp(0, 1)
+                if isinstance(oracle, Interface):
+                    anew = oracle.ledger.repeats == "asked"  # otherwise the ledger would answer
+                    yield {"logits": opinion(oracle, images)} | ({"again": opinion(oracle, images)} if anew else {})
+                    return
+                logits = oracle.logits(images)
+                (gradient,) = torch.autograd.grad(cross_entropy(logits, classes).sum(), latents)
+                again = oracle.logits(self.prior.decode(latents).clamp(0, 1))
+            yield {"logits": logits, "again": again, "gradients": gradient.flatten(1).norm(dim=1)}
+
+        return self._each(name, [f"{name}/0000"], oracle, compute)[0]
+
+    def prepared(self, name: str, oracle: LabelOracle) -> Search:
+        """The search, with what all classes share where it learns that first."""
+        search: Any = self.plan.search  # takes this oracle and this prior: `refuse_misfit` has seen to it
+        shared = shared_queries(search)
+        if shared == 0:
+            return search
+
+        def compute(names: list[str]) -> Iterator[Tensors]:
+            with self.autocast():
+                yield search.prepare(oracle, self.prior, self._rng("prepare", range(shared)))
+
+        (learned,) = self._each(name, [f"{name}/0000"], oracle, compute)
+        return search.taught(learned)
+
+    def random(self, name: str, oracle: LabelOracle) -> Candidates:
+        """As many samples as the attack releases; no queries."""
+        keep = self.plan.selection.keep
+
+        def compute(rows: Tensor) -> Iterator[Tensors]:
+            rng = self._rng(name, [(person, i) for person in self.classes[rows].tolist() for i in range(keep)])
+            own = self.classes[rows].repeat_interleave(keep).to(self.device)
+            return self._encoded(random_prior(self.prior, own, rng))
+
+        return self._people(name, oracle, compute, self.plan.batch)
+
+    def public(self, name: str, oracle: LabelOracle, images: Tensor) -> Candidates:
+        """The public images (N, C, H, W) that the same selection takes for each class (control C4)."""
+        count = min(self.plan.selection.candidates, len(images))
+        scores = self._scored(
+            f"{name}_pool", oracle, range(len(images)), lambda some: images[some.start : some.stop].to(self.device)
+        )
+        chosen = preselect(scores, self.classes, count)
+
+        def compute(rows: Tensor) -> Iterator[Tensors]:
+            own = self.classes[rows].repeat_interleave(count).to(self.device)
+            rng = self._rng(name, [(person, i) for person in self.classes[rows].tolist() for i in range(count)])
+            some = images[chosen[rows].flatten()].to(self.device)
+            return self._released(oracle, Candidates(some, own, some.new_zeros(len(some), 0)), rng)
+
+        return self._people(name, oracle, compute, max(1, self.plan.batch // count))
+
+    def _released(self, oracle: LabelOracle, found: Candidates, rng: Rng) -> Iterator[Tensors]:
+        """The candidates that stay sure of their class under random views."""
+        scores = robust_scores(oracle, found.images, found.classes, rng, self.plan.selection.views)
+        return self._encoded(found[keep_best(scores, found.classes, self.plan.selection.keep)])
+
+    def _encoded(self, found: Candidates) -> Iterator[Tensors]:
+        """One piece a class; images as bytes (n, C, H, W)."""
+        images = found.images if self.coloured else grey(found.images)
+        images = (release(images) * 255).round().byte()
+        for person in dict.fromkeys(found.classes.tolist()):
+            own = found.classes == person
+            yield {"images": images[own], "classes": found.classes[own], "latents": found.latents[own]}
+
+    def _people(
+        self, name: str, oracle: LabelOracle, compute: Callable[[Tensor], Iterator[Tensors]], group: int
+    ) -> Candidates:
+        """One piece a person, computed in groups of fixed size."""
+        rows = {f"{name}/{person:04d}": row for row, person in enumerate(self.classes.tolist())}
+        pieces = self._each(
+            name, list(rows), oracle, lambda names: compute(torch.tensor([rows[one] for one in names])), group
+        )
+        images, classes, latents = (torch.cat([one[key] for one in pieces]) for key in ("images", "classes", "latents"))
+        return Candidates(images.float() / 255, classes, latents)
+
+    def _each(
+        self,
+        step: str,
+        names: list[str],
+        oracle: LabelOracle,
+        compute: Callable[[list[str]], Iterable[Tensors]],
+        group: int = 1,
+    ) -> list[dict[str, Tensor]]:
+        """`Run.each`, with the queries of every piece in its shard."""
+
+        def metered(names: list[str]) -> Iterator[Tensors]:
+            before = oracle.queries
+            if isinstance(oracle, Interface):
+                oracle.ledger.at(names[0])
+            pieces = list(compute(names))
+            queries, rest = divmod(oracle.queries - before, len(names))
+            for place, piece in enumerate(pieces):
+                yield dict(piece) | {"queries": torch.tensor(queries + (place < rest))}
+
+        pieces = self.run.each(names, metered, step.replace("_", " "), group)
+        queries, seconds = (sum(piece[key].item() for piece in pieces) for key in ("queries", "seconds"))
+        self.spent[step] = Spent(int(queries), float(seconds))
+        return pieces
+
+    def _latents(self, numbers: Iterable[int]) -> Tensor:
+        """Samples of the pool by their numbers."""
+        return self.prior.sample(self._rng("pool", numbers))
+
+    def _rng(self, purpose: str, keys: Iterable[object]) -> Rng:
+        return Rng([seed_of(self.plan.seed, purpose, key) for key in keys])
+
+
+def _refuse_broken(images: Tensor, what: str) -> None:
+    if not images.isfinite().all():
+        raise GmiError(
+            f"{what} that are not finite: the prior or the target is broken or needs full precision (mixed_precision: "
+            "no in accelerate's configuration), or the search's steps are too large."
+        )
+
+
+def _number(name: str) -> int:
+    return int(name.rsplit("/", 1)[1])
+
+
+def _batches(numbers: range, size: int) -> Iterator[range]:
+    return (numbers[start : start + size] for start in range(0, len(numbers), size))

@@ -1,0 +1,103 @@
+"""What an adversary without the target could show, and what one with the person's own photographs could.
+
+Controls are the attack with something left out or put in its place: no selection and no search (`random`), no search
+(`Unmoved`, best of N), public photographs in place of the prior's samples, or the enrolment photographs in place of the
+target (`Enrolled`, the oracle projection). Everything else stays: pool, views, selection, budget, release.
+"""
+
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from gmi.protocols import Candidates, LabelOracle, Prior, Trace
+from gmi.rng import Rng
+from gmi.targets.module import Target, TargetConfig
+
+_SCALE = 16.0  # of the cosine, so that a softmax over people has a usual temperature
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Controls:
+    """Random prior, best of N, permuted people and, where there is a public set, public images always run.
+
+    oracle: project the enrolment photographs too; without it nothing is known of what the prior can express.
+    guide: a network whose features compare a sample with the photographs; None: the target's own. It must not judge.
+    """
+
+    oracle: bool = True
+    guide: TargetConfig | None = None
+
+
+@dataclass(frozen=True)
+class Unmoved:
+    """A search that stays where it starts: best-of-N selection, no optimisation (control C1)."""
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        oracle: LabelOracle,
+        prior: Prior,
+        latents: Tensor,
+        classes: Tensor,
+        rng: Rng,
+        trace: Trace | None = None,
+    ) -> Candidates:
+        """No queries."""
+        return Candidates(prior.decode(latents, classes).clamp(0, 1), classes, latents)
+
+
+class Enrolled:
+    """A `WhiteBoxOracle` that recognises people by their enrolment photographs: the control C7, oracle projection.
+
+    Its logits are 16 times the cosine between the guide's features of an image and each person's mean feature, so the
+    same search, given it in the target's place, shows how near to the people the prior can come. Reconstructions that
+    fall short of it leave something to a better search; where it does no better than the random prior, the prior cannot
+    express these people.
+
+    Differs from the protocol's search oracle: features only, no LPIPS term, as a person's photographs differ in pose.
+    """
+
+    def __init__(self, guide: Target, photographs: Tensor, people: Tensor, batch: int = 32) -> None:
+        """photographs (M, C, H, W) of people (M,), indices of classes from 0; every class needs one."""
+        self._guide, self._photographs, self._whose, self._batch = guide, photographs, people, batch
+        self.queries = 0
+        self.people = int(people.max()) + 1
+
+    @cached_property
+    def _means(self) -> Tensor:
+        """(K, D) of length 1; not before they are needed, as a finished audit is only read."""
+        with torch.no_grad(), torch.autocast(self._photographs.device.type, enabled=False):
+            chunks = [self._guide.activations(some)[1] for some in self._photographs.split(self._batch)]
+        features = F.normalize(torch.cat(chunks))
+        sums = torch.zeros(self.people, features.shape[1], device=features.device)
+        return F.normalize(sums.index_add_(0, self._whose.to(features.device), features))
+
+    def logits(self, images: Tensor) -> Tensor:
+        """(N, K), differentiable."""
+        return self.activations(images)[0]
+
+    def activations(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and the guide's features (N, D), differentiable."""
+        self.queries += len(images)
+        features = self._guide.activations(images)[1]
+        return _SCALE * F.normalize(features) @ self._means.T, features
+
+    @torch.no_grad()
+    def scores(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Log-probabilities (N, K), no graph."""
+        return self.logits(images).log_softmax(1)
+
+    def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Predicted classes (N,)."""
+        return self.scores(images).argmax(1)
+
+
+@torch.no_grad()
+def random_prior(prior: Prior, classes: Tensor, rng: Rng) -> Candidates:
+    """Samples of the prior that know nothing of the target (control C0)."""
+    latents = prior.sample(rng)
+    return Candidates(prior.decode(latents, classes).clamp(0, 1), classes, latents)

@@ -1,0 +1,175 @@
+"""What an audit will cost, before anything is spent: queries by arithmetic, time by counted FLOPs and short timings.
+
+The target is not asked: its operations are counted on a copy without weights, and their rate is that of a ResNet-18 on
+this machine. Prior and judges, which are the auditor's own, are timed on a few images.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import resnet18
+
+from gmi.errors import GmiError
+from gmi.inversion.inputs import Inputs
+from gmi.inversion.plan import Audit
+from gmi.oracles.ledger import OWN_OPINION
+from gmi.protocols import access, refuse_misfit, shared_queries, students
+from gmi.rng import Rng
+from gmi.targets.module import Target
+from gmi.targets.served import Served
+from gmi.targets.templates import TemplateConfig
+
+Work = dict[str, tuple[int, int, float]]
+_FEW = 16  # images that a timing takes
+_BACKWARD = 1.3  # of a forward's time, with frozen weights: measured on the FaceNet target
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Queries and seconds by step; `str()` is a table. The oracle projection's queries are the auditor's own."""
+
+    queries: dict[str, int]
+    seconds: dict[str, float]
+    without: tuple[str, ...] = ()  # what the seconds leave out
+
+    def __str__(self) -> str:
+        steps = dict.fromkeys([*self.queries, *self.seconds])
+        lines = [f"{'step':16}{'queries':>10}{'seconds':>10}"]
+        lines += [f"{one:16}{self.queries.get(one, 0):10,}{self.seconds.get(one, 0):10.0f}" for one in steps]
+        total = sum(self.seconds.values())
+        asked = sum(count for name, count in self.queries.items() if not name.startswith("oracle"))
+        lines += [
+            f"{'total':16}{asked:10,}{total:10.0f}",
+            "(without the queries of the oracle projection, which no adversary makes)",
+            f"about {total / 60:.1f} minutes, within a factor of two"
+            + "".join(f"; to this comes the time {one}" for one in self.without),
+        ]
+        return "\n".join(lines)
+
+
+def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
+    """For this machine as it is now, and all processes together. Raises GmiError as `refuse_misfit`."""
+    refuse_misfit(plan.search, plan.access.open(inputs.target, None), inputs.prior)
+    each = _work(plan, inputs)
+    forward = _forward(inputs.target, tuple(inputs.people.enrolment.bytes.shape[1:]), device)
+    latents = inputs.prior.sample(Rng(range(_FEW)))
+    with torch.no_grad():
+        once = _timed(lambda: inputs.prior.decode(latents)) / _FEW / inputs.prior.evaluations
+    processes = PartialState().num_processes
+    seconds = {
+        name: (forward * (gradients * (1 + _BACKWARD) + scored) + once * evaluated) / processes
+        for name, (gradients, scored, evaluated) in each.items()
+    }
+    people = inputs.people
+    public = 0 if people.public is None else len(people.public)
+    methods = 3 + plan.controls.oracle + (public > 0)
+    released = len(people.attacked) * plan.selection.keep
+    sets = (people.training, people.enrolment, people.distractors, people.strangers)
+    photographs = sum(len(one) for one in sets if one is not None)
+    few = inputs.people.enrolment.pixels[: 2 * _FEW]
+    named = {f"judge {judge.name}": judge for judge in inputs.judges.faces}
+    if isinstance(plan.target, TemplateConfig):
+        named["the system itself"] = plan.target.recogniser.load(device)
+    for name, judge in named.items():
+        image = _timed(lambda judge=judge: judge.embed(few)) / len(few)
+        seconds[name] = image * (photographs + public + methods * released)
+    without = ("that the served target takes, as a rule the larger part",) if forward == 0 else ()
+    without += ("to teach a student and to search it",) if students(plan.search) else ()
+    if plan.membership is not None and plan.membership.shadows:
+        without += (f"to train {plan.membership.shadows} shadow models",)
+    return Forecast(_queries(each), {name: amount for name, amount in seconds.items() if amount}, without)
+
+
+def refuse_overspending(plan: Audit, inputs: Inputs) -> None:
+    """Raises GmiError where the audit is to ask more than its budget, before it asks anything."""
+    asked = sum(count for name, count in _queries(_work(plan, inputs)).items() if not name.startswith("oracle"))
+    if plan.access.budget is not None and asked > plan.access.budget:
+        raise GmiError(
+            f"The audit would ask {asked:,} queries and access.budget is {plan.access.budget:,}: make the search, the "
+            "selection or the number of attacked people smaller (--dry-run shows what each step asks)."
+        )
+
+
+def _queries(work: Work) -> dict[str, int]:
+    return {name: gradients + scored for name, (gradients, scored, _) in work.items() if gradients + scored}
+
+
+def _work(plan: Audit, inputs: Inputs) -> Work:
+    """By step: images whose gradient is asked for; images that are only scored; evaluations of the prior, by the time
+    of one.
+    """
+    search: Any = plan.search  # takes this prior
+    people, chosen = len(inputs.people.attacked), plan.selection
+    public = 0 if inputs.people.public is None else len(inputs.people.public)
+    starts = people * chosen.candidates
+    asked = starts * search.queries(inputs.prior)
+    steep = access(plan.search) == "white-box"
+    given = plan.access
+    whole, anew = given.type == "white-box", given.type == "white-box" or given.repeats == "asked"
+    passes = search.passes(inputs.prior)
+    decode, wide = inputs.prior.evaluations, len(plan.budget(people, inputs.prior)[1])
+    prepared = shared_queries(plan.search)
+    each: Work = {
+        "checks": (8 * whole, 8 * (anew + (not whole)), 16 * decode),
+        "pool": (0, 2 * chosen.pool, chosen.pool * decode),
+        "prepare": (0, prepared, prepared * decode),
+        "best_of_n_pool": (0, 2 * wide, wide * decode),
+        "search": (
+            asked if steep else 0,
+            (0 if steep else asked) + starts * chosen.views,
+            starts * (passes.without_gradient + passes.with_gradient * (1 + _BACKWARD)),
+        ),
+        "best_of_n": (0, starts * chosen.views, starts * decode),
+        "public_pool": (0, 2 * public, 0),
+        "public": (0, people * min(chosen.candidates, public) * chosen.views, 0),
+    }
+    if isinstance(inputs.target, Served):
+        released = (3 + plan.controls.oracle + (public > 0)) * people * chosen.keep
+        asked = len(inputs.people.enrolment) + released
+        if plan.membership is not None:
+            asked += len(inputs.people.training) + anew * len(inputs.people.enrolment)
+        each[OWN_OPINION] = (0, asked, 0)
+    if plan.controls.oracle:
+        each |= {"oracle_prepare": each["prepare"], "oracle_pool": each["pool"], "oracle": each["search"]}
+    return each
+
+
+def _forward(target: Target | Served, shape: tuple[int, ...], device: torch.device) -> float:
+    """Seconds for one image: of one that is served no more is known than how often it may be asked."""
+    if isinstance(target, Served):
+        return 0.0 if target.rate is None else 1 / target.rate
+    images = target.input(torch.zeros(1, *shape))
+    rate = _rate(device)
+    return _flops(target.module, images.shape) / rate
+
+
+def _flops(module: nn.Module, shape: torch.Size) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        copy.deepcopy(module).to("meta")(torch.zeros(shape, device="meta"))
+    return counter.get_total_flops()
+
+
+def _rate(device: torch.device) -> float:
+    """FLOPs a second of a ResNet-18 in batches of 16."""
+    network, images = resnet18(weights=None).eval().to(device), torch.zeros(_FEW, 3, 160, 160, device=device)
+    flops = _flops(network, images.shape)
+    with torch.no_grad():
+        return flops / _timed(lambda: network(images))
+
+
+def _timed(work: Callable[[], object]) -> float:
+    """Seconds, of a second call: the first one warms up."""
+    start = 0.0
+    for _ in range(2):
+        start = perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+    return perf_counter() - start

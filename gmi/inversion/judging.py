@@ -1,0 +1,169 @@
+"""What the judges see: their templates and distances of all images, as pieces of work in a run folder."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gmi.data.images import Images
+from gmi.data.people import People
+from gmi.errors import GmiError
+from gmi.judges.independence import refusal
+from gmi.metrics.distance import perceptual
+from gmi.protocols import Candidates, ClassifierJudge, FaceJudge, Judge, PerceptualJudge
+from gmi.run import Run, Tensors
+from gmi.targets.module import Target, TargetConfig
+from gmi.targets.served import Served
+
+_PIECE = 128  # images
+
+Sets = dict[str, Candidates]
+Opinion = Callable[[Tensor], Tensor]
+"""Logits or log-probabilities (N, K) of images (N, C, H, W)."""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who judges. The verdict rests on the first face recogniser."""
+
+    faces: tuple[FaceJudge, ...]
+    perceptual: PerceptualJudge | None = None
+    classifier: ClassifierJudge | None = None
+
+    def refuse_dependent(
+        self, target: Target | Served, guide: Target | None, private: str, students: Sequence[TargetConfig] = ()
+    ) -> None:
+        """Raises GmiError where a judge shares weights or training data with the target, or with a search's student.
+
+        Nor may the first judge, on whom the verdict rests, be the guide of the oracle projection. Under another judge
+        that is the guide, the oracle is the protocol's signal oracle: the most that this judge could be shown.
+        """
+        names = [judge.name for judge in self.faces]
+        if len(set(names)) < len(names):
+            raise GmiError(f"Two judges are both named {max(names, key=names.count)}: give each its own name.")
+        everyone: list[Judge] = [*self.faces, *(one for one in (self.perceptual, self.classifier) if one is not None)]
+        weights, known = list(target.weights()), frozenset({private})
+        reasons = [
+            refusal(judge, weights, known | target.trained_on if judge in self.faces else known) for judge in everyone
+        ]
+        for student in students:
+            learner = list(student.weighed().parameters())
+            found = [refusal(judge, learner, frozenset(student.trained_on)) for judge in self.faces]
+            reasons += [f"The search teaches a student, as if it were the target. {one}" for one in found if one]
+        if guide is not None:
+            reasons.append(refusal(self.faces[0], guide.weights(), frozenset()))
+        for reason in filter(None, reasons):
+            raise GmiError(reason)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """By judge and set of images: "training", "enrolment", the methods, and every other set of photographs there is."""
+
+    templates: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of face judges (N, D)
+    undetected: dict[str, dict[str, float]] = field(default_factory=dict)  # share of images without a face
+    distances: dict[str, dict[str, dict[str, NDArray[np.float64]]]] = field(
+        default_factory=dict
+    )  # lpips_min, lpips_mean
+    logits: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of the target and of the classifier (N, K)
+    features: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of the classifier (N, D)
+    seconds: dict[str, float] = field(default_factory=dict)  # by judge
+
+
+def judge(run: Run, judges: Judges, opinion: Opinion | None, people: People, found: Sets) -> Judged:
+    """Every judge on everything it must see; `opinion` is the target's own, None where there are several targets."""
+    work = _Work(run, Judged())
+    photographs = {"training": _as_candidates(people.training), "enrolment": _as_candidates(people.enrolment)}
+    others = {"distractors": people.distractors, "strangers": people.strangers, "public_set": people.public}
+    others = {name: _as_candidates(images) for name, images in others.items() if images is not None}
+    for one in judges.faces:
+        work.faces(one, photographs | others | found)
+    if judges.perceptual is not None:
+        work.perceptual(judges.perceptual, people.enrolment, found)
+    if opinion is not None:
+        work.target(opinion, {"enrolment": photographs["enrolment"]} | found)
+    if judges.classifier is not None:
+        work.classifier(judges.classifier, people.training, {"enrolment": photographs["enrolment"]} | found)
+    return work.judged
+
+
+@dataclass(frozen=True)
+class _Work:
+    run: Run
+    judged: Judged
+
+    def faces(self, judge: FaceJudge, sets: Sets) -> None:
+        def compute(images: Candidates) -> Tensors:
+            before = judge.misses
+            templates = judge.embed(images.images)
+            return {"templates": templates, "misses": torch.tensor(judge.misses - before)}
+
+        pieces = self._each(judge.name, sets, compute)
+        self.judged.templates[judge.name] = {
+            name: torch.cat([one["templates"] for one in some]) for name, some in pieces.items()
+        }
+        self.judged.undetected[judge.name] = {
+            name: sum(int(one["misses"]) for one in some) / len(sets[name]) for name, some in pieces.items()
+        }
+
+    def perceptual(self, judge: PerceptualJudge, enrolment: Images, sets: Sets) -> None:
+        def compute(images: Candidates) -> Tensors:
+            apart = perceptual(judge, images.images, images.classes, enrolment.pixels, enrolment.classes)
+            return {name: torch.from_numpy(values) for name, values in apart.items()}
+
+        self.judged.distances[judge.name] = {
+            name: {key: torch.cat([one[key] for one in some]).numpy() for key in some[0] if key != "seconds"}
+            for name, some in self._each(judge.name, sets, compute).items()
+        }
+
+    def target(self, opinion: Opinion, sets: Sets) -> None:
+        """The model under audit as its own judge: the auditor's questions, not the adversary's queries."""
+
+        @torch.no_grad()
+        def compute(images: Candidates) -> Tensors:
+            return {"logits": torch.cat([opinion(some) for some in images.images.split(32)])}
+
+        pieces = self._each("target", sets, compute)
+        self.judged.logits["target"] = {
+            name: torch.cat([one["logits"] for one in some]) for name, some in pieces.items()
+        }
+
+    def classifier(self, judge: ClassifierJudge, training: Images, sets: Sets) -> None:
+        ready: list[bool] = []
+
+        def compute(images: Candidates) -> Tensors:
+            if not ready:  # fitted by whoever needs it, once
+                judge.fit(training.pixels, training.classes)
+                ready.append(True)
+            return {"logits": judge.logits(images.images), "features": judge.embed(images.images)}
+
+        pieces = self._each(judge.name, sets, compute)
+        for key, kept in (("logits", self.judged.logits), ("features", self.judged.features)):
+            kept[judge.name] = {name: torch.cat([one[key] for one in some]) for name, some in pieces.items()}
+
+    def _each(
+        self, judge: str, sets: Sets, compute: Callable[[Candidates], Tensors]
+    ) -> dict[str, list[dict[str, Tensor]]]:
+        places = {
+            f"judged/{judge}/{name}/{start // _PIECE:04d}": (name, start)
+            for name, images in sets.items()
+            for start in range(0, len(images), _PIECE)
+        }
+
+        def piece(names: Iterable[str]) -> Iterator[Tensors]:
+            for name, start in map(places.__getitem__, names):
+                yield compute(sets[name][torch.arange(len(sets[name]))[start : start + _PIECE]])
+
+        pieces = self.run.each(places, piece, f"judge {judge}")
+        self.judged.seconds[judge] = sum(float(one["seconds"]) for one in pieces)
+        grouped: dict[str, list[dict[str, Tensor]]] = {name: [] for name in sets}
+        for (name, _), one in zip(places.values(), pieces, strict=True):
+            grouped[name].append(one)
+        return grouped
+
+
+def _as_candidates(images: Images) -> Candidates:
+    return Candidates(images.pixels, images.classes, torch.empty(len(images), 0))

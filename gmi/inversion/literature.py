@@ -1,0 +1,111 @@
+"""The figures of papers, to compare with papers: no finding rests on them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from gmi.data.people import People
+from gmi.errors import GmiError
+from gmi.inversion.judging import Judged, Sets
+from gmi.inversion.scoring import Array, Outcome, Result, attempt, result
+from gmi.metrics import identity
+from gmi.metrics.distance import nearest
+from gmi.metrics.distribution import frechet, prdc
+from gmi.metrics.statistics import Estimate, Failed, estimate, jackknife
+from gmi.protocols import FaceJudge
+
+
+def figures(judged: Judged, first: str, people: People, found: Sets) -> list[Result]:
+    """The figures of papers: perceptual distances, classifiers' accuracy, feature distances, PRDC and Frechet distance.
+
+    Distances and clouds are taken in the first face judge's space and in the classifier's; the real side is the
+    enrolment images of the attacked people.
+    """
+    rows = []
+    classes = {name: images.classes.numpy() for name, images in found.items()}
+    for judge, methods in judged.distances.items():
+        for method, distances in methods.items():
+            rows += [result(method, judge, metric, some, classes[method]) for metric, some in distances.items()]
+    for judge, methods in judged.logits.items():
+        for method in found:
+            for k in (1, 5):
+                hits = top(methods[method], classes[method], k)
+                chance = min(1.0, k / methods[method].shape[1])
+                rows.append(result(method, judge, f"top{k}", hits, classes[method], (0.0, 1.0), chance))
+    enrolled = people.enrolment.classes.numpy()
+    own = np.isin(enrolled, people.attacked)
+    for judge, sets in ({first: judged.templates[first]} | judged.features).items():
+        real, whose = sets["enrolment"].numpy()[own], enrolled[own]
+        for method in found:
+            fake = sets[method].numpy()
+            apart = attempt(
+                lambda f=fake, m=method, r=real, w=whose: estimate(
+                    nearest(f, classes[m], r, w), classes[m], bounds=None
+                )
+            )
+            rows.append(Result(method, judge, "nearest", apart))
+            rows += _clouds(method, judge, real, whose, fake, classes[method])
+    return rows
+
+
+def pair_matches(
+    judge: FaceJudge, templates: Mapping[str, Tensor], people: People, found: Sets, fmrs: Sequence[float]
+) -> list[Result]:
+    """Match rates as papers count them: best of the person's enrolment images, under thresholds from single pairs.
+
+    Distractors and strangers play no part. Other people match more often so than the rate says (`identity` has the rule
+    that our findings rest on), which is why no chance level stands beside it.
+    """
+    enrolled = people.enrolment.classes.numpy()
+    names = ("training", "enrolment", *found)
+    similarity = {name: judge.similarity(templates[name], templates["enrolment"]).numpy() for name in names}
+    photographs = np.concatenate([similarity["training"], similarity["enrolment"]])
+    whose = np.concatenate([people.training.classes.numpy(), enrolled])
+    cuts = identity.pair_thresholds(photographs, whose, enrolled, fmrs=fmrs)
+    rows = []
+    for name, images in found.items():
+        classes = images.classes.numpy()
+        best = identity.to_people(similarity[name], enrolled)
+        matches = identity.outcomes(best, classes, np.unique(enrolled), cuts)
+        rows += [
+            result(name, judge.name, f"pair{metric}", matches[metric], classes, (0.0, 1.0))
+            for metric in (f"match@{fmr:g}" for fmr in fmrs)
+        ]
+    return rows
+
+
+def _clouds(method: str, judge: str, real: Array, whose: Array, fake: Array, classes: Array) -> list[Result]:
+    names = ("precision", "recall", "density", "coverage")
+    rows = []
+    try:
+        items = prdc(real, fake)
+    except GmiError as error:
+        rows += [Result(method, judge, name, Failed(str(error))) for name in names]
+    else:
+        for name in names:
+            of = classes if name in ("precision", "density") else whose
+            rows.append(result(method, judge, name, items[name], of, None if name == "density" else (0.0, 1.0)))
+
+    def distance() -> Estimate:
+        without = [frechet(real[whose != one], fake[classes != one]) for one in np.unique(classes)]
+        return jackknife(without, frechet(real, fake), len(fake), bounds=(0.0, np.inf))
+
+    if real.shape[1] > 512:  # a jackknife over people would take minutes
+        wide = Failed(f"{real.shape[1]} dimensions are too many for so few images")
+        return [*rows, Result(method, judge, "frechet", wide)]
+    return [*rows, Result(method, judge, "frechet", attempt(distance))]
+
+
+def target_accuracy(judged: Judged, people: People) -> Outcome:
+    """Of the target, on the enrolment images of everybody."""
+    classes = people.enrolment.classes.numpy()
+    return attempt(lambda: estimate(top(judged.logits["target"]["enrolment"], classes, 1), classes))
+
+
+def top(logits: Tensor, classes: ArrayLike, k: int) -> Array:
+    """1 where the class is among the k greatest logits (N, K), ties against it."""
+    values = logits.double().numpy()
+    own = np.take_along_axis(values, np.asarray(classes)[:, None], 1)
+    return ((values >= own).sum(1) <= k).astype(np.float64)

@@ -1,0 +1,167 @@
+"""Whether a photograph was trained on: what an audit of inversion is read beside.
+
+"threshold" asks how sure the target is of the photograph's person (Yeom et al., Privacy Risk in Machine Learning, CSF
+2018, sec. 3). "calibrated" asks how much surer it is than models that did not learn from the photograph (Watson et al.,
+On the Importance of Difficulty Calibration in Membership Inference Attacks, ICLR 2022, sec. 3). "LiRA" asks how much
+likelier that is of models that did than of models that did not (Carlini et al., Membership Inference Attacks From First
+Principles, IEEE S&P 2022, alg. 1), and so has more to estimate of each.
+
+Differs from the paper: each photograph is asked once, not with its augmentations, and with few shadow models the
+variances are those of all photographs together, as in sec. VI-C there. A target that is at hand is asked for its full
+scores, whatever the audited interface shows: it is the owner's question. Members and others are photographs of the same
+people: that a person was trained on tells nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from scipy.stats import norm
+from torch import Tensor
+
+from gmi.data.people import People
+from gmi.errors import GmiError
+from gmi.inversion import scoring
+from gmi.metrics.detection import auc, hit_rate
+from gmi.rng import Rng, seed_of
+from gmi.run import Run
+from gmi.targets.module import Target, TargetConfig
+from gmi.training.targets import UNDEFENDED, Head, Scratch
+
+Array = NDArray[np.float64]
+_BATCH = 32
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Membership:
+    """shadows: models that are trained as the target was, each on half of the photographs; 0: the threshold alone.
+
+    alarms: false-alarm rates at which hits are counted.
+    """
+
+    shadows: Annotated[int, Field(ge=0)] = 8
+    alarms: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.01)
+
+    def refuse(self, target: object, training: object) -> None:
+        """Raises GmiError where shadow models cannot be trained."""
+        if self.shadows == 1:
+            raise GmiError("membership.shadows: two or more are needed, half of them without each photograph; or 0.")
+        if self.shadows and (training is None or not isinstance(target, TargetConfig)):
+            raise GmiError(
+                "membership.shadows: shadow models are trained as the target was, and the configuration has no "
+                "training block for it: add one, or set membership.shadows: 0."
+            )
+
+
+def infer(
+    settings: Membership,
+    target: Any,
+    training: Head | Scratch | None,
+    people: People,
+    opinion: Callable[[Tensor], Tensor],
+    run: Run,
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    """A row for each method: areas and hits, intervals over people. opinion: the target's logits or log-probabilities.
+
+    Shadow models' answers lie in the run folder, their weights nowhere.
+    """
+    pixels = torch.cat([people.training.bytes, people.enrolment.bytes])
+    classes = torch.cat([people.training.classes, people.enrolment.classes])
+    member = np.arange(len(classes)) < len(people.training)
+
+    @torch.no_grad()
+    def sure(ask: Callable[[Tensor], Tensor]) -> Array:
+        told = torch.cat([ask((some.float() / 255).to(device)).cpu() for some in pixels.split(_BATCH)])
+        return confidence(told, classes)
+
+    (own,) = run.each(["membership/target"], lambda _: [{"sure": torch.from_numpy(sure(opinion))}], "membership")
+    ours = own["sure"].numpy()
+    found = {"threshold": ours}
+    if settings.shadows:
+        assert isinstance(target, TargetConfig) and training is not None
+        names = [f"membership/shadow/{number}" for number in range(settings.shadows)]
+
+        def shadow(name: str) -> dict[str, Tensor]:
+            number = int(name.rpartition("/")[2])
+            inside = halves(classes, settings.shadows, number)
+            taught = replace(training, seed=seed_of(training.seed, "shadow", number) % 2**31)
+            defence = target.defence or UNDEFENDED
+            with torch.random.fork_rng():
+                torch.manual_seed(taught.seed)
+                module = target.build().to(device)
+                taught(module, target.input, pixels[inside], defence.lesson(module, classes[inside]), None, defence)
+            model = Target(module, target.input, people.names)
+            return {"sure": torch.from_numpy(sure(model)), "inside": inside}
+
+        pieces = run.each(names, lambda some: [shadow(name) for name in some], "shadow models")
+        answers, inside = (np.stack([one[key].numpy() for one in pieces]) for key in ("sure", "inside"))
+        found["calibrated"] = calibrated(ours, answers, inside)
+        found["LiRA"] = likelihood_ratio(ours, answers, inside)
+    whose = classes.numpy()
+    return [
+        {
+            "method": name,
+            "auc": scoring.plain(scoring.attempt(lambda s=scores: auc(s, member, whose))),
+            "hits": {
+                f"{rate:g}": scoring.plain(scoring.attempt(lambda s=scores, r=rate: hit_rate(s, member, r, whose)))
+                for rate in settings.alarms
+            },
+        }
+        for name, scores in found.items()
+    ]
+
+
+def confidence(logits: Tensor, classes: Tensor) -> Array:
+    """Log-odds (N,) of each image's class: log p - log (1 - p). Carlini et al. 2022, sec. VI-A."""
+    told = logits.double()
+    true = told.gather(1, classes[:, None])
+    others = told.scatter(1, classes[:, None], -torch.inf).logsumexp(1)
+    return (true[:, 0] - others).numpy()
+
+
+def halves(classes: Tensor, count: int, number: int) -> Tensor:
+    """Which images (N,) a shadow model learns from: half of each person's; each image is in half of the models."""
+    inside = torch.zeros(len(classes), dtype=torch.bool)
+    for person in classes.unique().tolist():
+        mine = (classes == person).nonzero()[:, 0]
+        draws = Rng([seed_of(number // 2, "halves", person)]).uniform(len(mine))[0].argsort()
+        half = mine[draws[: len(mine) // 2]]
+        inside[half] = True
+        if number % 2:  # the other half of the pair's
+            inside[mine] = ~inside[mine]
+    return inside
+
+
+def calibrated(ours: Array, shadows: Array, inside: NDArray[np.bool_]) -> Array:
+    """The target's log-odds (N,) less the mean of those of shadow models (S, N) that did not learn from each image.
+
+    Raises GmiError where all of them did.
+    """
+    return ours - _means(shadows, ~inside)
+
+
+def likelihood_ratio(ours: Array, shadows: Array, inside: NDArray[np.bool_]) -> Array:
+    """Log-likelihood ratio (N,) of the target's log-odds (N,) between models with and without each image (S, N).
+
+    Means are each image's, variances those of all images together. Raises GmiError as `_means` does.
+    """
+    means, spreads = [], []
+    for side in (inside, ~inside):
+        mean = _means(shadows, side)
+        freedom = max(int(side.sum()) - shadows.shape[1], 1)
+        means.append(mean)
+        spreads.append(max(np.sqrt((np.where(side, shadows - mean, 0.0) ** 2).sum() / freedom), 1e-6))
+    return norm.logpdf(ours, means[0], spreads[0]) - norm.logpdf(ours, means[1], spreads[1])
+
+
+def _means(shadows: Array, side: NDArray[np.bool_]) -> Array:
+    """Each image's mean (N,) over the models on this side of it (S, N). Raises GmiError where there are none."""
+    if not side.any(0).all():
+        raise GmiError("membership: each photograph must be in some shadow models and not in others: take more.")
+    return np.where(side, shadows, 0.0).sum(0) / side.sum(0)

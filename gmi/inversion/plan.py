@@ -1,0 +1,119 @@
+"""The configuration of an audit, as one tree of frozen objects."""
+
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic.dataclasses import dataclass
+
+from gmi.data.people import Faces
+from gmi.inversion.controls import Controls
+from gmi.inversion.membership import Membership
+from gmi.judges.classifier import Probe
+from gmi.judges.face import Dlib, FaceNet
+from gmi.judges.perceptual import Lpips
+from gmi.oracles.access import Access, WholeModel
+from gmi.priors.diffusion import Diffusion
+from gmi.priors.gan import Gan
+from gmi.protocols import Prior, shared_queries
+from gmi.search.boundary import Boundary
+from gmi.search.evolution import Evolution
+from gmi.search.genetic import Genetic
+from gmi.search.gradient import Gradient
+from gmi.search.guided import Guided
+from gmi.search.particles import Particles
+from gmi.search.selection import Selection
+from gmi.search.surrogate import Surrogate
+from gmi.targets.authorisation import Authorisation
+from gmi.targets.json_endpoint import Json
+from gmi.targets.module import TargetConfig
+from gmi.targets.onnx import Onnx
+from gmi.targets.open_inference import OpenInference
+from gmi.targets.templates import TemplateConfig
+from gmi.training.targets import Head, Scratch
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _kind(target: Any) -> str:
+    """A target that does not say its type is a module."""
+    return target.get("type", "module") if isinstance(target, dict) else getattr(target, "type", "module")
+
+
+AnyTarget = Annotated[
+    Annotated[TargetConfig, Tag("module")]
+    | Annotated[OpenInference, Tag("open-inference")]
+    | Annotated[Json, Tag("json")]
+    | Annotated[Onnx, Tag("onnx")]
+    | Annotated[TemplateConfig, Tag("templates")],
+    Discriminator(_kind),
+]
+
+
+AnySearch = Annotated[
+    Gradient | Guided | Particles | Evolution | Genetic | Boundary | Surrogate,
+    Field(discriminator="type"),
+]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class ReportConfig:
+    """What the report shows."""
+
+    images: bool = True  # reconstructions beside enrolment photographs: personal data
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Audit:
+    """One target, one level of access, one prior, one search, and how they are judged.
+
+    target: a module with its weights, a model behind an API, or an ONNX file.
+    authorisation: who allowed it; no audit of a model behind an API starts without.
+    training: how `pipelines/train_target.py` makes `target.weights`; None for a target of your own.
+    judges: face recognisers; the verdict rests on the first.
+    membership: whether photographs are told to be trained on, beside the verdict; None: it is not asked.
+    fmrs: false match rates at which matches are counted.
+    batch: candidates at once in one process; the findings do not depend on it beyond rounding. Lower it where there are
+        more processes than attacked people times candidates over batch: each takes whole batches.
+    """
+
+    name: str
+    data: Faces
+    target: AnyTarget
+    authorisation: Authorisation | None = None
+    training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None
+    prior: Annotated[Gan | Diffusion, Field(discriminator="type")]
+    access: Access = WholeModel()
+    search: AnySearch = Gradient()
+    selection: Selection = Selection()
+    controls: Controls = Controls()
+    judges: tuple[Annotated[Dlib | FaceNet, Field(discriminator="type")], ...] = (Dlib(),)
+    perceptual: Lpips | None = Lpips()
+    classifier: Probe | None = Probe()
+    membership: Membership | None = None
+    fmrs: tuple[Rate, ...] = (1e-2, 1e-3)
+    batch: Count = 20
+    seed: Annotated[int, Field(ge=0)] = 0
+    report: ReportConfig = ReportConfig()
+
+    def __post_init__(self) -> None:
+        if not self.judges or not self.fmrs:
+            raise ValueError("judges and fmrs need one or more each")
+        if self.target.networked and self.authorisation is None:
+            raise ValueError(
+                "authorisation: a model behind an API is audited only with a block that names the system, who "
+                "allowed it (allowed_by) and until when (until)"
+            )
+        if self.training is not None and not isinstance(self.target, TargetConfig):
+            raise ValueError("training: only a target of type module can be trained")
+
+    def budget(self, attacked: int, prior: Prior) -> tuple[range, range]:
+        """Numbers of the samples that the attack selects from, and of those that best of N selects from beside them.
+
+        They cost as many queries, two each, as the attack's searches and what these learn from: without optimising, the
+        same budget buys this.
+        """
+        search: Any = self.search  # takes this prior: `refuse_misfit` has seen to it
+        pool, starts = self.selection.pool, attacked * self.selection.candidates
+        searched = starts * search.queries(prior) + shared_queries(search)
+        return range(pool), range(pool, pool + searched // 2)

@@ -1,0 +1,216 @@
+"""From what the judges saw to what the report says: an Estimate or Failed each, every control by the same rule."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from gmi.data.people import People
+from gmi.errors import GmiError
+from gmi.inversion.judging import Sets
+from gmi.inversion.verdict import METRIC, Verdict, decide
+from gmi.metrics import identity
+from gmi.metrics.statistics import Estimate, Failed, by_person, difference, estimate, recovered
+from gmi.protocols import FaceJudge
+
+Array = NDArray[np.float64]
+Outcome = Estimate | Failed
+
+CONTROLS = ("best_of_n", "random", "public", "permuted")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One figure of the report."""
+
+    method: str
+    judge: str
+    metric: str
+    estimate: Outcome
+    chance: float | None = None
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self) | {"estimate": plain(self.estimate)}
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What one face judge says of every method."""
+
+    judge: str
+    people: int  # enrolled, distractors included
+    thresholds: tuple[identity.Threshold, ...]
+    outcomes: dict[str, dict[str, Array]]  # by method and metric (N,)
+    classes: dict[str, Array]  # by method (N,)
+    samples: dict[str, Array]  # similarities of single comparisons, for the report's histograms
+    public: Array | None  # similarity (N, P) of the whole public set to the people
+
+    def of_people(self, method: str, metric: str) -> Array:
+        """Mean of each attacked person (A,)."""
+        return by_person(self.outcomes[method][metric], self.classes[method])
+
+    def controls(self, metric: str) -> dict[str, Array]:
+        return {name: self.of_people(name, metric) for name in CONTROLS if name in self.outcomes}
+
+    def strongest(self, metric: str) -> str:
+        controls = self.controls(metric)
+        return max(controls, key=lambda name: controls[name].mean())
+
+    @property
+    def rates(self) -> list[str]:
+        """The metrics that are shares."""
+        return [name for name in self.outcomes["search"] if name != "similarity"]
+
+
+def recognise(
+    judge: FaceJudge, templates: Mapping[str, Tensor], people: People, found: Sets, fmrs: Sequence[float]
+) -> Recognised:
+    """Thresholds from strangers among the photographs, then each method by the same rule.
+
+    Ranks are among all who are enrolled, people and distractors. Thresholds are set on comparisons with the people: a
+    rate is theirs, who may be more alike than others. The random prior's samples are scored against everybody, the
+    other images against the person they are made of.
+    Genuine comparisons are those of the attacked people's training images with their enrolment images.
+    """
+    enrolment, distractors = people.enrolment.classes, people.distractors
+    gallery, enrolled = templates["enrolment"], enrolment.numpy()
+    if distractors is not None:
+        gallery = torch.cat([gallery, templates["distractors"]])
+        enrolled = torch.cat([enrolment, distractors.classes]).numpy()
+    ids = np.unique(enrolled)
+
+    def compare(name: str) -> Array:
+        return identity.to_people(judge.similarity(templates[name], gallery).numpy(), enrolled)
+
+    genuine, trained = compare("training"), people.training.classes.numpy()
+    photographs = {"enrolment": people.enrolment, "distractors": distractors, "strangers": people.strangers}
+    photographs = {name: some for name, some in photographs.items() if some is not None}
+    probes = np.concatenate([genuine, *map(compare, photographs)])
+    whose = np.concatenate([trained, *(some.classes.numpy() for some in photographs.values())])
+    own_columns = np.isin(ids, enrolment)
+    probes = probes[:, own_columns]
+    cuts = identity.thresholds(probes, whose, ids[own_columns], fmrs=fmrs)
+    own = np.isin(trained, people.attacked)
+    similarity = {name: compare(name) for name in found} | {"genuine": genuine[own]}
+    classes = {name: images.classes.numpy() for name, images in found.items()} | {"genuine": trained[own]}
+    outcomes = {name: identity.outcomes(values, classes[name], ids, cuts) for name, values in similarity.items()}
+    samples = {name: values["similarity"] for name, values in outcomes.items()}
+    outcomes["permuted"] = identity.permuted(similarity["search"], classes["search"], ids, cuts, enrolment)
+    classes["permuted"] = classes["search"]
+    attacked = np.isin(ids, people.attacked)
+    nobody = identity.anyone(similarity["random"], ids, cuts)
+    outcomes["random"] = {name: values[attacked] for name, values in nobody.items()}
+    classes["random"] = ids[attacked]
+    samples["impostor"] = probes[whose[:, None] != ids[own_columns]]
+    public = compare("public_set")[:, own_columns] if "public_set" in templates else None
+    return Recognised(judge.name, len(ids), cuts, outcomes, classes, samples, public)
+
+
+def identities(seen: Recognised) -> list[Result]:
+    """Match rates, ranks, AUC, similarity of every method under one judge; any-of-m where a person has several."""
+    rows = []
+    for method, outcomes in seen.outcomes.items():
+        classes = seen.classes[method]
+        for metric, values in outcomes.items():
+            bounds = None if metric == "similarity" else (0.0, 1.0)
+            rows.append(
+                result(method, seen.judge, metric, values, classes, bounds, identity.chance(metric, seen.people))
+            )
+            counts = np.unique(classes, return_counts=True)[1]
+            if metric.startswith("match@") and counts.max() > 1 and method not in ("genuine", "permuted"):
+                chance = identity.chance(metric, seen.people, int(counts.max())) if np.ptp(counts) == 0 else None
+                each = identity.any_of(values, classes)
+                rows.append(result(method, seen.judge, f"any{metric}", each, np.unique(classes), (0.0, 1.0), chance))
+    return rows
+
+
+def gaps(seen: Recognised) -> list[dict[str, Any]]:
+    """What share of what was in reach the attack recovered, for every rate; nothing without the oracle projection."""
+    rows = []
+    for metric in seen.rates if "oracle" in seen.outcomes else ():
+        attack, control, oracle, genuine = (
+            seen.of_people(method, metric) for method in ("search", seen.strongest(metric), "oracle", "genuine")
+        )
+        rows.append(
+            {
+                "judge": seen.judge,
+                "metric": metric,
+                "recovered": plain(attempt(lambda a=attack, b=control, o=oracle: recovered(a, b, o))),
+                "headroom": plain(attempt(lambda o=oracle, b=control, r=genuine: recovered(o, b, r))),
+                "gap": plain(attempt(lambda o=oracle, a=attack: difference(o, a))),
+            }
+        )
+    return rows
+
+
+def verdicts(seen: Sequence[Recognised], stops: Sequence[str] = (), doubts: Sequence[str] = ()) -> dict[str, Verdict]:
+    """What each judge alone would have found; the first one's is the audit's."""
+    return {
+        one.judge: decide(
+            one.of_people("search", METRIC),
+            one.controls(METRIC),
+            one.of_people("oracle", METRIC) if "oracle" in one.outcomes else None,
+            stops,
+            doubts,
+        )
+        for one in seen
+    }
+
+
+def advantages(seen: Recognised) -> dict[str, Outcome]:
+    """Attack minus each control in the verdict's metric, person by person."""
+    attack = seen.of_people("search", METRIC)
+    return {
+        name: attempt(lambda values=values: difference(attack, values))
+        for name, values in seen.controls(METRIC).items()
+    }
+
+
+def exposed(seen: Recognised) -> list[dict[str, Any]]:
+    """The attacked people under pseudonyms, most exposed first."""
+    rows = []
+    classes = seen.classes["search"]
+    for person in np.unique(classes):
+        mine = {metric: values[classes == person] for metric, values in seen.outcomes["search"].items()}
+        auc, similarity = float(mine["auc"].mean()), float(mine["similarity"].mean())
+        rows.append(
+            {
+                "person": f"P{person:02d}",
+                "class": int(person),
+                "rank": round(1 + (1 - auc) * (seen.people - 1), 6),
+                "auc": auc,
+                "similarity": None if np.isnan(similarity) else similarity,
+                "matched": {f"{cut.fmr:g}": float(mine[f"match@{cut.fmr:g}"].mean()) for cut in seen.thresholds},
+            }
+        )
+    return sorted(rows, key=lambda row: (-row["auc"], -(row["similarity"] or -np.inf), row["class"]))
+
+
+def plain(outcome: Outcome) -> dict[str, Any]:
+    """As report.json has it."""
+    return {"failed": outcome.reason} if isinstance(outcome, Failed) else asdict(outcome)
+
+
+def attempt(compute: Callable[[], Outcome]) -> Outcome:
+    """The figure, or why there is none."""
+    try:
+        return compute()
+    except GmiError as error:
+        return Failed(str(error))
+
+
+def result(
+    method: str,
+    judge: str,
+    metric: str,
+    values: Array,
+    classes: ArrayLike,
+    bounds: tuple[float, float] | None = None,
+    chance: float | None = None,
+) -> Result:
+    """Of values (N,) whose people are (N,); bounds as `estimate` takes them."""
+    return Result(method, judge, metric, attempt(lambda: estimate(values, classes, bounds=bounds)), chance)

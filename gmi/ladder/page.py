@@ -1,0 +1,37 @@
+"""The page of a ladder: a pure function of `ladder.json` (page.schema.json says what it holds)."""
+
+from pathlib import Path
+from typing import Any
+
+from gmi.inversion.page import estimate, label, number, rate
+from gmi.report import page, plots
+from gmi.report.coverage import coverage
+
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
+def render(folder: Path) -> Path:
+    """Write `folder/ladder.html` by one rename, and return it. Raises GmiError where ladder.json is missing or odd."""
+    report = page.read(Path(folder, "ladder.json"))
+    filters = (label, estimate, rate, number)
+    return page.write(Path(folder, "ladder.html"), TEMPLATE, filters, report | _view(report))
+
+
+def _view(report: dict[str, Any]) -> dict[str, Any]:
+    """What the template shows besides the ladder itself."""
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for point in report["points"]:
+        lines.setdefault(point["rung"], []).append(point)
+    doubtful = {f"match@{cut['fmr']:g}" for cut in report["thresholds"] if not cut["trusted"]}
+    metrics = [metric for metric in report["chance"] if metric not in doubtful]
+    match = [metric for metric in metrics if metric.startswith("match@")]
+    panels = {metric: label(metric) for metric in [*match[-1:], "rank1", "auc"]}
+    nobody = {metric: found["value"] for metric, found in report["random"].items() if "failed" not in found}
+    levels = {"random prior": nobody} if all(metric in nobody for metric in panels) else {}
+    return {
+        "lines": lines,
+        "metrics": metrics,
+        "doubtful": doubtful,
+        "curves": plots.curves(panels, lines, levels),
+        "coverage": coverage({report["kind"]}),
+    }

@@ -1,0 +1,155 @@
+"""What of the model the adversary gets, as a configuration says it: from the weights to nothing but a name.
+
+`open` gives the oracle; its ledger is in the run folder, or in memory where there is none (None). It raises GmiError
+where the target itself gives less.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from gmi.errors import GmiError
+from gmi.oracles.guards import AnyGuard, guard
+from gmi.oracles.interface import Embeddings, Labels, Scores
+from gmi.oracles.ledger import Ledger, Repeats
+from gmi.oracles.local import Model, WhiteBox
+from gmi.oracles.shape import Shape
+from gmi.targets.module import Target
+from gmi.targets.served import Served
+from gmi.targets.templates import templates_of
+
+Budget = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class WholeModel:
+    """The weights: logits, features and their gradients."""
+
+    type: Literal["white-box"] = "white-box"
+    budget: None = None
+
+    def __str__(self) -> str:
+        return "white-box"
+
+    def behind(self, guards: tuple[AnyGuard, ...], shape: Shape) -> "WholeModel":
+        """The same access: who holds the weights sees nothing of what changes answers."""
+        return self
+
+    def open(self, target: Target | Served, folder: Path | None) -> WhiteBox:
+        if isinstance(target, Served):
+            raise GmiError(
+                "This target has no weights to take, only answers: choose access: {type: scores} or {type: labels}, or "
+                "{type: embeddings} of a recogniser."
+            )
+        return WhiteBox(target)
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class ScoresOnly:
+    """Confidences, as an interface shows them.
+
+    shape: what is shown of a target in this process; a served one shows what it shows, and `decimals` says how finely.
+    defences: what its output goes through before, if it is in this process.
+    budget: images that may be asked in all, those of checks, selection and controls included; None: any number.
+    repeats: whether an image is answered from the ledger when it comes again ("free"), or asked and charged anew.
+    """
+
+    type: Literal["scores"] = "scores"
+    shape: Shape = Shape()
+    defences: tuple[AnyGuard, ...] = ()
+    budget: Budget | None = None
+    repeats: Repeats = "free"
+
+    def __str__(self) -> str:
+        return f"score{self.shape}{_named(self.defences)}"
+
+    def behind(self, guards: tuple[AnyGuard, ...], shape: Shape) -> "ScoresOnly":
+        """The same access to what goes through these, and then a shape, if it shows less than everything."""
+        return replace(self, defences=guards, shape=self.shape if shape == Shape() else shape)
+
+    def open(self, target: Target | Served, folder: Path | None) -> Scores:
+        if isinstance(target, Served) and self.shape.temperature != 1:
+            raise GmiError("access.shape.temperature: a served target has its own: leave it out.")
+        _refuse_another(target, self.defences)
+        service = target.scores() if isinstance(target, Served) else _shown(target, self.defences, self.shape)
+        return Scores(service, _ledger(self, folder), len(target.classes), self.shape)
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class LabelsOnly:
+    """The predicted class. defences, budget, repeats: as with scores."""
+
+    type: Literal["labels"] = "labels"
+    defences: tuple[AnyGuard, ...] = ()
+    budget: Budget | None = None
+    repeats: Repeats = "free"
+
+    def __str__(self) -> str:
+        return f"label-only{_named(self.defences)}"
+
+    def behind(self, guards: tuple[AnyGuard, ...], shape: Shape) -> "LabelsOnly":
+        """The same access to what goes through these."""
+        return replace(self, defences=guards)
+
+    def open(self, target: Target | Served, folder: Path | None) -> Labels:
+        _refuse_another(target, self.defences)
+        service = target.labels() if isinstance(target, Served) else _shown(target, self.defences, _winner)
+        return Labels(service, _ledger(self, folder), len(target.classes))
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class EmbeddingsOnly:
+    """The templates that a recogniser makes of images. budget, repeats: as with scores."""
+
+    type: Literal["embeddings"] = "embeddings"
+    budget: Budget | None = None
+    repeats: Repeats = "free"
+
+    def __str__(self) -> str:
+        return "embedding"
+
+    def behind(self, guards: tuple[AnyGuard, ...], shape: Shape) -> "EmbeddingsOnly":
+        """The same access. Raises GmiError where there are guards, which are made for scores."""
+        if guards:
+            raise GmiError("access: what guards scores does not guard embeddings: leave this attack out.")
+        return self
+
+    def open(self, target: Target | Served, folder: Path | None) -> Embeddings:
+        service = templates_of(target)
+        return Embeddings(service, _ledger(self, folder), len(target.classes), service.compare)
+
+
+AnyOracle = WhiteBox | Scores | Labels | Embeddings
+Access = Annotated[WholeModel | EmbeddingsOnly | ScoresOnly | LabelsOnly, Field(discriminator="type")]
+
+
+def _winner(logits: Tensor) -> Tensor:
+    """(N, 1)."""
+    return logits.argmax(1, keepdim=True).to(torch.float64)
+
+
+def _shown(target: Target, defences: Sequence[AnyGuard], show: Callable[[Tensor], Tensor]) -> Model:
+    """The target as the service behind an interface. Its digest is the defences' secret: an audit is to be repeated."""
+    through = guard(defences, target, target.digest.encode())
+    return Model(target, lambda logits, images: show(through(logits, images)))
+
+
+def _named(defences: Sequence[AnyGuard]) -> str:
+    return f" behind {', '.join(map(str, defences))}" if defences else ""
+
+
+def _refuse_another(target: Target | Served, defences: Sequence[AnyGuard]) -> None:
+    if isinstance(target, Served) and defences:
+        raise GmiError("access.defences: a served target has its own: leave them out.")
+
+
+def _ledger(access: EmbeddingsOnly | ScoresOnly | LabelsOnly, folder: Path | None) -> Ledger:
+    """In the run folder; in memory where there is none yet."""
+    place = Path(":memory:") if folder is None else folder / "ledger.sqlite"
+    return Ledger(place, access.budget, access.repeats)

@@ -1,0 +1,79 @@
+"""Choosing candidates by what the adversary sees of the target, before and after a search. No judge takes part."""
+
+from typing import Annotated, Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from gmi.protocols import LabelOracle, ScoreOracle, shared_queries
+from gmi.rng import Rng
+from gmi.views import Views
+
+Count = Annotated[int, Field(ge=1)]
+_UNSURE = 1e-6  # probability that labels alone leave open
+FINAL_VIEWS = Views(scale=(0.8, 1.0), shift=0.1, rotate=5.0)
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Selection:
+    """How many are taken at each stage."""
+
+    pool: Count = 1000  # samples of the prior that every class chooses its starts from
+    candidates: Count = 3  # searches a class
+    views: Count = 8  # random views by which a class's candidates are compared
+    keep: Count = 1  # released a class
+
+    def __post_init__(self) -> None:
+        if not self.keep <= self.candidates <= self.pool:
+            raise ValueError("keep must not exceed candidates, nor candidates the pool")
+
+    def asked(self, search: Any, prior: Any) -> tuple[int, int]:
+        """Queries of an attack by that search of that prior, selections included: once for everybody; for a person."""
+        return 2 * self.pool + shared_queries(search), self.candidates * (search.queries(prior) + self.views)
+
+
+def opinion(oracle: LabelOracle, images: Tensor, classes: Tensor | None = None) -> Tensor:
+    """Log-probabilities (N, K) as far as the oracle tells them: of labels alone, nearly 0 and nearly nothing."""
+    if isinstance(oracle, ScoreOracle):
+        return oracle.scores(images, classes)
+    return F.one_hot(oracle.labels(images, classes), oracle.people).float().clamp(_UNSURE, 1 - _UNSURE).log()
+
+
+@torch.no_grad()
+def pool_scores(oracle: LabelOracle, images: Tensor) -> Tensor:
+    """Log-probabilities (N, K) of images and their mirror images, averaged as probabilities. PPA, ICML 2022, sec. 4.1.
+
+    Costs 2 queries an image; one pool serves every class.
+    """
+    both = opinion(oracle, torch.cat([images, images.flip(-1)]))
+    return torch.logaddexp(*both.chunk(2)) - torch.log(torch.tensor(2.0))
+
+
+def preselect(scores: Tensor, classes: Tensor, count: int) -> Tensor:
+    """For each of the classes (M,) the `count` rows of pool scores (N, K) ranking it highest (M, count), best first."""
+    return scores[:, classes].sort(dim=0, descending=True, stable=True).indices[:count].T  # labels alone make ties
+
+
+@torch.no_grad()
+def robust_scores(oracle: LabelOracle, images: Tensor, classes: Tensor, rng: Rng, views: int) -> Tensor:
+    """Mean log-probability (N,) of each image's class over random views. PPA, ICML 2022, sec. 4.3.
+
+    Differs from the paper: the mean is of log-probabilities, which tell candidates apart where probabilities saturate.
+    Costs `views` queries an image.
+    """
+    total = torch.zeros(len(images), device=images.device)
+    for _ in range(views):
+        total += opinion(oracle, FINAL_VIEWS(images, rng), classes).gather(1, classes[:, None]).squeeze(1)
+    return total / views
+
+
+def keep_best(scores: Tensor, classes: Tensor, keep: int) -> Tensor:
+    """Indices of the `keep` best of each class, classes in order of first appearance, best first."""
+    chosen = []
+    for one in dict.fromkeys(classes.tolist()):
+        own = (classes == one).nonzero().squeeze(1)
+        chosen.append(own[scores[own].argsort(descending=True, stable=True)[:keep]])
+    return torch.cat(chosen)

@@ -1,0 +1,187 @@
+"""The model under audit: a torch module with its preprocessing, built from a config and weights without unpickling."""
+
+import hashlib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import field
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from pydantic import ConfigDict, JsonValue
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from gmi.assets.catalogue import resolve
+from gmi.assets.weights import load_weights
+from gmi.defences import AnyDefence
+from gmi.errors import GmiError
+from gmi.views import grey
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Input:
+    """What the module expects, in place of images (N, C, H, W) in [0, 1]."""
+
+    size: tuple[int, int]  # height, width
+    colour: Literal["rgb", "grey", "grey as rgb"] = "rgb"  # "grey as rgb": three equal channels
+    mean: tuple[float, ...] = (0.0,)  # subtracted, per channel or one for all; in units of [0, 1]
+    std: tuple[float, ...] = (1.0,)  # divided by
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(N, 1 or 3, H, W) in [0, 1] to what the module takes, differentiable. Other channel counts: GmiError."""
+        if images.shape[1] not in (1, 3):
+            raise GmiError(f"Images have {images.shape[1]} channels; a target takes 1 (grey) or 3 (colour).")
+        if self.colour != "rgb":
+            images = grey(images)
+        if tuple(images.shape[-2:]) != self.size:
+            images = F.interpolate(images, self.size, mode="bilinear", align_corners=False, antialias=True)
+        if self.colour != "grey":
+            images = images.expand(-1, 3, -1, -1)
+        shape = (1, -1, 1, 1)
+        return (images - torch.tensor(self.mean).to(images).view(shape)) / torch.tensor(self.std).to(images).view(shape)
+
+
+class Target:
+    """`target(images) -> logits`, with class names and a digest of the weights. Frozen, in evaluation mode."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        input: Input,
+        classes: tuple[str, ...],
+        trained_on: frozenset[str] = frozenset(),
+        penultimate: str | None = None,
+    ) -> None:
+        """`penultimate` names the module whose input is the feature vector; None: the last linear layer."""
+        for name, value in module.state_dict().items():
+            if value.is_floating_point() and not value.isfinite().all():
+                raise GmiError(f"The target's weights are broken: {name} holds NaN or infinite values.")
+        self.module = module.float().eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.input = input
+        self.classes = classes
+        self.trained_on = trained_on
+        self.digest = digest(module.state_dict().items())
+        self._penultimate = penultimate
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, 1 or 3, H, W) in [0, 1], differentiable with respect to the images."""
+        output = self.module(self.input(images).contiguous(memory_format=torch.channels_last))
+        logits = getattr(output, "logits", output)  # transformers wraps them
+        if logits.ndim != 2 or logits.shape[1] != len(self.classes):
+            raise GmiError(
+                f"The target gives outputs of shape {tuple(logits.shape)} for {len(self.classes)} classes of people: "
+                "its class count does not fit the data."
+            )
+        return logits
+
+    def activations(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, K) and penultimate features (N, D) of one forward pass, differentiable."""
+        seen: list[Tensor] = []
+        hook = self.head.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[:1]))
+        try:
+            logits = self(images)
+        finally:
+            hook.remove()
+        if not seen:
+            raise GmiError("target.penultimate names a part that the module does not call with a tensor: name another.")
+        return logits, seen[-1].flatten(1)
+
+    def weights(self) -> Iterable[Tensor]:
+        """To compare with a judge's."""
+        return self.module.parameters()
+
+    def to(self, device: torch.device) -> "Target":
+        self.module.to(device)
+        return self
+
+    @property
+    def head(self) -> nn.Module:
+        """The part after the penultimate features. Raises GmiError where there is none."""
+        if self._penultimate is not None:
+            try:
+                return self.module.get_submodule(self._penultimate)
+            except AttributeError as error:
+                raise GmiError(f"target.penultimate: the module has no part named {self._penultimate!r}.") from error
+        linear = [part for part in self.module.modules() if isinstance(part, nn.Linear)]
+        if not linear:
+            raise GmiError("The target has no linear layer: name the one after its features in target.penultimate.")
+        return linear[-1]
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class TargetConfig:
+    """Where a target comes from. The factory is code that you name and therefore trust; weights are never code."""
+
+    networked: ClassVar = False  # reached over a network: then an audit needs an authorisation
+    type: Literal["module"] = "module"
+    factory: str  # "package.module:callable" that returns a torch module
+    arguments: dict[str, JsonValue] = field(default_factory=dict)  # of the factory; strings "asset:..." become paths
+    weights: str | None = None  # .safetensors, or a .pt of plain tensors; None: the factory loads its own
+    input: Input
+    penultimate: str | None = None
+    trained_on: tuple[str, ...] = ()  # names of data sets beside the private one; judges trained on them are no judges
+    defence: AnyDefence | None = (
+        None  # that the weights were trained with, or are to be; it may change the module's form
+    )
+
+    def build(self) -> nn.Module:
+        """The module with the factory's own weights. Raises GmiError where the factory cannot be found or called."""
+        arguments = {
+            key: str(resolve(value)) if isinstance(value, str) and value.startswith("asset:") else value
+            for key, value in self.arguments.items()
+        }
+        factory = find_factory(self.factory)
+        try:
+            module = factory(**arguments)
+        except (TypeError, ValueError, OSError) as error:
+            raise GmiError(f"target.factory {self.factory} refused its arguments: {error}") from error
+        except Exception as error:  # what the user's own code raises is the user's to see, in one sentence
+            raise GmiError(f"target.factory {self.factory} failed ({type(error).__name__}: {error}).") from error
+        if not isinstance(module, nn.Module):
+            raise GmiError(f"target.factory {self.factory} returned {type(module).__name__}, not a torch module.")
+        return module if self.defence is None else self.defence.harden(module)
+
+    def load(self, classes: tuple[str, ...]) -> Target:
+        """The target for these people. Raises GmiError on missing, pickled, misfitting or non-finite weights.
+
+        What the factory draws at random is the same each time, as a run that goes on needs it.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            module = self.weighed()
+        return Target(module, self.input, classes, frozenset(self.trained_on), self.penultimate)
+
+    def weighed(self) -> nn.Module:
+        """The module with the configuration's weights. Raises GmiError as `load`."""
+        module = self.build()
+        if self.weights is not None:
+            load_weights(module, resolve(self.weights))
+        return module
+
+
+def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """SHA-256 over names, shapes and bytes."""
+    total = hashlib.sha256()
+    for name, value in tensors:
+        total.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        total.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def find_factory(factory: str) -> Callable[..., Any]:
+    """Raises GmiError where it cannot be imported. The folder that a command is started in is looked in last."""
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
+    module, _, name = factory.partition(":")
+    try:
+        found = cast("Any", importlib.import_module(module))
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise GmiError(
+            f"target.factory {factory!r} cannot be imported ({error}); it reads 'module:callable'."
+        ) from error
+    return found

@@ -1,0 +1,92 @@
+"""A model in an ONNX file, run by onnxruntime: it answers, and nothing else is taken from it."""
+
+import hashlib
+import importlib
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from gmi.assets.catalogue import resolve
+from gmi.errors import GmiError
+from gmi.oracles.interface import Requests
+from gmi.targets.module import Input
+from gmi.targets.served import Gives, Served
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class Onnx:
+    """file: of a model that takes float images (N, C, H, W). output: its name; None: the first."""
+
+    networked: ClassVar = False
+    type: Literal["onnx"] = "onnx"
+    file: str
+    input: Input
+    output: str | None = None
+    gives: Gives = "logits"
+    trained_on: tuple[str, ...] = ()
+
+    def load(self, classes: tuple[str, ...]) -> Served:
+        """Raises GmiError where onnxruntime is not installed, or the file is missing or no such model."""
+        path = resolve(self.file)
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise GmiError(f"target.file: {path} cannot be read ({error}).") from error
+        service = _Session(self, _open(path))
+        return Served(service, self.gives, classes, digest, frozenset(self.trained_on))
+
+
+class _Session:
+    """`Service` over an onnxruntime session."""
+
+    def __init__(self, plan: Onnx, session: Any) -> None:
+        self._plan, self._session = plan, session
+        inputs, outputs = session.get_inputs(), [one.name for one in session.get_outputs()]
+        if len(inputs) != 1:
+            raise GmiError(f"target.file: the model takes {len(inputs)} inputs, where one of images is expected.")
+        if plan.output is not None and plan.output not in outputs:
+            raise GmiError(f"target.output: the model has no output {plan.output}; it has {', '.join(outputs)}.")
+        self._name, self._output = inputs[0].name, plan.output or outputs[0]
+        fixed = inputs[0].shape[0]
+        self.requests = Requests(batch=fixed if isinstance(fixed, int) else 64)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """A model of fixed batch gets its last images more than once, and those answers are left out."""
+        short = self.requests.batch - len(images) if isinstance(self._session.get_inputs()[0].shape[0], int) else 0
+        filled = torch.cat([images, images[-1:].expand(short, -1, -1, -1)])
+        tensor = self._plan.input(filled.float() / 255).contiguous().numpy()
+        try:
+            (answers,) = self._session.run([self._output], {self._name: tensor})
+        except _errors() as error:
+            raise GmiError(f"target.file: the model cannot take these images, check target.input ({error}).") from error
+        if not (isinstance(answers, np.ndarray) and answers.dtype.kind in "fiu" and len(answers) == len(filled)):
+            raise GmiError(
+                f"target.output: {self._output} does not hold numbers for each image: name another of the model's."
+            )
+        if not np.isfinite(answers).all():
+            raise GmiError(f"target.output: {self._output} holds numbers that are not finite: the model is broken.")
+        return torch.from_numpy(answers).double().reshape(len(filled), -1)[: len(images)]
+
+
+def _open(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise GmiError("A target of type onnx needs onnxruntime: pip install -e '.[onnx]'.") from error
+    try:
+        return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except _errors() as error:
+        raise GmiError(f"target.file: {path} is no ONNX model that onnxruntime can read ({error}).") from error
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises derives from Exception alone."""
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
+    return tuple(getattr(state, name) for name in (*names, "RuntimeException"))

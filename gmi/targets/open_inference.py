@@ -1,0 +1,146 @@
+"""A model of a server that speaks the Open Inference Protocol, version 2: Triton, KServe, MLServer, OpenVINO.
+
+https://github.com/kserve/open-inference-protocol, its REST API and binary tensor extension.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import httpx2
+import numpy as np
+import torch
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from gmi.errors import GmiError
+from gmi.targets.module import Input
+from gmi.targets.remote import Connection, Wire, pixels, refuse_scaling
+from gmi.targets.served import Gives, Served, digest_of
+
+_TYPES = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8", "INT32": "<i4"}
+_HEADER = "Inference-Header-Content-Length"
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class OpenInference:
+    """A model of a server that speaks the Open Inference Protocol v2.
+
+    url: of the server, without /v2. tensor, output: names in the model's signature; output None: its first.
+    places: output that says of which classes the numbers in `output` are, where the model shows some only.
+    datatype, layout: of the input tensor; UINT8 is 0 to 255 and takes no mean and std.
+    binary: False for a server without the binary tensor extension: numbers are written as text then.
+    """
+
+    networked: ClassVar = True
+    type: Literal["open-inference"] = "open-inference"
+    url: str
+    model: str
+    version: str | None = None
+    input: Input
+    tensor: str
+    output: str | None = None
+    places: str | None = None
+    datatype: Literal["FP32", "UINT8"] = "FP32"
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    binary: bool = True
+    gives: Gives = "probabilities"
+    trained_on: tuple[str, ...] = ()
+    connection: Connection = Connection()
+
+    def __post_init__(self) -> None:
+        if self.datatype == "UINT8":
+            refuse_scaling(self.input)
+        if self.places is not None and self.output is None:
+            raise ValueError("places says of which classes the numbers in output are: name output too")
+
+    def load(self, classes: tuple[str, ...]) -> Served:
+        """Asks nothing. Raises GmiError for a URL that is none, a missing token, an unreadable certificate."""
+        version = "" if self.version is None else f"/versions/{self.version}"
+        wire = Wire(f"{self.url.rstrip('/')}/v2/models/{self.model}{version}/infer", self.connection)
+        service = _OpenInference(self, len(classes), wire)
+        return Served(
+            service, self.gives, classes, digest_of(self), frozenset(self.trained_on), rate=self.connection.rate
+        )
+
+
+class _OpenInference:
+    """`Service` over the protocol's `infer`."""
+
+    def __init__(self, plan: OpenInference, people: int, wire: Wire) -> None:
+        self.requests = wire.requests
+        self._plan, self._people, self._wire = plan, people, wire
+
+    def __call__(self, images: Tensor) -> Tensor:
+        tensor = pixels(images, self._plan.input) if self._plan.datatype == "UINT8" else self._floats(images)
+        if self._plan.layout == "NHWC":
+            tensor = tensor.permute(0, 2, 3, 1).contiguous()
+        described: dict[str, Any] = {
+            "name": self._plan.tensor,
+            "shape": list(tensor.shape),
+            "datatype": self._plan.datatype,
+        }
+        request: dict[str, Any] = {"inputs": [described]}
+        if wanted := [name for name in (self._plan.output, self._plan.places) if name is not None]:
+            request["outputs"] = [{"name": name, "parameters": {"binary_data": self._plan.binary}} for name in wanted]
+        if not self._plan.binary:
+            described["data"] = tensor.flatten().tolist()
+            content, headers = json.dumps(request).encode(), {"Content-Type": "application/json"}
+        else:
+            raw = tensor.numpy().tobytes()
+            described["parameters"] = {"binary_data_size": len(raw)}
+            request["parameters"] = {"binary_data_output": True}
+            head = json.dumps(request).encode()
+            content = head + raw
+            headers = {"Content-Type": "application/octet-stream", _HEADER: str(len(head))}
+        return self._read(self._wire.post(content, headers, len(images)))
+
+    def _floats(self, images: Tensor) -> Tensor:
+        return self._plan.input(images.float() / 255).contiguous()
+
+    def _read(self, response: httpx2.Response) -> Tensor:
+        """(N, K), or (N, 1) of labels."""
+        body = response.content
+        told = response.headers.get(_HEADER, "")
+        size = int(told) if told.isdecimal() else len(body)
+        answer, raw = self._wire.parsed(body[:size]), body[size:]
+        outputs: dict[str, Tensor] = {}
+        try:
+            for output in answer["outputs"]:
+                length = (output.get("parameters") or {}).get("binary_data_size")
+                own, raw = (None, raw) if length is None else (raw[:length], raw[length:])
+                outputs[output["name"]] = _tensor(output, own)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+            raise GmiError(
+                f"The answer is not one of the Open Inference Protocol ({error!r}): {self._wire.quoted(body)}"
+            ) from error
+        names = [self._plan.output or next(iter(outputs), ""), *filter(None, [self._plan.places])]
+        if missing := [name for name in names if name not in outputs]:
+            raise GmiError(
+                f"The model has no output {missing[0]!r}; it has {', '.join(outputs)}: set target.output and "
+                "target.places."
+            )
+        values, *places = (outputs[name] for name in names)
+        return values if not places else self._placed(values, places[0])
+
+    def _placed(self, values: Tensor, places: Tensor) -> Tensor:
+        """(N, K), NaN of the classes that are not told."""
+        fits = values.shape == places.shape and bool(((places >= 0) & (places < self._people)).all())
+        if not fits:
+            raise GmiError(f"target.places: {self._plan.places} does not name a class for each of the numbers.")
+        return values.new_full((len(values), self._people), torch.nan).scatter(1, places.long(), values)
+
+
+def _tensor(output: Mapping[str, Any], raw: bytes | None) -> Tensor:
+    """(N, D): what follows the first dimension is made one."""
+    if raw is not None:
+        values = np.frombuffer(raw, _TYPES[output["datatype"]]).astype(np.float64)
+    else:
+        values = np.array(output["data"], np.float64).ravel()  # servers nest it or do not
+    shape = output["shape"]
+    if shape[0] == 0 or values.size != int(np.prod(shape)):
+        raise ValueError(f"{values.size} numbers for shape {shape}")
+    if not np.isfinite(values).all():
+        raise ValueError("numbers that are not finite")
+    return torch.from_numpy(values.reshape(shape[0], -1))

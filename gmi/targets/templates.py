@@ -1,0 +1,149 @@
+"""A biometric system as the target: a face recogniser, and one template of each person, which leaked or is compared
+with.
+
+A class is a person whose template is sought; the target's logits are the similarities of an image to every template,
+times a scale. So every level of access means what it does for a classifier, and is one that such systems have:
+white-box, a copy of the recogniser (a public one will do, where only a list of templates leaked); scores, an interface
+that answers how alike a face and each enrolled person are; labels, one that answers who it is. `embeddings` is an
+interface that answers with the template itself, which the adversary compares with those that leaked.
+
+ISO/IEC 24745 calls the property that is tested irreversibility.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass as plain_dataclass
+from hashlib import sha256
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from gmi.assets.catalogue import resolve
+from gmi.assets.weights import read_weights
+from gmi.data.images import Images
+from gmi.errors import GmiError
+from gmi.judges.face import Dlib, DlibJudge, FaceNet, FaceNetJudge
+from gmi.oracles.interface import Requests
+from gmi.targets.module import Input, Target
+from gmi.targets.served import Served
+
+_INPUT = Input(size=(160, 160), colour="grey as rgb", mean=(0.5,), std=(0.501961,))  # (x - 127.5) / 128 of [0, 255]
+
+
+class Matcher(nn.Module):
+    """A recogniser with gradients, and the templates (K, D) that it compares with."""
+
+    templates: Tensor
+
+    def __init__(self, network: nn.Module, templates: Tensor, scale: float) -> None:
+        super().__init__()
+        self.network, self.scale = network, scale
+        self.register_buffer("templates", templates)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, K): scale times the cosine, of what `Input` makes of images."""
+        return self.scale * nn.functional.normalize(self.network(images)) @ nn.functional.normalize(self.templates).T
+
+
+@plain_dataclass(frozen=True)
+class Matching:
+    """A recogniser without gradients, as the service behind an interface: scale times the similarities (N, K)."""
+
+    judge: DlibJudge
+    templates: Tensor
+    scale: float
+
+    @property
+    def requests(self) -> Requests:
+        return Requests()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.scale * self.judge.similarity(self.judge.embed(images.float() / 255), self.templates).double()
+
+
+@plain_dataclass(frozen=True)
+class Templates:
+    """What an adversary with an interface that answers with templates has: the service, and those that leaked.
+
+    `compare`: what templates (N, D) say of each person (N, K), as the target's logits do.
+    """
+
+    embed: Callable[[Tensor], Tensor]  # of bytes (N, C, H, W): (N, D) float64
+    compare: Callable[[Tensor], Tensor]
+
+    @property
+    def requests(self) -> Requests:
+        return Requests()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.embed(images)
+
+
+def templates_of(target: Target | Served) -> Templates:
+    """Raises GmiError where the target is no recogniser."""
+    if isinstance(target, Target) and isinstance(target.module, Matcher):
+        matcher, prepare = target.module, target.input
+
+        @torch.no_grad()
+        def embed(images: Tensor) -> Tensor:
+            return matcher.network(prepare(images.to(matcher.templates.device).float() / 255)).double().cpu()
+
+        leaked, scale = nn.functional.normalize(matcher.templates).double().cpu(), matcher.scale
+        return Templates(embed, lambda found: scale * nn.functional.normalize(found) @ leaked.T)
+    if isinstance(target, Served) and isinstance(target.service, Matching):
+        service = target.service
+        return Templates(
+            lambda images: service.judge.embed(images.float() / 255).double(),
+            lambda found: service.scale * service.judge.similarity(found.float(), service.templates).double(),
+        )
+    raise GmiError("access: {type: embeddings} is for a target of type templates: a classifier answers with scores.")
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class TemplateConfig:
+    """A recogniser and the templates that leaked from it.
+
+    leaked: a .safetensors file with one tensor "templates" (K, D), in the order of the people's sorted names; None:
+        those of each person's first training photograph. scale: of the similarities, as logits.
+    """
+
+    networked: ClassVar = False
+    type: Literal["templates"] = "templates"
+    recogniser: Annotated[Dlib | FaceNet, Field(discriminator="type")]
+    leaked: str | None = None
+    scale: Annotated[float, Field(gt=0)] = 20.0
+
+    def load(self, classes: tuple[str, ...], photographs: Images) -> Target | Served:
+        """Raises GmiError where weights or templates are missing, or are not the recogniser's."""
+        judge = self.recogniser.load(torch.device("cpu"))
+        made = judge.embed(photographs[first(photographs, len(classes))].pixels)
+        templates = made if self.leaked is None else self._leaked(made.shape)
+        if isinstance(judge, FaceNetJudge):
+            module = Matcher(judge.network, templates, self.scale)
+            return Target(module, _INPUT, classes, judge.trained_on, "network.last_linear")
+        known = sha256(f"{self.recogniser}{self.scale}".encode() + templates.numpy().tobytes()).hexdigest()
+        return Served(Matching(judge, templates, self.scale), "logits", classes, known, judge.trained_on)
+
+    def _leaked(self, shape: torch.Size) -> Tensor:
+        path = resolve(self.leaked or "")
+        if path.suffix != ".safetensors":
+            raise GmiError(f"target.leaked: save {path} with safetensors, as one tensor named templates.")
+        every = read_weights(path)
+        found = every.get("templates")
+        if found is None or found.shape != shape:
+            what = f"tensors named {', '.join(every)}" if found is None else f"templates of shape {tuple(found.shape)}"
+            raise GmiError(
+                f"target.leaked: {path} holds {what}, where a tensor templates of shape {tuple(shape)} is expected: "
+                "one a person, of the recogniser's length."
+            )
+        lengths = found.float().norm(dim=1)
+        if not found.is_floating_point() or not (lengths.isfinite() & (lengths > 0)).all():
+            raise GmiError(f"target.leaked: {path} must hold floating-point templates that are finite and not all 0.")
+        return found.float()
+
+
+def first(photographs: Images, people: int) -> list[int]:
+    """The place of each person's first photograph."""
+    return [int((photographs.classes == person).nonzero()[0]) for person in range(people)]

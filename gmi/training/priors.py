@@ -1,0 +1,271 @@
+"""Training a prior on public images, in one loop that can be killed at any moment.
+
+    state.pt             everything of the training, as tensors and numbers
+    prior/               the prior folder, with its model card: the best so far
+    grids/STEP.png       samples
+    history.json         each look at the samples
+
+Every draw comes from the seed, the step and the process, so that a resumed training makes the weights of one that was
+never interrupted (on a CPU, to the bit). What is kept is the average of weights whose samples come nearest to public
+images that were held out, by the Frechet distance in FaceNet's feature space.
+"""
+
+import copy
+import io
+import json
+import pickle
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from pydantic import ConfigDict, Field
+from pydantic import dataclasses as pydantic
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchvision.utils import save_image
+
+from gmi.data.images import Images
+from gmi.data.people import Faces, PublicImages
+from gmi.errors import GmiError
+from gmi.metrics.distribution import frechet
+from gmi.protocols import Prior
+from gmi.rng import Rng, seed_of
+from gmi.run import Run
+from gmi.training.learners import Adversarial, Denoising, Learner
+from gmi.training.overlap import FaceSpace
+
+Count = Annotated[int, Field(ge=1)]
+GRID = 36
+
+
+@pydantic.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+class PriorTraining:
+    """One prior.
+
+    batch: images a step in each process; accumulate: so many batches before the weights move. ema: decay of the average
+    of weights. look: steps between two looks at the samples; save: between two writings of state.pt. patience: looks
+    without a smaller distance after which the training ends; None: never. private: people whom the public images must
+    not show; looked for before the training starts.
+    """
+
+    name: str
+    data: PublicImages
+    learner: Annotated[Denoising | Adversarial, Field(discriminator="type")]
+    steps: Count
+    batch: Count = 64
+    accumulate: Count = 1
+    lr: Annotated[float, Field(gt=0)] = 2e-4
+    warmup: Annotated[int, Field(ge=0)] = 200
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    clip: Annotated[float, Field(gt=0)] = 1.0  # of the gradient's norm
+    look: Count = 1000
+    save: Count = 500
+    patience: Count | None = None
+    private: Faces | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass
+class Progress:
+    """Where a training is."""
+
+    step: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)  # of the looks: step, loss of each module, distance
+
+    @property
+    def best(self) -> int:
+        """The look with the smallest distance so far; -1 before the first."""
+        return min(range(len(self.history)), key=lambda i: self.history[i]["distance"], default=-1)
+
+    def exhausted(self, patience: int | None) -> bool:
+        return patience is not None and len(self.history) - 1 - self.best >= patience
+
+
+def train(
+    plan: PriorTraining,
+    images: Images,
+    held_out: Images,
+    run: Run,
+    accelerator: Accelerator,
+    remark: str = "",
+    report: Callable[[int, float], object] | None = None,
+) -> Progress:
+    """Trains to the end, from wherever the folder is. remark: for the model card, beside what the plan says.
+
+    `report` gets each step's number and its last loss.
+    """
+    if accelerator.mixed_precision == "fp16":
+        raise GmiError("Priors are trained in full precision or in bf16: set mixed_precision to no or bf16.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed)  # of the weights' start; nothing later asks the global generator
+        modules = plan.learner.build(plan.data.size, 1 if plan.data.grey else 3)
+    average = AveragedModel(modules["prior"], multi_avg_fn=get_ema_multi_avg_fn(plan.ema), use_buffers=True)
+    average.to(accelerator.device)
+    modules = {name: accelerator.prepare(module.train()) for name, module in modules.items()}
+    optimisers = {
+        name: torch.optim.Adam(module.parameters(), lr=plan.lr, betas=plan.learner.betas)
+        for name, module in modules.items()
+    }
+    state = {"average": average, **{name: accelerator.unwrap_model(one) for name, one in modules.items()}}
+    state |= {f"optimiser of {name}": one for name, one in optimisers.items()}
+    progress = _resumed(run.folder / "state.pt", state)
+    looker = Look(plan, held_out, accelerator.device) if accelerator.is_main_process else None
+
+    while progress.step < plan.steps and not progress.exhausted(plan.patience):
+        for optimiser in optimisers.values():
+            optimiser.param_groups[0]["lr"] = plan.lr * min(1.0, (progress.step + 1) / (plan.warmup + 1))
+        losses = _step(plan, modules, optimisers, images, progress.step, accelerator)
+        average.update_parameters(state["prior"])
+        progress.step += 1
+        if report is not None:
+            report(progress.step, losses["prior"])
+        if progress.step % plan.look == 0 or progress.step == plan.steps:
+            distance = looker(average.module, progress.step, run) if looker is not None else 0.0
+            told: Any = accelerator.reduce(torch.tensor(distance, device=accelerator.device), "sum")
+            progress.history.append({"step": progress.step, "distance": float(told), **losses})
+            if looker is not None:
+                run.write("history.json", json.dumps(progress.history, indent=1).encode())
+                if progress.best == len(progress.history) - 1:
+                    _export(plan, average.module, run, card(plan, progress, accelerator, len(images), remark))
+        looked = progress.history and progress.history[-1]["step"] == progress.step
+        if accelerator.is_main_process and (progress.step % plan.save == 0 or looked):
+            _save(run, state, progress)
+    accelerator.wait_for_everyone()
+    return progress
+
+
+def _step(
+    plan: PriorTraining,
+    modules: dict[str, Any],
+    optimisers: Mapping[str, torch.optim.Optimizer],
+    images: Images,
+    step: int,
+    accelerator: Accelerator,
+) -> dict[str, float]:
+    """Every module's weights move once. Their losses."""
+    learner: Learner = plan.learner
+    losses = {}
+    for name, module in modules.items():
+        optimisers[name].zero_grad()
+        total = torch.zeros((), device=accelerator.device)
+        for part in range(plan.accumulate):
+            seed = seed_of(plan.seed, name, step, part, accelerator.process_index)
+            pixels = _batch(images, plan.batch, seed_of(seed, "batch"), accelerator.device)
+            draws = torch.Generator(accelerator.device).manual_seed(seed)
+            last = part == plan.accumulate - 1
+            with accelerator.autocast(), nullcontext() if last else accelerator.no_sync(module):
+                loss = learner.loss(name, modules, pixels, draws) / plan.accumulate
+                accelerator.backward(loss)
+            total += loss.detach()  # no number yet: the device need not wait
+        accelerator.clip_grad_norm_(module.parameters(), plan.clip)
+        optimisers[name].step()
+        losses[name] = total.item()
+        if not np.isfinite(losses[name]):
+            raise GmiError(f"The loss of {name} is {losses[name]} at step {step}: lower lr, and choose another --out.")
+    return losses
+
+
+def _batch(images: Images, size: int, seed: int, device: torch.device) -> Tensor:
+    """(size, C, S, S) in [-1, 1], drawn with replacement, half of them mirrored."""
+    draws = torch.Generator().manual_seed(seed)
+    chosen = images.bytes[torch.randint(len(images), (size,), generator=draws)].to(device)
+    mirrored = (torch.rand(size, generator=draws) < 0.5).to(device)[:, None, None, None]
+    return torch.where(mirrored, chosen.flip(-1), chosen).float() / 127.5 - 1
+
+
+class Look:
+    """How far samples are from held-out images, as many as there are of these, always from the same latents."""
+
+    def __init__(self, plan: PriorTraining, held_out: Images, device: torch.device) -> None:
+        self._plan = plan
+        self._space = FaceSpace(device, plan.batch)
+        self._real = self._space(held_out.bytes)
+
+    def __call__(self, module: nn.Module, step: int, run: Run) -> float:
+        made = self._samples(self._plan.learner.prior(module))
+        run.write(f"grids/{step:07d}.png", _grid(made[:GRID]))
+        return frechet(self._real, self._space(made))
+
+    @torch.no_grad()
+    def _samples(self, prior: Prior) -> Tensor:
+        """As bytes."""
+        made = []
+        for numbers in torch.arange(len(self._real)).split(self._plan.batch):
+            rng = Rng([seed_of(self._plan.seed, "look", number) for number in numbers.tolist()])
+            images = prior.decode(prior.sample(rng)).clamp(0, 1)
+            if not images.isfinite().all():
+                raise GmiError("The prior makes samples that are not finite: lower lr, and choose another --out.")
+            made.append((images * 255).round().byte().cpu())
+        return torch.cat(made)
+
+
+def _grid(images: Tensor) -> bytes:
+    content = io.BytesIO()
+    save_image(images.float() / 255, content, format="png", nrow=round(len(images) ** 0.5))
+    return content.getvalue()
+
+
+def _export(plan: PriorTraining, module: nn.Module, run: Run, text: str) -> None:
+    """The prior folder, whole or not at all."""
+    ready, draft, old = (run.folder / name for name in ("prior", ".prior-new", ".prior-old"))
+    for one in (draft, old):
+        shutil.rmtree(one, ignore_errors=True)
+    plan.learner.save(copy.deepcopy(module), draft)
+    (draft / "README.md").write_text(text, "utf-8")
+    if ready.exists():
+        ready.replace(old)
+    draft.replace(ready)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def card(plan: PriorTraining, progress: Progress, accelerator: Accelerator, count: int, remark: str) -> str:
+    """The model card."""
+    look, data = progress.history[progress.best], plan.data
+    device = torch.cuda.get_device_name(accelerator.device) if accelerator.device.type == "cuda" else "CPU"
+    rows = {
+        "date": date.today().isoformat(),
+        "data": f"{data.name}: {count:,} images, {data.held_out:,} more held out",
+        "terms of the data": data.terms,
+        "images": f"{data.size} x {data.size}, {'grey' if data.grey else 'colour'}",
+        "steps": f"{look['step']:,} of {plan.batch * plan.accumulate * accelerator.num_processes} images",
+        "hardware": f"{accelerator.num_processes} x {device}, precision {accelerator.mixed_precision}",
+        "FD-FaceNet": f"{look['distance']:.4f} between {data.held_out:,} samples and the held-out images",
+        **{f"learner.{key}": value for key, value in asdict(plan.learner).items()},
+    }
+    start = rows.pop("learner.start", None)
+    if start is not None:
+        own = Path(start) / "README.md"
+        remark += "\n\n## It went on from another prior\n\n" + (
+            own.read_text("utf-8").replace("# ", "### ", 1) if own.is_file() else f"{Path(start).name}, without a card."
+        )
+    table = "".join(f"| {key} | {value} |\n" for key, value in rows.items())
+    return (
+        f"# {plan.name}\n\nA generative prior for privacy audits of models whose owner asks, trained by gmi "
+        f"(`pipelines/train_prior.py`) on public images.\n\n| | |\n|---|---|\n{table}\n{remark}\n"
+    )
+
+
+def _save(run: Run, state: dict[str, Any], progress: Progress) -> None:
+    content = io.BytesIO()
+    torch.save({"progress": asdict(progress), **{name: one.state_dict() for name, one in state.items()}}, content)
+    run.write("state.pt", content.getvalue())
+
+
+def _resumed(path: Path, state: dict[str, Any]) -> Progress:
+    """Puts the saved state in place. Raises GmiError where it is damaged."""
+    if not path.exists():
+        return Progress()
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        for name, one in state.items():
+            one.load_state_dict(saved[name])
+        return Progress(**saved["progress"])
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, pickle.UnpicklingError, EOFError) as error:
+        raise GmiError(f"{path} is damaged ({error}): remove it to train from the start.") from error
