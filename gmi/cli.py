@@ -16,7 +16,7 @@ from gmi.defences import AnyDefence
 from gmi.errors import GmiError
 from gmi.inversion.plan import Audit
 from gmi.settings import Plan, override, parse, read
-from gmi.targets.module import TargetConfig
+from gmi.targets.module import ModuleTarget
 
 
 def run(work: Callable[[Sequence[str]], None]) -> None:
@@ -60,7 +60,7 @@ def hardened(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> tuple
     options, plan = configured(parser, arguments, Audit)
     if options.defence is None:
         return options, plan
-    if not isinstance(plan.target, TargetConfig):
+    if not isinstance(plan.target, ModuleTarget):
         raise GmiError("--defence: only a target of type module can be hardened.")
     defence = parse(options.defence, AnyDefence | None, "--defence")
     return options, replace(plan, target=replace(plan.target, defence=defence))

@@ -20,7 +20,7 @@ from gmi.priors.gan import Dcgan, DcganShape, Gan
 from gmi.rng import Rng, seed_of
 from gmi.search.gradient import Gradient
 from gmi.search.selection import Selection
-from gmi.targets.module import Input, Target, TargetConfig
+from gmi.targets.module import Input, ModuleTarget, Target
 
 LATENT, SIDE = 32, 16
 TRAINING, ENROLMENT = 6, 3  # images a person
@@ -118,7 +118,7 @@ def plan(seed: int = 0) -> Audit:
     return Audit(
         name="toy",
         data=Faces(name="toy", folder="toy"),
-        target=TargetConfig(factory="gmi.toy:target", input=Input(size=(SIDE, SIDE), colour="grey")),
+        target=ModuleTarget(factory="gmi.toy:target", input=Input(size=(SIDE, SIDE), colour="grey")),
         prior=Gan(folder="toy"),
         search=Gradient(steps=40, lr=0.15),
         selection=Selection(pool=40, candidates=1, views=4, keep=1),

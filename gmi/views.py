@@ -1,22 +1,18 @@
 """Random views of images, for searches and selection, and the re-encoding of what is released."""
 
-import io
 import math
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur, pil_to_tensor, to_pil_image
 
 from gmi.rng import Rng
+from gmi.settings import settings
 
 _LUMA = (0.299, 0.587, 0.114)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Views:
     """Random crops, shifts, rotations, flips and exposures, each image's from its own generator; differentiable.
 
@@ -60,20 +56,3 @@ def grey(images: Tensor) -> Tensor:
     if images.shape[1] == 1:
         return images
     return torch.einsum("nchw,c->nhw", images, torch.tensor(_LUMA).to(images)).unsqueeze(1)
-
-
-@torch.no_grad()
-def release(images: Tensor) -> Tensor:
-    """What leaves an audit: (N, C, H, W) clamped, blurred (0.5 px), shifted by a pixel, 8-bit, JPEG of quality 75.
-
-    A figure that only an exact pixel pattern supports does not survive this; a face does. Gives values k / 255.
-    """
-    soft = gaussian_blur(images.clamp(0, 1), [3, 3], [0.5, 0.5])
-    moved = F.pad(soft, (1, 0, 1, 0), mode="replicate")[..., :-1, :-1]
-    return torch.stack([_jpeg(one) for one in moved.cpu()]).to(images.device)
-
-
-def _jpeg(image: Tensor) -> Tensor:
-    buffer = io.BytesIO()
-    to_pil_image((image * 255).round().to(torch.uint8)).save(buffer, "jpeg", quality=75)
-    return pil_to_tensor(Image.open(buffer)).float() / 255

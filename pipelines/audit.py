@@ -18,7 +18,7 @@ from gmi.inversion.forecast import forecast
 from gmi.inversion.inputs import load
 from gmi.inversion.plan import Audit
 from gmi.settings import plain
-from gmi.targets.module import TargetConfig
+from gmi.targets.module import ModuleTarget
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
             print(cost)
             if waiting is not plan:
                 print("target.weights are not there yet: pipelines/train_target.py makes them")
-            elif isinstance(plan.target, TargetConfig) and plan.target.weights is None:
+            elif isinstance(plan.target, ModuleTarget) and plan.target.weights is None:
                 print("target.weights is not set: the weights are those that the factory makes")
             refuse(plan, inputs)
         return
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
 def untrained(plan: Audit) -> Audit:
     """The plan without weights that are still to be trained: a forecast needs the network's shape only."""
     target = plan.target
-    if not isinstance(target, TargetConfig) or plan.training is None:
+    if not isinstance(target, ModuleTarget) or plan.training is None:
         return plan
     if target.weights is None or resolve(target.weights).exists():
         return plan

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gmi import cli
-from gmi.comparison.findings import compare
+from gmi.comparison.audit import compare
 from gmi.comparison.plan import Comparison, cells
 from gmi.comparison.trials import promises
 from gmi.protocols import Prior

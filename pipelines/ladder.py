@@ -10,7 +10,8 @@ from pathlib import Path
 
 from gmi import cli
 from gmi.inversion.inputs import load
-from gmi.ladder.audit import Ladder, climb, points
+from gmi.ladder.audit import climb
+from gmi.ladder.plan import Ladder, points
 
 
 def main(arguments: Sequence[str]) -> None:

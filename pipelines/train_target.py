@@ -18,14 +18,14 @@ from gmi import cli
 from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError
 from gmi.inversion.plan import Audit
-from gmi.targets.module import Target, TargetConfig
+from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.quality import accuracy, profile
 from gmi.training.targets import PROFILE, RECORD, UNDEFENDED, Head, Record, Scratch, record_of, training_digest
 
 
 def main(arguments: Sequence[str]) -> None:
     options, plan = cli.hardened(cli.parser(__doc__ or ""), arguments)
-    if plan.training is None or not isinstance(plan.target, TargetConfig) or plan.target.weights is None:
+    if plan.training is None or not isinstance(plan.target, ModuleTarget) or plan.target.weights is None:
         raise GmiError("The configuration has no training block and target.weights: there is nothing to train.")
     accelerator = cli.accelerator()
     if accelerator.is_main_process:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def train(
-    plan: Audit, config: TargetConfig, training: Head | Scratch, accelerator: Accelerator, named: bool = False
+    plan: Audit, config: ModuleTarget, training: Head | Scratch, accelerator: Accelerator, named: bool = False
 ) -> None:
     """Unless weights of the same data, target and training are there.
 

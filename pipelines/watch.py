@@ -16,9 +16,9 @@ from torch import Tensor
 
 from gmi import cli
 from gmi.errors import GmiError
-from gmi.inversion.attacker import Recipe
+from gmi.inversion.attacker import Attacker
 from gmi.inversion.inputs import Inputs, load
-from gmi.ladder.audit import Ladder, Rung, points
+from gmi.ladder.plan import Ladder, Rung, points
 from gmi.oracles.access import WholeModel
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
@@ -68,7 +68,7 @@ def attacked(plan: Ladder, inputs: Inputs, target: Target, rung: Rung, number: i
     with TemporaryDirectory() as folder, overheard(target) as heard:
         oracle = rung.access.open(target, None)
         classes = torch.tensor(inputs.people.attacked)
-        recipe = Recipe(audit, Run.open(Path(folder, "run"), {}), inputs.prior, classes, False, device, nullcontext)
+        recipe = Attacker(audit, Run.open(Path(folder, "run"), {}), inputs.prior, classes, False, device, nullcontext)
         pool = recipe.pool("pool", oracle, range(audit.selection.pool))
         recipe("search", oracle, recipe.prepared("prepare", oracle), pool)
     seen, named = zip(*heard, strict=True)

@@ -35,12 +35,13 @@ from gmi.errors import GmiError
 from gmi.inversion.plan import Audit
 from gmi.oracles.local import WhiteBox
 from gmi.priors.gan import Dcgan
-from gmi.protocols import Prior, refuse_misfit, shared_queries
+from gmi.protocols import Prior
 from gmi.rng import Rng
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
+from gmi.search.signature import refuse_misfit, shared_queries
 from gmi.settings import read
-from gmi.targets.module import Input, Target, TargetConfig
+from gmi.targets.module import Input, ModuleTarget, Target
 
 FLOOR = 0.85  # of the bare loop's throughput
 CEILING = 0.6  # of the time through the prior
@@ -192,7 +193,7 @@ def _resident(key: str) -> float:
 def _target(plan: Audit) -> Target:
     """With the factory's own weights where the configuration's are not trained yet: they take the same time."""
     config = plan.target
-    if not isinstance(config, TargetConfig):
+    if not isinstance(config, ModuleTarget):
         raise GmiError("The search is timed with a target of type module: name another configuration.")
     if config.weights is not None and not resolve(config.weights).is_file():
         config = dataclasses.replace(config, weights=None)

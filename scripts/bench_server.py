@@ -32,7 +32,7 @@ from gmi.metrics.statistics import jackknife
 from gmi.serving.app import Serving, ShowLabels
 from gmi.settings import plain
 from gmi.targets.module import Input, Target
-from gmi.targets.open_inference import OpenInference
+from gmi.targets.open_inference import OpenInferenceTarget
 from gmi.targets.remote import Connection
 from gmi.targets.served import Served
 
@@ -118,7 +118,7 @@ def served(plan: Serving, port: int, options: argparse.Namespace, names: tuple[s
     labels = isinstance(plan.shows, ShowLabels)
     token = "GMI_BENCH" if plan.keys else None
     connection = Connection(batch=options.batch, concurrency=options.concurrency, token=token, timeout=120.0)
-    return OpenInference(
+    return OpenInferenceTarget(
         url=f"http://127.0.0.1:{port}",
         model=plan.name,
         input=Input(size=(options.side, options.side), colour="grey"),

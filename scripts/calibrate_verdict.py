@@ -26,7 +26,8 @@ import torch
 
 from gmi import toy
 from gmi.inversion import judging, scoring
-from gmi.inversion.audit import own_opinion, reconstruct
+from gmi.inversion.audit import reconstruct
+from gmi.inversion.judging import own_opinion
 from gmi.inversion.verdict import METRIC
 from gmi.metrics.statistics import Estimate, by_person, clopper_pearson, difference, estimate
 from gmi.run import Run

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from gmi.cli import run
 from gmi.errors import GmiError
-from gmi.inversion.scoring import Outcome, attempt
 from gmi.metrics.identity import RANKS
-from gmi.metrics.statistics import Failed, difference
+from gmi.metrics.statistics import Failed, Outcome, attempt, difference
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

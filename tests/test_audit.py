@@ -35,7 +35,7 @@ from gmi.search.guided import Guided
 from gmi.search.particles import Particles
 from gmi.search.selection import Selection
 from gmi.search.surrogate import Surrogate
-from gmi.targets.module import Input, Target, TargetConfig
+from gmi.targets.module import Input, ModuleTarget, Target
 from gmi.training.targets import Scratch
 
 SCHEMA = json.loads(Path(render.__file__).with_name("page.schema.json").read_text("utf-8"))
@@ -147,7 +147,7 @@ def test_scores_alone_give_a_planted_leak_away(tmp_path, name):
     assert not {"gradients", "logits are logits", "repeatable target"} & {one["name"] for one in report["checks"]}
 
 
-STUDENT = TargetConfig(factory="reference.networks:fixed", arguments={"people": PEOPLE}, input=Input(size=(16, 16)))
+STUDENT = ModuleTarget(factory="reference.networks:fixed", arguments={"people": PEOPLE}, input=Input(size=(16, 16)))
 
 
 def taught(**settings) -> Audit:

@@ -15,7 +15,8 @@ from gmi import toy
 from gmi.checks import Flag
 from gmi.comparison import page
 from gmi.comparison.advice import affordable, find
-from gmi.comparison.findings import Scale, weigh
+from gmi.comparison.audit import weigh
+from gmi.comparison.findings import Figures
 from gmi.comparison.plan import Arm, Attack, Comparison, Subject, cells
 from gmi.comparison.trials import promises
 from gmi.data.people import Faces, People
@@ -34,7 +35,7 @@ from gmi.run import Run
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
 from gmi.search.selection import Selection
-from gmi.targets.module import Input, TargetConfig
+from gmi.targets.module import Input, ModuleTarget
 from gmi.targets.quality import calibration_error
 from gmi.training.targets import Head, Scratch
 from gmi.views import Views
@@ -50,7 +51,7 @@ PLAN = Comparison(
     targets=(
         Subject(
             name="mlp",
-            target=TargetConfig(
+            target=ModuleTarget(
                 factory="reference.networks:fixed",
                 arguments={"people": COUNT},
                 input=Input(size=(16, 16), colour="grey", mean=(0.5,)),
@@ -234,7 +235,7 @@ def masks(blind: set[str], arm: dict[str, float], bare: dict[str, float], bare_o
         ("mlp", name, 0): Flag("gradients", "stop" if name in blind else "passed", "no gradient")
         for name in ("smoothed", "undefended")
     }
-    scale = Scale(plan, Told(values=values), SimpleNamespace(gradients=flags), np.zeros(1))
+    scale = Figures(plan, Told(values=values), SimpleNamespace(gradients=flags), np.zeros(1))
     return scale._masked(plan.targets[0], plan.arms[0])
 
 

@@ -13,7 +13,7 @@ from gmi.comparison.plan import Comparison
 from gmi.errors import GmiError
 from gmi.extraction.plan import ExtractionAudit
 from gmi.inversion.plan import Audit
-from gmi.ladder.audit import Ladder
+from gmi.ladder.plan import Ladder
 from gmi.serving.app import Serving
 from gmi.settings import override, plain, read, validate
 
@@ -125,7 +125,7 @@ def objects(node: object) -> list:
 
 def test_every_object_is_frozen():
     found = objects(read(QUICKSTART, Audit))
-    assert {type(one).__name__ for one in found} >= {"Audit", "Faces", "TargetConfig", "Input", "Head", "Views", "Dlib"}
+    assert {type(one).__name__ for one in found} >= {"Audit", "Faces", "ModuleTarget", "Input", "Head", "Views", "Dlib"}
     for one in found:
         with pytest.raises(FrozenInstanceError):
             setattr(one, fields(one)[0].name, None)

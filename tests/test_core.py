@@ -9,13 +9,15 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import nn
 
+from gmi.assets.weights import digest
 from gmi.errors import GmiError
+from gmi.inversion.release import release
 from gmi.priors.gan import Gan
 from gmi.rng import Rng, seed_of
 from gmi.search.objectives import cross_entropy, logit, max_margin, poincare
 from gmi.search.selection import keep_best, pool_scores, preselect, robust_scores
-from gmi.targets.module import Input, Target, TargetConfig, digest
-from gmi.views import Views, release
+from gmi.targets.module import Input, ModuleTarget, Target
+from gmi.views import Views
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, 1.0]])
 CLASSES = torch.tensor([0, 2])
@@ -110,13 +112,13 @@ def test_input_adapter():
         adapter(torch.ones(1, 4, 8, 8))
 
 
-def linear(**changes) -> TargetConfig:
+def linear(**changes) -> ModuleTarget:
     settings = {
         "factory": "torch.nn:Linear",
         "arguments": {"in_features": 4, "out_features": 2},
         "input": Input(size=(2, 2)),
     }
-    return TargetConfig(**(settings | changes))
+    return ModuleTarget(**(settings | changes))
 
 
 def test_a_target_round_trips_through_safetensors(tmp_path):
@@ -165,7 +167,7 @@ def test_prior_folder_round_trip_and_refusals(world, tmp_path):
 
 def test_what_a_factory_draws_is_the_same_each_time():
     """Or a run whose guide has a random head could not go on."""
-    config = TargetConfig(factory="reference.networks:mlp", input=Input(size=(16, 16), colour="grey"))
+    config = ModuleTarget(factory="reference.networks:mlp", input=Input(size=(16, 16), colour="grey"))
     state = torch.get_rng_state()
     first, again = (config.load(tuple("abcdef")).digest for _ in range(2))
     assert first == again and torch.equal(torch.get_rng_state(), state)

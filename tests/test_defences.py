@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torchvision.models import resnet18
 
+from gmi.assets.weights import digest
 from gmi.defences import AnyDefence
 from gmi.defences.at_at import AtAt
 from gmi.defences.base import Defence, naming
@@ -30,14 +31,14 @@ from gmi.defences.skips import NoSkips
 from gmi.defences.transfer import Transfer
 from gmi.defences.trap import Trap
 from gmi.errors import GmiError
-from gmi.targets.module import TargetConfig, digest
+from gmi.targets.module import ModuleTarget
 from gmi.targets.networks import SmallCnn
 from gmi.training.targets import Head, Scratch
 
 SMALL = replace(INPUT, size=(32, 32))
 BLOCKS = ("features.0", "features.1", "features.2")
 LESSONS = Scratch(steps=120, batch=16, lr=0.01)
-CNN = TargetConfig(factory="gmi.targets.networks:SmallCnn", arguments={"people": PEOPLE, "width": 4}, input=SMALL)
+CNN = ModuleTarget(factory="gmi.targets.networks:SmallCnn", arguments={"people": PEOPLE, "width": 4}, input=SMALL)
 
 
 DEFENCES = [
@@ -390,7 +391,7 @@ def test_bido_weighs_something():
 def test_no_skips_of_a_single_block():
     network = seeded(resnet18, num_classes=PEOPLE).eval()
     straight = NoSkips(stage="layer4.0").harden(network)
-    assert type(straight.layer4[0]).__name__ == "Straight" and type(straight.layer4[1]).__name__ == "BasicBlock"
+    assert type(straight.layer4[0]).__name__ == "FlowPath" and type(straight.layer4[1]).__name__ == "BasicBlock"
 
 
 def test_one_image_moves_private_training_by_no_more_than_the_clip():

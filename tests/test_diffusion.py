@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from gmi.errors import GmiError
 from gmi.priors.diffusion import Diffusion, DiffusionPrior
-from gmi.priors.path import Preserving, Straight, step
+from gmi.priors.path import DiffusionPath, FlowPath, step
 from gmi.protocols import Denoiser
 from gmi.rng import Rng
 
@@ -80,7 +80,7 @@ def test_steps_are_those_of_diffusers_ddim(unet, prediction, limit):
     scheduler.set_timesteps(10)
     unet = copy.deepcopy(unet).double()  # at the start of the path, rounding is multiplied by 1 / signal, 150
     prior = DiffusionPrior(
-        unet, Preserving(tuple(scheduler.alphas_cumprod.double().tolist()), prediction, limit), steps=10
+        unet, DiffusionPath(tuple(scheduler.alphas_cumprod.double().tolist()), prediction, limit), steps=10
     )
     noise = prior.sample(Rng([1, 2])).double()
     expected = noise
@@ -98,7 +98,7 @@ def test_steps_are_those_of_diffusers_flow_matching(unet, shift):
 
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 7, 7))
-    prior = DiffusionPrior(unet, Straight(shift), steps=7)
+    prior = DiffusionPrior(unet, FlowPath(shift), steps=7)
     noise = prior.sample(Rng([1, 2]))
     expected = noise
     with torch.no_grad():
@@ -121,7 +121,7 @@ def test_clean_direction_and_advance_agree(path):
 def test_decoding_is_differentiable_and_its_memory_does_not_grow_with_the_steps(unet):
     noise = Rng([3]).normal(1, 8, 8).double()
     unet = copy.deepcopy(unet).double()
-    prior = DiffusionPrior(unet, Straight(), steps=4)
+    prior = DiffusionPrior(unet, FlowPath(), steps=4)
 
     def total(latents):
         return (prior.decode(latents) * torch.linspace(0, 1, 64, dtype=torch.float64).view(1, 1, 8, 8)).sum()
@@ -143,7 +143,7 @@ def test_decoding_is_differentiable_and_its_memory_does_not_grow_with_the_steps(
             sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
             return tensor
 
-        prior = DiffusionPrior(unet, Straight(), steps=steps)
+        prior = DiffusionPrior(unet, FlowPath(), steps=steps)
         weights = {value.untyped_storage().data_ptr() for value in unet.state_dict().values()}
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             latents = noise.clone().requires_grad_()
@@ -161,7 +161,7 @@ def test_decoding_is_differentiable_and_its_memory_does_not_grow_with_the_steps(
 def test_folders_of_diffusers_load_in_both_layouts(unet, tmp_path):
     made = folder(unet, tmp_path / "made")
     prior = Diffusion(folder=str(made), steps=3).load(CPU)
-    assert isinstance(prior, Denoiser) and isinstance(prior.path, Preserving) and len(prior.path.kept) == 1000
+    assert isinstance(prior, Denoiser) and isinstance(prior.path, DiffusionPath) and len(prior.path.kept) == 1000
     np.testing.assert_allclose(prior.path.kept, KEPT, rtol=1e-5)
     flat = tmp_path / "flat"
     shutil.copytree(made / "unet", flat)
@@ -181,7 +181,7 @@ def test_a_flow_folder_in_half_precision_works_in_full(unet, tmp_path):
     weights = made / "unet" / "diffusion_pytorch_model.safetensors"
     save_file({key: value.half() for key, value in load_file(weights).items()}, weights)
     prior = Diffusion(folder=str(made), steps=3).load(CPU)
-    assert prior.path == Straight(2.0, 1000)
+    assert prior.path == FlowPath(2.0, 1000)
     assert prior.decode(prior.sample(Rng([1]))).dtype == torch.float32
 
 
@@ -191,7 +191,7 @@ def test_clean_images_are_clipped_where_the_scheduler_does(unet, tmp_path, sched
 
     made = folder(unet, tmp_path / "made", getattr(diffusers, scheduler)())
     path = Diffusion(folder=str(made), steps=3).load(CPU).path
-    assert isinstance(path, Preserving) and path.limit == limit
+    assert isinstance(path, DiffusionPath) and path.limit == limit
 
 
 @pytest.mark.parametrize("kind", ["AutoencoderTiny", "AutoencoderKL"])

@@ -25,7 +25,7 @@ from gmi.extraction.records import Photographs, Records
 from gmi.extraction.white_box import TIMES, denoised, inverted
 from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Dcgan, DcganShape, Gan
-from gmi.priors.path import Straight
+from gmi.priors.path import FlowPath
 from gmi.rng import Rng
 from gmi.run import Run
 from gmi.training.learners import Denoising
@@ -122,7 +122,7 @@ def test_latents_are_found_of_what_a_prior_can_make_and_not_of_other_images():
 class Gaussian:
     """The posterior mean of images whose pixels are normal around `mean` with spread `sd`, in [-1, 1]."""
 
-    path = Straight()
+    path = FlowPath()
 
     def __init__(self, mean: float, sd: float) -> None:
         self.mean, self.sd = mean, sd
@@ -353,7 +353,7 @@ def test_models_of_pixels_and_of_latents_are_not_compared(tmp_path):
 
     @dataclass(frozen=True)
     class Pixels(Parrot):
-        path = Straight()
+        path = FlowPath()
 
         def sample(self, rng: Rng) -> Tensor:
             return rng.normal(1, size, size)

@@ -11,12 +11,13 @@ from reference.mixture import KEPT, PATHS, Mixture
 from gmi.errors import GmiError
 from gmi.oracles.local import WhiteBox
 from gmi.priors.diffusion import DiffusionPrior
-from gmi.protocols import Candidates, refuse_misfit
+from gmi.protocols import Candidates
 from gmi.rng import Rng, seed_of
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.search.objectives import max_margin
 from gmi.search.particles import Particles, _resampled
+from gmi.search.signature import refuse_misfit
 from gmi.views import Views
 
 VIEWS = Views(scale=(0.95, 1.0), shift=0.02, flip=False)

@@ -20,7 +20,7 @@ from gmi.oracles.shape import Shape
 from gmi.rng import Rng
 from gmi.serving.app import ShowScores
 from gmi.serving.gate import Key
-from gmi.targets.open_inference import OpenInference
+from gmi.targets.open_inference import OpenInferenceTarget
 from gmi.targets.remote import Connection
 
 PYTHON = os.environ.get("GMI_INTEROPERABILITY", "")
@@ -71,7 +71,7 @@ def test_mlserver_is_asked_and_understood(world, mlserver):
     images = world.prior.decode(Rng(range(9)).normal(8))
     bits = (images * 255).round().double() / 255
     wanted = (bits.flatten(1) @ weight.T + bias).log_softmax(1)
-    plan = OpenInference(
+    plan = OpenInferenceTarget(
         url=url, model="toy", input=SIDES, tensor="images", binary=False, connection=Connection(batch=4, retries=0)
     )
     oracle = ScoresOnly().open(plan.load(NAMES), None)

@@ -13,7 +13,8 @@ from jsonschema import Draft202012Validator
 from gmi import toy
 from gmi.errors import GmiError
 from gmi.ladder import page
-from gmi.ladder.audit import Ladder, Rung, climb, points
+from gmi.ladder.audit import climb
+from gmi.ladder.plan import Ladder, Rung, points
 from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.oracles.local import Model
 from gmi.search.boundary import Boundary

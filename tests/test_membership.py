@@ -12,7 +12,7 @@ from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.inversion.membership import Membership, calibrated, confidence, halves, infer, likelihood_ratio
 from gmi.run import Run
-from gmi.targets.module import Input, Target, TargetConfig
+from gmi.targets.module import Input, ModuleTarget, Target
 from gmi.training.targets import UNDEFENDED, Scratch
 from gmi.views import Views
 
@@ -103,7 +103,7 @@ def test_shadow_models_are_trained_as_the_target_was(tmp_path):
 
     people = replace(people, training=scrambled(people.training), enrolment=scrambled(people.enrolment))
     training = Scratch(steps=80, batch=16, lr=0.01, seed=3, views=Views(scale=(1.0, 1.0), shift=0.0, flip=False))
-    config = TargetConfig(factory="reference.networks:mlp", input=Input(size=(16, 16), colour="grey"))
+    config = ModuleTarget(factory="reference.networks:mlp", input=Input(size=(16, 16), colour="grey"))
     with torch.random.fork_rng():
         torch.manual_seed(9)
         module = config.build()

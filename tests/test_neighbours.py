@@ -8,7 +8,7 @@ from gmi import toy
 from gmi.inversion.related import irreversibility
 from gmi.judges.face import Dlib
 from gmi.protocols import Candidates
-from gmi.targets.templates import TemplateConfig, first
+from gmi.targets.templates import TemplateTarget, first
 
 
 def judge(name: str, seed: int) -> toy.Stranger:
@@ -31,7 +31,7 @@ def test_images_are_held_against_the_photograph_that_leaked_and_against_others()
     sets = {"training": people.training.pixels, "enrolment": people.enrolment.pixels}
     sets |= {name: some.images for name, some in found.items()}
     templates = {one.name: {name: one.embed(pixels) for name, pixels in sets.items()} for one in (system, other)}
-    plan = replace(toy.plan(), target=TemplateConfig(recogniser=Dlib()))
+    plan = replace(toy.plan(), target=TemplateTarget(recogniser=Dlib()))
     rows = irreversibility(plan, people, templates, found, system, [other])
     figures = {
         (row["system"], row["photograph"], row["method"]): {
@@ -45,7 +45,7 @@ def test_images_are_held_against_the_photograph_that_leaked_and_against_others()
         assert 0.6 < figures[system_, "other", "search"]["rank1"] <= 1
         assert figures[system_, "leaked", "best_of_n"]["rank1"] < 0.2 > figures[system_, "other", "best_of_n"]["rank1"]
         assert 0.3 < figures[system_, "other", "random"]["auc"] < 0.7
-    own = replace(plan, target=TemplateConfig(recogniser=Dlib(), leaked="of unknown photographs"))
+    own = replace(plan, target=TemplateTarget(recogniser=Dlib(), leaked="of unknown photographs"))
     assert irreversibility(own, people, templates, found, system, [other]) == [
         row for row in rows if row["photograph"] == "other"
     ]

@@ -11,7 +11,7 @@ from gmi.errors import GmiError
 from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.rng import Rng
 from gmi.targets.module import Input
-from gmi.targets.onnx import Onnx
+from gmi.targets.onnx import OnnxTarget
 
 SIDES = Input(size=(16, 16), colour="grey")
 NAMES = tuple(f"p{one}" for one in range(6))
@@ -45,7 +45,7 @@ def images(world):
 
 @pytest.mark.parametrize("batch", ["N", 4])
 def test_scores_and_labels_are_the_networks(world, images, tmp_path, batch):
-    plan = Onnx(file=str(written(world, tmp_path / "m.onnx", batch)), input=SIDES)
+    plan = OnnxTarget(file=str(written(world, tmp_path / "m.onnx", batch)), input=SIDES)
     for access in (ScoresOnly(), LabelsOnly()):
         here, there = access.open(plan.load(NAMES), None), access.open(world.target, None)
         assert here.labels(images).equal(there.labels(images))
@@ -56,7 +56,9 @@ def test_scores_and_labels_are_the_networks(world, images, tmp_path, batch):
 
 @pytest.mark.parametrize(("ending", "gives"), [("Softmax", "probabilities"), ("ArgMax", "labels")])
 def test_other_endings(world, images, tmp_path, ending, gives):
-    plan = Onnx(file=str(written(world, tmp_path / "m.onnx", "N", ending)), input=SIDES, gives=gives, output="ended")
+    plan = OnnxTarget(
+        file=str(written(world, tmp_path / "m.onnx", "N", ending)), input=SIDES, gives=gives, output="ended"
+    )
     wanted = LabelsOnly().open(world.target, None).labels(images)
     assert LabelsOnly().open(plan.load(NAMES), None).labels(images).equal(wanted)
     if gives == "labels":
@@ -67,16 +69,16 @@ def test_other_endings(world, images, tmp_path, ending, gives):
 def test_what_does_not_fit_says_what_to_do(world, images, tmp_path):
     path = written(world, tmp_path / "m.onnx", "N")
     with pytest.raises(GmiError, match="no output probabilities; it has logits"):
-        Onnx(file=str(path), input=SIDES, output="probabilities").load(NAMES)
+        OnnxTarget(file=str(path), input=SIDES, output="probabilities").load(NAMES)
     with pytest.raises(GmiError, match="cannot be read"):
-        Onnx(file=str(tmp_path / "none.onnx"), input=SIDES).load(NAMES)
+        OnnxTarget(file=str(tmp_path / "none.onnx"), input=SIDES).load(NAMES)
     (tmp_path / "odd.onnx").write_bytes(b"odd")
     with pytest.raises(GmiError, match="no ONNX model"):
-        Onnx(file=str(tmp_path / "odd.onnx"), input=SIDES).load(NAMES)
+        OnnxTarget(file=str(tmp_path / "odd.onnx"), input=SIDES).load(NAMES)
     with pytest.raises(GmiError, match=r"check target\.input"):
-        plan = Onnx(file=str(path), input=Input(size=(8, 8), colour="grey"))
+        plan = OnnxTarget(file=str(path), input=Input(size=(8, 8), colour="grey"))
         ScoresOnly().open(plan.load(NAMES), None).scores(images)
     with pytest.raises(GmiError, match="no weights to take"):
-        WholeModel().open(Onnx(file=str(path), input=SIDES).load(NAMES), None)
-    one = Onnx(file=str(path), input=SIDES).load(NAMES)
-    assert one.digest != Onnx(file=str(written(world, path, 4)), input=SIDES).load(NAMES).digest
+        WholeModel().open(OnnxTarget(file=str(path), input=SIDES).load(NAMES), None)
+    one = OnnxTarget(file=str(path), input=SIDES).load(NAMES)
+    assert one.digest != OnnxTarget(file=str(written(world, path, 4)), input=SIDES).load(NAMES).digest

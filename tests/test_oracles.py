@@ -8,11 +8,12 @@ import torch
 from gmi.errors import GmiError
 from gmi.oracles import interface
 from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
-from gmi.oracles.interface import Busy, Embeddings, Labels, Requests, Scores
+from gmi.oracles.interface import Embeddings, Labels, Scores
 from gmi.oracles.ledger import SHARED, Account, BudgetSpent, Ledger
 from gmi.oracles.shape import Shape
 from gmi.protocols import LabelOracle, ScoreOracle, WhiteBoxOracle
 from gmi.rng import Rng
+from gmi.targets.served import Busy, Requests
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 0.0, 3.0, 0.0]])
 

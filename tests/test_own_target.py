@@ -1,4 +1,4 @@
-"""Classifiers of a user's own as targets, through `TargetConfig`: torchvision, transformers, a plain module."""
+"""Classifiers of a user's own as targets, through `ModuleTarget`: torchvision, transformers, a plain module."""
 
 import copy
 import dataclasses
@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from gmi.targets.module import Input, Target, TargetConfig
+from gmi.targets.module import Input, ModuleTarget, Target
 
 LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -157,7 +157,7 @@ def made(own: Own) -> nn.Module:
 
 
 def load(own: Own, settings: dict, penultimate: str | None = None) -> Target:
-    config = TargetConfig(**settings, input=own.input, penultimate=penultimate)
+    config = ModuleTarget(**settings, input=own.input, penultimate=penultimate)
     return config.load(tuple(f"p{one}" for one in range(own.people)))
 
 

@@ -14,7 +14,8 @@ from torchvision.transforms.functional import to_pil_image
 
 from gmi import toy
 from gmi.assets.weights import read_weights
-from gmi.data.people import Faces, PublicImages
+from gmi.data.people import Faces
+from gmi.data.public import PublicImages
 from gmi.errors import GmiError
 from gmi.metrics.distribution import frechet
 from gmi.priors.diffusion import Diffusion

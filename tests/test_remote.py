@@ -18,9 +18,9 @@ from gmi.oracles import interface
 from gmi.oracles.access import LabelsOnly, ScoresOnly
 from gmi.oracles.ledger import Account
 from gmi.rng import Rng
-from gmi.targets.json_endpoint import Json
+from gmi.targets.json_endpoint import JsonTarget
 from gmi.targets.module import Input
-from gmi.targets.open_inference import OpenInference
+from gmi.targets.open_inference import OpenInferenceTarget
 from gmi.targets.remote import Connection
 
 
@@ -42,7 +42,7 @@ def test_what_arrives_is_the_models_input(layout):
     bits = (images * 255).round() / 255
     with answering(answer) as url:
         input = Input(size=(5, 4), mean=(0.5, 0.4, 0.3), std=(0.25,))
-        plan = OpenInference(url=url, model="m", input=input, tensor="x", layout=layout, gives="logits")
+        plan = OpenInferenceTarget(url=url, model="m", input=input, tensor="x", layout=layout, gives="logits")
         scores = ScoresOnly().open(plan.load(("a", "b", "c")), None).scores(images)
     torch.testing.assert_close(scores, torch.tensor([[0.0, 1.0, 2.0]] * 2).log_softmax(1))
     ((described, sent),) = arrived
@@ -57,7 +57,7 @@ def good(images: int) -> dict[str, Any]:
     return {"outputs": [{"name": "scores", "datatype": "FP64", "shape": [images, 6], "data": row * images}]}
 
 
-def in_text(url: str, **connection: Any) -> OpenInference:
+def in_text(url: str, **connection: Any) -> OpenInferenceTarget:
     return client(url, binary=False, connection=Connection(concurrency=1, **connection))
 
 
@@ -179,7 +179,7 @@ def test_a_json_endpoint_is_read_as_it_is_described(images, name):
         handler.say(200, told)
 
     with answering(answer) as url:
-        plan = Json(url=url, body={"images": "$images", "n": 1}, input=SIDES, encoding="pixels", **settings)
+        plan = JsonTarget(url=url, body={"images": "$images", "n": 1}, input=SIDES, encoding="pixels", **settings)
         access = LabelsOnly() if plan.gives == "labels" else ScoresOnly()
         oracle = access.open(plan.load(NAMES), None)
         assert oracle.labels(images[:2]).tolist() == [0, 2]
@@ -198,7 +198,7 @@ def test_a_json_endpoint_that_takes_one_picture(images):
         handler.say(200, {"label": "p3"})
 
     with answering(answer) as url:
-        plan = Json(
+        plan = JsonTarget(
             url=url,
             body={"image": {"content": "$image"}},
             answers="label",
@@ -223,7 +223,7 @@ def test_a_json_endpoint_that_takes_one_picture(images):
 def test_a_json_endpoint_that_cannot_be_is_refused(settings, message):
     given = {"url": "http://localhost", "body": ["$images"], "answers": "a", "input": SIDES} | settings
     with pytest.raises(ValueError, match=message):
-        Json(**given)
+        JsonTarget(**given)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_a_json_endpoint_that_cannot_be_is_refused(settings, message):
 )
 def test_a_json_answer_that_does_not_fit_says_what_to_do(images, told):
     with answering(lambda handler, body: handler.say(200, told)) as url:
-        plan = Json(url=url, body=["$images"], input=SIDES, answers="a")
+        plan = JsonTarget(url=url, body=["$images"], input=SIDES, answers="a")
         with pytest.raises(GmiError, match=r"target\.(answers|classes|gives)"):
             ScoresOnly().open(plan.load(NAMES), None).scores(images[:2])
 

@@ -17,7 +17,8 @@ from safetensors.numpy import save_file
 
 from gmi.errors import GmiError
 from gmi.inversion import page as module
-from gmi.inversion.page import effect, estimate, label, number, render, span
+from gmi.inversion.page import render
+from gmi.report.terms import effect, estimate, label, number, span
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -10,19 +10,20 @@ import torch.nn.functional as F
 
 from gmi.defences.erasing import Erasing
 from gmi.oracles.local import WhiteBox
-from gmi.protocols import Candidates, WhiteBoxOracle, shared_queries
+from gmi.protocols import Candidates, WhiteBoxOracle
 from gmi.rng import Rng, seed_of
 from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
 from gmi.search.genetic import Genetic
 from gmi.search.gradient import Gradient
+from gmi.search.signature import shared_queries
 from gmi.search.surrogate import Surrogate
-from gmi.targets.module import Input, TargetConfig
+from gmi.targets.module import Input, ModuleTarget
 from gmi.training.targets import Scratch
 from gmi.views import Views
 
 VIEWS = Views(scale=(0.95, 1.0), shift=0.02, flip=False)
-STUDENT = TargetConfig(factory="reference.networks:mlp", input=Input(size=(16, 16), colour="grey", mean=(0.5,)))
+STUDENT = ModuleTarget(factory="reference.networks:mlp", input=Input(size=(16, 16), colour="grey", mean=(0.5,)))
 LESSONS = Scratch(steps=200, batch=64, lr=0.01, views=Views(scale=(1.0, 1.0), shift=0.0, flip=False))
 SEARCHES = {
     "shipped": Gradient(steps=60, lr=0.1, views=VIEWS),

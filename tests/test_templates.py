@@ -15,7 +15,7 @@ from gmi.judges.face import Dlib, FaceNet
 from gmi.oracles.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, WholeModel
 from gmi.targets.module import Target
 from gmi.targets.served import Served
-from gmi.targets.templates import TemplateConfig, first
+from gmi.targets.templates import TemplateTarget, first
 
 PEOPLE = ("s01", "s02", "s03")
 
@@ -30,14 +30,14 @@ def photographs() -> Images:
 
 @pytest.fixture(scope="module")
 def facenet(photographs) -> Target:
-    found = TemplateConfig(recogniser=FaceNet()).load(PEOPLE, photographs)
+    found = TemplateTarget(recogniser=FaceNet()).load(PEOPLE, photographs)
     assert isinstance(found, Target)
     return found
 
 
 @pytest.fixture(scope="module")
 def dlib(photographs) -> Served:
-    found = TemplateConfig(recogniser=Dlib(workers=1)).load(PEOPLE, photographs)
+    found = TemplateTarget(recogniser=Dlib(workers=1)).load(PEOPLE, photographs)
     assert isinstance(found, Served)
     return found
 
@@ -95,7 +95,7 @@ def test_the_recogniser_does_not_judge_itself(facenet, dlib):
 def test_templates_of_ones_own_and_of_the_wrong_length(photographs, tmp_path):
     judge = FaceNet().load(torch.device("cpu"))
     path = tmp_path / "leaked.safetensors"
-    config = TemplateConfig(recogniser=FaceNet(), leaked=str(path))
+    config = TemplateTarget(recogniser=FaceNet(), leaked=str(path))
     save_file({"templates": judge.embed(photographs[[1, 3, 5]].pixels)}, path)
     target = config.load(PEOPLE, photographs)
     assert isinstance(target, Target)

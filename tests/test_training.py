@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 
 from gmi import cli
-from gmi.assets.weights import read_weights
+from gmi.assets.weights import digest, read_weights
 from gmi.data.images import Images
-from gmi.defences.base import Lesson, naming
+from gmi.defences.base import Loss, naming
 from gmi.errors import GmiError
 from gmi.inversion.inputs import load
 from gmi.inversion.plan import Audit
 from gmi.settings import override, read
-from gmi.targets.module import Input, Target, digest
+from gmi.targets.module import Input, Target
 from gmi.targets.networks import FaceNetClassifier, SmallCnn
 from gmi.training.targets import RECORD, Head, Scratch, record_of
 from pipelines import train_target
@@ -45,7 +45,7 @@ def banded(count: int, seed: int) -> Images:
     return Images(images.to(torch.uint8), classes, ("",) * len(classes))
 
 
-def lesson(count: int) -> tuple[Tensor, Lesson]:
+def lesson(count: int) -> tuple[Tensor, Loss]:
     """Images and what is to be learnt of them."""
     images = banded(count, 0)
     return images.bytes, naming(images.classes)

@@ -1,6 +1,8 @@
 """Weights from files that hold tensors and nothing else."""
 
+import hashlib
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -44,3 +46,12 @@ def load_weights(module: nn.Module, path: Path) -> None:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise GmiError(f"{path} does not fit {type(module).__name__}: {str(error).splitlines()[1].strip()}") from error
+
+
+def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """SHA-256 over names, shapes and bytes."""
+    total = hashlib.sha256()
+    for name, value in tensors:
+        total.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        total.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gmi.attributes.attacks import AnyAttack
 from gmi.attributes.attacks.counts import Counts
 from gmi.attributes.attacks.lomia import Lomia
 from gmi.attributes.attacks.marginals import Marginals
@@ -19,7 +20,7 @@ from gmi.attributes.findings import CONTROLS, Found, compose
 from gmi.attributes.knowledge import Knowledge, errors, guess
 from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
 from gmi.attributes.page import render
-from gmi.attributes.plan import AnyAttack, AttributeAudit
+from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Array, Layout, Records
 from gmi.attributes.targets import DecisionTree, Model
 from gmi.errors import GmiError

@@ -13,9 +13,8 @@ from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Array, Layout, Records, Tables
 from gmi.attributes.targets import Model
 from gmi.errors import GmiError
-from gmi.inversion import scoring
 from gmi.metrics.detection import Difference, auc, auc_difference, contrast, hit_rate
-from gmi.metrics.statistics import Estimate, Failed, difference, estimate, holm
+from gmi.metrics.statistics import Estimate, Failed, as_json, attempt, difference, estimate, holm
 
 CONTROLS = ("majority", "imputation")
 ALPHA = 0.05
@@ -38,10 +37,7 @@ def compose(plan: AttributeAudit, tables: Tables, model: Model, found: dict[str,
     frequent = np.bincount(tables.public.sensitive, minlength=len(values))
     looked = values.index(plan.value) if plan.value is not None else int(frequent.argmin())
     sets = {name: _set(plan, layout, some, looked) for name, some in found.items()}
-    utility = {
-        name: scoring.plain(scoring.attempt(lambda some=some: _utility(model, some.people)))
-        for name, some in found.items()
-    }
+    utility = {name: as_json(attempt(lambda some=some: _utility(model, some.people))) for name, some in found.items()}
     return {
         "schema_version": 1,
         "name": plan.name,
@@ -92,14 +88,14 @@ def _set(plan: AttributeAudit, layout: Layout, found: Found, looked: int) -> dic
             continue
         right, ranked = _right(scores, truth), _ranked(scores, looked)
         figures = {
-            "accuracy": scoring.attempt(lambda right=right: estimate(right, people)),
-            "auc": scoring.attempt(lambda ranked=ranked: auc(ranked, truth == looked)),
+            "accuracy": attempt(lambda right=right: estimate(right, people)),
+            "auc": attempt(lambda ranked=ranked: auc(ranked, truth == looked)),
         }
         for rate in plan.alarms:
-            figures[f"hits@{rate:g}"] = scoring.attempt(
+            figures[f"hits@{rate:g}"] = attempt(
                 lambda ranked=ranked, rate=rate: hit_rate(ranked, truth == looked, rate)
             )
-        row |= {"failed": None, "figures": {key: scoring.plain(one) for key, one in figures.items()}}
+        row |= {"failed": None, "figures": {key: as_json(one) for key, one in figures.items()}}
         rows.append(row | {"added": None if name in CONTROLS else _added(right, ranked, base, truth, looked)})
     _adjust([row["added"] for row in rows if row["added"] is not None])
     return {"people": len(truth), "with the value": int((truth == looked).sum()), "methods": rows}
@@ -109,8 +105,8 @@ def _added(right: Array, ranked: Array, base: Array, truth: NDArray[np.int64], l
     """Over the imputation, person by person; p is adjusted afterwards for the number of attacks."""
     more = _attempt(lambda: auc_difference(ranked, _ranked(base, looked), truth == looked))
     return {
-        "accuracy": scoring.plain(scoring.attempt(lambda: difference(right, _right(base, truth)))),
-        "auc": scoring.plain(more.estimate if isinstance(more, Difference) else more),
+        "accuracy": as_json(attempt(lambda: difference(right, _right(base, truth)))),
+        "auc": as_json(more.estimate if isinstance(more, Difference) else more),
         "p": more.p if isinstance(more, Difference) else None,
     }
 
@@ -192,9 +188,9 @@ def _group(layout: Layout, found: Found, name: str, figures: dict[str, Any], loo
             {
                 "value": value,
                 "people": len(people),
-                "accuracy": scoring.plain(scoring.attempt(lambda i=inside, p=people: estimate(right[i], p))),
-                "added": scoring.plain(scoring.attempt(lambda i=inside: more(i).estimate)),
-                "apart": scoring.plain(apart.estimate if isinstance(apart, Difference) else apart),
+                "accuracy": as_json(attempt(lambda i=inside, p=people: estimate(right[i], p))),
+                "added": as_json(attempt(lambda i=inside: more(i).estimate)),
+                "apart": as_json(apart.estimate if isinstance(apart, Difference) else apart),
                 "p": apart.p if isinstance(apart, Difference) else None,
             }
         )

@@ -2,25 +2,16 @@
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass as checked
+from pydantic import Field
 
-from gmi.attributes.attacks.confidences import Confidences
-from gmi.attributes.attacks.counts import Counts
-from gmi.attributes.attacks.csmia import Csmia
-from gmi.attributes.attacks.informed import Informed
-from gmi.attributes.attacks.lomia import Lomia
-from gmi.attributes.attacks.marginals import Marginals
+from gmi.attributes.attacks import AnyAttack
 from gmi.attributes.records import Layout, Table
 from gmi.attributes.targets import AnyTarget, Own
 from gmi.errors import GmiError
-
-AnyAttack = Annotated[Marginals | Confidences | Informed | Counts | Csmia | Lomia, Field(discriminator="type")]
-Count = Annotated[int, Field(ge=20)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
+from gmi.settings import Rate, Whole, settings
 
 
-@checked(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class AttributeAudit:
     """One target, one table, one sensitive attribute.
 
@@ -33,12 +24,12 @@ class AttributeAudit:
     data: Table
     target: AnyTarget
     attacks: Annotated[tuple[AnyAttack, ...], Field(min_length=1)]
-    attacked: Count = 1000
+    attacked: Annotated[int, Field(ge=20)] = 1000
     value: str | None = None
     groups: tuple[str, ...] = ()
     alarms: tuple[Rate, ...] = (0.1, 0.01)
     notable: Rate = 0.05
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Whole = 0
 
     def __post_init__(self) -> None:
         if len({one.type for one in self.attacks}) < len(self.attacks):

@@ -11,14 +11,13 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 
 from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError
+from gmi.settings import settings
 
 Array = NDArray[np.float64]
-Count = Annotated[int, Field(ge=10)]
 _MISSING = ("", "?", "na", "n/a", "nan", "null")  # as tables write it; in lower case
 
 
@@ -96,7 +95,7 @@ class Tables:
     digest: str
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Table:
     """A CSV file with a header, and who of it plays which part.
 
@@ -112,8 +111,8 @@ class Table:
     outcome: str
     numbers: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
-    training: Count
-    public: Count
+    training: Annotated[int, Field(ge=10)]
+    public: Annotated[int, Field(ge=10)]
     public_file: str | None = None
     shuffled: bool = True
 

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -26,9 +25,7 @@ from torch import nn
 
 from gmi.attributes.records import Array, Layout, Records
 from gmi.errors import GmiError
-from gmi.targets.module import find_factory
-
-Count = Annotated[int, Field(ge=1)]
+from gmi.settings import Count, NonNegative, Positive, find_factory, settings
 
 
 class Model(Protocol):
@@ -96,7 +93,7 @@ def _fit(layout: Layout, records: Records, estimator: Any) -> Pipeline:
     return make_pipeline(encoder(layout), estimator).fit(records.inputs(records.sensitive), records.outcome)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Tree:
     """A decision tree of scikit-learn, of outcomes or of numbers. depth: None: until its leaves are pure."""
 
@@ -111,7 +108,7 @@ class Tree:
         return made(_fit(layout, records, grown), layout.classes)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Forest:
     """A random forest of scikit-learn, of outcomes or of numbers."""
 
@@ -126,12 +123,12 @@ class Forest:
         return Estimator(_fit(layout, records, grown), layout.classes)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Linear:
     """Logistic regression of outcomes, or least squares for numbers. strength: inverse, of the regularisation."""
 
     type: Literal["linear"] = "linear"
-    strength: Annotated[float, Field(gt=0)] = 1.0
+    strength: Positive = 1.0
 
     def learn(self, layout: Layout, records: Records, seed: int) -> Model:
         made = LinearRegression() if layout.classes is None else LogisticRegression(C=self.strength, max_iter=1000)
@@ -152,7 +149,7 @@ class Network:
         return found[:, 0].numpy() if self.classes is None else found.softmax(1).numpy()
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Mlp:
     """A network of torch with two hidden layers, of outcomes or of numbers; full passes of AdamW."""
 
@@ -160,8 +157,8 @@ class Mlp:
     width: Count = 64
     epochs: Count = 60
     batch: Count = 64
-    lr: Annotated[float, Field(gt=0)] = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    lr: Positive = 2e-3
+    weight_decay: NonNegative = 0.0
 
     def learn(self, layout: Layout, records: Records, seed: int) -> Model:
         prepared = encoder(layout).fit(records.inputs(records.sensitive))
@@ -228,7 +225,7 @@ class Foreign:
         return told
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Own:
     """A model that is there already: `factory` (module:callable, importable) returns a function.
 

@@ -1,82 +1,39 @@
 """A comparison of defences, end to end, and what its figures say: comparison.json, which has a schema in gmi/report."""
 
-import json
 from collections.abc import Collection, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
-from hashlib import sha256
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from gmi.assets.catalogue import resolve
 from gmi.comparison.advice import MITIGATION, affordable, find
-from gmi.comparison.page import render
 from gmi.comparison.plan import OPEN, Arm, Cell, Comparison, Subject, cells
-from gmi.comparison.trials import Bench, Found, Utility
-from gmi.data.people import People
-from gmi.inversion import judging, scoring
-from gmi.inversion.attacker import Autocast
-from gmi.inversion.judging import Judges
-from gmi.inversion.scoring import Outcome, Recognised
+from gmi.comparison.trials import Found, Utility
+from gmi.inversion.scoring import Recognised
 from gmi.inversion.verdict import METRIC
 from gmi.metrics.identity import chance
-from gmi.metrics.statistics import Estimate, by_person, difference, estimate, jackknife, p_value
-from gmi.protocols import Prior
-from gmi.run import Run
+from gmi.metrics.statistics import (
+    Estimate,
+    Outcome,
+    as_json,
+    attempt,
+    by_person,
+    difference,
+    estimate,
+    jackknife,
+    p_value,
+)
 from gmi.settings import plain
 from gmi.targets.quality import calibration_error
 
 Array = NDArray[np.float64]
 LEVELS = ("white-box", "scores", "labels")
 """Of access, each of which includes those after it."""
-
-
-def compare(plan: Comparison, folder: Path, device: torch.device, autocast: Autocast = nullcontext) -> Path:
-    """As `weigh`, on what the configuration names."""
-    judges = Judges((plan.judge.load(device),))
-    return weigh(plan, plan.data.load(), plan.prior.load(device), judges, folder, device, autocast)
-
-
-def weigh(
-    plan: Comparison,
-    people: People,
-    prior: Prior,
-    judges: Judges,
-    folder: Path,
-    device: torch.device,
-    autocast: Autocast = nullcontext,
-) -> Path:
-    """Does what is not there yet of the comparison in `folder`, and returns its comparison.html.
-
-    Raises GmiError as `Run.open` and `Bench`.
-    """
-    state = PartialState()
-    files = [file for arm in plan.arms if arm.defence is not None for file in arm.defence.files]
-    digests: dict[str, JsonValue] = {"gmi": version("gmi"), "prior": prior.digest, "data": people.digest}
-    digests |= {file: sha256(resolve(file).read_bytes()).hexdigest() for file in files if resolve(file).exists()}
-    with state.main_process_first():
-        run = Run.open(folder, {"comparison": plain(plan), "inputs": digests})
-    found = Bench(plan, people, prior, judges, run, device, autocast)()
-    judged = judging.judge(run, judges, None, people, found.sets)
-    if state.is_main_process:
-        (judge,) = judges.faces
-        templates, first = judged.templates[judge.name], next(cells(plan)).key
-        # What is scored as an audit's attack would be, beside the random prior, is the first cell.
-        templates, sets = templates | {"search": templates[first]}, found.sets | {"search": found.sets[first]}
-        seen = scoring.recognise(judge, templates, people, sets, plan.fmrs)
-        report = compose(plan, digests, len(people.attacked), seen, found, people.enrolment.classes.numpy(), device)
-        run.write("comparison.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
-        render(run.folder)
-    state.wait_for_everyone()
-    return folder / "comparison.html"
 
 
 def compose(
@@ -89,7 +46,7 @@ def compose(
     device: torch.device,
 ) -> dict[str, Any]:
     """people: attacked. enrolled (M,): whose the enrolment images are."""
-    scale = Scale(plan, seen, found, enrolled)
+    scale = Figures(plan, seen, found, enrolled)
     arms = [scale.arm(subject, arm) for subject in plan.targets for arm in plan.arms_of(subject)]
     find(arms)
     return {
@@ -113,7 +70,7 @@ def compose(
     }
 
 
-class Scale:
+class Figures:
     """Cells of one attack on one arm are weighed together, whatever their seed: a person counts once."""
 
     def __init__(self, plan: Comparison, seen: Recognised, found: Found, enrolled: Array) -> None:
@@ -128,7 +85,7 @@ class Scale:
     def figure(self, keys: Sequence[str], metric: str) -> dict[str, Any]:
         values = np.concatenate([self.seen.outcomes[key][metric] for key in keys])
         classes = np.concatenate([self.seen.classes[key] for key in keys])
-        return scoring.plain(scoring.attempt(lambda: estimate(values, classes)))
+        return as_json(attempt(lambda: estimate(values, classes)))
 
     def by_seed(self, some: Sequence[Cell], metric: str) -> Array:
         """(S, A): each attacked person's mean for each seed."""
@@ -182,9 +139,9 @@ class Scale:
             "name": arm.name,
             "defence": None if arm.defence is None else plain(arm.defence),
             "guards": shown.strip() or None,
-            "accuracy": scoring.plain(scoring.attempt(lambda: estimate(*self._images(uses)))),
-            "cost": None if arm.name == OPEN else scoring.plain(cost),
-            "calibration_error": scoring.plain(scoring.attempt(lambda: self._calibration(uses))),
+            "accuracy": as_json(attempt(lambda: estimate(*self._images(uses)))),
+            "cost": None if arm.name == OPEN else as_json(cost),
+            "calibration_error": as_json(attempt(lambda: self._calibration(uses))),
             "affordable": None if arm.name == OPEN else affordable(cost, self.plan.margin),
             "promise": None if promise is None else asdict(promise),
             "leaks": [self._leak(subject, arm, level) for level in self.levels if self.able(subject, arm, level)],
@@ -224,7 +181,7 @@ class Scale:
 
         def less(metric: str) -> Outcome:
             usual = self.of_people(self.strongest(same), metric)
-            return scoring.attempt(lambda: difference(usual, self.of_people(ours, metric)))
+            return attempt(lambda: difference(usual, self.of_people(ours, metric)))
 
         compared = arm.name != OPEN and bool(same)
         apart = self.by_seed(self.strongest(same), METRIC) - self.by_seed(ours, METRIC) if compared else None
@@ -233,7 +190,7 @@ class Scale:
             "attack": ours[0].attack.name,
             "adaptive": ours[0].attack in arm.adaptive and arm.name != OPEN,
             "figures": {metric: self.figure([one.key for one in ours], metric) for metric in self.seen.rates},
-            "reduction": {metric: scoring.plain(less(metric)) if compared else None for metric in (METRIC, "rank1")},
+            "reduction": {metric: as_json(less(metric)) if compared else None for metric in (METRIC, "rank1")},
             "seeds": None if apart is None else apart.mean(1).tolist(),
             "p": None if apart is None else p_value(apart.mean(0)),
             "finding": None,

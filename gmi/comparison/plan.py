@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass as plain_dataclass
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 
 from gmi.data.people import Faces
 from gmi.defences import AnyDefence
@@ -22,7 +21,8 @@ from gmi.oracles.shape import Shape
 from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Gan
 from gmi.search.selection import Selection
-from gmi.targets.module import TargetConfig
+from gmi.settings import Share, Whole, settings
+from gmi.targets.module import ModuleTarget
 from gmi.training.targets import Head, Scratch
 
 Name = Annotated[str, Field(pattern=r"^\w[\w ,.+-]*$")]
@@ -30,7 +30,7 @@ Training = Annotated[Head | Scratch, Field(discriminator="type")]
 OPEN = "undefended"
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Attack:
     """One level of access, and one search by it."""
 
@@ -39,7 +39,7 @@ class Attack:
     search: AnySearch
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Arm:
     """A defence: of the training, of what is answered, or of both.
 
@@ -70,16 +70,16 @@ class Arm:
         return bool(self.guards) or self.shape != Shape()
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Subject:
     """A target to be defended, and how it is trained."""
 
     name: Name
-    target: TargetConfig
+    target: ModuleTarget
     training: Training
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Comparison:
     """Targets by arms by attacks by seeds. The undefended arm is there without being named.
 
@@ -96,8 +96,8 @@ class Comparison:
     selection: Selection = Selection()
     judge: Annotated[Dlib | FaceNet, Field(discriminator="type")] = Dlib()
     fmrs: tuple[Rate, ...] = (1e-2, 1e-3)
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0, 1, 2)
-    margin: Annotated[float, Field(ge=0, le=1)] = 0.05
+    seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0, 1, 2)
+    margin: Share = 0.05
     batch: Count = 20
 
     def __post_init__(self) -> None:

@@ -15,14 +15,16 @@ from gmi.checks import Flag, dead_gradients
 from gmi.comparison.plan import Arm, Cell, Comparison, Subject, cells
 from gmi.data.people import People
 from gmi.defences.base import Promise
-from gmi.inversion.attacker import Autocast, Recipe
+from gmi.inversion.attacker import Attacker, Autocast
 from gmi.inversion.inputs import refuse_unfit
-from gmi.inversion.judging import Judges, Sets
-from gmi.inversion.plan import AnySearch, Audit
+from gmi.inversion.judging import Judges, Releases
+from gmi.inversion.plan import Audit
 from gmi.oracles.access import AnyOracle, WholeModel
 from gmi.oracles.guards import AnyGuard, Stealthy, guard
-from gmi.protocols import Prior, refuse_misfit, students
+from gmi.protocols import Prior
 from gmi.run import Run
+from gmi.search import AnySearch
+from gmi.search.signature import refuse_misfit, students
 from gmi.search.surrogate import Surrogate
 from gmi.targets.module import Target
 from gmi.targets.quality import profile
@@ -41,7 +43,7 @@ class Utility:
 class Found:
     """What a comparison found: images by `Cell.key`, and what is known of the arms."""
 
-    sets: Sets
+    sets: Releases
     named: dict[str, float]  # by key: the share that the target takes for their person
     queries: dict[str, int]
     utility: dict[tuple[str, str, int], Utility]  # by target, arm and seed
@@ -50,7 +52,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Trials:
     """Any people, prior and judges with the right methods will do."""
 
     plan: Comparison
@@ -112,7 +114,7 @@ class Bench:
             training(module, config.input, known.bytes, defence.lesson(module, known.classes), None, defence)
         return {f"{_STATE}{name}": value for name, value in module.state_dict().items()}
 
-    def _recipe(self, cell: Cell) -> Recipe:
+    def _recipe(self, cell: Cell) -> Attacker:
         plan, people = self.plan, self.people
         audit = Audit(
             name=plan.name,
@@ -125,7 +127,9 @@ class Bench:
             seed=cell.seed,
         )
         coloured = people.enrolment.bytes.shape[1] == 3
-        return Recipe(audit, self.run, self.prior, torch.tensor(people.attacked), coloured, self.device, self.autocast)
+        return Attacker(
+            audit, self.run, self.prior, torch.tensor(people.attacked), coloured, self.device, self.autocast
+        )
 
     def _guards(self, cell: Cell, target: Target) -> tuple[AnyGuard, ...]:
         """The arm's, with the profile of the target that they guard."""

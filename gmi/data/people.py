@@ -7,20 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import median_low
-from typing import Annotated, Literal, get_args
-
-import torch
-from pydantic import ConfigDict, Field
-from pydantic import dataclasses as pydantic
+from typing import Literal, get_args
 
 from gmi.data import images
 from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.rng import Rng, seed_of
-from gmi.views import grey
+from gmi.settings import Count, Whole, settings
 
 Role = Literal["training", "enrolment", "distractors", "strangers", "public"]
-Pixels = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ class People:
         return _digest({name: file for name, file in self.files.items() if file[0] in ("training", "enrolment")})
 
 
-@pydantic.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Faces:
     """A folder with one folder of images a person, whose sorted names are the target's classes.
 
@@ -73,12 +68,12 @@ class Faces:
 
     name: str
     folder: str  # or "asset:NAME/..."
-    enrolment: Annotated[int, Field(ge=1)] | str = 5
+    enrolment: Count | str = 5
     strangers: str | None = None
     public: str | None = None
-    attacked: Annotated[int, Field(ge=1)] | None = None
-    size: tuple[Pixels, Pixels] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    attacked: Count | None = None
+    size: tuple[Count, Count] | None = None
+    seed: Whole = 0
 
     def load(self) -> People:
         """Reads every image. Raises GmiError where a folder, a person or an image cannot be used, with what to do."""
@@ -128,37 +123,6 @@ class Faces:
         }
         drawn = Rng([seed_of(self.seed, "attacked")]).uniform(len(names))[0].argsort()[: self.attacked]
         return People(names, tuple(sorted(drawn.tolist())), training, enrolment, files, public, distractors, strangers)
-
-
-@pydantic.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class PublicImages:
-    """A folder of images that everybody may see, at any depth: what a prior is trained on.
-
-    size: height and width that all are fitted to. grey: one channel. held_out: how many are set aside, drawn with
-    `seed`, to compare the prior's samples with. terms: under which the images may be used; copied into the model card.
-    """
-
-    name: str
-    folder: str
-    terms: str
-    size: Pixels = 64
-    grey: bool = False
-    held_out: Annotated[int, Field(ge=2)] = 500
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    def load(self) -> tuple[Images, Images]:
-        """Those to train on, and those held out. Raises GmiError as `Faces.load`."""
-        paths = images.public(self.folder, "data.folder")
-        if len(paths) <= self.held_out:
-            raise GmiError(f"data.held_out is {self.held_out}, but {self.folder} holds {len(paths)} images.")
-        order = Rng([seed_of(self.seed, "held out")]).uniform(len(paths))[0].argsort().tolist()
-        kept, aside = sorted(order[self.held_out :]), sorted(order[: self.held_out])
-        every = images.read(paths, [-1] * len(paths), (self.size, self.size))
-        pixels = every.bytes if self.grey else every.bytes.expand(-1, 3, -1, -1)
-        if self.grey:  # piece by piece, as the whole in floats would take four times the memory
-            pixels = torch.cat([(grey(some.float() / 255) * 255).round().byte() for some in pixels.split(1024)])
-        every = Images(pixels, every.classes, every.digests)
-        return every[kept], every[aside]
 
 
 def _digest(files: dict[str, list[str]]) -> str:

@@ -7,32 +7,29 @@ this one's point away, at the price of its robustness to adversarial examples.
 Differs from the paper: the inner steps leave batch normalisation's averages and the weights' gradients as they are.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from gmi.defences.base import Answer, Defence, Lesson, aside, refuse_misfit
+from gmi.defences.base import Answer, Defence, Loss, aside, refuse_misfit
 from gmi.errors import GmiError
+from gmi.settings import Count, NonNegative, Positive, settings
 
-Positive = Annotated[float, Field(gt=0)]
 
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class AtAt(Defence):
     """radius and step: of the change of a pixel, in [0, 1]."""
 
     type: Literal["at-at"] = "at-at"
     whole: ClassVar[bool] = True
-    weight: Annotated[float, Field(ge=0)] = 0.08
+    weight: NonNegative = 0.08
     radius: Positive = 5e-4
     step: Positive = 1e-4
-    iterations: Annotated[int, Field(ge=1)] = 5
+    iterations: Count = 5
 
-    def lesson(self, module: nn.Module, classes: Tensor) -> Lesson:
+    def lesson(self, module: nn.Module, classes: Tensor) -> Loss:
         people = int(classes.max()) + 1
         if people < 2:
             raise GmiError("target.defence: at-at needs two people or more: with one there is no other label.")

@@ -13,7 +13,7 @@ from gmi.errors import GmiError
 
 Answer = Callable[[Tensor], Tensor]
 """Outputs (B, K) of the network that is trained, for inputs (B, ...)."""
-Lesson = Callable[[Answer, Tensor, Tensor, float], Tensor]
+Loss = Callable[[Answer, Tensor, Tensor, float], Tensor]
 """What a step minimises, a scalar: of the network, its inputs (B, ...), the numbers (B,) of the images that they are,
 and the share of the training that is done. Inputs are images in [0, 1], or the features that a head is trained on.
 """
@@ -71,7 +71,7 @@ class Defence:
         """The network's form, before it learns and before weights are loaded. Raises GmiError where it does not fit."""
         return module
 
-    def lesson(self, module: nn.Module, classes: Tensor) -> Lesson:
+    def lesson(self, module: nn.Module, classes: Tensor) -> Loss:
         """For images of these classes (N,). Called once a training; what it draws is the global generator's."""
         return naming(classes)
 
@@ -91,7 +91,7 @@ class Defence:
         return None
 
 
-def naming(classes: Tensor) -> Lesson:
+def naming(classes: Tensor) -> Loss:
     """Cross-entropy with the classes (N,). Raises GmiError where there is not one output a person."""
     people = int(classes.max()) + 1
 

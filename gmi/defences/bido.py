@@ -15,16 +15,16 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from torch import Tensor, nn
 
-from gmi.defences.base import Answer, Defence, Lesson, listening, naming, part_of
+from gmi.defences.base import Answer, Defence, Loss, listening, naming, part_of
+from gmi.settings import NonNegative, settings
 
 _WIDTH, _RIDGE = 5.0, 1e-5
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Bido(Defence):
     """blocks: names of the parts whose outputs count. The weights are those of the paper for HSIC."""
 
@@ -32,10 +32,10 @@ class Bido(Defence):
     whole: ClassVar[bool] = True
     blocks: Annotated[tuple[str, ...], Field(min_length=1)]
     measure: Literal["hsic", "coco"] = "hsic"
-    on_inputs: Annotated[float, Field(ge=0)] = 0.05
-    on_labels: Annotated[float, Field(ge=0)] = 0.5
+    on_inputs: NonNegative = 0.05
+    on_labels: NonNegative = 0.5
 
-    def lesson(self, module: nn.Module, classes: Tensor) -> Lesson:
+    def lesson(self, module: nn.Module, classes: Tensor) -> Loss:
         blocks = [part_of(module, name, "target.defence.blocks") for name in self.blocks]
         name, people = naming(classes), int(classes.max()) + 1
         dependence = hsic if self.measure == "hsic" else coco

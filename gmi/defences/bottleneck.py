@@ -8,16 +8,15 @@ Differs from the paper: once trained, the features are mu, without noise, so tha
 sigma = softplus(s - 5) and half as many dimensions as features are what it released.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from gmi.defences.base import Answer, Defence, Lesson, listening, naming, part_of, replace
+from gmi.defences.base import Answer, Defence, Loss, listening, naming, part_of, replace
 from gmi.errors import GmiError
+from gmi.settings import NonNegative, settings
 
 
 class Noisy(nn.Module):
@@ -34,13 +33,13 @@ class Noisy(nn.Module):
         return self.head(mean + spread * torch.randn_like(mean) if self.training else mean)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Bottleneck(Defence):
     """part: the linear layer in whose place the bottleneck and a head come."""
 
     type: Literal["bottleneck"] = "bottleneck"
     part: str = "head"
-    beta: Annotated[float, Field(ge=0)] = 0.005
+    beta: NonNegative = 0.005
 
     def refuse(self, part: str | None, mirror: bool) -> None:
         if part not in (None, self.part):
@@ -59,7 +58,7 @@ class Bottleneck(Defence):
             raise GmiError(f"target.defence.part: {self.part} is a {type(head).__name__}, not a linear layer.")
         return replace(module, self.part, Noisy(head.in_features, head.out_features))
 
-    def lesson(self, module: nn.Module, classes: Tensor) -> Lesson:
+    def lesson(self, module: nn.Module, classes: Tensor) -> Loss:
         noisy = next(part for part in module.modules() if isinstance(part, Noisy))
         name = naming(classes)
 

@@ -16,23 +16,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from math import expm1, inf, isfinite, log
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from gmi.defences.base import Answer, Defence, Privacy, Promise, part_of, replace
 from gmi.errors import GmiError
 from gmi.rng import seed_of
+from gmi.settings import Positive, Rate, settings
 
-Positive = Annotated[float, Field(gt=0)]
 _ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(11, 64)) + [64, 96, 128, 256]
 """Of Renyi's divergence: any are valid; with more the bound is tighter."""
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class DpSgd(Defence):
     """epsilon, delta: promised for one image. clip: norm to which an image's gradient is cut.
 
@@ -41,7 +39,7 @@ class DpSgd(Defence):
 
     type: Literal["dp-sgd"] = "dp-sgd"
     epsilon: Positive
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    delta: Rate = 1e-5
     clip: Positive = 1.0
     part: str | None = None
 

@@ -7,27 +7,25 @@ Erasing Data Augmentation, AAAI 2020, as torchvision has it.
 Differs from the paper: what is erased becomes middle grey.
 """
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import ConfigDict, Field, model_validator
-from pydantic.dataclasses import dataclass
+from pydantic import model_validator
 from torch import Tensor, nn
 from torchvision.transforms.v2 import RandomErasing
 
-from gmi.defences.base import Answer, Defence, Lesson, naming
+from gmi.defences.base import Answer, Defence, Loss, naming
+from gmi.settings import Rate, settings
 
-Share = Annotated[float, Field(gt=0, lt=1)]
 
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Erasing(Defence):
     """least, most: of the image's area that is erased."""
 
     type: Literal["erasing"] = "erasing"
     whole: ClassVar[bool] = True
-    least: Share = 0.1
-    most: Share = 0.4
+    least: Rate = 0.1
+    most: Rate = 0.4
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -35,7 +33,7 @@ class Erasing(Defence):
             raise ValueError("least must not exceed most")
         return self
 
-    def lesson(self, module: nn.Module, classes: Tensor) -> Lesson:
+    def lesson(self, module: nn.Module, classes: Tensor) -> Loss:
         name = naming(classes)
         erase = RandomErasing(p=1.0, scale=(self.least, self.most), ratio=(1.0, 1.0), value=0.5)
 

@@ -10,14 +10,14 @@ Differs from the paper: nothing.
 from typing import Annotated, Literal
 
 import torch.nn.functional as F
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from torch import Tensor, nn
 
-from gmi.defences.base import Answer, Defence, Lesson, refuse_misfit
+from gmi.defences.base import Answer, Defence, Loss, refuse_misfit
+from gmi.settings import settings
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class LabelSmoothing(Defence):
     """alpha: weight of the uniform distribution; above 0 it is ordinary smoothing, which gives more away."""
 
@@ -28,7 +28,7 @@ class LabelSmoothing(Defence):
         """The weight after that share of the training."""
         return self.alpha * min(1.0, max(0.0, (done - 0.5) / 0.25))
 
-    def lesson(self, module: nn.Module, classes: Tensor) -> Lesson:
+    def lesson(self, module: nn.Module, classes: Tensor) -> Loss:
         people = int(classes.max()) + 1
 
         def lesson(answer: Answer, inputs: Tensor, rows: Tensor, done: float) -> Tensor:

@@ -8,16 +8,15 @@ Differs from the paper: nothing.
 
 from typing import ClassVar, Literal
 
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from gmi.defences.base import Defence, part_of, replace
 from gmi.errors import GmiError
+from gmi.settings import settings
 
 
-class Straight(nn.Module):
+class FlowPath(nn.Module):
     """A residual block without its skip connection."""
 
     def __init__(self, block: BasicBlock | Bottleneck) -> None:
@@ -31,7 +30,7 @@ class Straight(nn.Module):
         return self.steps(images)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class NoSkips(Defence):
     """stage: name of the part whose residual blocks, torchvision's, lose their skip connections."""
 
@@ -54,5 +53,5 @@ class NoSkips(Defence):
         for name in blocks:
             block = stage.get_submodule(name)
             assert isinstance(block, BasicBlock | Bottleneck)
-            module = replace(module, f"{self.stage}.{name}".rstrip("."), Straight(block))
+            module = replace(module, f"{self.stage}.{name}".rstrip("."), FlowPath(block))
         return module

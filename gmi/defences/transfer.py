@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -20,9 +19,10 @@ from torch import nn
 from gmi.assets.catalogue import resolve
 from gmi.defences.base import Answer, Defence, part_of
 from gmi.errors import GmiError
+from gmi.settings import settings
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Transfer(Defence):
     """frozen: names of the parts that do not learn. start: safetensors file of a network of the same form, trained on
     public data, whose tensors are taken where they fit; None: what the factory gives is already trained in public.

@@ -7,20 +7,17 @@ steps so that x' is named c and that a discriminator, which learns with them, ta
 Differs from the paper: the discriminator is a small convolutional network of ours.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from gmi.defences.base import Answer, Defence, Lesson, aside, naming
+from gmi.defences.base import Answer, Defence, Loss, aside, naming
+from gmi.settings import Positive, Rate, settings
 
-Share = Annotated[float, Field(gt=0, lt=1)]
 
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Trap(Defence):
     """blend: of the pattern in an image. share: of the loss on images with patterns. step: of a pattern's pixels.
 
@@ -29,12 +26,12 @@ class Trap(Defence):
 
     type: Literal["trap"] = "trap"
     whole: ClassVar[bool] = True
-    blend: Share = 0.02
-    share: Share = 0.2
-    step: Annotated[float, Field(gt=0)] = 0.01
-    lr: Annotated[float, Field(gt=0)] = 2e-4
+    blend: Rate = 0.02
+    share: Rate = 0.2
+    step: Positive = 0.01
+    lr: Positive = 2e-4
 
-    def lesson(self, module: nn.Module, classes: Tensor) -> Lesson:
+    def lesson(self, module: nn.Module, classes: Tensor) -> Loss:
         return _Trap(self, module, classes)
 
 

@@ -17,9 +17,8 @@ from gmi.extraction.copies import Copies, bar, cliques, copies
 from gmi.extraction.models import Pair
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.records import Records
-from gmi.inversion import scoring
 from gmi.metrics.detection import auc, hit_rate
-from gmi.metrics.statistics import by_person, clopper_pearson, difference, estimate
+from gmi.metrics.statistics import as_json, attempt, by_person, clopper_pearson, difference, estimate
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def compose(plan: ExtractionAudit, records: Records, pair: Pair, told: dict[str,
         found[name] = seen.of_records(len(looked), ratio)
         groups = cliques(told[model].samples, usual, near, ratio, plan.clique)
         rows.append(_row(name, seen, found[name], looked, groups, ratio, plan.samples))
-    more = scoring.attempt(
+    more = attempt(
         lambda: difference(*(by_person(np.minimum(found[name], 1), people) for name in ("target", "control")))
     )
     return {
@@ -69,10 +68,10 @@ def compose(plan: ExtractionAudit, records: Records, pair: Pair, told: dict[str,
         "ratio": ratio,
         "clique": plan.clique,
         "rows": rows,
-        "more": scoring.plain(more),
+        "more": as_json(more),
         "copied": sorted(map(int, found["target"]), reverse=True),
         "white_box": list(_white_box(plan, records, told)),
-        "verdict": verdict(scoring.plain(more), plan.notable),
+        "verdict": verdict(as_json(more), plan.notable),
         "alarms": list(plan.alarms),
         "notable": plan.notable,
         "digests": pair.digests | {"records": records.digest},
@@ -96,7 +95,7 @@ def _row(
     return {
         "role": name,
         "copies": {"value": hits / samples, "low": low, "high": high, "n": samples, "people": samples},
-        "found": scoring.plain(scoring.attempt(lambda: estimate(np.minimum(found, 1.0), looked.classes.numpy()))),
+        "found": as_json(attempt(lambda: estimate(np.minimum(found, 1.0), looked.classes.numpy()))),
         "records": int((found > 0).sum()),
         "cliques": len(groups),
         "right": sum(bool(seen.ratio[group[0]] < ratio) for group in groups),
@@ -119,11 +118,9 @@ def _white_box(plan: ExtractionAudit, records: Records, told: dict[str, Told]) -
             yield {
                 "method": name,
                 "beside": other,
-                "auc": scoring.plain(scoring.attempt(lambda s=score, t=truth, w=whose: auc(s, t, w))),
+                "auc": as_json(attempt(lambda s=score, t=truth, w=whose: auc(s, t, w))),
                 "hits": {
-                    f"{rate:g}": scoring.plain(
-                        scoring.attempt(lambda s=score, t=truth, w=whose, r=rate: hit_rate(s, t, r, w))
-                    )
+                    f"{rate:g}": as_json(attempt(lambda s=score, t=truth, w=whose, r=rate: hit_rate(s, t, r, w)))
                     for rate in plan.alarms
                 },
             }

@@ -4,8 +4,7 @@ from dataclasses import dataclass as plain_dataclass
 from typing import Annotated, Literal
 
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -15,9 +14,9 @@ from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Gan
 from gmi.protocols import Prior
 from gmi.run import Run
+from gmi.settings import Count, Positive, Whole, settings
 from gmi.training.learners import Adversarial, Denoising
 
-Count = Annotated[int, Field(ge=1)]
 AnyPrior = Annotated[Gan | Diffusion, Field(discriminator="type")]
 
 
@@ -31,7 +30,7 @@ class Pair:
         return {name: prior.digest for name, prior in vars(self).items()}
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Given:
     """Models that are there: folders. The control is of the same kind and was trained without the records."""
 
@@ -52,7 +51,7 @@ class Given:
         return Pair(target, control)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Trained:
     """Two models that are trained here in the same way, the target on its records, the control on `data.other`.
 
@@ -63,8 +62,8 @@ class Trained:
     learner: Annotated[Denoising | Adversarial, Field(discriminator="type")]
     steps: Count
     batch: Count = 16
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    seed: Annotated[int, Field(ge=0)] = 0
+    lr: Positive = 1e-3
+    seed: Whole = 0
 
     def learn(self, trained: Images, other: Images | None, run: Run, device: torch.device) -> Pair:
         """Raises GmiError where there is nothing for the control to learn from. What is trained lies in the run."""

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from gmi.inversion.page import estimate, number, rate
 from gmi.report import page
 from gmi.report.coverage import coverage
+from gmi.report.terms import estimate, number, rate
 
 TEMPLATE = Path(__file__).with_name("page.html")
 

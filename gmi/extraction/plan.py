@@ -2,26 +2,23 @@
 
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass as checked
+from pydantic import Field
 
 from gmi.extraction.models import Given, Models
 from gmi.extraction.records import Photographs
-
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
+from gmi.settings import Count, Positive, Rate, Whole, settings
 
 
-@checked(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Inversion:
     """The white box. steps, lr: of the search for latents; draws: of noise, at each time of a denoising loss."""
 
-    steps: Annotated[int, Field(ge=0)] = 50
-    lr: Annotated[float, Field(gt=0)] = 0.1
+    steps: Whole = 50
+    lr: Positive = 0.1
     draws: Count = 4
 
 
-@checked(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class ExtractionAudit:
     """One generative model, its records, and a control.
 
@@ -42,7 +39,7 @@ class ExtractionAudit:
     alarms: tuple[Rate, ...] = (0.1,)
     notable: Rate = 0.05
     batch: Count = 50
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Whole = 0
 
     def __post_init__(self) -> None:
         mixed = isinstance(self.data.held_out, int) or isinstance(self.data.alike, int) or self.data.other

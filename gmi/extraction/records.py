@@ -5,19 +5,15 @@ from dataclasses import dataclass as plain_dataclass
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
 
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
 
 from gmi.data import images
 from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.rng import Rng, seed_of
+from gmi.settings import Count, Whole, settings
 from gmi.views import grey
-
-Count = Annotated[int, Field(ge=1)]
 
 
 @plain_dataclass(frozen=True)
@@ -35,7 +31,7 @@ class Records:
         return sha256("/".join("" if one is None else one.digest for one in parts).encode()).hexdigest()
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Photographs:
     """A folder of what the target was trained on: one folder of images a person, or images alone, each a person's.
 
@@ -49,12 +45,12 @@ class Photographs:
     name: str
     folder: str
     held_out: Count | str
-    other: Annotated[int, Field(ge=0)] = 0
+    other: Whole = 0
     images: Count | None = None
     alike: Count | str | None = None
     size: Count = 32
     grey: bool = False
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Whole = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.alike, int) and self.images is None:

@@ -13,13 +13,15 @@ from tqdm import tqdm
 from gmi.errors import GmiError
 from gmi.inversion.controls import random_prior
 from gmi.inversion.plan import Audit
+from gmi.inversion.release import release
 from gmi.oracles.interface import Embeddings, Interface, Labels, Scores
-from gmi.protocols import Candidates, LabelOracle, Prior, Search, WhiteBoxOracle, shared_queries
+from gmi.protocols import Candidates, LabelOracle, Prior, WhiteBoxOracle
 from gmi.rng import Rng, seed_of
 from gmi.run import Run, Tensors
 from gmi.search.objectives import cross_entropy
 from gmi.search.selection import keep_best, opinion, pool_scores, preselect, robust_scores
-from gmi.views import grey, release
+from gmi.search.signature import Search, shared_queries
+from gmi.views import grey
 
 _PIECE = 250  # images of a pool in one piece of work
 
@@ -35,7 +37,7 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Attacker:
     """Selection, search, selection, release, with one plan for every oracle. Latents come from named generators."""
 
     plan: Audit

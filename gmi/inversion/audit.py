@@ -6,33 +6,26 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from accelerate import PartialState
-from pydantic import JsonValue
 from torch import Tensor
 
 from gmi.inversion import findings as compose
 from gmi.inversion import judging
-from gmi.inversion.attacker import Autocast, Recipe, Spent
+from gmi.inversion.attacker import Attacker, Autocast, Spent
 from gmi.inversion.controls import Enrolled, Unmoved
 from gmi.inversion.forecast import refuse_overspending
 from gmi.inversion.inputs import Inputs
-from gmi.inversion.judging import Sets
+from gmi.inversion.judging import Releases, own_opinion
 from gmi.inversion.page import render
 from gmi.inversion.plan import Audit
 from gmi.inversion.related import beside
 from gmi.oracles.access import AnyOracle
-from gmi.oracles.interface import Interface
-from gmi.oracles.ledger import OWN_OPINION
-from gmi.protocols import refuse_misfit, students
 from gmi.run import Run
-from gmi.search.selection import opinion
-from gmi.settings import plain
-from gmi.targets.module import Target
-from gmi.targets.served import Served
-from gmi.targets.templates import TemplateConfig
+from gmi.search.signature import refuse_misfit, students
+from gmi.settings import identity
+from gmi.targets.templates import TemplateTarget
 
 
 def audit(plan: Audit, inputs: Inputs, folder: Path, device: torch.device, autocast: Autocast = nullcontext) -> Path:
@@ -45,11 +38,11 @@ def audit(plan: Audit, inputs: Inputs, folder: Path, device: torch.device, autoc
     refuse(plan, inputs)
     state = PartialState()
     with state.main_process_first():
-        run = Run.open(folder, {"audit": essence(plan), "inputs": inputs.digests})
+        run = Run.open(folder, {"audit": identity(plan), "inputs": inputs.digests})
 
     oracle = plan.access.open(target, run.folder)
     found, probed, spent = reconstruct(plan, inputs, oracle, run, device, autocast)
-    system = plan.target.recogniser.load(device) if isinstance(plan.target, TemplateConfig) else None
+    system = plan.target.recogniser.load(device) if isinstance(plan.target, TemplateTarget) else None
     everyone = judges if system is None else replace(judges, faces=(*judges.faces, system))
     own = own_opinion(target, oracle, device)
     judged = judging.judge(run, everyone, own, people, found)
@@ -59,15 +52,6 @@ def audit(plan: Audit, inputs: Inputs, folder: Path, device: torch.device, autoc
         render(run.folder)
     state.wait_for_everyone()
     return run.folder / "report.html"
-
-
-def essence(plan: Audit) -> dict[str, JsonValue]:
-    """The configuration without what may change between two starts of one run."""
-    tree = cast("dict[str, Any]", plain(plan))
-    tree["access"].pop("budget")
-    tree["target"].pop("connection", None)
-    tree.pop("authorisation")
-    return tree
 
 
 def refuse(plan: Audit, inputs: Inputs) -> None:
@@ -81,15 +65,6 @@ def refuse(plan: Audit, inputs: Inputs) -> None:
         plan.membership.refuse(plan.target, plan.training)
 
 
-def own_opinion(target: Target | Served, oracle: AnyOracle, device: torch.device) -> judging.Opinion:
-    """The target's. One that is only served is asked through the ledger, beside what the adversary asks."""
-    if isinstance(target, Target):
-        return lambda images: target(images.to(device))
-    if isinstance(oracle, Interface):
-        oracle.ledger.at(OWN_OPINION)
-    return lambda images: opinion(oracle, images)
-
-
 def reconstruct(
     plan: Audit,
     inputs: Inputs,
@@ -97,11 +72,11 @@ def reconstruct(
     run: Run,
     device: torch.device,
     autocast: Autocast = nullcontext,
-) -> tuple[Sets, dict[str, Tensor], dict[str, Spent]]:
+) -> tuple[Releases, dict[str, Tensor], dict[str, Spent]]:
     """What attack and controls release, what the checks look at, and the cost of each step."""
     people = inputs.people
     coloured = people.enrolment.bytes.shape[1] == 3
-    recipe = Recipe(plan, run, inputs.prior, torch.tensor(people.attacked), coloured, device, autocast)
+    recipe = Attacker(plan, run, inputs.prior, torch.tensor(people.attacked), coloured, device, autocast)
     probed = recipe.probed(oracle)
     first, more = plan.budget(len(people.attacked), inputs.prior)
     pool = recipe.pool("pool", oracle, first)

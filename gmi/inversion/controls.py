@@ -9,18 +9,18 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gmi.protocols import Candidates, LabelOracle, Prior, Trace
 from gmi.rng import Rng
-from gmi.targets.module import Target, TargetConfig
+from gmi.settings import settings
+from gmi.targets.module import ModuleTarget, Target
 
 _SCALE = 16.0  # of the cosine, so that a softmax over people has a usual temperature
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Controls:
     """Random prior, best of N, permuted people and, where there is a public set, public images always run.
 
@@ -29,7 +29,7 @@ class Controls:
     """
 
     oracle: bool = True
-    guide: TargetConfig | None = None
+    guide: ModuleTarget | None = None
 
 
 @dataclass(frozen=True)

@@ -24,18 +24,18 @@ from gmi.data.people import People
 from gmi.inversion import literature, scoring
 from gmi.inversion.attacker import Spent
 from gmi.inversion.inputs import Inputs
-from gmi.inversion.judging import Judged, Sets
+from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.plan import Audit
 from gmi.inversion.scoring import Recognised
 from gmi.inversion.verdict import METRIC, Verdict
-from gmi.metrics.statistics import Failed
+from gmi.metrics.statistics import Failed, as_json
 from gmi.oracles.access import AnyOracle
 from gmi.oracles.interface import Interface
 from gmi.oracles.ledger import OWN_OPINION, SHARED
 from gmi.protocols import Prior
 from gmi.run import Run
 from gmi.settings import plain
-from gmi.targets.module import TargetConfig
+from gmi.targets.module import ModuleTarget
 from gmi.targets.served import Served
 from gmi.training.targets import record_of
 
@@ -54,7 +54,7 @@ def write(
     plan: Audit,
     inputs: Inputs,
     oracle: AnyOracle,
-    found: Sets,
+    found: Releases,
     judged: Judged,
     probed: Mapping[str, Tensor],
     spent: Mapping[str, Spent],
@@ -105,7 +105,7 @@ def write(
         "authorisation": None if plan.authorisation is None else plain(plan.authorisation),
         "defence": _defence(plan),
         "gmi": version("gmi"),
-        "verdict": _verdict(verdicts[seen[0].judge], seen[0].judge, str(plan.access)) | {"naive": scoring.plain(naive)},
+        "verdict": _verdict(verdicts[seen[0].judge], seen[0].judge, str(plan.access)) | {"naive": as_json(naive)},
         "judges": [_judge(one, judged.undetected[one.judge]) for one in seen],
         "results": [row.plain() for row in results],
         "gap": [row for one in seen for row in scoring.gaps(one)],
@@ -178,8 +178,8 @@ def _verdict(verdict: Verdict, judge: str, granted: str) -> dict[str, Any]:
         "judge": judge,
         "metric": METRIC,
         "control": verdict.control,
-        "advantage": scoring.plain(verdict.advantage),
-        "smallest_effect": scoring.plain(smallest) if isinstance(smallest, Failed) else smallest,
+        "advantage": as_json(verdict.advantage),
+        "smallest_effect": as_json(smallest) if isinstance(smallest, Failed) else smallest,
     }
 
 
@@ -223,7 +223,7 @@ def _texts(tree: JsonValue) -> Iterator[str]:
 
 def _defence(plan: Audit) -> dict[str, Any] | None:
     """Of the target's training, and what was promised of differential privacy."""
-    if not isinstance(plan.target, TargetConfig) or plan.target.defence is None:
+    if not isinstance(plan.target, ModuleTarget) or plan.target.defence is None:
         return None
     record = record_of(plan.target)
     promise = None if record is None or record.promise is None else str(record.promise)

@@ -20,11 +20,11 @@ from gmi.errors import GmiError
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.plan import Audit
 from gmi.oracles.ledger import OWN_OPINION
-from gmi.protocols import access, refuse_misfit, shared_queries, students
 from gmi.rng import Rng
+from gmi.search.signature import access, refuse_misfit, shared_queries, students
 from gmi.targets.module import Target
 from gmi.targets.served import Served
-from gmi.targets.templates import TemplateConfig
+from gmi.targets.templates import TemplateTarget
 
 Work = dict[str, tuple[int, int, float]]
 _FEW = 16  # images that a timing takes
@@ -75,7 +75,7 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     photographs = sum(len(one) for one in sets if one is not None)
     few = inputs.people.enrolment.pixels[: 2 * _FEW]
     named = {f"judge {judge.name}": judge for judge in inputs.judges.faces}
-    if isinstance(plan.target, TemplateConfig):
+    if isinstance(plan.target, TemplateTarget):
         named["the system itself"] = plan.target.recogniser.load(device)
     for name, judge in named.items():
         image = _timed(lambda judge=judge: judge.embed(few)) / len(few)

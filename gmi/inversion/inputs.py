@@ -13,10 +13,11 @@ from gmi.data.people import People
 from gmi.errors import GmiError
 from gmi.inversion.judging import Judges
 from gmi.inversion.plan import Audit
-from gmi.protocols import Prior, access, shared_queries
-from gmi.targets.module import Target, TargetConfig
+from gmi.protocols import Prior
+from gmi.search.signature import access, shared_queries
+from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.served import Served
-from gmi.targets.templates import TemplateConfig
+from gmi.targets.templates import TemplateTarget
 from gmi.training.targets import Head, Scratch, record_of, training_digest
 
 
@@ -60,10 +61,10 @@ def load(plan: Audit, device: torch.device) -> Inputs:
     if plan.authorisation is not None:
         plan.authorisation.refuse_expired(date.today())
     people = plan.data.load()
-    if plan.training is not None and isinstance(plan.target, TargetConfig):
+    if plan.training is not None and isinstance(plan.target, ModuleTarget):
         refuse_untrained(plan.target, plan.training, people)
     guide = None if plan.controls.guide is None else plan.controls.guide.load(people.names).to(device)
-    if isinstance(plan.target, TemplateConfig):
+    if isinstance(plan.target, TemplateTarget):
         target = plan.target.load(people.names, people.training).to(device)
     else:
         target = plan.target.load(people.names).to(device)
@@ -91,7 +92,7 @@ def _learns_features(search: Any) -> bool:
     return access(search) == "white-box" and shared_queries(search) > 0
 
 
-def refuse_untrained(target: TargetConfig, training: Head | Scratch, people: People) -> None:
+def refuse_untrained(target: ModuleTarget, training: Head | Scratch, people: People) -> None:
     """Raises GmiError unless the weights are those that the configuration's training makes of this split."""
     weights, record = target.weights, record_of(target)
     if weights is not None and not resolve(weights).exists():

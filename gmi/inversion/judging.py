@@ -11,16 +11,21 @@ from torch import Tensor
 from gmi.data.images import Images
 from gmi.data.people import People
 from gmi.errors import GmiError
+from gmi.inversion import judging
 from gmi.judges.independence import refusal
 from gmi.metrics.distance import perceptual
+from gmi.oracles.access import AnyOracle
+from gmi.oracles.interface import Interface
+from gmi.oracles.ledger import OWN_OPINION
 from gmi.protocols import Candidates, ClassifierJudge, FaceJudge, Judge, PerceptualJudge
 from gmi.run import Run, Tensors
-from gmi.targets.module import Target, TargetConfig
+from gmi.search.selection import opinion
+from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.served import Served
 
 _PIECE = 128  # images
 
-Sets = dict[str, Candidates]
+Releases = dict[str, Candidates]
 Opinion = Callable[[Tensor], Tensor]
 """Logits or log-probabilities (N, K) of images (N, C, H, W)."""
 
@@ -34,7 +39,7 @@ class Judges:
     classifier: ClassifierJudge | None = None
 
     def refuse_dependent(
-        self, target: Target | Served, guide: Target | None, private: str, students: Sequence[TargetConfig] = ()
+        self, target: Target | Served, guide: Target | None, private: str, students: Sequence[ModuleTarget] = ()
     ) -> None:
         """Raises GmiError where a judge shares weights or training data with the target, or with a search's student.
 
@@ -73,9 +78,9 @@ class Judged:
     seconds: dict[str, float] = field(default_factory=dict)  # by judge
 
 
-def judge(run: Run, judges: Judges, opinion: Opinion | None, people: People, found: Sets) -> Judged:
+def judge(run: Run, judges: Judges, opinion: Opinion | None, people: People, found: Releases) -> Judged:
     """Every judge on everything it must see; `opinion` is the target's own, None where there are several targets."""
-    work = _Work(run, Judged())
+    work = Panel(run, Judged())
     photographs = {"training": _as_candidates(people.training), "enrolment": _as_candidates(people.enrolment)}
     others = {"distractors": people.distractors, "strangers": people.strangers, "public_set": people.public}
     others = {name: _as_candidates(images) for name, images in others.items() if images is not None}
@@ -91,11 +96,11 @@ def judge(run: Run, judges: Judges, opinion: Opinion | None, people: People, fou
 
 
 @dataclass(frozen=True)
-class _Work:
+class Panel:
     run: Run
     judged: Judged
 
-    def faces(self, judge: FaceJudge, sets: Sets) -> None:
+    def faces(self, judge: FaceJudge, sets: Releases) -> None:
         def compute(images: Candidates) -> Tensors:
             before = judge.misses
             templates = judge.embed(images.images)
@@ -109,7 +114,7 @@ class _Work:
             name: sum(int(one["misses"]) for one in some) / len(sets[name]) for name, some in pieces.items()
         }
 
-    def perceptual(self, judge: PerceptualJudge, enrolment: Images, sets: Sets) -> None:
+    def perceptual(self, judge: PerceptualJudge, enrolment: Images, sets: Releases) -> None:
         def compute(images: Candidates) -> Tensors:
             apart = perceptual(judge, images.images, images.classes, enrolment.pixels, enrolment.classes)
             return {name: torch.from_numpy(values) for name, values in apart.items()}
@@ -119,7 +124,7 @@ class _Work:
             for name, some in self._each(judge.name, sets, compute).items()
         }
 
-    def target(self, opinion: Opinion, sets: Sets) -> None:
+    def target(self, opinion: Opinion, sets: Releases) -> None:
         """The model under audit as its own judge: the auditor's questions, not the adversary's queries."""
 
         @torch.no_grad()
@@ -131,7 +136,7 @@ class _Work:
             name: torch.cat([one["logits"] for one in some]) for name, some in pieces.items()
         }
 
-    def classifier(self, judge: ClassifierJudge, training: Images, sets: Sets) -> None:
+    def classifier(self, judge: ClassifierJudge, training: Images, sets: Releases) -> None:
         ready: list[bool] = []
 
         def compute(images: Candidates) -> Tensors:
@@ -145,7 +150,7 @@ class _Work:
             kept[judge.name] = {name: torch.cat([one[key] for one in some]) for name, some in pieces.items()}
 
     def _each(
-        self, judge: str, sets: Sets, compute: Callable[[Candidates], Tensors]
+        self, judge: str, sets: Releases, compute: Callable[[Candidates], Tensors]
     ) -> dict[str, list[dict[str, Tensor]]]:
         places = {
             f"judged/{judge}/{name}/{start // _PIECE:04d}": (name, start)
@@ -167,3 +172,12 @@ class _Work:
 
 def _as_candidates(images: Images) -> Candidates:
     return Candidates(images.pixels, images.classes, torch.empty(len(images), 0))
+
+
+def own_opinion(target: Target | Served, oracle: AnyOracle, device: torch.device) -> judging.Opinion:
+    """The target's. One that is only served is asked through the ledger, beside what the adversary asks."""
+    if isinstance(target, Target):
+        return lambda images: target(images.to(device))
+    if isinstance(oracle, Interface):
+        oracle.ledger.at(OWN_OPINION)
+    return lambda images: opinion(oracle, images)

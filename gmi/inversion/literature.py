@@ -8,16 +8,16 @@ from torch import Tensor
 
 from gmi.data.people import People
 from gmi.errors import GmiError
-from gmi.inversion.judging import Judged, Sets
-from gmi.inversion.scoring import Array, Outcome, Result, attempt, result
+from gmi.inversion.judging import Judged, Releases
+from gmi.inversion.scoring import Array, Result, result
 from gmi.metrics import identity
 from gmi.metrics.distance import nearest
 from gmi.metrics.distribution import frechet, prdc
-from gmi.metrics.statistics import Estimate, Failed, estimate, jackknife
+from gmi.metrics.statistics import Estimate, Failed, Outcome, attempt, estimate, jackknife
 from gmi.protocols import FaceJudge
 
 
-def figures(judged: Judged, first: str, people: People, found: Sets) -> list[Result]:
+def figures(judged: Judged, first: str, people: People, found: Releases) -> list[Result]:
     """The figures of papers: perceptual distances, classifiers' accuracy, feature distances, PRDC and Frechet distance.
 
     Distances and clouds are taken in the first face judge's space and in the classifier's; the real side is the
@@ -51,7 +51,7 @@ def figures(judged: Judged, first: str, people: People, found: Sets) -> list[Res
 
 
 def pair_matches(
-    judge: FaceJudge, templates: Mapping[str, Tensor], people: People, found: Sets, fmrs: Sequence[float]
+    judge: FaceJudge, templates: Mapping[str, Tensor], people: People, found: Releases, fmrs: Sequence[float]
 ) -> list[Result]:
     """Match rates as papers count them: best of the person's enrolment images, under thresholds from single pairs.
 

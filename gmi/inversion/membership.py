@@ -14,44 +14,43 @@ people: that a person was trained on tells nothing.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
 from scipy.stats import norm
 from torch import Tensor
 
 from gmi.data.people import People
 from gmi.errors import GmiError
-from gmi.inversion import scoring
 from gmi.metrics.detection import auc, hit_rate
+from gmi.metrics.statistics import as_json, attempt
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
-from gmi.targets.module import Target, TargetConfig
+from gmi.settings import Rate, Whole, settings
+from gmi.targets.module import ModuleTarget, Target
 from gmi.training.targets import UNDEFENDED, Head, Scratch
 
 Array = NDArray[np.float64]
 _BATCH = 32
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Membership:
     """shadows: models that are trained as the target was, each on half of the photographs; 0: the threshold alone.
 
     alarms: false-alarm rates at which hits are counted.
     """
 
-    shadows: Annotated[int, Field(ge=0)] = 8
-    alarms: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.1, 0.01)
+    shadows: Whole = 8
+    alarms: tuple[Rate, ...] = (0.1, 0.01)
 
     def refuse(self, target: object, training: object) -> None:
         """Raises GmiError where shadow models cannot be trained."""
         if self.shadows == 1:
             raise GmiError("membership.shadows: two or more are needed, half of them without each photograph; or 0.")
-        if self.shadows and (training is None or not isinstance(target, TargetConfig)):
+        if self.shadows and (training is None or not isinstance(target, ModuleTarget)):
             raise GmiError(
                 "membership.shadows: shadow models are trained as the target was, and the configuration has no "
                 "training block for it: add one, or set membership.shadows: 0."
@@ -84,7 +83,7 @@ def infer(
     ours = own["sure"].numpy()
     found = {"threshold": ours}
     if settings.shadows:
-        assert isinstance(target, TargetConfig) and training is not None
+        assert isinstance(target, ModuleTarget) and training is not None
         names = [f"membership/shadow/{number}" for number in range(settings.shadows)]
 
         def shadow(name: str) -> dict[str, Tensor]:
@@ -107,9 +106,9 @@ def infer(
     return [
         {
             "method": name,
-            "auc": scoring.plain(scoring.attempt(lambda s=scores: auc(s, member, whose))),
+            "auc": as_json(attempt(lambda s=scores: auc(s, member, whose))),
             "hits": {
-                f"{rate:g}": scoring.plain(scoring.attempt(lambda s=scores, r=rate: hit_rate(s, member, r, whose)))
+                f"{rate:g}": as_json(attempt(lambda s=scores, r=rate: hit_rate(s, member, r, whose)))
                 for rate in settings.alarms
             },
         }

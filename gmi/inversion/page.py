@@ -7,11 +7,9 @@ Reads `report.json` (page.schema.json says what it holds), `distributions.safete
 """
 
 import json
-import math
-import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from markupsafe import Markup
 from safetensors import SafetensorError
@@ -20,73 +18,27 @@ from safetensors.numpy import load_file
 from gmi.errors import GmiError
 from gmi.report import page, plots
 from gmi.report.coverage import coverage
+from gmi.report.terms import (
+    JUDGES,
+    KINDS,
+    LITERATURE,
+    METHODS,
+    METRICS,
+    RATES,
+    _split,
+    amounts,
+    effect,
+    estimate,
+    label,
+    number,
+    rate,
+    span,
+)
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
 PEOPLE, SHOWN, TILES = 25, 12, 5
 """People in the table, people on the contact sheet, tiles of each kind a person."""
-
-
-class Term(NamedTuple):
-    """A word of the report. Labels and meanings may use {fmr}, a percentage, and {k}, a number."""
-
-    label: str
-    meaning: str
-
-
-METHODS = {
-    "search": Term("Attack", "the search under audit: the prior steered by the target"),
-    "best_of_n": Term("Best of N", "control: those samples of the prior that the target is surest of, not optimised"),
-    "random": Term("Random prior", "control: samples of the prior, made without the target, scored against everybody"),
-    "public": Term("Public image", "control: the public image that the target is surest shows the person"),
-    "permuted": Term("Other people", "control: the attack's images of one person, scored as if they were of another"),
-    "oracle": Term("Oracle", "the same search led by enrolment images, not by the target: what the prior can show"),
-    "genuine": Term("Genuine photos", "other real photographs of the person: the most that any image could score"),
-}
-JUDGES = {
-    "dlib": Term("dlib", "a face recogniser (ResNet-29); similarity is minus the distance between two templates"),
-    "facenet": Term("FaceNet", "a face recogniser (Inception-ResNet); similarity is the cosine of two templates"),
-    "lpips-alex": Term("LPIPS (Alex)", "a perceptual distance; the smaller, the more alike two images look"),
-    "probe": Term("Evaluation classifier", "trained on the private images themselves; never used for the verdict"),
-    "target": Term("The target itself", "the model under audit as its own judge: the literature's self-score"),
-}
-METRICS = {
-    "match": Term("Match rate at FMR {fmr}", "share of images taken for the person where {fmr} of strangers are too"),
-    "anymatch": Term("Any match at FMR {fmr}", "share of people with a matching image; chance grows with their number"),
-    "rank": Term("Rank-{k}", "share of images for which the person is among the {k} most alike of all people"),
-    "auc": Term("AUC", "chance that an image is more like its person than like another; 0.5 is guessing"),
-    "similarity": Term("Similarity", "mean similarity to the person's enrolment images, on the judge's own scale"),
-    "pairmatch": Term(
-        "Paired match at FMR {fmr}",
-        "as papers count: the best of the person's images, threshold from single pairs, where a stranger matches "
-        "more often than {fmr}",
-    ),
-    "lpips_min": Term("LPIPS, nearest", "perceptual distance to the nearest enrolment image; smaller is closer"),
-    "lpips_mean": Term("LPIPS, mean", "mean perceptual distance to the enrolment images; smaller is closer"),
-    "top": Term("Top-{k} accuracy", "share of images for which the classifier has the person among its first {k}"),
-    "nearest": Term("Nearest neighbour", "squared distance to the person's nearest image in feature space"),
-    "precision": Term("Precision", "share of reconstructions among the real images of all: nothing of identity"),
-    "recall": Term("Recall", "share of real images of all among the reconstructions"),
-    "density": Term("Density", "how many real neighbourhoods hold a reconstruction, over the neighbours counted"),
-    "coverage": Term("Coverage", "share of real images with a reconstruction in their neighbourhood"),
-    "frechet": Term(
-        "Fréchet distance", "between two clouds of features as Gaussians; smaller is closer; biased for small n"
-    ),
-}
-KINDS = {"method": METHODS, "judge": JUDGES, "metric": METRICS}
-RATES = {"match", "anymatch", "pairmatch", "rank", "top"}  # shown in per cent
-LITERATURE = {
-    "pairmatch",
-    "lpips_min",
-    "lpips_mean",
-    "top",
-    "nearest",
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-    "frechet",
-}
 
 
 def render(folder: Path) -> Path:
@@ -105,67 +57,6 @@ def render(folder: Path) -> Path:
         raise GmiError(f"{folder}/report.json has schema version {report.get('schema_version')}; this gmi reads 1.")
     filters = (label, estimate, rate, number, span, effect, amounts)
     return page.write(Path(folder, "report.html"), TEMPLATE, filters, report | _view(folder, report, samples))
-
-
-def label(name: str, meaning: bool = False) -> str:
-    """What people call a method, judge or metric, or what it means; of an unknown name the name itself, or nothing."""
-    base, at = _split(name)
-    term = METHODS.get(name) or JUDGES.get(name) or METRICS.get(base)
-    if term is None or (at is None and "{" in term.label):
-        return "" if meaning else name
-    return term[meaning].format(fmr=rate(float(at or 0)), k=at)
-
-
-def rate(share: float) -> str:
-    """`2.5 %`"""
-    return f"{100 * share:.3g}\u202f%"
-
-
-def number(value: float, digits: int = 2) -> str:
-    """With a real minus, and thousands apart."""
-    text = f"{value:,.{digits}f}".replace(",", "\u202f")
-    return text.lstrip("-") if float(f"{value:.{digits}f}") == 0 else text.replace("-", "−")
-
-
-def span(values: Iterable[float], metric: str = "") -> str:
-    """`60`, or `60 to 120` where they differ; nothing for no values. In the metric's unit."""
-    ends, show = sorted(set(values)), rate if _split(metric)[0] in RATES else "{:.4g}".format
-    return " to ".join(map(show, dict.fromkeys((ends[0], ends[-1])))) if ends else ""
-
-
-def effect(value: float, metric: str) -> str:
-    """A difference without an interval: `5 points`, or `0.05`."""
-    return f"{100 * value:.2g} points" if _split(metric)[0] in RATES else f"{value:.2g}"
-
-
-def amounts(parts: dict[str, float]) -> list[tuple[str, float]]:
-    """The parts in their order, and the total last."""
-    return sorted(parts.items(), key=lambda part: part[0] == "total")
-
-
-def estimate(outcome: dict[str, Any], metric: str = "match", difference: bool = False) -> Markup:
-    """`67 % [55, 78]`, `+58 points [43, 72]`, `0.86 [0.79, 0.92]` or `failed: reason`.
-
-    As many digits as the interval warrants: it is at least five units of the last one wide.
-    """
-    if "failed" in outcome:
-        return Markup('<span class="failed">failed: {}</span>').format(outcome["failed"])
-    percent = _split(metric)[0] in RATES
-    value, low, high = (outcome[key] * (100 if percent else 1) for key in ("value", "low", "high"))
-    digits = 0 if percent else 2
-    if high > low:
-        digits = min(4, max(0, 1 - math.floor(math.log10(2 * (high - low)))))
-    sign = "+" if difference and value > 0 else ""
-    unit = ("\u202fpoints" if difference else "\u202f%") if percent else ""
-    return Markup('<span class="estimate"><b>{}{}{}</b> <i>[{}, {}]</i></span>').format(
-        sign, number(value, digits), unit, number(low, digits), number(high, digits)
-    )
-
-
-def _split(name: str) -> tuple[str, str | None]:
-    """`match@0.01` -> match, 0.01; `rank5` -> rank, 5; `auc` -> auc, None."""
-    found = re.fullmatch(r"(match|anymatch|pairmatch)@(\d+(?:\.\d+)?(?:e-\d+)?)|(rank|top)(\d+)", name)
-    return (found[1] or found[3], found[2] or found[4]) if found else (name, None)
 
 
 def _reject(constant: str) -> None:

@@ -2,8 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 
 from gmi.data.people import Faces
 from gmi.inversion.controls import Controls
@@ -14,56 +13,26 @@ from gmi.judges.perceptual import Lpips
 from gmi.oracles.access import Access, WholeModel
 from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Gan
-from gmi.protocols import Prior, shared_queries
-from gmi.search.boundary import Boundary
-from gmi.search.evolution import Evolution
-from gmi.search.genetic import Genetic
+from gmi.protocols import Prior
+from gmi.search import AnySearch
 from gmi.search.gradient import Gradient
-from gmi.search.guided import Guided
-from gmi.search.particles import Particles
 from gmi.search.selection import Selection
-from gmi.search.surrogate import Surrogate
+from gmi.search.signature import shared_queries
+from gmi.settings import OPERATIONAL, Count, Rate, Whole, settings
+from gmi.targets import AnyTarget
 from gmi.targets.authorisation import Authorisation
-from gmi.targets.json_endpoint import Json
-from gmi.targets.module import TargetConfig
-from gmi.targets.onnx import Onnx
-from gmi.targets.open_inference import OpenInference
-from gmi.targets.templates import TemplateConfig
+from gmi.targets.module import ModuleTarget
 from gmi.training.targets import Head, Scratch
 
-Count = Annotated[int, Field(ge=1)]
-Rate = Annotated[float, Field(gt=0, lt=1)]
 
-
-def _kind(target: Any) -> str:
-    """A target that does not say its type is a module."""
-    return target.get("type", "module") if isinstance(target, dict) else getattr(target, "type", "module")
-
-
-AnyTarget = Annotated[
-    Annotated[TargetConfig, Tag("module")]
-    | Annotated[OpenInference, Tag("open-inference")]
-    | Annotated[Json, Tag("json")]
-    | Annotated[Onnx, Tag("onnx")]
-    | Annotated[TemplateConfig, Tag("templates")],
-    Discriminator(_kind),
-]
-
-
-AnySearch = Annotated[
-    Gradient | Guided | Particles | Evolution | Genetic | Boundary | Surrogate,
-    Field(discriminator="type"),
-]
-
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class ReportConfig:
     """What the report shows."""
 
     images: bool = True  # reconstructions beside enrolment photographs: personal data
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Audit:
     """One target, one level of access, one prior, one search, and how they are judged.
 
@@ -80,7 +49,7 @@ class Audit:
     name: str
     data: Faces
     target: AnyTarget
-    authorisation: Authorisation | None = None
+    authorisation: Annotated[Authorisation | None, OPERATIONAL] = None
     training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None
     prior: Annotated[Gan | Diffusion, Field(discriminator="type")]
     access: Access = WholeModel()
@@ -93,7 +62,7 @@ class Audit:
     membership: Membership | None = None
     fmrs: tuple[Rate, ...] = (1e-2, 1e-3)
     batch: Count = 20
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Whole = 0
     report: ReportConfig = ReportConfig()
 
     def __post_init__(self) -> None:
@@ -104,7 +73,7 @@ class Audit:
                 "authorisation: a model behind an API is audited only with a block that names the system, who "
                 "allowed it (allowed_by) and until when (until)"
             )
-        if self.training is not None and not isinstance(self.target, TargetConfig):
+        if self.training is not None and not isinstance(self.target, ModuleTarget):
             raise ValueError("training: only a target of type module can be trained")
 
     def budget(self, attacked: int, prior: Prior) -> tuple[range, range]:

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from gmi.data.people import People
 from gmi.inversion import scoring
-from gmi.inversion.judging import Judged, Sets
+from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.membership import infer
 from gmi.inversion.plan import Audit
-from gmi.metrics.statistics import estimate
+from gmi.metrics.statistics import as_json, attempt, estimate
 from gmi.protocols import FaceJudge
 from gmi.run import Run
 from gmi.search.surrogate import Surrogate
 from gmi.targets.module import Target
-from gmi.targets.templates import TemplateConfig, first
+from gmi.targets.templates import TemplateTarget, first
 
 SHOWN = ("search", "best_of_n", "random")
 
@@ -29,7 +29,7 @@ def beside(
     people: People,
     run: Run,
     judged: Judged,
-    found: Sets,
+    found: Releases,
     opinion: Callable[[Tensor], Tensor],
     system: FaceJudge | None,
     judges: Sequence[FaceJudge],
@@ -58,7 +58,7 @@ def fidelity(plan: Audit, people: People, run: Run, judged: Judged) -> dict[str,
     usual = judged.logits["target"]["enrolment"].argmax(1)
 
     def share(hits: Tensor) -> dict[str, Any]:
-        return scoring.plain(scoring.attempt(lambda: estimate(hits.double().numpy(), classes.numpy())))
+        return as_json(attempt(lambda: estimate(hits.double().numpy(), classes.numpy())))
 
     return {
         "agreement": share(named == usual),
@@ -72,14 +72,14 @@ def irreversibility(
     plan: Audit,
     people: People,
     templates: Mapping[str, Mapping[str, Tensor]],
-    found: Sets,
+    found: Releases,
     system: FaceJudge,
     judges: Sequence[FaceJudge],
 ) -> list[dict[str, Any]]:
     """Whom the images pass for, by system and by photograph: the recogniser itself or another, the one whose template
     leaked or others. ISO/IEC 30136 describes such reporting.
     """
-    assert isinstance(plan.target, TemplateConfig)
+    assert isinstance(plan.target, TemplateTarget)
     leaked = first(people.training, len(people.names))
     turned = replace(people, enrolment=people.training[leaked], training=people.enrolment, distractors=None)
     rows = []
@@ -97,8 +97,8 @@ def irreversibility(
                     "photograph": photograph,
                     "method": method,
                     "figures": {
-                        metric: scoring.plain(
-                            scoring.attempt(lambda m=method, k=metric, s=seen: estimate(s.outcomes[m][k], s.classes[m]))
+                        metric: as_json(
+                            attempt(lambda m=method, k=metric, s=seen: estimate(s.outcomes[m][k], s.classes[m]))
                         )
                         for metric in seen.rates
                     },

@@ -1,6 +1,6 @@
 """From what the judges saw to what the report says: an Estimate or Failed each, every control by the same rule."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,15 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from gmi.data.people import People
-from gmi.errors import GmiError
-from gmi.inversion.judging import Sets
+from gmi.inversion.judging import Releases
 from gmi.inversion.verdict import METRIC, Verdict, decide
 from gmi.metrics import identity
-from gmi.metrics.statistics import Estimate, Failed, by_person, difference, estimate, recovered
+from gmi.metrics.statistics import Outcome, as_json, attempt, by_person, difference, estimate, recovered
 from gmi.protocols import FaceJudge
 
 Array = NDArray[np.float64]
-Outcome = Estimate | Failed
 
 CONTROLS = ("best_of_n", "random", "public", "permuted")
 
@@ -34,7 +32,7 @@ class Result:
     chance: float | None = None
 
     def plain(self) -> dict[str, Any]:
-        return asdict(self) | {"estimate": plain(self.estimate)}
+        return asdict(self) | {"estimate": as_json(self.estimate)}
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Recognised:
 
 
 def recognise(
-    judge: FaceJudge, templates: Mapping[str, Tensor], people: People, found: Sets, fmrs: Sequence[float]
+    judge: FaceJudge, templates: Mapping[str, Tensor], people: People, found: Releases, fmrs: Sequence[float]
 ) -> Recognised:
     """Thresholds from strangers among the photographs, then each method by the same rule.
 
@@ -139,9 +137,9 @@ def gaps(seen: Recognised) -> list[dict[str, Any]]:
             {
                 "judge": seen.judge,
                 "metric": metric,
-                "recovered": plain(attempt(lambda a=attack, b=control, o=oracle: recovered(a, b, o))),
-                "headroom": plain(attempt(lambda o=oracle, b=control, r=genuine: recovered(o, b, r))),
-                "gap": plain(attempt(lambda o=oracle, a=attack: difference(o, a))),
+                "recovered": as_json(attempt(lambda a=attack, b=control, o=oracle: recovered(a, b, o))),
+                "headroom": as_json(attempt(lambda o=oracle, b=control, r=genuine: recovered(o, b, r))),
+                "gap": as_json(attempt(lambda o=oracle, a=attack: difference(o, a))),
             }
         )
     return rows
@@ -188,19 +186,6 @@ def exposed(seen: Recognised) -> list[dict[str, Any]]:
             }
         )
     return sorted(rows, key=lambda row: (-row["auc"], -(row["similarity"] or -np.inf), row["class"]))
-
-
-def plain(outcome: Outcome) -> dict[str, Any]:
-    """As report.json has it."""
-    return {"failed": outcome.reason} if isinstance(outcome, Failed) else asdict(outcome)
-
-
-def attempt(compute: Callable[[], Outcome]) -> Outcome:
-    """The figure, or why there is none."""
-    try:
-        return compute()
-    except GmiError as error:
-        return Failed(str(error))
 
 
 def result(

@@ -8,21 +8,20 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torchvision.models import alexnet
 
 from gmi.assets.catalogue import resolve
 from gmi.assets.weights import read_weights
 from gmi.errors import GmiError
+from gmi.settings import settings
 
 _SIZE = 224
 _BATCH = 64
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Probe:
     """A multinomial logistic regression on frozen AlexNet features (Krizhevsky et al., NeurIPS 2012).
 

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import ConfigDict, PositiveInt
-from pydantic.dataclasses import dataclass
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from gmi.assets.catalogue import resolve
 from gmi.assets.weights import read_weights
 from gmi.errors import GmiError
+from gmi.settings import settings
 
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN
@@ -38,7 +38,7 @@ _WORTH = 16  # images a process must get before starting it (a quarter of a seco
 _CASIA = "asset:facenet-casia"
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Dlib:
     """dlib's ResNet of 29 layers, metric loss, 128-d; King, "High Quality Face Recognition", dlib.net, 2017.
 
@@ -115,7 +115,7 @@ class DlibJudge:
         return np.frombuffer(done.stdout, np.float32).reshape(len(pixels), 129)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class FaceNet:
     """FaceNet: an Inception-ResNet v1, 512-d. Schroff et al., CVPR 2015; as trained by Sandberg with a softmax loss.
 

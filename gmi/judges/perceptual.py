@@ -6,20 +6,19 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from gmi.assets.catalogue import resolve
 from gmi.assets.weights import read_weights
 from gmi.errors import GmiError
+from gmi.settings import settings
 
 _SMALLEST = 64
 _BATCH = 32
 _BACKBONES = {"alex": "alexnet", "vgg": "vgg16"}
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Lpips:
     """LPIPS 0.1; Zhang et al., "The Unreasonable Effectiveness of Deep Features", CVPR 2018, eq. 1.
 

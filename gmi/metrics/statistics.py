@@ -8,8 +8,9 @@ seen (`unseen`); for a difference, Student's t, which keeps false calls at 2.5 %
 6 %. tests/test_statistics.py measures the coverage.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -254,3 +255,19 @@ def _check(values: np.ndarray, bounds: Bounds | None) -> None:
         raise GmiError(f"{bad} of {len(values)} people have no value: record the metric as failed, do not drop them")
     if bounds is not None and not (bounds[0] - 1e-9 <= values.min() and values.max() <= bounds[1] + 1e-9):
         raise GmiError(f"values from {values.min():.4g} to {values.max():.4g} are out of the bounds {bounds}")
+
+
+Outcome = Estimate | Failed
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    """As report.json has it."""
+    return {"failed": outcome.reason} if isinstance(outcome, Failed) else asdict(outcome)
+
+
+def attempt(compute: Callable[[], Outcome]) -> Outcome:
+    """The figure, or why there is none."""
+    try:
+        return compute()
+    except GmiError as error:
+        return Failed(str(error))

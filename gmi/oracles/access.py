@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from torch import Tensor
 
 from gmi.errors import GmiError
@@ -20,19 +19,18 @@ from gmi.oracles.interface import Embeddings, Labels, Scores
 from gmi.oracles.ledger import Ledger, Repeats
 from gmi.oracles.local import Model, WhiteBox
 from gmi.oracles.shape import Shape
+from gmi.settings import OPERATIONAL, Count, settings
 from gmi.targets.module import Target
 from gmi.targets.served import Served
 from gmi.targets.templates import templates_of
 
-Budget = Annotated[int, Field(ge=1)]
 
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class WholeModel:
     """The weights: logits, features and their gradients."""
 
     type: Literal["white-box"] = "white-box"
-    budget: None = None
+    budget: Annotated[None, OPERATIONAL] = None
 
     def __str__(self) -> str:
         return "white-box"
@@ -50,7 +48,7 @@ class WholeModel:
         return WhiteBox(target)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class ScoresOnly:
     """Confidences, as an interface shows them.
 
@@ -63,7 +61,7 @@ class ScoresOnly:
     type: Literal["scores"] = "scores"
     shape: Shape = Shape()
     defences: tuple[AnyGuard, ...] = ()
-    budget: Budget | None = None
+    budget: Annotated[Count | None, OPERATIONAL] = None
     repeats: Repeats = "free"
 
     def __str__(self) -> str:
@@ -81,13 +79,13 @@ class ScoresOnly:
         return Scores(service, _ledger(self, folder), len(target.classes), self.shape)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class LabelsOnly:
     """The predicted class. defences, budget, repeats: as with scores."""
 
     type: Literal["labels"] = "labels"
     defences: tuple[AnyGuard, ...] = ()
-    budget: Budget | None = None
+    budget: Annotated[Count | None, OPERATIONAL] = None
     repeats: Repeats = "free"
 
     def __str__(self) -> str:
@@ -103,12 +101,12 @@ class LabelsOnly:
         return Labels(service, _ledger(self, folder), len(target.classes))
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class EmbeddingsOnly:
     """The templates that a recogniser makes of images. budget, repeats: as with scores."""
 
     type: Literal["embeddings"] = "embeddings"
-    budget: Budget | None = None
+    budget: Annotated[Count | None, OPERATIONAL] = None
     repeats: Repeats = "free"
 
     def __str__(self) -> str:

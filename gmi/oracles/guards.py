@@ -9,21 +9,20 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError
 from gmi.rng import Rng
+from gmi.settings import Positive, settings
 from gmi.targets.module import Target
 
 Guard = Callable[[Tensor, Tensor], Tensor]
-Positive = Annotated[float, Field(gt=0)]
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Noise:
     """Gaussian noise on the logits. scale: its standard deviation."""
 
@@ -38,7 +37,7 @@ class Noise:
         return lambda logits, images: logits + self.scale * drawn(images, secret).normal(people)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Stealthy:
     """Scores as near as may be to what the target usually says of a person, but not far from its own.
 

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,35 +16,11 @@ from torch import Tensor
 from gmi.errors import GmiError
 from gmi.oracles.ledger import SHARED, Ledger
 from gmi.oracles.shape import Shape
+from gmi.targets.served import Busy, Service
 
 _log = logging.getLogger(__name__)  # warnings are shown, unless the application decides otherwise
 _PATIENCE = 60.0  # seconds between two tries at most, unless the service asks for more
 _LONGEST = 900.0  # seconds that a service may ask for
-
-
-class Busy(Exception):
-    """The service may answer later. after: seconds that it asks to wait; None: it does not say."""
-
-    def __init__(self, reason: str, after: float | None = None) -> None:
-        super().__init__(reason)
-        self.after = after
-
-
-class Requests(NamedTuple):
-    """In what manner a service may be asked."""
-
-    batch: int = 64  # images of one request
-    concurrency: int = 1  # requests at once
-    retries: int = 0  # of one request
-
-
-class Service(Protocol):
-    """Answers bytes (N, C, H, W) with float64 (N, D) on the CPU. Raises Busy; GmiError where asking again is vain."""
-
-    @property
-    def requests(self) -> Requests: ...
-
-    def __call__(self, images: Tensor) -> Tensor: ...
 
 
 class Interface:

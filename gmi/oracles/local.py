@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gmi.oracles.interface import Requests
 from gmi.targets.module import Target
+from gmi.targets.served import Requests
 
 
 class WhiteBox:

@@ -3,23 +3,24 @@
 from typing import Annotated
 
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from torch import Tensor
+
+from gmi.settings import Count, Positive, settings
 
 _NEVER = 1e-12  # probability of what full precision shows as 0
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Shape:
     """Probabilities after the softmax at `temperature`, of the `top` classes only, rounded to `decimals`.
 
     None: all classes; not rounded.
     """
 
-    top: Annotated[int, Field(ge=1)] | None = None
+    top: Count | None = None
     decimals: Annotated[int, Field(ge=0, le=10)] | None = None
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Positive = 1.0
 
     def __str__(self) -> str:
         """In words, empty where everything is shown."""

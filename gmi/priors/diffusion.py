@@ -8,20 +8,21 @@ vae/                               AutoencoderKL or AutoencoderTiny, where the m
 import json
 from hashlib import sha256
 from itertools import pairwise
-from pathlib import Path as Folder
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from gmi.assets.weights import digest
 from gmi.errors import GmiError
 from gmi.priors.folder import prior_folder
-from gmi.priors.path import Path, Preserving, Straight, stamps, step
+from gmi.priors.path import DiffusionPath, FlowPath, stamps, step
+from gmi.protocols import NoisePath
 from gmi.rng import Rng
-from gmi.targets.module import digest
+from gmi.settings import settings
 
 PARTS = ("unet", "transformer")
 LATENT = ("vqvae", "movq")  # where pipelines keep autoencoders with a codebook
@@ -30,7 +31,7 @@ LATENT = ("vqvae", "movq")  # where pipelines keep autoencoders with a codebook
 class DiffusionPrior:
     """A `gmi.protocols.Denoiser`. Latents are noise (N, C, H, W); `decode` follows the path from there, in `steps`."""
 
-    def __init__(self, network: nn.Module, path: Path, vae: nn.Module | None = None, steps: int = 20) -> None:
+    def __init__(self, network: nn.Module, path: NoisePath, vae: nn.Module | None = None, steps: int = 20) -> None:
         """network: of diffusers' calling convention, unconditional. vae: None where the path is one of pixels."""
         self.path = path
         self.steps = steps
@@ -89,7 +90,7 @@ class DiffusionPrior:
         return step(self.path, field, noisy, now, after, heun=False)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Diffusion:
     """A diffusion or flow prior in a folder. steps: of `decode`, one network evaluation each."""
 
@@ -121,7 +122,7 @@ class Diffusion:
         return DiffusionPrior(network.to(device), path, None if vae is None else vae.to(device), self.steps)
 
 
-def read_path(config: dict[str, Any]) -> Path:
+def read_path(config: dict[str, Any]) -> NoisePath:
     """Of a scheduler's configuration. Raises GmiError for one whose path is neither flow matching's nor DDPM's."""
     import diffusers  # takes seconds, which audits with other priors need not spend
 
@@ -133,7 +134,7 @@ def read_path(config: dict[str, Any]) -> Path:
             _refuse(settings, "use_dynamic_shifting", "invert_sigmas", "shift_terminal")
             if (told := config.get("prediction_type", "flow_prediction")) != "flow_prediction":
                 raise GmiError(f"The scheduler {name} is one of flow matching, but its prediction_type is {told}.")
-            return Straight(float(settings.get("shift") or 1.0), int(settings.num_train_timesteps))
+            return FlowPath(float(settings.get("shift") or 1.0), int(settings.num_train_timesteps))
         _refuse(settings, "thresholding", "use_flow_sigmas")
         table = tuple(made.alphas_cumprod.double().tolist())
     except (AttributeError, ImportError, NotImplementedError, TypeError, ValueError) as error:
@@ -142,7 +143,7 @@ def read_path(config: dict[str, Any]) -> Path:
             f"used ({_line(error)})."
         ) from error
     limit = float(settings.get("clip_sample_range") or 1.0) if settings.get("clip_sample") else None
-    return Preserving(table, str(settings.get("prediction_type", "epsilon")), limit)
+    return DiffusionPath(table, str(settings.get("prediction_type", "epsilon")), limit)
 
 
 def _refuse(settings: dict[str, Any], *switches: str) -> None:
@@ -151,7 +152,7 @@ def _refuse(settings: dict[str, Any], *switches: str) -> None:
             raise GmiError(f"The scheduler's setting {switch} is not supported: a prior without it is needed.")
 
 
-def _model(folder: Folder, kinds: tuple[str, ...]) -> nn.Module:
+def _model(folder: Path, kinds: tuple[str, ...]) -> nn.Module:
     import diffusers
 
     name = _json(folder / "config.json").get("_class_name")
@@ -173,7 +174,7 @@ def _model(folder: Folder, kinds: tuple[str, ...]) -> nn.Module:
     return model.float()
 
 
-def _autoencoder(folder: Folder, channels: int) -> nn.Module:
+def _autoencoder(folder: Path, channels: int) -> nn.Module:
     """For latents of so many channels."""
     vae = _model(folder, ("AutoencoderKL", "AutoencoderTiny"))
     config: Any = vae.config
@@ -193,7 +194,7 @@ def _line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _json(place: Folder) -> dict[str, Any]:
+def _json(place: Path) -> dict[str, Any]:
     try:
         found = json.loads(place.read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -5,18 +5,17 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from gmi.assets.weights import load_weights
+from gmi.assets.weights import digest, load_weights
 from gmi.errors import GmiError
 from gmi.priors.folder import prior_folder
 from gmi.rng import Rng
-from gmi.targets.module import digest
+from gmi.settings import settings
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class DcganShape:
     """A prior folder's config.json."""
 
@@ -71,7 +70,7 @@ class Dcgan(nn.Module):
         return self.main(latents[:, :, None, None])
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Gan:
     """A GAN prior in a folder."""
 

@@ -8,45 +8,19 @@ Times are plain numbers here: all candidates are at the same one.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from gmi.errors import GmiError
+from gmi.protocols import NoisePath
 
 Field = Callable[[Tensor, float], Tensor]
-"""From noisy images (N, ...) and their time to the direction (N, ...) in which `Path.advance` goes."""
-
-
-class Path(Protocol):
-    def times(self, steps: int) -> list[float]:
-        """From 1 down to 0 in so many steps: (steps + 1)."""
-        ...
-
-    def levels(self, time: float) -> tuple[float, float]:
-        """Signal and noise level; their share signal / (signal + level) is the way that has been gone."""
-        ...
-
-    def stamp(self, time: float) -> float:
-        """What the network is told of the time."""
-        ...
-
-    def clean(self, output: Tensor, noisy: Tensor, time: float) -> Tensor:
-        """The clean image that the network's output stands for."""
-        ...
-
-    def direction(self, noisy: Tensor, clean: Tensor, time: float) -> Tensor:
-        """What is integrated. Of flow matching the velocity, noise - clean; of DDPM the noise."""
-        ...
-
-    def advance(self, noisy: Tensor, direction: Tensor, now: float, after: float) -> Tensor:
-        """Straight on in one direction, for one step (Euler's, which for DDPM is DDIM's)."""
-        ...
+"""From noisy images (N, ...) and their time to the direction (N, ...) in which `NoisePath.advance` goes."""
 
 
 @dataclass(frozen=True)
-class Straight:
+class FlowPath:
     """Flow matching: noisy = (1 - time) * clean + time * noise; the network tells noise - clean.
 
     Lipman et al., Flow Matching, ICLR 2023; Esser et al., Stable Diffusion 3, ICML 2024 (`shift`: sec. 5.3.2, eq. 23).
@@ -76,7 +50,7 @@ class Straight:
 
 
 @dataclass(frozen=True)
-class Preserving:
+class DiffusionPath:
     """DDPM: noisy = sqrt(a) * clean + sqrt(1 - a) * noise, with a table of a by timestep.
 
     Ho et al., DDPM, NeurIPS 2020, eq. 4; steps as Song et al., DDIM, ICLR 2021, eq. 13: Euler's in noisy / signal
@@ -130,7 +104,7 @@ class Preserving:
         return round(time * len(self.kept)) - 1
 
 
-def step(path: Path, field: Field, noisy: Tensor, now: float, after: float, heun: bool) -> Tensor:
+def step(path: NoisePath, field: Field, noisy: Tensor, now: float, after: float, heun: bool) -> Tensor:
     """One step of Euler's method, or of Heun's: with the mean of the directions at both ends (Karras et al., EDM,
     NeurIPS 2022, alg. 1). The last step, to the clean image, is Euler's, as no direction is defined there.
     """
@@ -141,6 +115,6 @@ def step(path: Path, field: Field, noisy: Tensor, now: float, after: float, heun
     return path.advance(noisy, (slope + field(ahead, after)) / 2, now, after)
 
 
-def stamps(path: Path, time: float, like: Tensor) -> Tensor:
+def stamps(path: NoisePath, time: float, like: Tensor) -> Tensor:
     """`path.stamp` for a batch (N,)."""
     return torch.full((len(like),), path.stamp(time), device=like.device)

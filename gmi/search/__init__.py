@@ -1,0 +1,18 @@
+"""Searches: what a configuration's `search:` block may be, one paper's algorithm a file."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from gmi.search.boundary import Boundary
+from gmi.search.evolution import Evolution
+from gmi.search.genetic import Genetic
+from gmi.search.gradient import Gradient
+from gmi.search.guided import Guided
+from gmi.search.particles import Particles
+from gmi.search.surrogate import Surrogate
+
+AnySearch = Annotated[
+    Gradient | Guided | Particles | Evolution | Genetic | Boundary | Surrogate,
+    Field(discriminator="type"),
+]

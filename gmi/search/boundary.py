@@ -13,17 +13,16 @@ from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from torch import Tensor
 
-from gmi.protocols import Candidates, LabelOracle, Passes, Prior, Trace
+from gmi.protocols import Candidates, LabelOracle, Prior, Trace
 from gmi.rng import Rng
+from gmi.search.signature import Passes
+from gmi.settings import Count, Positive, Rate, settings
 
-Positive = Annotated[float, Field(gt=0)]
 
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Boundary:
     """`iterations` of `points` labels and one more each. Radii and steps are in units of the latents' own.
 
@@ -32,11 +31,11 @@ class Boundary:
     """
 
     type: Literal["boundary"] = "boundary"
-    iterations: Annotated[int, Field(ge=1)] = 50
+    iterations: Count = 50
     points: Annotated[int, Field(ge=2)] = 32
     radius: Positive = 2.0
     growth: Annotated[float, Field(gt=1)] = 1.3
-    inside: Annotated[float, Field(gt=0, lt=1)] = 0.75
+    inside: Rate = 0.75
     step: Positive = 1 / 3
     longest: Positive = 3.0
     box: Positive | None = 1.5

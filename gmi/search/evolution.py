@@ -12,21 +12,19 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from torch import Tensor
 
 from gmi.errors import GmiError
-from gmi.protocols import Candidates, Passes, Prior, ScoreOracle, Trace
+from gmi.protocols import Candidates, Prior, ScoreOracle, Trace
 from gmi.rng import Rng
 from gmi.search.fitness import losses, on_sphere
+from gmi.search.signature import Passes
+from gmi.settings import Count, Positive, settings
 from gmi.views import Views
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
 
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Evolution:
     """`generations` of `population` individuals around each start; every individual costs a query.
 

@@ -12,19 +12,18 @@ individuals are seen through views of their own, so that those that are kept are
 from typing import Annotated, Literal
 
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from torch import Tensor
 
-from gmi.protocols import Candidates, Passes, Prior, ScoreOracle, Trace
+from gmi.protocols import Candidates, Prior, ScoreOracle, Trace
 from gmi.rng import Rng
 from gmi.search.fitness import losses, on_sphere
+from gmi.search.signature import Passes
+from gmi.settings import Count, Positive, Share, settings
 from gmi.views import Views
 
-Positive = Annotated[float, Field(gt=0)]
 
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Genetic:
     """`generations` of `population` individuals; every individual costs a query.
 
@@ -33,10 +32,10 @@ class Genetic:
     """
 
     type: Literal["genetic"] = "genetic"
-    generations: Annotated[int, Field(ge=1)] = 25
+    generations: Count = 25
     population: Annotated[int, Field(ge=4)] = 20
-    elite: Annotated[int, Field(ge=1)] = 4
-    mutation: Annotated[float, Field(ge=0, le=1)] = 0.1
+    elite: Count = 4
+    mutation: Share = 0.1
     sigma: Positive = 0.5
     pressure: Positive = 2.0  # of selection: the best is e to the power of this likelier a parent than the worst
     objective: Literal["cross_entropy", "max_margin"] = "max_margin"

@@ -16,36 +16,36 @@ from functools import partial
 from typing import Annotated, Literal
 
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from torch import Tensor
 
 from gmi.errors import GmiError
-from gmi.protocols import Candidates, Passes, Prior, Trace, WhiteBoxOracle
+from gmi.protocols import Candidates, Prior, Trace, WhiteBoxOracle
 from gmi.rng import Rng
 from gmi.search.objectives import OBJECTIVES, cross_entropy
+from gmi.search.signature import Passes
+from gmi.settings import Count, NonNegative, Positive, Whole, settings
 from gmi.views import Views
 
-Positive = Annotated[float, Field(gt=0)]
 _SAMPLES = 128  # of the prior, over which the mean of features is taken
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Gradient:
     """Adam or momentum on latents (N, D), projected after every step."""
 
     type: Literal["gradient"] = "gradient"
-    steps: Annotated[int, Field(ge=0)] = 50
+    steps: Whole = 50
     lr: Positive = 0.1
     optimiser: Literal["adam", "momentum"] = "adam"
     betas: tuple[float, float] = (0.9, 0.999)  # of Adam; momentum uses the first
     decay: Literal["none", "cosine"] = "none"  # of the learning rate, to zero
     objective: Literal["cross_entropy", "max_margin", "logit", "poincare"] = "logit"
     confidence: Annotated[float, Field(gt=0, le=1)] = 1.0  # how sure the target is to be, by cross_entropy
-    feature_weight: Annotated[float, Field(ge=0)] = 0.0  # lambda of LOMMA's regulariser ||f - f_reg||^2
+    feature_weight: NonNegative = 0.0  # lambda of LOMMA's regulariser ||f - f_reg||^2
     feature_mean: tuple[float, ...] | None = None  # f_reg (D,); None: `prepare` measures it over prior samples
     views: Views | None = Views()  # None: the image as it is
-    transforms: Annotated[int, Field(ge=1)] = 1  # views whose gradients are averaged, a step
+    transforms: Count = 1  # views whose gradients are averaged, a step
     constraint: Literal["sphere", "ball", "box"] = "sphere"
     radius: Positive | None = None  # None: sqrt(D), where a standard normal latent lives; of a box, half its side
 

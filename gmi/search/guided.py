@@ -14,23 +14,21 @@ for flow matching and means the same for DDPM; the clean image is told from what
 
 import math
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gmi.priors.path import step
-from gmi.protocols import Candidates, Denoiser, Passes, Trace, WhiteBoxOracle
+from gmi.protocols import Candidates, Denoiser, Trace, WhiteBoxOracle
 from gmi.rng import Rng
 from gmi.search.objectives import OBJECTIVES
+from gmi.search.signature import Passes
+from gmi.settings import Count, NonNegative, Share, settings
 from gmi.views import Views
 
-Share = Annotated[float, Field(ge=0, le=1)]
 
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Guided:
     """From noise (N, C, H, W) to images, in `steps`; Heun's method evaluates the prior twice a step.
 
@@ -40,9 +38,9 @@ class Guided:
     """
 
     type: Literal["guided"] = "guided"
-    steps: Annotated[int, Field(ge=1)] = 50
+    steps: Count = 50
     heun: bool = True
-    strength: Annotated[float, Field(ge=0)] = 0.3
+    strength: NonNegative = 0.3
     rise: Share = 0.1
     hold: Share = 0.3
     fall: Share = 0.7
@@ -50,7 +48,7 @@ class Guided:
     objective: Literal["cross_entropy", "max_margin", "logit", "poincare"] = "max_margin"
     normalise: bool = True
     views: Views | None = Views()
-    transforms: Annotated[int, Field(ge=1)] = 1  # views whose losses are averaged
+    transforms: Count = 1  # views whose losses are averaged
 
     def __post_init__(self) -> None:
         if not self.rise <= self.hold <= self.fall:

@@ -16,18 +16,17 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from torch import Tensor
 
-from gmi.protocols import Candidates, Denoiser, Passes, ScoreOracle, Trace
+from gmi.protocols import Candidates, Denoiser, ScoreOracle, Trace
 from gmi.rng import Rng
+from gmi.search.signature import Passes
+from gmi.settings import Count, Positive, Share, settings
 from gmi.views import Views
 
-Share = Annotated[float, Field(ge=0, le=1)]
 
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Particles:
     """From noise (N, C, H, W) to images. The candidates of one class, `selection.candidates`, are its particles.
 
@@ -38,11 +37,11 @@ class Particles:
 
     type: Literal["particles"] = "particles"
     steps: Annotated[int, Field(ge=3)] = 50
-    every: Annotated[int, Field(ge=1)] = 5
-    warmth: Annotated[float, Field(gt=0)] = 1.0
+    every: Count = 5
+    warmth: Positive = 1.0
     fresh: Share = 1.0
     views: Views | None = Views()
-    transforms: Annotated[int, Field(ge=1)] = 1
+    transforms: Count = 1
 
     def queries(self, prior: Denoiser) -> int:
         """For each candidate: forward only."""

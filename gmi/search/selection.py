@@ -1,23 +1,22 @@
 """Choosing candidates by what the adversary sees of the target, before and after a search. No judge takes part."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from gmi.protocols import LabelOracle, ScoreOracle, shared_queries
+from gmi.protocols import LabelOracle, ScoreOracle
 from gmi.rng import Rng
+from gmi.search.signature import shared_queries
+from gmi.settings import Count, settings
 from gmi.views import Views
 
-Count = Annotated[int, Field(ge=1)]
 _UNSURE = 1e-6  # probability that labels alone leave open
 FINAL_VIEWS = Views(scale=(0.8, 1.0), shift=0.1, rotate=5.0)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Selection:
     """How many are taken at each stage."""
 

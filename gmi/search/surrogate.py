@@ -19,26 +19,27 @@ from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from torch import Tensor, nn
 
-from gmi.defences.base import Answer, Lesson
+from gmi.defences.base import Answer, Loss
 from gmi.errors import GmiError
 from gmi.oracles.local import WhiteBox
-from gmi.protocols import Candidates, LabelOracle, Passes, Prior, ScoreOracle, Trace, shared_queries
+from gmi.protocols import Candidates, LabelOracle, Prior, ScoreOracle, Trace
 from gmi.rng import Rng
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.search.selection import opinion
-from gmi.targets.module import Target, TargetConfig
+from gmi.search.signature import Passes, shared_queries
+from gmi.settings import Count, Share, settings
+from gmi.targets.module import ModuleTarget, Target
 from gmi.training.targets import Head, Scratch
 
 _BATCH = 50  # images that are made and asked at once
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Surrogate:
     """`questions` samples of the prior, a student that learns what the target says of them, `search` on the student.
 
@@ -51,11 +52,11 @@ class Surrogate:
     """
 
     type: Literal["surrogate"] = "surrogate"
-    questions: Annotated[int, Field(ge=1)] = 2500
-    student: TargetConfig
+    questions: Count = 2500
+    student: ModuleTarget
     training: Annotated[Head | Scratch, Field(discriminator="type")]
     learn: Literal["log-probabilities", "probabilities"] = "log-probabilities"
-    rare: Annotated[float, Field(ge=0, le=1)] = 0.5
+    rare: Share = 0.5
     search: Annotated[Gradient | Guided, Field(discriminator="type")] = Gradient()
     polish: Evolution | None = None
 
@@ -81,7 +82,7 @@ class Surrogate:
         return Passes(alone + (0 if self.polish is None else self.polish.passes(prior).without_gradient), steep)
 
     @property
-    def students(self) -> tuple[TargetConfig, ...]:
+    def students(self) -> tuple[ModuleTarget, ...]:
         """Networks that take part in the search, and so cannot judge it."""
         return (self.student,)
 
@@ -155,7 +156,7 @@ class Taught:
     search: Any
     polish: Evolution | None
     module: nn.Module
-    student: TargetConfig
+    student: ModuleTarget
 
     def __call__(
         self,
@@ -173,7 +174,7 @@ class Taught:
         return found if self.polish is None else self.polish(oracle, prior, found.latents, classes, rng, trace)
 
 
-def _nearness(known: Tensor) -> Lesson:
+def _nearness(known: Tensor) -> Loss:
     """Mean squared error of centred log-probabilities (N, K), in units of their spread: logits are told up to a sum."""
     wanted = known - known.mean(1, keepdim=True)
     scale = wanted.square().mean().clamp_min(1e-12)
@@ -185,7 +186,7 @@ def _nearness(known: Tensor) -> Lesson:
     return lesson
 
 
-def _likelihood(known: Tensor, rare: float) -> Lesson:
+def _likelihood(known: Tensor, rare: float) -> Loss:
     """Cross-entropy with probabilities (N, K), those of frequent classes weighed down."""
     wanted = known.exp()
     frequency = torch.bincount(known.argmax(1), minlength=known.shape[1]).clamp_min(1)

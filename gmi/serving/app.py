@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from torch import Tensor
 
 from gmi.data.people import Faces
@@ -26,13 +25,14 @@ from gmi.oracles.shape import Shape
 from gmi.serving.gate import Gate, Key, Log, Refused
 from gmi.serving.watch import Stream, Watch, Watcher
 from gmi.serving.wire import HEADER, INPUT, parse, respond
-from gmi.targets.module import Target, TargetConfig
+from gmi.settings import settings
+from gmi.targets.module import ModuleTarget, Target
 from gmi.training.targets import Head, Scratch
 
 _BYTES = 64 * 2**20  # of one request
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class ShowScores:
     """Probabilities in the output `scores`; where `shape.top` is set, `classes` says whose they are.
 
@@ -46,7 +46,7 @@ class ShowScores:
     defences: tuple[AnyGuard, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class ShowLabels:
     """The predicted class in the output `labels`. defences: as with scores."""
 
@@ -54,7 +54,7 @@ class ShowLabels:
     defences: tuple[AnyGuard, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Serving:
     """One target and what an API shows of it; data, target, training: as an audit's.
 
@@ -65,7 +65,7 @@ class Serving:
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]  # of the model, in its address
     data: Faces
-    target: TargetConfig
+    target: ModuleTarget
     training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None
     shows: Annotated[ShowScores | ShowLabels, Field(discriminator="type")] = ShowScores()
     keys: tuple[Key, ...] = ()

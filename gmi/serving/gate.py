@@ -11,12 +11,9 @@ from hashlib import sha256
 from math import ceil
 from pathlib import Path
 from threading import Lock
-from typing import Annotated
-
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
 
 from gmi.errors import GmiError
+from gmi.settings import Count, Positive, settings
 
 _AHEAD = 1.0  # seconds of its rate that a key may be ahead: requests come together
 
@@ -30,14 +27,14 @@ class Refused(Exception):
         self.headers = {} if after is None else {"Retry-After": str(ceil(after))}
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Key:
     """Who may ask. token: environment variable that holds the secret. rate: images a second. budget: images in all."""
 
     name: str
     token: str
-    rate: Annotated[float, Field(gt=0)] | None = None
-    budget: Annotated[int, Field(ge=1)] | None = None
+    rate: Positive | None = None
+    budget: Count | None = None
 
 
 class Gate:

@@ -14,12 +14,12 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from torch import Tensor, nn
 
 from gmi.errors import GmiError
 from gmi.rng import Rng, seed_of
+from gmi.settings import Count, settings
 from gmi.targets.module import Target
 from gmi.views import Views
 
@@ -31,7 +31,7 @@ _WINDOWS = 2000  # of real traffic, for a threshold
 _BATCH = 50
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Watch:
     """window: queries of one key that are looked at together. alarm: share of real windows that may be flagged.
 
@@ -41,8 +41,8 @@ class Watch:
 
     window: Annotated[int, Field(ge=8)] = 64
     alarm: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
-    views: Annotated[int, Field(ge=1)] = 4
-    refuse: Annotated[int, Field(ge=1)] | None = None
+    views: Count = 4
+    refuse: Count | None = None
 
     def learn(self, target: Target, photographs: Tensor, seed: int = 0) -> "Watcher":
         """From photographs (M, C, H, W) in [0, 1]: half say what photographs look like, half are the traffic.

@@ -2,13 +2,11 @@
 
 from datetime import date
 
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
-
 from gmi.errors import GmiError
+from gmi.settings import settings
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Authorisation:
     """Recorded in the report."""
 

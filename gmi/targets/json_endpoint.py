@@ -5,24 +5,24 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from math import isfinite
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jmespath
 import torch
 from jmespath.exceptions import JMESPathError
-from pydantic import ConfigDict, JsonValue
-from pydantic.dataclasses import dataclass
+from pydantic import JsonValue
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
 from gmi.errors import GmiError
+from gmi.settings import OPERATIONAL, settings
 from gmi.targets.module import Input
-from gmi.targets.remote import Connection, Wire, pixels, refuse_scaling
+from gmi.targets.remote import Connection, Session, pixels, refuse_scaling
 from gmi.targets.served import Gives, Served, digest_of
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class Json:
+@settings
+class JsonTarget:
     """An endpoint that takes images in JSON and answers in JSON.
 
     body: what is posted; in it the string "$images" stands for the list of images, or "$image" for a single one (then
@@ -46,7 +46,7 @@ class Json:
     classes: tuple[str, ...] | None = None
     gives: Gives = "probabilities"
     trained_on: tuple[str, ...] = ()
-    connection: Connection = Connection()
+    connection: Annotated[Connection, OPERATIONAL] = Connection()
 
     def __post_init__(self) -> None:
         refuse_scaling(self.input)
@@ -61,11 +61,11 @@ class Json:
             raise ValueError(f"answers is no JMESPath ({error})") from error
 
     def load(self, classes: tuple[str, ...]) -> Served:
-        """Asks nothing. Raises GmiError as `OpenInference.load`, and where `classes` are not as many as the people."""
+        """The served model; asks nothing. Raises GmiError as `OpenInferenceTarget.load`, and for another number of classes."""
         names = classes if self.classes is None else self.classes
         if len(names) != len(classes):
             raise GmiError(f"target.classes names {len(names)} classes, and the data has {len(classes)} people.")
-        service = _Json(self, names, Wire(self.url, self.connection))
+        service = _Json(self, names, Session(self.url, self.connection))
         return Served(
             service, self.gives, classes, digest_of(self), frozenset(self.trained_on), rate=self.connection.rate
         )
@@ -74,7 +74,7 @@ class Json:
 class _Json:
     """`Service` over a JSON endpoint."""
 
-    def __init__(self, plan: Json, names: Sequence[str], wire: Wire) -> None:
+    def __init__(self, plan: JsonTarget, names: Sequence[str], wire: Session) -> None:
         self.requests = wire.requests
         self._plan, self._wire, self._answers = plan, wire, jmespath.compile(plan.answers)
         self._places = {name: place for place, name in enumerate(names)}

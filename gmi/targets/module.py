@@ -1,27 +1,23 @@
 """The model under audit: a torch module with its preprocessing, built from a config and weights without unpickling."""
 
-import hashlib
-import importlib
-import os
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import field
-from typing import Any, ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, JsonValue
-from pydantic.dataclasses import dataclass
+from pydantic import JsonValue
 from torch import Tensor, nn
 
 from gmi.assets.catalogue import resolve
-from gmi.assets.weights import load_weights
+from gmi.assets.weights import digest, load_weights
 from gmi.defences import AnyDefence
 from gmi.errors import GmiError
+from gmi.settings import find_factory, settings
 from gmi.views import grey
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Input:
     """What the module expects, in place of images (N, C, H, W) in [0, 1]."""
 
@@ -111,8 +107,8 @@ class Target:
         return linear[-1]
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class TargetConfig:
+@settings
+class ModuleTarget:
     """Where a target comes from. The factory is code that you name and therefore trust; weights are never code."""
 
     networked: ClassVar = False  # reached over a network: then an audit needs an authorisation
@@ -160,28 +156,3 @@ class TargetConfig:
         if self.weights is not None:
             load_weights(module, resolve(self.weights))
         return module
-
-
-def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """SHA-256 over names, shapes and bytes."""
-    total = hashlib.sha256()
-    for name, value in tensors:
-        total.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
-        total.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
-
-
-def find_factory(factory: str) -> Callable[..., Any]:
-    """Raises GmiError where it cannot be imported. The folder that a command is started in is looked in last."""
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)
-    module, _, name = factory.partition(":")
-    try:
-        found = cast("Any", importlib.import_module(module))
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise GmiError(
-            f"target.factory {factory!r} cannot be imported ({error}); it reads 'module:callable'."
-        ) from error
-    return found

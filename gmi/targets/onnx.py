@@ -7,19 +7,17 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError
-from gmi.oracles.interface import Requests
+from gmi.settings import settings
 from gmi.targets.module import Input
-from gmi.targets.served import Gives, Served
+from gmi.targets.served import Gives, Requests, Served
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class Onnx:
+@settings
+class OnnxTarget:
     """file: of a model that takes float images (N, C, H, W). output: its name; None: the first."""
 
     networked: ClassVar = False
@@ -44,7 +42,7 @@ class Onnx:
 class _Session:
     """`Service` over an onnxruntime session."""
 
-    def __init__(self, plan: Onnx, session: Any) -> None:
+    def __init__(self, plan: OnnxTarget, session: Any) -> None:
         self._plan, self._session = plan, session
         inputs, outputs = session.get_inputs(), [one.name for one in session.get_outputs()]
         if len(inputs) != 1:

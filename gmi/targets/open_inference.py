@@ -5,26 +5,25 @@ https://github.com/kserve/open-inference-protocol, its REST API and binary tenso
 
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import httpx2
 import numpy as np
 import torch
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gmi.errors import GmiError
+from gmi.settings import OPERATIONAL, settings
 from gmi.targets.module import Input
-from gmi.targets.remote import Connection, Wire, pixels, refuse_scaling
+from gmi.targets.remote import Connection, Session, pixels, refuse_scaling
 from gmi.targets.served import Gives, Served, digest_of
 
 _TYPES = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8", "INT32": "<i4"}
 _HEADER = "Inference-Header-Content-Length"
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class OpenInference:
+@settings
+class OpenInferenceTarget:
     """A model of a server that speaks the Open Inference Protocol v2.
 
     url: of the server, without /v2. tensor, output: names in the model's signature; output None: its first.
@@ -47,7 +46,7 @@ class OpenInference:
     binary: bool = True
     gives: Gives = "probabilities"
     trained_on: tuple[str, ...] = ()
-    connection: Connection = Connection()
+    connection: Annotated[Connection, OPERATIONAL] = Connection()
 
     def __post_init__(self) -> None:
         if self.datatype == "UINT8":
@@ -58,7 +57,7 @@ class OpenInference:
     def load(self, classes: tuple[str, ...]) -> Served:
         """Asks nothing. Raises GmiError for a URL that is none, a missing token, an unreadable certificate."""
         version = "" if self.version is None else f"/versions/{self.version}"
-        wire = Wire(f"{self.url.rstrip('/')}/v2/models/{self.model}{version}/infer", self.connection)
+        wire = Session(f"{self.url.rstrip('/')}/v2/models/{self.model}{version}/infer", self.connection)
         service = _OpenInference(self, len(classes), wire)
         return Served(
             service, self.gives, classes, digest_of(self), frozenset(self.trained_on), rate=self.connection.rate
@@ -68,7 +67,7 @@ class OpenInference:
 class _OpenInference:
     """`Service` over the protocol's `infer`."""
 
-    def __init__(self, plan: OpenInference, people: int, wire: Wire) -> None:
+    def __init__(self, plan: OpenInferenceTarget, people: int, wire: Session) -> None:
         self.requests = wire.requests
         self._plan, self._people, self._wire = plan, people, wire
 

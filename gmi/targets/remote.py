@@ -11,21 +11,19 @@ from threading import Lock
 from typing import Annotated, Any
 
 import httpx2
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from torch import Tensor
 
 from gmi.errors import GmiError
-from gmi.oracles.interface import Busy, Requests
+from gmi.settings import Count, Positive, Whole, settings
 from gmi.targets.module import Input
+from gmi.targets.served import Busy, Requests
 
-Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"  # of the environment: a secret in its place would be kept with the settings
 _LATER = {408, 425, 429, *range(500, 600)}  # statuses after which the same request may succeed
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Connection:
     """How the model is reached. None of this changes its answers, nor makes a run another one.
 
@@ -37,15 +35,15 @@ class Connection:
 
     batch: Count = 32
     concurrency: Count = 4
-    rate: Seconds | None = None
-    retries: Annotated[int, Field(ge=0)] = 5
-    timeout: Seconds = 30.0
+    rate: Positive | None = None
+    retries: Whole = 5
+    timeout: Positive = 30.0
     token: Annotated[str, Field(pattern=_VARIABLE)] | None = None
     header: str = "Authorization"
     ca: str | None = None
 
 
-class Wire:
+class Session:
     """Posts to one address, at its pace. Errors that may pass are `Busy`, others GmiError; no secret is in them."""
 
     def __init__(self, url: str, plan: Connection) -> None:
@@ -143,7 +141,7 @@ def refuse_scaling(input: Input) -> None:
 
 
 def _after(header: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for, given as such or as a date; None where it says nothing legible."""
+    """Positive that a Retry-After header asks for, given as such or as a date; None where it says nothing legible."""
     if header is None:
         return None
     try:

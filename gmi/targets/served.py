@@ -4,14 +4,39 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor
 
 from gmi.errors import GmiError
-from gmi.oracles.interface import Requests, Service
+from gmi.settings import identity
+
+
+class Busy(Exception):
+    """The service may answer later. after: seconds that it asks to wait; None: it does not say."""
+
+    def __init__(self, reason: str, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Requests(NamedTuple):
+    """In what manner a service may be asked."""
+
+    batch: int = 64  # images of one request
+    concurrency: int = 1  # requests at once
+    retries: int = 0  # of one request
+
+
+class Service(Protocol):
+    """Answers bytes (N, C, H, W) with float64 (N, D) on the CPU. Raises Busy; GmiError where asking again is vain."""
+
+    @property
+    def requests(self) -> Requests: ...
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
 
 Gives = Literal["probabilities", "logits", "labels"]
 
@@ -90,6 +115,4 @@ class _Reading:
 
 def digest_of(plan: Any) -> str:
     """SHA-256 of how the model is named and asked; its connection decides neither."""
-    tree = TypeAdapter(type(plan)).dump_python(plan, mode="json")
-    known = {key: value for key, value in tree.items() if key != "connection"}
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(identity(plan), sort_keys=True).encode()).hexdigest()

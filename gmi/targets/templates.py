@@ -16,8 +16,7 @@ from hashlib import sha256
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field
 from torch import Tensor, nn
 
 from gmi.assets.catalogue import resolve
@@ -25,9 +24,9 @@ from gmi.assets.weights import read_weights
 from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.judges.face import Dlib, DlibJudge, FaceNet, FaceNetJudge
-from gmi.oracles.interface import Requests
+from gmi.settings import Positive, settings
 from gmi.targets.module import Input, Target
-from gmi.targets.served import Served
+from gmi.targets.served import Requests, Served
 
 _INPUT = Input(size=(160, 160), colour="grey as rgb", mean=(0.5,), std=(0.501961,))  # (x - 127.5) / 128 of [0, 255]
 
@@ -101,8 +100,8 @@ def templates_of(target: Target | Served) -> Templates:
     raise GmiError("access: {type: embeddings} is for a target of type templates: a classifier answers with scores.")
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
-class TemplateConfig:
+@settings
+class TemplateTarget:
     """A recogniser and the templates that leaked from it.
 
     leaked: a .safetensors file with one tensor "templates" (K, D), in the order of the people's sorted names; None:
@@ -113,7 +112,7 @@ class TemplateConfig:
     type: Literal["templates"] = "templates"
     recogniser: Annotated[Dlib | FaceNet, Field(discriminator="type")]
     leaked: str | None = None
-    scale: Annotated[float, Field(gt=0)] = 20.0
+    scale: Positive = 20.0
 
     def load(self, classes: tuple[str, ...], photographs: Images) -> Target | Served:
         """Raises GmiError where weights or templates are missing, or are not the recogniser's."""

@@ -8,28 +8,23 @@ import json
 from dataclasses import asdict
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path as Folder
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gmi.errors import GmiError
 from gmi.priors.diffusion import Diffusion, DiffusionPrior, read_path
 from gmi.priors.gan import Dcgan, DcganShape
-from gmi.priors.path import Path
-from gmi.protocols import Prior
+from gmi.protocols import NoisePath, Prior
+from gmi.settings import Count, Positive, settings
 
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
     from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
-
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 
 
 class Learner(Protocol):
@@ -50,12 +45,12 @@ class Learner(Protocol):
         """To look at what has been learned."""
         ...
 
-    def save(self, module: nn.Module, folder: Folder) -> None:
+    def save(self, module: nn.Module, folder: Path) -> None:
         """As a prior folder, weights in half precision."""
         ...
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Denoising:
     """A UNet of diffusers that learns to tell noise from image.
 
@@ -127,7 +122,7 @@ class Denoising:
     def prior(self, module: nn.Module) -> Prior:
         return DiffusionPrior(module, self._path, steps=self.steps)
 
-    def save(self, module: nn.Module, folder: Folder) -> None:
+    def save(self, module: nn.Module, folder: Path) -> None:
         network: Any = module
         network.half().save_pretrained(folder / "unet")
         self._scheduler.save_pretrained(folder / "scheduler")
@@ -150,7 +145,7 @@ class Denoising:
             )
 
     @property
-    def _path(self) -> Path:
+    def _path(self) -> NoisePath:
         return read_path({**self._scheduler.config, "_class_name": type(self._scheduler).__name__})
 
     @cached_property
@@ -161,7 +156,7 @@ class Denoising:
         return FlowMatchEulerDiscreteScheduler() if self.type == "flow" else DDPMScheduler()
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Adversarial:
     """A DCGAN (Radford et al., ICLR 2016) under the non-saturating loss with the R1 penalty (Mescheder et al., Which
     Training Methods for GANs do actually Converge?, ICML 2018, eq. 9).
@@ -207,7 +202,7 @@ class Adversarial:
         assert isinstance(module, Dcgan)
         return module
 
-    def save(self, module: nn.Module, folder: Folder) -> None:
+    def save(self, module: nn.Module, folder: Path) -> None:
         assert isinstance(module, Dcgan)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(asdict(module.shape), indent=1) + "\n")

@@ -25,27 +25,27 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from pydantic import ConfigDict, Field
-from pydantic import dataclasses as pydantic
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.utils import save_image
 
 from gmi.data.images import Images
-from gmi.data.people import Faces, PublicImages
+from gmi.data.people import Faces
+from gmi.data.public import PublicImages
 from gmi.errors import GmiError
 from gmi.metrics.distribution import frechet
 from gmi.protocols import Prior
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
+from gmi.settings import Count, Positive, Whole, settings
 from gmi.training.learners import Adversarial, Denoising, Learner
 from gmi.training.overlap import FaceSpace
 
-Count = Annotated[int, Field(ge=1)]
 GRID = 36
 
 
-@pydantic.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class PriorTraining:
     """One prior.
 
@@ -61,15 +61,15 @@ class PriorTraining:
     steps: Count
     batch: Count = 64
     accumulate: Count = 1
-    lr: Annotated[float, Field(gt=0)] = 2e-4
-    warmup: Annotated[int, Field(ge=0)] = 200
+    lr: Positive = 2e-4
+    warmup: Whole = 200
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    clip: Annotated[float, Field(gt=0)] = 1.0  # of the gradient's norm
+    clip: Positive = 1.0  # of the gradient's norm
     look: Count = 1000
     save: Count = 500
     patience: Count | None = None
     private: Faces | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Whole = 0
 
 
 @dataclass

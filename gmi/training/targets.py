@@ -3,33 +3,31 @@
 import json
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from gmi.assets.catalogue import resolve
-from gmi.defences.base import Defence, Lesson, Promise, part_of
+from gmi.defences.base import Defence, Loss, Promise, part_of
 from gmi.defences.bottleneck import Noisy
 from gmi.errors import GmiError
 from gmi.rng import Rng, seed_of
-from gmi.settings import plain
-from gmi.targets.module import Input, TargetConfig
+from gmi.settings import Count, NonNegative, Positive, plain, settings
+from gmi.targets.module import Input, ModuleTarget
 from gmi.views import Views
 
 RECORD = "training.json"  # beside the weights
 PROFILE = "profile.safetensors"
 
-Steps = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
 UNDEFENDED = Defence()
 Progress = Callable[[int, float], None]
 """Called once a step with the step's number and the loss."""
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Head:
     """Trains one linear layer on what the frozen rest makes of the images and, with `mirror`, their mirror images.
 
@@ -38,7 +36,7 @@ class Head:
 
     type: Literal["head"] = "head"
     part: str = "head"  # the layer's name in the module
-    steps: Steps = 300
+    steps: Count = 300
     lr: Positive = 0.05
     mirror: bool = True
     seed: int = 0
@@ -48,7 +46,7 @@ class Head:
         module: nn.Module,
         input: Input,
         images: Tensor,
-        lesson: Lesson,
+        lesson: Loss,
         progress: Progress | None = None,
         defence: Defence = UNDEFENDED,
     ) -> None:
@@ -90,15 +88,15 @@ class Head:
         return defence.promise(classes, len(classes), self.steps)
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Scratch:
     """Trains every weight on random views: AdamW, the learning rate falling to zero along half a cosine."""
 
     type: Literal["scratch"] = "scratch"
-    steps: Steps = 400
-    batch: Steps = 64
+    steps: Count = 400
+    batch: Count = 64
     lr: Positive = 2e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: NonNegative = 1e-4
     views: Views = Views(shift=0.1, rotate=5.0, exposure=0.2)
     seed: int = 0
 
@@ -107,7 +105,7 @@ class Scratch:
         module: nn.Module,
         input: Input,
         images: Tensor,
-        lesson: Lesson,
+        lesson: Loss,
         progress: Progress | None = None,
         defence: Defence = UNDEFENDED,
     ) -> None:
@@ -178,7 +176,7 @@ class Record:
     promise: Promise | None = None  # of differential privacy
 
 
-def record_of(target: TargetConfig) -> Record | None:
+def record_of(target: ModuleTarget) -> Record | None:
     """The record beside the target's weights; None where there is none. Raises GmiError where it is damaged."""
     if target.weights is None:
         return None
@@ -191,7 +189,7 @@ def record_of(target: TargetConfig) -> Record | None:
         raise GmiError(f"{path} is damaged: remove it and train the target again.") from error
 
 
-def training_digest(target: TargetConfig, training: Head | Scratch) -> str:
+def training_digest(target: ModuleTarget, training: Head | Scratch) -> str:
     """Of what decides a trained target's weights, beside the images."""
     tree = plain(target)
     files = () if target.defence is None else target.defence.files

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from gmi.priors.path import Path, Preserving, Straight
+from gmi.priors.path import DiffusionPath, FlowPath
+from gmi.protocols import Path
 
 KEPT = tuple((1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0).tolist())
-PATHS: dict[str, Path] = {"flow": Straight(), "ddpm": Preserving(KEPT)}
+PATHS: dict[str, Path] = {"flow": FlowPath(), "ddpm": DiffusionPath(KEPT)}
 
 
 class Mixture(nn.Module):
@@ -23,7 +24,7 @@ class Mixture(nn.Module):
         self.config = SimpleNamespace(sample_size=atoms.shape[-1], in_channels=atoms.shape[1])
 
     def forward(self, noisy: Tensor, stamps: Tensor, return_dict: bool = True) -> tuple[Tensor]:
-        straight = isinstance(self.path, Straight)
+        straight = isinstance(self.path, FlowPath)
         time = stamps[0].item() / 1000 if straight else (stamps[0].item() + 1) / 1000
         signal, level = self.path.levels(time)
         spread = signal**2 * self.width**2 + level**2

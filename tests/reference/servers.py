@@ -14,8 +14,8 @@ import uvicorn
 from gmi import toy
 from gmi.serving.app import Serving, app
 from gmi.serving.watch import Watcher
-from gmi.targets.module import Input, Target, TargetConfig
-from gmi.targets.open_inference import OpenInference
+from gmi.targets.module import Input, ModuleTarget, Target
+from gmi.targets.open_inference import OpenInferenceTarget
 
 SIDES = Input(size=(16, 16), colour="grey")
 
@@ -23,7 +23,7 @@ SIDES = Input(size=(16, 16), colour="grey")
 NAMES = tuple(f"p{one}" for one in range(6))
 
 
-NOWHERE = TargetConfig(factory="gmi.toy:target", input=SIDES)
+NOWHERE = ModuleTarget(factory="gmi.toy:target", input=SIDES)
 
 
 @contextmanager
@@ -43,9 +43,9 @@ def serving(target: Target, folder: Path, watcher: Watcher | None = None, **sett
         thread.join()
 
 
-def client(url: str, **settings: Any) -> OpenInference:
+def client(url: str, **settings: Any) -> OpenInferenceTarget:
     given = {"output": "scores", "datatype": "UINT8"} | settings
-    return OpenInference(url=url, model="toy", input=SIDES, tensor="images", **given)
+    return OpenInferenceTarget(url=url, model="toy", input=SIDES, tensor="images", **given)
 
 
 class Handler(BaseHTTPRequestHandler):

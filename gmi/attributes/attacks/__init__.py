@@ -1,0 +1,14 @@
+"""Attacks on an attribute: what an entry of a configuration's `attacks:` may be."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from gmi.attributes.attacks.confidences import Confidences
+from gmi.attributes.attacks.counts import Counts
+from gmi.attributes.attacks.csmia import Csmia
+from gmi.attributes.attacks.informed import Informed
+from gmi.attributes.attacks.lomia import Lomia
+from gmi.attributes.attacks.marginals import Marginals
+
+AnyAttack = Annotated[Marginals | Confidences | Informed | Counts | Csmia | Lomia, Field(discriminator="type")]

@@ -9,15 +9,14 @@ Differs from the paper: it has confidences of decision trees; here they may be a
 from typing import Literal
 
 import numpy as np
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 
 from gmi.attributes.knowledge import Knowledge
 from gmi.attributes.oracles import Scores
 from gmi.attributes.records import Array, Records
+from gmi.settings import settings
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Confidences:
     """Maximum a posteriori, from what the model is sure of."""
 

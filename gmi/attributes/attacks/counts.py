@@ -10,15 +10,14 @@ which the counts hold already.
 from typing import Literal
 
 import numpy as np
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 
 from gmi.attributes.knowledge import Knowledge
 from gmi.attributes.oracles import Leaves
 from gmi.attributes.records import Array, Records
+from gmi.settings import settings
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Counts:
     """The fullest leaf."""
 

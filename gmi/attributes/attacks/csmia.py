@@ -9,15 +9,14 @@ Differs from the paper: nothing; that scores rank people, too, is ours.
 from typing import Literal
 
 import numpy as np
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 
 from gmi.attributes.knowledge import Knowledge
 from gmi.attributes.oracles import Scores
 from gmi.attributes.records import Array, Records
+from gmi.settings import settings
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Csmia:
     """By confidences alone: no public records."""
 

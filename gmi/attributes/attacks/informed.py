@@ -10,15 +10,14 @@ Differs from the paper: the two are multiplied, not chosen between by a threshol
 from typing import Literal
 
 import numpy as np
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 
 from gmi.attributes.knowledge import Knowledge, guess
 from gmi.attributes.oracles import Scores
 from gmi.attributes.records import Array, Records
+from gmi.settings import settings
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Informed:
     """Maximum a posteriori, from what the model is sure of and what public records tell."""
 

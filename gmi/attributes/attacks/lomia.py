@@ -9,16 +9,15 @@ Differs from the paper: the attack model is gradient boosting; the people who ta
 from typing import Literal
 
 import numpy as np
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 
 from gmi.attributes.knowledge import Knowledge, guess
 from gmi.attributes.oracles import Labels
 from gmi.attributes.records import Array, Records
 from gmi.errors import GmiError
+from gmi.settings import settings
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Lomia:
     """By labels alone: no public records."""
 

@@ -10,15 +10,14 @@ Differs from the paper: nothing. pi is the confusion matrix of classes, or a nor
 from typing import Literal
 
 import numpy as np
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass
 
 from gmi.attributes.knowledge import Knowledge
 from gmi.attributes.oracles import Labels, Numbers
 from gmi.attributes.records import Array, Records
+from gmi.settings import settings
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
+@settings
 class Marginals:
     """Maximum a posteriori, from what the model predicts and how it errs."""
 
