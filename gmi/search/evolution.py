@@ -1,11 +1,11 @@
 """Score-only search by evolution: CMA-ES on a prior's latents, one strategy for each candidate.
 
 Hansen, The CMA Evolution Strategy: A Tutorial, arXiv:1604.00772, fig. 6, in its separable form where `diagonal` is set
-(Ros & Hansen, PPSN 2008), as written by its author in pycma. The honest black-box baseline of the field at equal
+(Ros & Hansen, PPSN 2008), in its author's implementation, pycma. It is the field's honest black-box baseline at equal
 queries: RLB-MI (Han et al., CVPR 2023), whose episodes have one step, is a slower search of the same kind.
 
-Differs from the papers: each individual is seen through views of its own, a noisy fitness, so that what comes out is
-the mean of the last distribution, not the best individual.
+Differs from the papers: each individual is evaluated on random views of its own, which makes the fitness noisy;
+therefore the result is the mean of the last distribution, not the best individual.
 """
 
 from typing import Annotated, Any, Literal
@@ -26,26 +26,23 @@ from gmi.views import Views
 
 @settings
 class Evolution:
-    """`generations` of `population` individuals around each start; every individual costs a query.
-
-    sigma: spread of the first generation, in units of the latents' own. radius: individuals are put on the sphere of
-    this radius before they are decoded; None: they stay where they are.
-    """
+    """CMA-ES around each start: `generations` of `population` individuals, each of which costs one query."""
 
     type: Literal["evolution"] = "evolution"
-    generations: Count = 25
-    population: Annotated[int, Field(ge=4)] = 20
-    sigma: Positive = 0.5
-    diagonal: bool = True
-    objective: Literal["cross_entropy", "max_margin"] = "max_margin"
-    radius: Positive | None = None
-    views: Views | None = Views()
+    generations: Count = 25  # updates of the distribution
+    population: Annotated[int, Field(ge=4)] = 20  # individuals in a generation
+    sigma: Positive = 0.5  # standard deviation of the first generation, in the prior's latent space
+    diagonal: bool = True  # keep the covariance matrix diagonal: separable CMA-ES, for many dimensions
+    objective: Literal["cross_entropy", "max_margin"] = "max_margin"  # loss of an individual
+    radius: Positive | None = None  # individuals are put on a sphere of this radius for decoding; None: left as drawn
+    views: Views | None = Views()  # random view on which an individual is evaluated; None: the image as it is
 
     def queries(self, prior: Prior) -> int:
-        """For each candidate."""
+        """Queries that the search makes for each candidate."""
         return self.generations * self.population
 
     def passes(self, prior: Prior) -> Passes:
+        """Evaluations of the prior's network for each candidate."""
         return Passes((self.queries(prior) + 1) * prior.evaluations, 0)
 
     @torch.no_grad()
@@ -58,19 +55,22 @@ class Evolution:
         rng: Rng,
         trace: Trace | None = None,
     ) -> Candidates:
-        """From latents (N, ...) to candidates (N)."""
+        """Candidates (N) from latents (N, ...): for each, the mean of its last distribution.
+
+        Raises GmiError when pycma is not installed.
+        """
         seeds = (rng.uniform(2).double() * 2**24).long().tolist()  # all the bits of two draws
         strategies = [self._strategy(start, seed) for start, seed in zip(latents.flatten(1), seeds, strict=True)]
         for generation in range(self.generations):
-            asked = [strategy.ask() for strategy in strategies]
-            born = torch.from_numpy(np.array(asked)).to(latents)  # (N, population, D)
-            born = born.reshape(len(latents), self.population, *latents.shape[1:])
-            found = losses(oracle, prior, born, classes, rng, self.views, self.objective, self.radius)
-            for strategy, individuals, own in zip(strategies, asked, found.cpu().double().tolist(), strict=True):
-                strategy.tell(individuals, own)
+            populations = [strategy.ask() for strategy in strategies]
+            individuals = torch.from_numpy(np.array(populations)).to(latents)  # (N, population, D)
+            individuals = individuals.reshape(len(latents), self.population, *latents.shape[1:])
+            loss = losses(oracle, prior, individuals, classes, rng, self.views, self.objective, self.radius)
+            for strategy, population, row in zip(strategies, populations, loss.cpu().double().tolist(), strict=True):
+                strategy.tell(population, row)
             if trace is not None:
-                trace(generation, found.mean(1))
-        means = torch.from_numpy(np.array([one.mean for one in strategies])).to(latents)
+                trace(generation, loss.mean(1))
+        means = torch.from_numpy(np.array([strategy.mean for strategy in strategies])).to(latents)
         end = on_sphere(means.reshape(latents.shape), self.radius)
         return Candidates(prior.decode(end, classes).clamp(0, 1), classes, end)
 

@@ -1,4 +1,4 @@
-"""What searches without gradients share: an individual's loss by the scores of one view of it, and the sphere."""
+"""Shared by searches without gradients: the loss of an individual from the scores of one view, and the sphere."""
 
 import torch
 from torch import Tensor
@@ -12,25 +12,29 @@ from gmi.views import Views
 def losses(
     oracle: ScoreOracle,
     prior: Prior,
-    born: Tensor,
+    individuals: Tensor,
     classes: Tensor,
     rng: Rng,
     views: Views | None,
     objective: str,
     radius: float | None,
 ) -> Tensor:
-    """(N, population) of latents (N, population, ...), one query each: N are decoded at a time, all asked at once."""
+    """Losses (N, population) of latents (N, population, ...), one query each.
+
+    N individuals are decoded at a time; all N x population go to the oracle in one call. objective: a name in
+    OBJECTIVES. views: None: the image as it is. radius: see `on_sphere`.
+    """
     columns = []
-    for latents in born.unbind(1):
+    for latents in individuals.unbind(1):
         images = prior.decode(on_sphere(latents, radius), classes).clamp(0, 1)
         columns.append(images if views is None else views(images, rng))
-    everybody = classes.repeat(len(columns))
-    scores = oracle.scores(torch.cat(columns), everybody)
-    return OBJECTIVES[objective](scores, everybody).reshape(len(columns), -1).T
+    wanted = classes.repeat(len(columns))
+    scores = oracle.scores(torch.cat(columns), wanted)
+    return OBJECTIVES[objective](scores, wanted).reshape(len(columns), -1).T
 
 
 def on_sphere(latents: Tensor, radius: float | None) -> Tensor:
-    """Latents (N, ...) of this length; None: as they are."""
+    """Latents (N, ...) scaled to the length `radius`; None leaves them as they are."""
     if radius is None:
         return latents
     lengths = latents.flatten(1).norm(dim=1).reshape(-1, *[1] * (latents.ndim - 1))

@@ -1,12 +1,12 @@
 """Score-only search by a genetic algorithm on a prior's latents, one population for each candidate.
 
 An et al., MIRROR: Model Inversion for Deep Learning Network with High Fidelity, NDSS 2022, black-box variant: the best
-are kept, parents are drawn by their scores, a child takes each coordinate from one of its two parents, the fitter one
-more often, and some coordinates are moved by noise.
+individuals are kept, parents are drawn by their scores, a child takes each coordinate from one of its two parents, more
+often from the fitter one, and noise moves some coordinates.
 
-Differs from the paper: the first population is noise around one start that the pool gave, where the paper takes the
-pool's best samples; parents are drawn by a softmax of ranks, not of scores, whose scale differs between targets;
-individuals are seen through views of their own, so that those that are kept are asked about again.
+Differs from the paper: the first population is noise around one start from the pool, where the paper takes the pool's
+best samples; parents are drawn by a softmax of ranks, not of scores, whose scale differs between targets; individuals
+are evaluated on random views of their own, so the ones that are kept are evaluated again in each generation.
 """
 
 from typing import Annotated, Literal
@@ -25,32 +25,29 @@ from gmi.views import Views
 
 @settings
 class Genetic:
-    """`generations` of `population` individuals; every individual costs a query.
-
-    sigma: spread of the first population and of mutations, in units of the latents' own. elite: kept as they are.
-    mutation: share of coordinates that are moved. radius: of the sphere that individuals are put on; None: none.
-    """
+    """MIRROR's genetic algorithm: `generations` of `population` individuals, each of which costs one query."""
 
     type: Literal["genetic"] = "genetic"
-    generations: Count = 25
-    population: Annotated[int, Field(ge=4)] = 20
-    elite: Count = 4
-    mutation: Share = 0.1
-    sigma: Positive = 0.5
-    pressure: Positive = 2.0  # of selection: the best is e to the power of this likelier a parent than the worst
-    objective: Literal["cross_entropy", "max_margin"] = "max_margin"
-    radius: Positive | None = None
-    views: Views | None = Views()
+    generations: Count = 25  # populations, the first one included
+    population: Annotated[int, Field(ge=4)] = 20  # individuals in a generation
+    elite: Count = 4  # individuals that pass unchanged into the next generation; fewer than population
+    mutation: Share = 0.1  # share of a child's coordinates that noise moves
+    sigma: Positive = 0.5  # standard deviation of the first population and of mutations, in the prior's latent space
+    pressure: Positive = 2.0  # selection pressure: the best is exp(pressure) times likelier a parent than the worst
+    objective: Literal["cross_entropy", "max_margin"] = "max_margin"  # loss of an individual
+    radius: Positive | None = None  # individuals are put on a sphere of this radius for decoding; None: left as drawn
+    views: Views | None = Views()  # random view on which an individual is evaluated; None: the image as it is
 
     def __post_init__(self) -> None:
         if self.elite >= self.population:
             raise ValueError("elite must be smaller than population")
 
     def queries(self, prior: Prior) -> int:
-        """For each candidate."""
+        """Queries that the search makes for each candidate."""
         return self.generations * self.population
 
     def passes(self, prior: Prior) -> Passes:
+        """Evaluations of the prior's network for each candidate."""
         return Passes((self.queries(prior) + 1) * prior.evaluations, 0)
 
     @torch.no_grad()
@@ -63,32 +60,32 @@ class Genetic:
         rng: Rng,
         trace: Trace | None = None,
     ) -> Candidates:
-        """From latents (N, ...) to candidates (N): the fittest of the last population."""
+        """Candidates (N) from latents (N, ...): the fittest individual of each last population."""
         starts = latents.flatten(1)
-        born = starts[:, None] + self.sigma * rng.normal(self.population, starts.shape[1]).to(starts)
+        individuals = starts[:, None] + self.sigma * rng.normal(self.population, starts.shape[1]).to(starts)
         best = starts
         for generation in range(self.generations):
-            shaped = born.reshape(*born.shape[:2], *latents.shape[1:])
-            found = losses(oracle, prior, shaped, classes, rng, self.views, self.objective, self.radius)
-            order = found.sort(dim=1, stable=True).indices[:, :, None]
-            ranked = born.gather(1, order.expand_as(born))  # fittest first
+            shaped = individuals.reshape(*individuals.shape[:2], *latents.shape[1:])
+            loss = losses(oracle, prior, shaped, classes, rng, self.views, self.objective, self.radius)
+            order = loss.sort(dim=1, stable=True).indices[:, :, None]
+            ranked = individuals.gather(1, order.expand_as(individuals))  # fittest first
             best = ranked[:, 0]
-            born = torch.cat([ranked[:, : self.elite], self._children(ranked, rng)], 1)
+            individuals = torch.cat([ranked[:, : self.elite], self._children(ranked, rng)], 1)
             if trace is not None:
-                trace(generation, found.mean(1))
+                trace(generation, loss.mean(1))
         end = on_sphere(best.reshape(latents.shape), self.radius)
         return Candidates(prior.decode(end, classes).clamp(0, 1), classes, end)
 
     def _children(self, ranked: Tensor, rng: Rng) -> Tensor:
-        """(N, population - elite, D) of individuals (N, population, D), fittest first."""
+        """Children (N, population - elite, D) of individuals (N, population, D) that are ranked fittest first."""
         count, size = self.population - self.elite, ranked.shape[2]
-        worth = (-self.pressure * torch.linspace(0, 1, self.population)).softmax(0).cumsum(0).to(ranked)
-        drawn = rng.uniform(count, 2).to(ranked)
-        parents = torch.searchsorted(worth, drawn.contiguous()).clamp_max(self.population - 1).sort(2).values
-        fitter, other = (ranked.gather(1, parents[:, :, place, None].expand(-1, -1, size)) for place in (0, 1))
+        chances = (-self.pressure * torch.linspace(0, 1, self.population)).softmax(0).cumsum(0).to(ranked)
+        lots = rng.uniform(count, 2).to(ranked)
+        parents = torch.searchsorted(chances, lots.contiguous()).clamp_max(self.population - 1).sort(2).values
+        fitter, other = (ranked.gather(1, parents[:, :, parent, None].expand(-1, -1, size)) for parent in (0, 1))
         ranks = parents.to(ranked) + 1
-        share = (ranks[:, :, 1] / ranks.sum(2))[:, :, None]  # of coordinates from the fitter one
+        share = (ranks[:, :, 1] / ranks.sum(2))[:, :, None]  # of coordinates that come from the fitter parent
         draws = rng.uniform(count, size, 2).to(ranked)
         child = torch.where(draws[..., 0] < share, fitter, other)
-        moved = self.sigma * rng.normal(count, size).to(ranked)
-        return child + torch.where(draws[..., 1] < self.mutation, moved, 0.0)
+        noise = self.sigma * rng.normal(count, size).to(ranked)
+        return child + torch.where(draws[..., 1] < self.mutation, noise, 0.0)

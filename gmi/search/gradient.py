@@ -13,66 +13,76 @@ over candidates, never averaged, so that a candidate's path does not depend on i
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from gmi.errors import GmiError
-from gmi.protocols import Candidates, Prior, Trace, WhiteBoxOracle
+from gmi.protocols import Candidates, LabelOracle, Prior, Trace, WhiteBoxOracle
 from gmi.rng import Rng
 from gmi.search.objectives import OBJECTIVES, cross_entropy
 from gmi.search.signature import Passes
 from gmi.settings import Count, NonNegative, Positive, Whole, settings
 from gmi.views import Views
 
-_SAMPLES = 128  # of the prior, over which the mean of features is taken
+_SAMPLES = 128  # samples of the prior over which the mean of the features is taken
 
 
 @settings
 class Gradient:
-    """Adam or momentum on latents (N, D), projected after every step."""
+    """Gradient descent (Adam or momentum) on latents (N, D), which are projected onto `constraint` after every step."""
 
     type: Literal["gradient"] = "gradient"
-    steps: Whole = 50
-    lr: Positive = 0.1
-    optimiser: Literal["adam", "momentum"] = "adam"
-    betas: tuple[float, float] = (0.9, 0.999)  # of Adam; momentum uses the first
-    decay: Literal["none", "cosine"] = "none"  # of the learning rate, to zero
-    objective: Literal["cross_entropy", "max_margin", "logit", "poincare"] = "logit"
-    confidence: Annotated[float, Field(gt=0, le=1)] = 1.0  # how sure the target is to be, by cross_entropy
+    steps: Whole = 50  # gradient steps
+    lr: Positive = 0.1  # learning rate
+    optimiser: Literal["adam", "momentum"] = "adam"  # momentum: Nesterov's, as in GMI's released code
+    betas: tuple[float, float] = (0.9, 0.999)  # Adam's betas; momentum uses the first
+    decay: Literal["none", "cosine"] = "none"  # cosine: the learning rate falls to zero
+    objective: Literal["cross_entropy", "max_margin", "logit", "poincare"] = "logit"  # loss that is minimised
+    confidence: Annotated[float, Field(gt=0, le=1)] = 1.0  # probability of the class that cross_entropy aims at
     feature_weight: NonNegative = 0.0  # lambda of LOMMA's regulariser ||f - f_reg||^2
     feature_mean: tuple[float, ...] | None = None  # f_reg (D,); None: `prepare` measures it over prior samples
-    views: Views | None = Views()  # None: the image as it is
-    transforms: Count = 1  # views whose gradients are averaged, a step
-    constraint: Literal["sphere", "ball", "box"] = "sphere"
-    radius: Positive | None = None  # None: sqrt(D), where a standard normal latent lives; of a box, half its side
+    views: Views | None = Views()  # random views through which the target is shown an image; None: the image as it is
+    transforms: Count = 1  # views whose gradients are averaged in each step
+    constraint: Literal["sphere", "ball", "box"] = "sphere"  # set onto which latents are projected
+    radius: Positive | None = None  # of sphere or ball, or half the box's side; None: sqrt(D), a normal latent's norm
 
     def __post_init__(self) -> None:
         if self.confidence < 1 and self.objective != "cross_entropy":
             raise ValueError("confidence: only the objective cross_entropy aims at one")
 
     def queries(self, prior: Prior) -> int:
-        """For each candidate."""
+        """Queries that the search makes for each candidate."""
         return self.steps * self.transforms
 
     def passes(self, prior: Prior) -> Passes:
+        """Evaluations of the prior's network for each candidate."""
         return Passes(prior.evaluations, self.steps * prior.evaluations)
 
     @property
     def shared(self) -> int:
-        """Queries of `prepare`, which all classes share; it needs as many generators."""
+        """Queries of `prepare`, which all classes share; `prepare` needs as many generators."""
         return 0 if self.feature_weight == 0 or self.feature_mean is not None else _SAMPLES
+
+    @property
+    def students(self) -> tuple[()]:
+        """It teaches no network."""
+        return ()
+
+    def parts(self, oracle: LabelOracle | None) -> list[tuple[Any, LabelOracle | None]]:
+        """It is made of no other searches."""
+        return []
 
     @torch.no_grad()
     def prepare(self, oracle: WhiteBoxOracle, prior: Prior, rng: Rng) -> dict[str, Tensor]:
-        """feature_mean (D,), from one prior sample per generator."""
+        """The tensor `feature_mean` (D,), measured on one prior sample per generator."""
         _, features = oracle.activations(prior.decode(prior.sample(rng)))
         return {"feature_mean": features.mean(0)}
 
     def taught(self, learned: Mapping[str, Tensor]) -> "Gradient":
-        """The same search with what `prepare` found."""
+        """The same search with the `feature_mean` that `prepare` measured."""
         return replace(self, feature_mean=tuple(learned["feature_mean"].tolist()))
 
     def __call__(
@@ -84,7 +94,10 @@ class Gradient:
         rng: Rng,
         trace: Trace | None = None,
     ) -> Candidates:
-        """From latents (N, D) to candidates (N): `steps` x `transforms` queries for each."""
+        """Candidates (N) from latents (N, D), with `steps` x `transforms` queries for each.
+
+        Raises GmiError when `feature_mean` is needed and missing, or has another length than the target's features.
+        """
         latents = self._project(latents.detach().clone()).requires_grad_()
         optimiser = self._optimiser(latents)
         for step in range(self.steps):
@@ -105,7 +118,7 @@ class Gradient:
             return Candidates(prior.decode(latents, classes).clamp(0, 1), classes, latents.detach())
 
     def _loss(self, oracle: WhiteBoxOracle, images: Tensor, classes: Tensor, rng: Rng) -> Tensor:
-        """(N,), of one view of each image."""
+        """Losses (N,) of one view of each image."""
         if self.views is not None:
             images = self.views(images, rng)
         objective = OBJECTIVES[self.objective]
@@ -116,8 +129,8 @@ class Gradient:
         logits, features = oracle.activations(images)
         if self.feature_mean is None or len(self.feature_mean) != features.shape[1]:
             raise GmiError(f"search.feature_mean must have {features.shape[1]} numbers, or be measured by `prepare`.")
-        away = features - torch.tensor(self.feature_mean).to(features)
-        return objective(logits, classes) + self.feature_weight * away.square().sum(1)
+        deviation = features - torch.tensor(self.feature_mean).to(features)
+        return objective(logits, classes) + self.feature_weight * deviation.square().sum(1)
 
     def _optimiser(self, latents: Tensor) -> torch.optim.Optimizer:
         if self.optimiser == "adam":

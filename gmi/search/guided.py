@@ -1,15 +1,16 @@
 """White-box search along a prior's path from noise to image: the target's gradient bends every step.
 
 Flow-guided inversion with normalised gradients (SFMI; constants of its reference settings): while the image forms, the
-direction of the path gets a share of the gradient of max-margin at the predicted clean image, as long as the direction
-itself, more while little is decided. On DDPM's path this is the DDIM form of classifier guidance (Dhariwal & Nichol,
-NeurIPS 2021, alg. 2) asked at the clean image, as in universal guidance (Bansal et al., ICLR 2024, eq. 6).
-`through="clean"` is MPGD's (He et al., ICLR 2024, alg. 1): no way back through the prior. Without `normalise` it is
-classifier guidance proper on either path: the noise that the prior sees grows by the gradient times the noise level,
-and where the loss is -log p and linear in a Gaussian's latents, the samples are those of the posterior.
+gradient of the max-margin loss at the predicted clean image is added to the path's direction. It is scaled to the
+direction's length times a weight, which is larger while little of the image is decided. On DDPM's path this is the DDIM
+form of classifier guidance (Dhariwal & Nichol, NeurIPS 2021, alg. 2), evaluated at the clean image as in universal
+guidance (Bansal et al., ICLR 2024, eq. 6). `through="clean"` is MPGD (He et al., ICLR 2024, alg. 1): no gradient passes
+through the prior. Without `normalise` it is classifier guidance proper on either path: the noise that the prior sees
+grows by the gradient times the noise level, and if the loss is -log p and linear in a Gaussian's latents, the samples
+follow the posterior.
 
 Differs from the papers: progress is measured by the share of signal, signal / (signal + noise), which is SFMI's time
-for flow matching and means the same for DDPM; the clean image is told from whatever the folder's network predicts.
+for flow matching and means the same for DDPM; the clean image is derived from whatever the folder's network predicts.
 """
 
 import math
@@ -30,25 +31,23 @@ from gmi.views import Views
 
 @settings
 class Guided:
-    """From noise (N, C, H, W) to images, in `steps`; Heun's method evaluates the prior twice a step.
+    """Guided sampling from noise (N, C, H, W) to images.
 
-    strength: length of the guidance, as a share of the direction's own. It grows until `rise` of the way is gone, holds
-    until `hold`, falls as half a cosine until `fall`, and is 0 from there on: then no query is made.
-    normalise: False: the gradient's own length times `strength`, and through the prior only.
+    The guidance rises to `strength`, holds, falls as half a cosine and ends; once it is 0 the target is not queried.
     """
 
     type: Literal["guided"] = "guided"
-    steps: Count = 50
-    heun: bool = True
-    strength: NonNegative = 0.3
-    rise: Share = 0.1
-    hold: Share = 0.3
-    fall: Share = 0.7
-    through: Literal["prior", "clean"] = "prior"
-    objective: Literal["cross_entropy", "max_margin", "logit", "poincare"] = "max_margin"
-    normalise: bool = True
-    views: Views | None = Views()
-    transforms: Count = 1  # views whose losses are averaged
+    steps: Count = 50  # steps along the prior's path
+    heun: bool = True  # Heun's method, which evaluates the prior twice per step; False: Euler's
+    strength: NonNegative = 0.3  # length of the guidance at its height, as a share of the direction's length
+    rise: Share = 0.1  # share of the path over which the guidance grows from 0
+    hold: Share = 0.3  # share of the path up to which it keeps its full strength; not below rise
+    fall: Share = 0.7  # share of the path at which it has fallen to 0; not below hold
+    through: Literal["prior", "clean"] = "prior"  # clean: the gradient stops at the clean image (MPGD)
+    objective: Literal["cross_entropy", "max_margin", "logit", "poincare"] = "max_margin"  # loss that guides
+    normalise: bool = True  # False: the gradient keeps its length, times strength; only through the prior
+    views: Views | None = Views()  # random views through which the target is shown an image; None: the image as it is
+    transforms: Count = 1  # views whose losses are averaged in each evaluation
 
     def __post_init__(self) -> None:
         if not self.rise <= self.hold <= self.fall:
@@ -57,16 +56,17 @@ class Guided:
             raise ValueError("through clean needs normalise: there the gradient has no length of its own to go by")
 
     def queries(self, prior: Denoiser) -> int:
-        """For each candidate: none are made where the guidance is 0."""
+        """Queries that the search makes for each candidate; there are none while the guidance is 0."""
         return sum(self._guides(prior)) * self.transforms
 
     def passes(self, prior: Denoiser) -> Passes:
+        """Evaluations of the prior's network for each candidate."""
         guides = self._guides(prior)
         steep = sum(guides) if self.through == "prior" else 0
         return Passes(len(guides) - steep, steep)
 
     def _guides(self, prior: Denoiser) -> list[bool]:
-        """For each evaluation of the prior whether the target is asked."""
+        """One entry per evaluation of the prior: True where the target is queried."""
         times = prior.path.times(self.steps)
         evaluated = times[:-1] + (times[1:-1] if self.heun else [])
         return [self.weight(*prior.path.levels(time)) > 0 for time in evaluated]
@@ -80,7 +80,7 @@ class Guided:
         rng: Rng,
         trace: Trace | None = None,
     ) -> Candidates:
-        """From noise (N, C, H, W) to candidates, whose latents are the clean ones: `prior.image` shows them."""
+        """Candidates (N) from noise (N, C, H, W); their latents are clean, so `prior.image` decodes them."""
         losses = [latents.new_zeros(len(latents))]
 
         def field(noisy: Tensor, time: float) -> Tensor:
@@ -93,8 +93,8 @@ class Guided:
             if self.normalise:
                 return direction + weight * (slope * (_length(direction) / _length(slope).clamp_min(1e-12)))
             signal, level = prior.path.levels(time)  # Tweedie: the clean image is (noisy + level^2 score) / signal
-            moved = level**2 / signal if signal > 0 else 0.0  # without signal the image, and the slope, are anyone's
-            return prior.path.direction(noisy, clean - weight * moved * slope, time)
+            factor = level**2 / signal if signal > 0 else 0.0  # without signal the gradient says nothing of the class
+            return prior.path.direction(noisy, clean - weight * factor * slope, time)
 
         noisy = latents.detach()
         for number, (now, after) in enumerate(pairwise(prior.path.times(self.steps))):
@@ -105,34 +105,35 @@ class Guided:
             return Candidates(prior.image(noisy), classes, noisy)
 
     def weight(self, signal: float, level: float) -> float:
-        """Of the guidance where signal and noise have these levels. SFMI's schedule."""
-        gone = signal / (signal + level)
-        if gone >= self.fall:
+        """Weight of the guidance, in [0, strength], at these levels of signal and noise: SFMI's schedule."""
+        progress = signal / (signal + level)
+        if progress >= self.fall:
             return 0.0
-        if gone <= self.rise:
-            return self.strength * (gone / self.rise if self.rise else 1.0)
-        if gone <= self.hold:
+        if progress <= self.rise:
+            return self.strength * (progress / self.rise if self.rise else 1.0)
+        if progress <= self.hold:
             return self.strength
-        return self.strength * 0.5 * (1 + math.cos(math.pi * (gone - self.hold) / (self.fall - self.hold)))
+        return self.strength * 0.5 * (1 + math.cos(math.pi * (progress - self.hold) / (self.fall - self.hold)))
 
     def _slope(
         self, oracle: WhiteBoxOracle, prior: Denoiser, noisy: Tensor, time: float, classes: Tensor, rng: Rng
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The predicted clean latents, the gradient (N, C, H, W) and the losses (N,)."""
+        """The predicted clean latents (N, C, H, W), the gradient (N, C, H, W) and the losses (N,)."""
         if self.through == "prior":
             noisy = noisy.detach().requires_grad_()
             clean = prior.denoise(noisy, time)
-            moved = noisy
+            variable = noisy
         else:
             with torch.no_grad():
                 clean = prior.denoise(noisy, time)
-            moved = clean = clean.requires_grad_()
+            variable = clean = clean.requires_grad_()
         images = prior.image(clean)
         loss = torch.stack([self._loss(oracle, images, classes, rng) for _ in range(self.transforms)]).mean(0)
-        (slope,) = torch.autograd.grad(loss.sum(), moved)
+        (slope,) = torch.autograd.grad(loss.sum(), variable)
         return clean.detach(), slope, loss.detach()
 
     def _loss(self, oracle: WhiteBoxOracle, images: Tensor, classes: Tensor, rng: Rng) -> Tensor:
+        """Losses (N,) of one view of each image."""
         if self.views is not None:
             images = self.views(images, rng)
         return OBJECTIVES[self.objective](oracle.logits(images), classes)

@@ -1,6 +1,6 @@
-"""Losses of white-box searches. Each takes logits (N, K) and classes (N,) and gives (N,); lower is better.
+"""Losses of searches. Each takes logits (N, K) and classes (N,) and gives losses (N,); lower is better.
 
-No mean over the batch is taken anywhere: a candidate's gradient must not depend on its neighbours.
+They never average over the batch: a candidate's gradient must not depend on its neighbours.
 """
 
 import torch
@@ -13,18 +13,18 @@ _EDGE = 1e-4  # keeps the Poincare ball's points off its boundary, where the dis
 def cross_entropy(logits: Tensor, classes: Tensor, confidence: float = 1.0) -> Tensor:
     """-log softmax(t)_y. Zhang et al., The Secret Revealer (GMI), CVPR 2020, eq. 3.
 
-    With a confidence below 1, against the distribution that gives y as much and the others the rest in equal parts:
-    least where the target is as sure as that, and no surer.
+    confidence: below 1, the cross-entropy is taken with the distribution that gives y this probability and shares the
+    rest equally among the other classes; it is least when the target's probability of y equals `confidence`.
     """
     scores = logits.log_softmax(1)
-    own = scores.gather(1, classes[:, None]).squeeze(1)
-    return -confidence * own - (1 - confidence) / max(1, logits.shape[1] - 1) * (scores.sum(1) - own)
+    log_p = scores.gather(1, classes[:, None]).squeeze(1)
+    return -confidence * log_p - (1 - confidence) / max(1, logits.shape[1] - 1) * (scores.sum(1) - log_p)
 
 
 def max_margin(logits: Tensor, classes: Tensor) -> Tensor:
     """max_{k != y} t_k - t_y. Yuan et al., Pseudo Label-Guided Model Inversion (PLG-MI), AAAI 2023, eq. 5."""
-    own = F.one_hot(classes, logits.shape[1]).bool()
-    return logits.masked_fill(own, -torch.inf).amax(1) - logits[own]
+    is_class = F.one_hot(classes, logits.shape[1]).bool()
+    return logits.masked_fill(is_class, -torch.inf).amax(1) - logits[is_class]
 
 
 def logit(logits: Tensor, classes: Tensor) -> Tensor:
@@ -41,9 +41,9 @@ def poincare(logits: Tensor, classes: Tensor) -> Tensor:
     centred = logits - logits.mean(1, keepdim=True)
     u = centred / centred.abs().sum(1, keepdim=True).clamp_min(1e-12) * (1 - _EDGE)
     v = F.one_hot(classes, logits.shape[1]).to(u) * (1 - _EDGE)
-    apart = (u - v).square().sum(1)
+    squared_distance = (u - v).square().sum(1)
     room = (1 - u.square().sum(1)) * (1 - v.square().sum(1))
-    return torch.arccosh(1 + 2 * apart / room)
+    return torch.arccosh(1 + 2 * squared_distance / room)
 
 
 OBJECTIVES = {"cross_entropy": cross_entropy, "max_margin": max_margin, "logit": logit, "poincare": poincare}

@@ -1,14 +1,14 @@
-"""Score-only search with a diffusion or flow prior: particles that look promising multiply, others die out.
+"""Score-only search with a diffusion or flow prior: promising particles multiply, the others die out.
 
 Feynman-Kac steering (Singhal et al., A General Framework for Inference-time Scaling and Steering of Diffusion Models,
-ICML 2025, alg. 1, difference potential) with the target's log-probability at the predicted clean image as reward: no
-gradients, forward queries only. Copies part ways because every step puts some fresh noise in place of the old
-(Song et al., DDIM, ICLR 2021, eq. 12 and 16; for flow matching the same between its levels).
+ICML 2025, alg. 1, difference potential) with the target's log-probability at the predicted clean image as reward. It
+needs forward queries only, no gradients. Copies of a particle diverge because every step replaces part of the noise
+(Song et al., DDIM, ICLR 2021, eq. 12 and 16; the same between the levels of flow matching).
 
-Differs from the paper: systematic resampling instead of multinomial, which has less variance; the reward is averaged
-over views; the target is asked neither about the first steps nor about the final image; before the last question a
-class is resampled only where its effective number of particles has fallen below half, at the last one always, so that
-what comes out counts alike.
+Differs from the paper: systematic resampling instead of multinomial, because it has less variance; the reward is
+averaged over views; the target is not queried before the first steps are done, nor about the final image; a class is
+resampled only when its effective number of particles has fallen below half, but always after the last query, so that
+all resulting particles have the same weight.
 """
 
 import math
@@ -28,26 +28,27 @@ from gmi.views import Views
 
 @settings
 class Particles:
-    """From noise (N, C, H, W) to images. The candidates of one class, `selection.candidates`, are its particles.
+    """Steered sampling from noise (N, C, H, W) to images.
 
-    steps: of the path. every: steps between two questions to the target. warmth: the reward is log p / warmth; smaller
-    is stricter. fresh: eta of DDIM, 1 being DDPM's own sampling; without it copies stay the same. With 1, flow
-    matching's first step replaces all the noise that a candidate was selected for.
+    The candidates of one class, of which there are `selection.candidates`, are its particles.
     """
 
     type: Literal["particles"] = "particles"
-    steps: Annotated[int, Field(ge=3)] = 50
-    every: Count = 5
-    warmth: Positive = 1.0
+    steps: Annotated[int, Field(ge=3)] = 50  # steps along the prior's path
+    every: Count = 5  # steps between two queries to the target
+    warmth: Positive = 1.0  # the reward is log p / warmth: the smaller, the stricter the selection
+    # eta of DDIM: 1 is DDPM's sampling; 0 adds no fresh noise, so copies stay equal. At 1, the first step of flow
+    # matching replaces all the noise for which a candidate was selected
     fresh: Share = 1.0
-    views: Views | None = Views()
-    transforms: Count = 1
+    views: Views | None = Views()  # random views through which the target is shown an image; None: the image as it is
+    transforms: Count = 1  # views over which a reward is averaged
 
     def queries(self, prior: Denoiser) -> int:
-        """For each candidate: forward only."""
-        return len(self._asked()) * self.transforms
+        """Queries that the search makes for each candidate; all are forward passes."""
+        return len(self._query_steps()) * self.transforms
 
     def passes(self, prior: Denoiser) -> Passes:
+        """Evaluations of the prior's network for each candidate."""
         return Passes(self.steps, 0)
 
     @torch.no_grad()
@@ -60,60 +61,63 @@ class Particles:
         rng: Rng,
         trace: Trace | None = None,
     ) -> Candidates:
-        """From noise (N, C, H, W) to candidates, whose latents are the clean ones: `prior.image` shows them."""
-        whose = classes.cpu()
-        groups = [(whose == one).nonzero().squeeze(1) for one in dict.fromkeys(whose.tolist())]
+        """Candidates (N) from noise (N, C, H, W); their latents are clean, so `prior.image` decodes them."""
+        labels = classes.cpu()
+        groups = [(labels == label).nonzero().squeeze(1) for label in dict.fromkeys(labels.tolist())]
         noisy, path = latents, prior.path
         before, weights = torch.zeros(len(classes)), torch.zeros(len(classes))  # rewards; log-weights since resampling
         for number, (now, after) in enumerate(pairwise(path.times(self.steps))):
             clean = prior.denoise(noisy, now)
-            if number in self._asked():
+            if number in self._query_steps():
                 reward = self._reward(oracle, prior.image(clean), classes, rng)
                 weights, before = weights + reward - before, reward
-                last = number == self._asked()[-1]
+                last = number == self._query_steps()[-1]
                 chosen, weights = _resampled(weights, groups, rng, 1.0 if last else 0.5)
                 noisy, clean, before = noisy[chosen.to(noisy.device)], clean[chosen.to(noisy.device)], before[chosen]
-            noisy = self._stirred(prior, noisy, clean, now, after, rng)
+            noisy = self._step(prior, noisy, clean, now, after, rng)
             if trace is not None:
                 trace(number, -before)
         return Candidates(prior.image(noisy), classes, noisy)
 
-    def _asked(self) -> range:
-        """The steps before which the target is asked. Not the first, where the clean image is anyone's, nor the last,
-        after which copies would stay the same.
+    def _query_steps(self) -> range:
+        """Numbers of the steps before which the target is queried.
+
+        The first is left out, since its clean image does not depend on the class yet; so is the last, since copies
+        made there would stay equal.
         """
         return range(min(self.every, self.steps - 2), self.steps - 1, self.every)
 
     def _reward(self, oracle: ScoreOracle, images: Tensor, classes: Tensor, rng: Rng) -> Tensor:
-        """(N,) on the CPU."""
+        """Rewards (N,) on the CPU."""
         total = torch.zeros(len(classes))
         for _ in range(self.transforms):
             views = images if self.views is None else self.views(images, rng)
             total += oracle.scores(views, classes).gather(1, classes[:, None]).squeeze(1).float().cpu()
         return total / self.transforms / self.warmth
 
-    def _stirred(self, prior: Denoiser, noisy: Tensor, clean: Tensor, now: float, after: float, rng: Rng) -> Tensor:
+    def _step(self, prior: Denoiser, noisy: Tensor, clean: Tensor, now: float, after: float, rng: Rng) -> Tensor:
         """One step along the path, with part of the noise replaced: DDIM's eq. 12, sigma as in eq. 16."""
         (signal, level), (then, rest) = prior.path.levels(now), prior.path.levels(after)
         noise = (noisy - signal * clean) / level
-        kept = signal * rest / (then * level)  # of the noise by a step of DDPM (eta 1), which replaces the others
+        kept = signal * rest / (then * level)  # share of the noise that a step of DDPM (eta 1) keeps
         sigma = self.fresh * rest * math.sqrt(max(0.0, 1 - kept**2))
         fresh = rng.normal(*noisy.shape[1:]).to(noisy)
         return then * clean + math.sqrt(rest**2 - sigma**2) * noise + sigma * fresh
 
 
 def _resampled(weights: Tensor, groups: list[Tensor], rng: Rng, share: float) -> tuple[Tensor, Tensor]:
-    """Which particle takes each place (N,), and the log-weights after that. A class draws by its first generator.
+    """Systematic resampling within each class: the particle to continue from (N,), and the new log-weights (N,).
 
-    A class is left alone whose effective number of particles exceeds that share of them.
+    Each class draws from the generator of its first particle. A class stays as it is while its effective number of
+    particles exceeds this share of their number.
     """
-    chosen, left = torch.arange(len(weights)), weights.clone()
+    chosen, remaining = torch.arange(len(weights)), weights.clone()
     draws = rng.uniform(1).squeeze(1)
-    for own in groups:
-        shares = weights[own].double().softmax(0)
-        if 1 / shares.square().sum() > share * len(own):
+    for group in groups:
+        shares = weights[group].double().softmax(0)
+        if 1 / shares.square().sum() > share * len(group):
             continue
-        places = (draws[own[0]].double() + torch.arange(len(own))) / len(own)
-        chosen[own] = own[torch.searchsorted(shares.cumsum(0), places).clamp_max(len(own) - 1)]
-        left[own] = 0
-    return chosen, left
+        positions = (draws[group[0]].double() + torch.arange(len(group))) / len(group)
+        chosen[group] = group[torch.searchsorted(shares.cumsum(0), positions).clamp_max(len(group) - 1)]
+        remaining[group] = 0
+    return chosen, remaining

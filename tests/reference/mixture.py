@@ -6,16 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from gmi.priors.path import DiffusionPath, FlowPath
-from gmi.protocols import Path
+from gmi.protocols import NoisePath
 
 KEPT = tuple((1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)).cumprod(0).tolist())
-PATHS: dict[str, Path] = {"flow": FlowPath(), "ddpm": DiffusionPath(KEPT)}
+PATHS: dict[str, NoisePath] = {"flow": FlowPath(), "ddpm": DiffusionPath(KEPT)}
 
 
 class Mixture(nn.Module):
     """Equal parts of N(atom, width^2); tells noise - clean on a straight path, and the noise on one of DDPM."""
 
-    def __init__(self, atoms: Tensor, width: float, path: Path) -> None:
+    def __init__(self, atoms: Tensor, width: float, path: NoisePath) -> None:
         """atoms (M, C, S, S) in [-1, 1]."""
         super().__init__()
         self.register_buffer("atoms", atoms)
