@@ -146,7 +146,7 @@ def unseen_weights() -> Flag:
 def knows_its_people(accuracy: Estimate | Failed) -> Flag:
     """The target's accuracy on enrolment images: of a model that knows nobody, nothing can be recovered."""
     if isinstance(accuracy, Failed):
-        return Flag("target's accuracy", "warning", f"It could not be measured: {accuracy.reason}.")
+        return Flag("target's accuracy", "warning", f"It could not be measured: {accuracy.failed}.")
     severity = "passed" if accuracy.value >= 0.8 else "warning"
     interval = f"[{accuracy.low:.1%}, {accuracy.high:.1%}]"
     message = f"The target names {accuracy.value:.1%} of the enrolment images right {interval}."

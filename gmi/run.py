@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from time import perf_counter
+from typing import Any
 
 import torch
 import yaml
@@ -73,6 +74,10 @@ class Run:
         with _beside(path) as temporary:
             temporary.write_bytes(content)
         return path
+
+    def write_json(self, name: str, tree: Any) -> Path:
+        """Puts a JSON file in place whole. Raises ValueError for NaN and infinity."""
+        return self.write(name, (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode())
 
     def has(self, name: str) -> bool:
         return self._shard(name).exists()

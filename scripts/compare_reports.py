@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{one['name']} - {other['name']}: {one['data']['attacked']} people, judged by {one['judges'][0]['name']}")
     for metric, found in paired:
         if isinstance(found, Failed):
-            print(f"{metric:12} failed: {found.reason}")
+            print(f"{metric:12} failed: {found.failed}")
         else:
             print(f"{metric:12} {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]")
 

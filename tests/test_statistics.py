@@ -181,7 +181,7 @@ def test_recovered_fraction_and_when_there_is_none() -> None:
     noisy = statistics.recovered(rng.uniform(0.2, 0.6, 40), control, oracle)
     assert isinstance(noisy, Estimate) and 0.3 < noisy.low < noisy.value < noisy.high < 0.6
     none = statistics.recovered(oracle, control, control)
-    assert isinstance(none, Failed) and "nothing was in reach" in none.reason
+    assert isinstance(none, Failed) and "nothing was in reach" in none.failed
     unsure = control + np.where(np.arange(40) % 2, 0.3, -0.25)  # better on the whole, but not surely
     assert isinstance(statistics.recovered(oracle, control, unsure), Failed)
     assert isinstance(statistics.recovered(control, oracle, control), Failed)  # the oracle does worse than the control

@@ -84,7 +84,7 @@ def _set(plan: AttributeAudit, layout: Layout, found: Found, looked: int) -> dic
     for name, scores in found.scores.items():
         row: dict[str, Any] = {"method": name, "queries": found.queries[name]}
         if isinstance(scores, Failed):
-            rows.append(row | {"failed": scores.reason, "figures": {}, "added": None})
+            rows.append(row | {"failed": scores.failed, "figures": {}, "added": None})
             continue
         right, ranked = _right(scores, truth), _ranked(scores, looked)
         figures = {

@@ -23,7 +23,12 @@ class Images:
 
     bytes: Tensor  # (N, C, H, W) uint8
     classes: Tensor  # (N,) int64, whose they are, strangers after the people; -1 for public images
-    digests: tuple[str, ...]  # SHA-256 of the files
+    digests: tuple[str, ...]  # SHA-256 of the files, or of the pixels of images that never were files
+
+    @classmethod
+    def of(cls, pixels: Tensor, classes: Tensor) -> "Images":
+        """Images (N, C, H, W) as bytes that never were files."""
+        return cls(pixels, classes, tuple(hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in pixels))
 
     @property
     def pixels(self) -> Tensor:

@@ -41,6 +41,11 @@ class People:
     distractors: Images | None = None  # other people, enrolled beside them: who is most alike is asked among all
     strangers: Images | None = None  # more images of other people: comparisons with them set thresholds
 
+    @property
+    def coloured(self) -> bool:
+        """Whether their photographs are; images of them are released as what they are compared with."""
+        return self.enrolment.bytes.shape[1] == 3
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over who is in which role with which file."""

@@ -1,31 +1,30 @@
 """The attack and its controls: what each shows of every person, as pieces of work in a run folder."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from accelerate import PartialState
 from torch import Tensor
 from tqdm import tqdm
 
+from gmi.audits import Hardware
+from gmi.data.images import Images
+from gmi.data.people import People
 from gmi.errors import GmiError
-from gmi.inversion.controls import random_prior
-from gmi.inversion.plan import Audit
+from gmi.inversion.controls import Unmoved, random_prior
 from gmi.inversion.release import release
 from gmi.oracles.interface import Embeddings, Interface, Labels, Scores
 from gmi.protocols import Candidates, LabelOracle, Prior, WhiteBoxOracle
 from gmi.rng import Rng, seed_of
 from gmi.run import Run, Tensors
+from gmi.search.attack import Attack
 from gmi.search.objectives import cross_entropy
 from gmi.search.selection import keep_best, opinion, pool_scores, preselect, robust_scores
 from gmi.search.signature import Search, shared_queries
 from gmi.views import grey
 
 _PIECE = 250  # images of a pool in one piece of work
-
-Autocast = Callable[[], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -38,33 +37,50 @@ class Spent:
 
 @dataclass(frozen=True)
 class Attacker:
-    """Selection, search, selection, release, with one plan for every oracle. Latents come from named generators."""
+    """Selection, search, selection, release: the same for every oracle. Latents come from named generators.
 
-    plan: Audit
-    run: Run
+    The names of steps are part of every draw and of the run folder: another name is another run.
+    """
+
+    plan: Attack
     prior: Prior
-    classes: Tensor  # (A,) the attacked people
-    coloured: bool  # whether their photographs are; reconstructions are released as what they are compared with
-    device: torch.device
-    autocast: Autocast
+    people: People
+    run: Run
+    hardware: Hardware
     spent: dict[str, Spent] = field(default_factory=dict)  # by step, filled as they are done
 
-    def __call__(self, name: str, oracle: LabelOracle, search: Search, pool: Tensor) -> Candidates:
-        """What is released: for each class the kept candidates, best first. pool: log-probabilities (pool, K)."""
+    @property
+    def classes(self) -> Tensor:
+        """(A,) the attacked people."""
+        return torch.tensor(self.people.attacked)
+
+    def attack(self, step: str, oracle: LabelOracle) -> Images:
+        """What the attack releases: for each class the kept candidates, best first."""
+        pool = self.pool(_before(step, "pool"), oracle, range(self.plan.selection.pool))
+        return self._searched(step, oracle, self.prepare(_before(step, "prepare"), oracle), pool)
+
+    def best_of(self, step: str, oracle: LabelOracle, pool: Tensor) -> Images:
+        """What is released of the pool's best samples without a search. pool: log-probabilities (N, K)."""
+        return self._searched(step, oracle, Unmoved(), pool)
+
+    def _searched(self, step: str, oracle: LabelOracle, search: Search, pool: Tensor) -> Images:
         count = self.plan.selection.candidates
         starts = preselect(pool, self.classes, count)  # (A, count), numbers of the pool
 
         def compute(rows: Tensor) -> Iterator[Tensors]:
-            own = self.classes[rows].repeat_interleave(count)
-            rng = self._rng(name, [(person, i) for person in self.classes[rows].tolist() for i in range(count)])
+            classes = self.classes[rows].repeat_interleave(count)
+            rng = self._rng(step, [(person, i) for person in self.classes[rows].tolist() for i in range(count)])
             latents = self._latents(starts[rows].flatten().tolist())
-            with self.autocast(), tqdm(desc="steps", leave=False, disable=not PartialState().is_main_process) as bar:
-                found = search(oracle, self.prior, latents, own.to(self.device), rng, lambda *_: bar.update())
-            found = replace(found, images=found.images.float())  # whatever autocast made of them
-            _refuse_broken(found.images, "The search ends in images")
-            return self._released(oracle, found, rng)
+            quiet = not PartialState().is_main_process
+            with self.hardware.autocast(), tqdm(desc="steps", leave=False, disable=quiet) as bar:
+                candidates = search(
+                    oracle, self.prior, latents, classes.to(self.hardware.device), rng, lambda *_: bar.update()
+                )
+            candidates = replace(candidates, images=candidates.images.float())  # whatever autocast made of them
+            _refuse_broken(candidates.images, "The search ends in images")
+            return self._released(oracle, candidates, rng)
 
-        return self._people(name, oracle, compute, max(1, self.plan.batch // count))
+        return self._people(step, oracle, compute, max(1, self.plan.batch // count))
 
     def pool(self, name: str, oracle: LabelOracle, numbers: range) -> Tensor:
         """Log-probabilities (N, K) of the prior's samples with these numbers, the same ones for every oracle."""
@@ -78,7 +94,7 @@ class Attacker:
         return self._scored(name, oracle, numbers, drawn)
 
     def _scored(self, name: str, oracle: LabelOracle, numbers: range, look: Callable[[range], Tensor]) -> Tensor:
-        """Log-probabilities (N, K) of the images that `look` gives for some of the numbers."""
+        """Log-probabilities (N, K) of the images that `look` gives for a range of the numbers."""
 
         def compute(names: list[str]) -> Iterator[Tensors]:
             for piece in map(_number, names):
@@ -88,7 +104,7 @@ class Attacker:
         names = [f"{name}/{piece:04d}" for piece in range(-(-len(numbers) // _PIECE))]
         return torch.cat([piece["scores"] for piece in self._each(name, names, oracle, compute)]).cpu()
 
-    def probed(
+    def probe(
         self, oracle: WhiteBoxOracle | Labels | Scores | Embeddings, name: str = "checks", count: int = 8
     ) -> dict[str, Tensor]:
         """What the checks look at: log-probabilities (N, K) of prior samples, again where that can be; where
@@ -97,8 +113,8 @@ class Attacker:
 
         def compute(names: list[str]) -> Iterator[Tensors]:
             latents = self.prior.sample(self._rng("probe", range(count))).requires_grad_()
-            classes = self.classes[torch.arange(count) % len(self.classes)].to(self.device)
-            with self.autocast():
+            classes = self.classes[torch.arange(count) % len(self.classes)].to(self.hardware.device)
+            with self.hardware.autocast():
                 images = self.prior.decode(latents).clamp(0, 1)
                 if isinstance(oracle, Interface):
                     anew = oracle.ledger.repeats == "asked"  # otherwise the ledger would answer
@@ -111,70 +127,72 @@ class Attacker:
 
         return self._each(name, [f"{name}/0000"], oracle, compute)[0]
 
-    def prepared(self, name: str, oracle: LabelOracle) -> Search:
+    def prepare(self, name: str, oracle: LabelOracle) -> Search:
         """The search, with what all classes share where it learns that first."""
-        search: Any = self.plan.search  # takes this oracle and this prior: `refuse_misfit` has seen to it
-        shared = shared_queries(search)
+        search, shared = self.plan.search, shared_queries(self.plan.search)
         if shared == 0:
             return search
 
         def compute(names: list[str]) -> Iterator[Tensors]:
-            with self.autocast():
+            with self.hardware.autocast():
                 yield search.prepare(oracle, self.prior, self._rng("prepare", range(shared)))
 
         (learned,) = self._each(name, [f"{name}/0000"], oracle, compute)
         return search.taught(learned)
 
-    def random(self, name: str, oracle: LabelOracle) -> Candidates:
+    def random(self, name: str, oracle: LabelOracle) -> Images:
         """As many samples as the attack releases; no queries."""
         keep = self.plan.selection.keep
 
         def compute(rows: Tensor) -> Iterator[Tensors]:
             rng = self._rng(name, [(person, i) for person in self.classes[rows].tolist() for i in range(keep)])
-            own = self.classes[rows].repeat_interleave(keep).to(self.device)
+            own = self.classes[rows].repeat_interleave(keep).to(self.hardware.device)
             return self._encoded(random_prior(self.prior, own, rng))
 
         return self._people(name, oracle, compute, self.plan.batch)
 
-    def public(self, name: str, oracle: LabelOracle, images: Tensor) -> Candidates:
+    def public(self, name: str, oracle: LabelOracle, images: Tensor) -> Images:
         """The public images (N, C, H, W) that the same selection takes for each class (control C4)."""
         count = min(self.plan.selection.candidates, len(images))
         scores = self._scored(
-            f"{name}_pool", oracle, range(len(images)), lambda some: images[some.start : some.stop].to(self.device)
+            f"{name}_pool",
+            oracle,
+            range(len(images)),
+            lambda some: images[some.start : some.stop].to(self.hardware.device),
         )
         chosen = preselect(scores, self.classes, count)
 
         def compute(rows: Tensor) -> Iterator[Tensors]:
-            own = self.classes[rows].repeat_interleave(count).to(self.device)
+            own = self.classes[rows].repeat_interleave(count).to(self.hardware.device)
             rng = self._rng(name, [(person, i) for person in self.classes[rows].tolist() for i in range(count)])
-            some = images[chosen[rows].flatten()].to(self.device)
+            some = images[chosen[rows].flatten()].to(self.hardware.device)
             return self._released(oracle, Candidates(some, own, some.new_zeros(len(some), 0)), rng)
 
         return self._people(name, oracle, compute, max(1, self.plan.batch // count))
 
-    def _released(self, oracle: LabelOracle, found: Candidates, rng: Rng) -> Iterator[Tensors]:
+    def _released(self, oracle: LabelOracle, candidates: Candidates, rng: Rng) -> Iterator[Tensors]:
         """The candidates that stay sure of their class under random views."""
-        scores = robust_scores(oracle, found.images, found.classes, rng, self.plan.selection.views)
-        return self._encoded(found[keep_best(scores, found.classes, self.plan.selection.keep)])
+        selection, classes = self.plan.selection, candidates.classes
+        scores = robust_scores(oracle, candidates.images, classes, rng, selection.views)
+        return self._encoded(candidates[keep_best(scores, classes, selection.keep)])
 
-    def _encoded(self, found: Candidates) -> Iterator[Tensors]:
+    def _encoded(self, candidates: Candidates) -> Iterator[Tensors]:
         """One piece a class; images as bytes (n, C, H, W)."""
-        images = found.images if self.coloured else grey(found.images)
+        images = candidates.images if self.people.coloured else grey(candidates.images)
         images = (release(images) * 255).round().byte()
-        for person in dict.fromkeys(found.classes.tolist()):
-            own = found.classes == person
-            yield {"images": images[own], "classes": found.classes[own], "latents": found.latents[own]}
+        for person in dict.fromkeys(candidates.classes.tolist()):
+            rows = candidates.classes == person
+            yield {"images": images[rows], "classes": candidates.classes[rows]}
 
     def _people(
         self, name: str, oracle: LabelOracle, compute: Callable[[Tensor], Iterator[Tensors]], group: int
-    ) -> Candidates:
+    ) -> Images:
         """One piece a person, computed in groups of fixed size."""
         rows = {f"{name}/{person:04d}": row for row, person in enumerate(self.classes.tolist())}
         pieces = self._each(
-            name, list(rows), oracle, lambda names: compute(torch.tensor([rows[one] for one in names])), group
+            name, list(rows), oracle, lambda names: compute(torch.tensor([rows[key] for key in names])), group
         )
-        images, classes, latents = (torch.cat([one[key] for one in pieces]) for key in ("images", "classes", "latents"))
-        return Candidates(images.float() / 255, classes, latents)
+        return Images.of(*(torch.cat([piece[key] for piece in pieces]) for key in ("images", "classes")))
 
     def _each(
         self,
@@ -214,6 +232,12 @@ def _refuse_broken(images: Tensor, what: str) -> None:
             f"{what} that are not finite: the prior or the target is broken or needs full precision (mixed_precision: "
             "no in accelerate's configuration), or the search's steps are too large."
         )
+
+
+def _before(step: str, other: str) -> str:
+    """The name of the step that prepares another: "pool" of "search", "oracle_pool" of "oracle"."""
+    stem = step.removesuffix("search")
+    return f"{stem}{other}" if stem != step else f"{step}_{other}"
 
 
 def _number(name: str) -> int:

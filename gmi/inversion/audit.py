@@ -2,62 +2,31 @@
 target never saw, and a verdict says what that shows. What is done lies in the run folder and is not done again.
 """
 
-from contextlib import nullcontext
-from dataclasses import replace
-from datetime import date
-from pathlib import Path
-
+import numpy as np
 import torch
 from accelerate import PartialState
+from safetensors.numpy import save
 from torch import Tensor
 
-from gmi.inversion import findings as compose
-from gmi.inversion import judging
-from gmi.inversion.attacker import Attacker, Autocast, Spent
-from gmi.inversion.controls import Enrolled, Unmoved
-from gmi.inversion.forecast import refuse_overspending
-from gmi.inversion.inputs import Inputs
-from gmi.inversion.judging import Releases, own_opinion
+from gmi.audits import Hardware, Kind
+from gmi.inversion import judging, scoring
+from gmi.inversion.attacker import Attacker
+from gmi.inversion.controls import Enrolled
+from gmi.inversion.findings import Evidence, findings
+from gmi.inversion.forecast import forecast, refuse_overspending
+from gmi.inversion.inputs import Inputs, load, refuse_untrained
+from gmi.inversion.judging import Releases
 from gmi.inversion.page import render
 from gmi.inversion.plan import Audit
-from gmi.inversion.related import beside
+from gmi.inversion.related import related_attacks
+from gmi.inversion.release import strips
 from gmi.oracles.access import AnyOracle
 from gmi.run import Run
 from gmi.search.signature import refuse_misfit, students
-from gmi.settings import identity
-from gmi.targets.templates import TemplateTarget
-
-
-def audit(plan: Audit, inputs: Inputs, folder: Path, device: torch.device, autocast: Autocast = nullcontext) -> Path:
-    """Does what is not there yet of the audit in `folder`, and returns its report.html.
-
-    `autocast` wraps the search only: judges work in full precision. Raises GmiError as `Run.open`, and for a judge that
-    is not independent.
-    """
-    people, target, judges = inputs.people, inputs.target, inputs.judges
-    refuse(plan, inputs)
-    state = PartialState()
-    with state.main_process_first():
-        run = Run.open(folder, {"audit": identity(plan), "inputs": inputs.digests})
-
-    oracle = plan.access.open(target, run.folder)
-    found, probed, spent = reconstruct(plan, inputs, oracle, run, device, autocast)
-    system = plan.target.recogniser.load(device) if isinstance(plan.target, TemplateTarget) else None
-    everyone = judges if system is None else replace(judges, faces=(*judges.faces, system))
-    own = own_opinion(target, oracle, device)
-    judged = judging.judge(run, everyone, own, people, found)
-    more = beside(plan, people, run, judged, found, own, system, judges.faces, device)
-    if state.is_main_process:
-        compose.write(run, plan, inputs, oracle, found, judged, probed, spent, more, device)
-        render(run.folder)
-    state.wait_for_everyone()
-    return run.folder / "report.html"
 
 
 def refuse(plan: Audit, inputs: Inputs) -> None:
     """Raises GmiError where the audit may not be made, before anything is asked."""
-    if plan.authorisation is not None:
-        plan.authorisation.refuse_expired(date.today())
     inputs.judges.refuse_dependent(inputs.target, inputs.guide, plan.data.name, students(plan.search))
     refuse_misfit(plan.search, plan.access.open(inputs.target, None), inputs.prior)
     refuse_overspending(plan, inputs)
@@ -65,32 +34,66 @@ def refuse(plan: Audit, inputs: Inputs) -> None:
         plan.membership.refuse(plan.target, plan.training)
 
 
-def reconstruct(
-    plan: Audit,
-    inputs: Inputs,
-    oracle: AnyOracle,
-    run: Run,
-    device: torch.device,
-    autocast: Autocast = nullcontext,
-) -> tuple[Releases, dict[str, Tensor], dict[str, Spent]]:
-    """What attack and controls release, what the checks look at, and the cost of each step."""
+def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Evidence:
+    """Everything that the findings rest on: attacks and controls, and what the judges see in them."""
+    refuse_untrained(plan.target, plan.training, inputs.people)
+    people, judges = inputs.people, inputs.everyone
+    oracle = plan.access.open(inputs.target, run.folder)
+    attacker = Attacker(plan.attack, inputs.prior, people, run, hardware)
+    probes = attacker.probe(oracle)
+    releases = reconstruct(plan, inputs, oracle, attacker)
+    opinion = judging.own_opinion(inputs.target, oracle, hardware.device)
+    judged = judging.judge(run, judges, opinion, people, releases)
+    related = related_attacks(plan, inputs, run, judged, releases, opinion, hardware)
+    recognised = tuple(
+        scoring.recognise(judge, judged.templates[judge.name], people, releases, plan.fmrs)
+        for judge in inputs.judges.faces
+    )
+    if PartialState().is_main_process:
+        _keep(plan, inputs, run, releases, recognised)
+    return Evidence(oracle, releases, probes, attacker.spent, judged, recognised, related)
+
+
+def reconstruct(plan: Audit, inputs: Inputs, oracle: AnyOracle, attacker: Attacker) -> Releases:
+    """What the attack and the controls release, by step."""
     people = inputs.people
-    coloured = people.enrolment.bytes.shape[1] == 3
-    recipe = Attacker(plan, run, inputs.prior, torch.tensor(people.attacked), coloured, device, autocast)
-    probed = recipe.probed(oracle)
-    first, more = plan.budget(len(people.attacked), inputs.prior)
-    pool = recipe.pool("pool", oracle, first)
-    wide = torch.cat([pool, recipe.pool("best_of_n_pool", oracle, more)]) if more else pool
-    search = recipe.prepared("prepare", oracle)
-    found = {
-        "search": recipe("search", oracle, search, pool),
-        "best_of_n": recipe("best_of_n", oracle, Unmoved(), wide),
-        "random": recipe.random("random", oracle),
-    }
+    first, more = plan.pools(len(people.attacked), inputs.prior)
+    releases = {"search": attacker.attack("search", oracle)}
+    pools = [attacker.pool("pool", oracle, first), *([attacker.pool("best_of_n_pool", oracle, more)] if more else [])]
+    releases["best_of_n"] = attacker.best_of("best_of_n", oracle, torch.cat(pools))
+    releases["random"] = attacker.random("random", oracle)
     if people.public is not None:
-        found["public"] = recipe.public("public", oracle, people.public.pixels)
+        releases["public"] = attacker.public("public", oracle, people.public.pixels)
     if plan.controls.oracle:
-        enrolled = Enrolled(inputs.projector, people.enrolment.pixels.to(device), people.enrolment.classes)
-        search = recipe.prepared("oracle_prepare", enrolled)
-        found["oracle"] = recipe("oracle", enrolled, search, recipe.pool("oracle_pool", enrolled, first))
-    return found, probed, recipe.spent
+        photographs = people.enrolment.pixels.to(attacker.hardware.device)
+        enrolled = Enrolled(inputs.projector, photographs, people.enrolment.classes)
+        releases["oracle"] = attacker.attack("oracle", enrolled)
+    return releases
+
+
+def _keep(
+    plan: Audit, inputs: Inputs, run: Run, releases: Releases, recognised: tuple[scoring.Recognised, ...]
+) -> None:
+    """Puts what the page shows besides the findings into the run folder: histograms' samples, the split, images."""
+    samples = {
+        f"{judge.judge}/{name}": np.ravel(values) for judge in recognised for name, values in judge.samples.items()
+    }
+    run.write("distributions.safetensors", save(samples))
+    people = inputs.people
+    run.write_json("split.json", people.files)
+    strips(run, "shards/search", releases["search"])
+    if plan.report.images:
+        mine: Tensor = torch.isin(people.enrolment.classes, torch.tensor(people.attacked))
+        strips(run, "enrolment", people.enrolment[mine.nonzero()[:, 0].tolist()])
+
+
+INVERSION = Kind(
+    name="report",
+    plan=Audit,
+    load=load,
+    refuse=refuse,
+    forecast=forecast,
+    examine=examine,
+    findings=findings,
+    render=render,
+)

@@ -6,6 +6,7 @@ target (`Enrolled`, the oracle projection). Everything else stays: pool, views, 
 """
 
 from functools import cached_property
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from gmi.protocols import Candidates, LabelOracle, Prior, Trace
 from gmi.rng import Rng
+from gmi.search.signature import Passes
 from gmi.settings import settings
 from gmi.targets.module import ModuleTarget, Target
 
@@ -35,6 +37,16 @@ class Controls:
 @dataclass(frozen=True)
 class Unmoved:
     """A search that stays where it starts: best-of-N selection, no optimisation (control C1)."""
+
+    type: Literal["none"] = "none"
+
+    def queries(self, prior: Prior) -> int:
+        """It asks nothing."""
+        return 0
+
+    def passes(self, prior: Prior) -> Passes:
+        """One decode."""
+        return Passes(prior.evaluations, 0)
 
     @torch.no_grad()
     def __call__(

@@ -1,39 +1,27 @@
-"""The results of an audit as files of its run folder: scores.jsonl, report.json, histograms' samples, image strips."""
+"""The findings of an audit, composed from its evidence: figures with intervals, checks, a verdict, what it cost."""
 
-import io
-import json
-import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-import torch
-from accelerate import PartialState
-from PIL import Image
 from pydantic import JsonValue
-from safetensors.numpy import save
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
 
 from gmi import checks
-from gmi.assets.catalogue import fetch, provenance
 from gmi.data.people import People
 from gmi.inversion import literature, scoring
 from gmi.inversion.attacker import Spent
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.plan import Audit
-from gmi.inversion.scoring import Recognised
+from gmi.inversion.related import Related
+from gmi.inversion.scoring import Exposed, Gap, Recognised, Result
 from gmi.inversion.verdict import METRIC, Verdict
-from gmi.metrics.statistics import Failed, as_json
+from gmi.metrics.statistics import Failed, Outcome
 from gmi.oracles.access import AnyOracle
 from gmi.oracles.interface import Interface
 from gmi.oracles.ledger import OWN_OPINION, SHARED
 from gmi.protocols import Prior
-from gmi.run import Run
 from gmi.settings import plain
 from gmi.targets.module import ModuleTarget
 from gmi.targets.served import Served
@@ -46,221 +34,252 @@ LIMITS = (
     "Judges err more for some groups of people than for others, and so do match rates.",
     "A failure to recover people is never proof that a model is safe.",
 )
-PACKAGES = ("torch", "torchvision", "accelerate", "diffusers", "facenet-pytorch", "lpips", "dlib-bin", "numpy", "scipy")
 
 
-def write(
-    run: Run,
-    plan: Audit,
-    inputs: Inputs,
-    oracle: AnyOracle,
-    found: Releases,
-    judged: Judged,
-    probed: Mapping[str, Tensor],
-    spent: Mapping[str, Spent],
-    more: Mapping[str, Any],
-    device: torch.device,
-) -> None:
-    """Everything that the report is rendered from; more: what stands beside the verdict.
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that the findings rest on."""
 
-    The same shards give the same files, but for times.
-    """
-    people, judges = inputs.people, inputs.judges
-    seen = [scoring.recognise(one, judged.templates[one.name], people, found, plan.fmrs) for one in judges.faces]
-    results = [row for one in seen for row in scoring.identities(one)]
-    for one in judges.faces:
-        results += literature.pair_matches(one, judged.templates[one.name], people, found, plan.fmrs)
-    results += literature.figures(judged, seen[0].judge, people, found)
+    oracle: AnyOracle
+    releases: Releases
+    probes: Mapping[str, Tensor]  # what the checks look at
+    spent: Mapping[str, Spent]  # by step
+    judged: Judged
+    recognised: tuple[Recognised, ...]  # by face judge; the verdict rests on the first
+    related: Related
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict and the figures it rests on, next to the target's own opinion."""
+
+    access: str
+    finding: str
+    because: tuple[str, ...]
+    judge: str
+    metric: str
+    control: str | None
+    advantage: Outcome
+    smallest_effect: float | Failed
+    naive: Outcome  # share of the attack's images that the target itself takes for their person
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The similarity from which a judge takes two images for one person, at one false match rate."""
+
+    fmr: float
+    value: float
+    false_matches: int
+    comparisons: int
+    trusted: bool
+
+
+@dataclass(frozen=True)
+class JudgeFigures:
+    """A face judge: its thresholds, and the share of images of each kind in which it found no face."""
+
+    name: str
+    thresholds: tuple[Cut, ...]
+    undetected: dict[str, float]
+
+
+@dataclass(frozen=True)
+class LedgerFigures:
+    """What was sent to a target behind an interface."""
+
+    budget: int | None
+    images: int  # different ones
+    sent: int
+    shared: int
+    own_opinion: int  # the auditor's own questions, not the adversary's
+    person_most: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the audit cost."""
+
+    queries: dict[str, int]  # by step, and in total
+    reconstructions: int
+    evaluations: dict[str, int]  # of networks, for each of the search's candidates
+    ledger: LedgerFigures | None  # None: the adversary has the model
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class DataFigures:
+    """How many people and images took part."""
+
+    name: str
+    people: int
+    attacked: int
+    training_images: int
+    enrolment_images: int
+    distractors: int
+    strangers: int
+    public_images: int
+    split_seed: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class DefenceFigures:
+    """The defence of the target's training, and what it promises of differential privacy."""
+
+    settings: dict[str, JsonValue]
+    promise: str | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What report.json holds after the header."""
+
+    defence: DefenceFigures | None
+    verdict: Judgement
+    judges: tuple[JudgeFigures, ...]
+    results: tuple[Result, ...]
+    gap: tuple[Gap, ...]
+    people: tuple[Exposed, ...]
+    related: Related
+    checks: tuple[checks.Flag, ...]
+    cost: Cost
+    data: DataFigures
+    limits: tuple[str, ...]
+
+
+def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
+    """Everything that the report is rendered from; the same evidence gives the same findings."""
+    people, judged, recognised = inputs.people, evidence.judged, evidence.recognised
+    first, releases = recognised[0], evidence.releases
+    results = [row for judge in recognised for row in scoring.identities(judge)]
+    for judge in inputs.judges.faces:
+        results += literature.pair_matches(judge, judged.templates[judge.name], people, releases, plan.fmrs)
+    results += literature.figures(judged, first.judge, people, releases)
     facts = {(row.method, row.judge, row.metric): row.estimate for row in results}
-    enrolled = literature.target_accuracy(judged, people)
     naive = facts["search", "target", "top1"]
-
-    weakening = [checks.randomised(probed["logits"], probed["again"])] if "again" in probed else []
-    early = []
-    if "gradients" in probed:  # scores and labels are what they are, and no gradient is asked for
-        weakening.insert(0, checks.softmaxed(probed["logits"]))
-        early.append(checks.dead_gradients(probed["gradients"]))
-    early += [
-        *weakening,
-        checks.knows_its_people(enrolled),
-        *_overlap(people, seen[0]),
-        *([checks.unseen_weights()] if isinstance(inputs.target, Served) else []),
-    ]
+    early, doubts = _early_checks(inputs, evidence)
     stops = [flag.message for flag in early if flag.severity == "stop"]
-    doubts = [flag.message for flag in weakening if flag.severity == "warning"]
-    verdicts = scoring.verdicts(seen, stops, doubts)
+    verdicts = scoring.verdicts(recognised, stops, doubts)
     flags = [
         *early,
-        checks.control_wins(scoring.advantages(seen[0])),
-        checks.judges_disagree({name: one.finding for name, one in verdicts.items()}),
-        checks.self_deception(naive, facts["search", seen[0].judge, "rank1"]),
-        *(checks.rule_of_30(one.judge, one.thresholds) for one in seen),
-        *(checks.faces_found(one.judge, judged.undetected[one.judge]) for one in seen),
+        checks.control_wins(scoring.advantages(first)),
+        checks.judges_disagree({name: verdict.finding for name, verdict in verdicts.items()}),
+        checks.self_deception(naive, facts["search", first.judge, "rank1"]),
+        *(checks.rule_of_30(judge.judge, judge.thresholds) for judge in recognised),
+        *(checks.faces_found(judge.judge, judged.undetected[judge.judge]) for judge in recognised),
     ]
-    queries = {name: one.queries for name, one in spent.items() if one.queries and not name.startswith("oracle")}
-    seconds = {name: one.seconds for name, one in spent.items()} | {f"judge {k}": v for k, v in judged.seconds.items()}
-    report = {
-        "schema_version": 1,
-        "name": plan.name,
-        "authorisation": None if plan.authorisation is None else plain(plan.authorisation),
-        "defence": _defence(plan),
-        "gmi": version("gmi"),
-        "verdict": _verdict(verdicts[seen[0].judge], seen[0].judge, str(plan.access)) | {"naive": as_json(naive)},
-        "judges": [_judge(one, judged.undetected[one.judge]) for one in seen],
-        "results": [row.plain() for row in results],
-        "gap": [row for one in seen for row in scoring.gaps(one)],
-        "people": scoring.exposed(seen[0]),
-        "neighbours": dict(more),
-        "checks": [asdict(flag) for flag in flags],
-        "cost": {
-            "queries": queries | {"total": sum(queries.values())},
-            "reconstructions": len(found["search"]),
-            "evaluations": _evaluations(plan.search, inputs.prior),
-            "ledger": _ledger(oracle, plan.access.budget),
-            "processes": PartialState().num_processes,
-            "device": device.type,
-            "seconds": seconds | {"total": sum(seconds.values())},
+    return Findings(
+        defence=_defence(plan),
+        verdict=_judgement(verdicts[first.judge], first.judge, str(plan.access), naive),
+        judges=tuple(_judge(judge, judged.undetected[judge.judge]) for judge in recognised),
+        results=tuple(results),
+        gap=tuple(row for judge in recognised for row in scoring.gaps(judge)),
+        people=tuple(scoring.exposed(first)),
+        related=evidence.related,
+        checks=tuple(flags),
+        cost=_cost(plan, inputs.prior, evidence),
+        data=_data(plan, people),
+        limits=LIMITS,
+    )
+
+
+def _early_checks(inputs: Inputs, evidence: Evidence) -> tuple[list[checks.Flag], list[str]]:
+    """The checks that a verdict depends on, and the doubts that some raise about the attack's strength."""
+    people, probes = inputs.people, evidence.probes
+    weakening = [checks.randomised(probes["logits"], probes["again"])] if "again" in probes else []
+    early = []
+    if "gradients" in probes:  # scores and labels are what they are, and no gradient is asked for
+        weakening.insert(0, checks.softmaxed(probes["logits"]))
+        early.append(checks.dead_gradients(probes["gradients"]))
+    early += [
+        *weakening,
+        checks.knows_its_people(literature.target_accuracy(evidence.judged, people)),
+        *_overlap(people, evidence.recognised[0]),
+        *([checks.unseen_weights()] if isinstance(inputs.target, Served) else []),
+    ]
+    return early, [flag.message for flag in weakening if flag.severity == "warning"]
+
+
+def _overlap(people: People, recognised: Recognised) -> Iterator[checks.Flag]:
+    private = [*people.training.digests, *people.enrolment.digests]
+    yield checks.copies(private, () if people.public is None else people.public.digests)
+    if recognised.public is not None:
+        yield checks.lookalikes(recognised.public, recognised.thresholds[-1])
+
+
+def _judgement(verdict: Verdict, judge: str, access: str, naive: Outcome) -> Judgement:
+    return Judgement(
+        access=access,
+        finding=verdict.finding,
+        because=verdict.because,
+        judge=judge,
+        metric=METRIC,
+        control=verdict.control,
+        advantage=verdict.advantage,
+        smallest_effect=verdict.smallest_effect,
+        naive=naive,
+    )
+
+
+def cuts(recognised: Recognised) -> tuple[Cut, ...]:
+    """A judge's thresholds as a report has them."""
+    return tuple(Cut(**asdict(cut), trusted=cut.trusted) for cut in recognised.thresholds)
+
+
+def _judge(recognised: Recognised, undetected: Mapping[str, float]) -> JudgeFigures:
+    return JudgeFigures(recognised.judge, cuts(recognised), dict(undetected))
+
+
+def _cost(plan: Audit, prior: Prior, evidence: Evidence) -> Cost:
+    spent, search = evidence.spent, plan.search
+    queries = {step: one.queries for step, one in spent.items() if one.queries and not step.startswith("oracle")}
+    seconds = {step: one.seconds for step, one in spent.items()}
+    seconds |= {f"judge {name}": amount for name, amount in evidence.judged.seconds.items()}
+    fitting: Any = prior  # `refuse_misfit` has seen to it
+    passes = search.passes(fitting)
+    return Cost(
+        queries=queries | {"total": sum(queries.values())},
+        reconstructions=len(evidence.releases["search"]),
+        evaluations={
+            "prior": sum(passes),
+            "prior_with_gradient": passes.with_gradient,
+            "target": search.queries(fitting),
         },
-        "data": _data(plan, people),
-        "assets": _assets(plan),
-        "provenance": _provenance(run, inputs.digests),
-        "limits": list(LIMITS),
-    }
-    lines = "".join(json.dumps(row.plain(), allow_nan=False) + "\n" for row in results)
-    run.write("scores.jsonl", lines.encode())
-    samples = {f"{one.judge}/{name}": np.ravel(values) for one in seen for name, values in one.samples.items()}
-    run.write("distributions.safetensors", save(samples))
-    run.write("split.json", json.dumps(people.files, indent=1).encode())
-    _strips(run, "shards/search", found["search"].images, found["search"].classes)
-    if plan.report.images:
-        mine = torch.isin(people.enrolment.classes, torch.tensor(people.attacked))
-        _strips(run, "enrolment", people.enrolment.pixels[mine], people.enrolment.classes[mine])
-    run.write("report.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
+        ledger=_ledger(evidence.oracle, plan.access.budget),
+        seconds=seconds | {"total": sum(seconds.values())},
+    )
 
 
-def _ledger(oracle: AnyOracle, budget: int | None) -> dict[str, int | None] | None:
-    """What was sent through an interface; None where the adversary has the model."""
+def _ledger(oracle: AnyOracle, budget: int | None) -> LedgerFigures | None:
     if not isinstance(oracle, Interface):
         return None
     people = {key: account.sent for key, account in oracle.ledger.by("person").items()}
     steps = oracle.ledger.by("step")
-    own = steps[OWN_OPINION].sent if OWN_OPINION in steps else 0  # the auditor's questions, not the adversary's
+    own = steps[OWN_OPINION].sent if OWN_OPINION in steps else 0
     shared = people.pop(SHARED, 0) - own
-    return {
-        "budget": budget,
-        "images": oracle.ledger.total.images,
-        "sent": oracle.ledger.total.sent,
-        "shared": shared,
-        "own_opinion": own,
-        "person_most": max(people.values(), default=0),
-    }
+    total = oracle.ledger.total
+    return LedgerFigures(budget, total.images, total.sent, shared, own, max(people.values(), default=0))
 
 
-def _evaluations(search: Any, prior: Prior) -> dict[str, int]:
-    """Of networks, by the search, for each of its candidates."""
-    passes = search.passes(prior)
-    return {"prior": sum(passes), "prior_with_gradient": passes.with_gradient, "target": search.queries(prior)}
+def _data(plan: Audit, people: People) -> DataFigures:
+    return DataFigures(
+        name=plan.data.name,
+        people=len(people.names),
+        attacked=len(people.attacked),
+        training_images=len(people.training),
+        enrolment_images=len(people.enrolment),
+        distractors=0 if people.distractors is None else len(people.distractors.classes.unique()),
+        strangers=0 if people.strangers is None else len(people.strangers),
+        public_images=0 if people.public is None else len(people.public),
+        split_seed=plan.data.seed,
+        digest=people.digest,
+    )
 
 
-def _overlap(people: People, seen: Recognised) -> Iterator[checks.Flag]:
-    private = [*people.training.digests, *people.enrolment.digests]
-    yield checks.copies(private, () if people.public is None else people.public.digests)
-    if seen.public is not None:
-        yield checks.lookalikes(seen.public, seen.thresholds[-1])
-
-
-def _verdict(verdict: Verdict, judge: str, granted: str) -> dict[str, Any]:
-    smallest = verdict.smallest_effect
-    return {
-        "access": granted,
-        "finding": verdict.finding,
-        "because": list(verdict.because),
-        "judge": judge,
-        "metric": METRIC,
-        "control": verdict.control,
-        "advantage": as_json(verdict.advantage),
-        "smallest_effect": as_json(smallest) if isinstance(smallest, Failed) else smallest,
-    }
-
-
-def _judge(seen: Recognised, undetected: Mapping[str, float]) -> dict[str, Any]:
-    cuts = [asdict(cut) | {"trusted": cut.trusted} for cut in seen.thresholds]
-    return {"name": seen.judge, "thresholds": cuts, "undetected": dict(undetected)}
-
-
-def _data(plan: Audit, people: People) -> dict[str, Any]:
-    return {
-        "name": plan.data.name,
-        "people": len(people.names),
-        "attacked": len(people.attacked),
-        "training_images": len(people.training),
-        "enrolment_images": len(people.enrolment),
-        "distractors": 0 if people.distractors is None else len(people.distractors.classes.unique()),
-        "strangers": 0 if people.strangers is None else len(people.strangers),
-        "public_images": 0 if people.public is None else len(people.public),
-        "split_seed": plan.data.seed,
-        "digest": people.digest,
-    }
-
-
-def _assets(plan: Audit) -> list[dict[str, Any]]:
-    """Licence and terms of every default asset that the configuration names."""
-    names = dict.fromkeys(text.removeprefix("asset:").split("/")[0] for text in _texts(plain(plan)))
-    keys = ("name", "licence", "terms", "credit", "sha256")
-    return [{key: record[key] for key in keys} for record in (provenance(fetch(name)) for name in names)]
-
-
-def _texts(tree: JsonValue) -> Iterator[str]:
-    if isinstance(tree, str) and tree.startswith("asset:"):
-        yield tree
-    elif isinstance(tree, dict):
-        for part in tree.values():
-            yield from _texts(part)
-    elif isinstance(tree, list):
-        for part in tree:
-            yield from _texts(part)
-
-
-def _defence(plan: Audit) -> dict[str, Any] | None:
-    """Of the target's training, and what was promised of differential privacy."""
+def _defence(plan: Audit) -> DefenceFigures | None:
     if not isinstance(plan.target, ModuleTarget) or plan.target.defence is None:
         return None
     record = record_of(plan.target)
     promise = None if record is None or record.promise is None else str(record.promise)
-    return {"settings": plain(plan.target.defence), "promise": promise}
-
-
-def _provenance(run: Run, digests: Mapping[str, JsonValue]) -> dict[str, Any]:
-    packages = {name: version(name) for name in PACKAGES}
-    started = datetime.fromtimestamp((run.folder / "config.yaml").stat().st_mtime, UTC)
-    return {
-        "config_digest": run.digest,
-        "target_digest": digests["target"],
-        "prior_digest": digests["prior"],
-        "environment": {"python": platform.python_version(), "platform": platform.platform()} | packages,
-        "started": started.isoformat(timespec="seconds"),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _strips(run: Run, folder: str, images: Tensor, classes: Tensor) -> None:
-    """For each class its images side by side, square, as a PNG: they are multiples of 1 / 255, so nothing is lost."""
-    for person in classes.unique().tolist():
-        name = f"{folder}/{person:04d}.png"
-        if not (run.folder / name).exists():
-            tiles = [_square(to_pil_image((one * 255).round().byte())) for one in images[classes == person]]
-            strip = Image.new(tiles[0].mode, (sum(tile.width for tile in tiles), tiles[0].height))
-            for place, tile in enumerate(tiles):
-                strip.paste(tile, (place * tile.width, 0))
-            strip.save(buffer := io.BytesIO(), "png")
-            run.write(name, buffer.getvalue())
-
-
-def _square(tile: Image.Image) -> Image.Image:
-    """Centred on a white square."""
-    side = max(tile.size)
-    if tile.size == (side, side):
-        return tile
-    square = Image.new(tile.mode, (side, side), "white")
-    square.paste(tile, ((side - tile.width) // 2, (side - tile.height) // 2))
-    return square
+    return DefenceFigures(plain(plan.target.defence), promise)

@@ -6,7 +6,6 @@ this machine. Prior and judges, which are the auditor's own, are timed on a few 
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -16,48 +15,26 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet18
 
+from gmi.assets.catalogue import resolve
+from gmi.audits import Forecast, Hardware
 from gmi.errors import GmiError
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.plan import Audit
 from gmi.oracles.ledger import OWN_OPINION
 from gmi.rng import Rng
 from gmi.search.signature import access, refuse_misfit, shared_queries, students
-from gmi.targets.module import Target
+from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.served import Served
-from gmi.targets.templates import TemplateTarget
 
 Work = dict[str, tuple[int, int, float]]
 _FEW = 16  # images that a timing takes
 _BACKWARD = 1.3  # of a forward's time, with frozen weights: measured on the FaceNet target
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """Queries and seconds by step; `str()` is a table. The oracle projection's queries are the auditor's own."""
-
-    queries: dict[str, int]
-    seconds: dict[str, float]
-    without: tuple[str, ...] = ()  # what the seconds leave out
-
-    def __str__(self) -> str:
-        steps = dict.fromkeys([*self.queries, *self.seconds])
-        lines = [f"{'step':16}{'queries':>10}{'seconds':>10}"]
-        lines += [f"{one:16}{self.queries.get(one, 0):10,}{self.seconds.get(one, 0):10.0f}" for one in steps]
-        total = sum(self.seconds.values())
-        asked = sum(count for name, count in self.queries.items() if not name.startswith("oracle"))
-        lines += [
-            f"{'total':16}{asked:10,}{total:10.0f}",
-            "(without the queries of the oracle projection, which no adversary makes)",
-            f"about {total / 60:.1f} minutes, within a factor of two"
-            + "".join(f"; to this comes the time {one}" for one in self.without),
-        ]
-        return "\n".join(lines)
-
-
-def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
+def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     """For this machine as it is now, and all processes together. Raises GmiError as `refuse_misfit`."""
     refuse_misfit(plan.search, plan.access.open(inputs.target, None), inputs.prior)
-    each = _work(plan, inputs)
+    device, each = hardware.device, _work(plan, inputs)
     forward = _forward(inputs.target, tuple(inputs.people.enrolment.bytes.shape[1:]), device)
     latents = inputs.prior.sample(Rng(range(_FEW)))
     with torch.no_grad():
@@ -75,8 +52,8 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     photographs = sum(len(one) for one in sets if one is not None)
     few = inputs.people.enrolment.pixels[: 2 * _FEW]
     named = {f"judge {judge.name}": judge for judge in inputs.judges.faces}
-    if isinstance(plan.target, TemplateTarget):
-        named["the system itself"] = plan.target.recogniser.load(device)
+    if inputs.system is not None:
+        named["the system itself"] = inputs.system
     for name, judge in named.items():
         image = _timed(lambda judge=judge: judge.embed(few)) / len(few)
         seconds[name] = image * (photographs + public + methods * released)
@@ -84,7 +61,20 @@ def forecast(plan: Audit, inputs: Inputs, device: torch.device) -> Forecast:
     without += ("to teach a student and to search it",) if students(plan.search) else ()
     if plan.membership is not None and plan.membership.shadows:
         without += (f"to train {plan.membership.shadows} shadow models",)
-    return Forecast(_queries(each), {name: amount for name, amount in seconds.items() if amount}, without)
+    queries = _queries(each)
+    free = tuple(step for step in queries if step.startswith("oracle"))
+    return Forecast(queries, {step: amount for step, amount in seconds.items() if amount}, without, _notes(plan), free)
+
+
+def _notes(plan: Audit) -> tuple[str, ...]:
+    """What is to be done before the audit, or to be known of it."""
+    if not isinstance(plan.target, ModuleTarget):
+        return ()
+    if plan.target.weights is None:
+        return ("target.weights is not set: the weights are those that the factory makes",)
+    if plan.training is not None and not resolve(plan.target.weights).exists():
+        return ("target.weights are not there yet: gmi train-target makes them",)
+    return ()
 
 
 def refuse_overspending(plan: Audit, inputs: Inputs) -> None:
@@ -114,7 +104,7 @@ def _work(plan: Audit, inputs: Inputs) -> Work:
     given = plan.access
     whole, anew = given.type == "white-box", given.type == "white-box" or given.repeats == "asked"
     passes = search.passes(inputs.prior)
-    decode, wide = inputs.prior.evaluations, len(plan.budget(people, inputs.prior)[1])
+    decode, wide = inputs.prior.evaluations, len(plan.pools(people, inputs.prior)[1])
     prepared = shared_queries(plan.search)
     each: Work = {
         "checks": (8 * whole, 8 * (anew + (not whole)), 16 * decode),

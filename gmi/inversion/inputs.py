@@ -1,7 +1,6 @@
 """What an audit works on, as its configuration names it."""
 
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -9,11 +8,12 @@ import torch
 from pydantic import JsonValue
 
 from gmi.assets.catalogue import resolve
+from gmi.audits import Hardware
 from gmi.data.people import People
 from gmi.errors import GmiError
 from gmi.inversion.judging import Judges
 from gmi.inversion.plan import Audit
-from gmi.protocols import Prior
+from gmi.protocols import FaceJudge, Prior
 from gmi.search.signature import access, shared_queries
 from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.served import Served
@@ -30,6 +30,14 @@ class Inputs:
     prior: Prior
     judges: Judges
     guide: Target | None = None  # of the oracle projection; None: the target
+    system: FaceJudge | None = None  # the recogniser whose templates leaked
+
+    @property
+    def everyone(self) -> Judges:
+        """The judges, and the system itself where its templates leaked."""
+        if self.system is None:
+            return self.judges
+        return replace(self.judges, faces=(*self.judges.faces, self.system))
 
     @property
     def projector(self) -> Target:
@@ -56,18 +64,15 @@ class Inputs:
         }
 
 
-def load(plan: Audit, device: torch.device) -> Inputs:
+def load(plan: Audit, hardware: Hardware) -> Inputs:
     """Reads everything the configuration names. Raises GmiError where something is missing, broken or does not fit."""
-    if plan.authorisation is not None:
-        plan.authorisation.refuse_expired(date.today())
-    people = plan.data.load()
-    if plan.training is not None and isinstance(plan.target, ModuleTarget):
-        refuse_untrained(plan.target, plan.training, people)
+    people, device, system = plan.data.load(), hardware.device, None
     guide = None if plan.controls.guide is None else plan.controls.guide.load(people.names).to(device)
     if isinstance(plan.target, TemplateTarget):
-        target = plan.target.load(people.names, people.training).to(device)
+        system = plan.target.recogniser.load(device)
+        target = plan.target.load(people.names, people.training, system).to(device)
     else:
-        target = plan.target.load(people.names).to(device)
+        target = _existing(plan).load(people.names).to(device)
     if isinstance(target, Target):
         refuse_unfit(target, people, (plan.controls.oracle and guide is None) or _learns_features(plan.search))
     if guide is not None:
@@ -82,6 +87,7 @@ def load(plan: Audit, device: torch.device) -> Inputs:
             None if plan.classifier is None else plan.classifier.load(device),
         ),
         guide=guide,
+        system=system,
     )
     if plan.controls.oracle:
         _ = inputs.projector
@@ -92,8 +98,18 @@ def _learns_features(search: Any) -> bool:
     return access(search) == "white-box" and shared_queries(search) > 0
 
 
-def refuse_untrained(target: ModuleTarget, training: Head | Scratch, people: People) -> None:
+def _existing(plan: Audit) -> Any:
+    """The target, without weights that are still to be trained: a forecast needs the network's shape only."""
+    target = plan.target
+    if not isinstance(target, ModuleTarget) or plan.training is None or target.weights is None:
+        return target
+    return target if resolve(target.weights).exists() else replace(target, weights=None)
+
+
+def refuse_untrained(target: object, training: Head | Scratch | None, people: People) -> None:
     """Raises GmiError unless the weights are those that the configuration's training makes of this split."""
+    if training is None or not isinstance(target, ModuleTarget):
+        return
     weights, record = target.weights, record_of(target)
     if weights is not None and not resolve(weights).exists():
         raise GmiError(f"There are no weights at {weights} yet: run pipelines/train_target.py with this configuration.")

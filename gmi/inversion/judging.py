@@ -17,7 +17,7 @@ from gmi.metrics.distance import perceptual
 from gmi.oracles.access import AnyOracle
 from gmi.oracles.interface import Interface
 from gmi.oracles.ledger import OWN_OPINION
-from gmi.protocols import Candidates, ClassifierJudge, FaceJudge, Judge, PerceptualJudge
+from gmi.protocols import ClassifierJudge, FaceJudge, Judge, PerceptualJudge
 from gmi.run import Run, Tensors
 from gmi.search.selection import opinion
 from gmi.targets.module import ModuleTarget, Target
@@ -25,7 +25,8 @@ from gmi.targets.served import Served
 
 _PIECE = 128  # images
 
-Releases = dict[str, Candidates]
+Releases = dict[str, Images]
+"""By step: what attacks and controls release, as 8-bit images."""
 Opinion = Callable[[Tensor], Tensor]
 """Logits or log-probabilities (N, K) of images (N, C, H, W)."""
 
@@ -78,32 +79,35 @@ class Judged:
     seconds: dict[str, float] = field(default_factory=dict)  # by judge
 
 
-def judge(run: Run, judges: Judges, opinion: Opinion | None, people: People, found: Releases) -> Judged:
+def judge(run: Run, judges: Judges, opinion: Opinion | None, people: People, releases: Releases) -> Judged:
     """Every judge on everything it must see; `opinion` is the target's own, None where there are several targets."""
-    work = Panel(run, Judged())
-    photographs = {"training": _as_candidates(people.training), "enrolment": _as_candidates(people.enrolment)}
-    others = {"distractors": people.distractors, "strangers": people.strangers, "public_set": people.public}
-    others = {name: _as_candidates(images) for name, images in others.items() if images is not None}
-    for one in judges.faces:
-        work.faces(one, photographs | others | found)
+    panel = Panel(run, Judged())
+    photographs = {"training": people.training, "enrolment": people.enrolment}
+    optional = {"distractors": people.distractors, "strangers": people.strangers, "public_set": people.public}
+    others = {name: images for name, images in optional.items() if images is not None}
+    judged = {"enrolment": people.enrolment} | releases
+    for face in judges.faces:
+        panel.faces(face, photographs | others | releases)
     if judges.perceptual is not None:
-        work.perceptual(judges.perceptual, people.enrolment, found)
+        panel.perceptual(judges.perceptual, people.enrolment, releases)
     if opinion is not None:
-        work.target(opinion, {"enrolment": photographs["enrolment"]} | found)
+        panel.target(opinion, judged)
     if judges.classifier is not None:
-        work.classifier(judges.classifier, people.training, {"enrolment": photographs["enrolment"]} | found)
-    return work.judged
+        panel.classifier(judges.classifier, people.training, judged)
+    return panel.judged
 
 
 @dataclass(frozen=True)
 class Panel:
+    """Judges at work: every piece of what they see lies in the run folder."""
+
     run: Run
     judged: Judged
 
     def faces(self, judge: FaceJudge, sets: Releases) -> None:
-        def compute(images: Candidates) -> Tensors:
+        def compute(images: Images) -> Tensors:
             before = judge.misses
-            templates = judge.embed(images.images)
+            templates = judge.embed(images.pixels)
             return {"templates": templates, "misses": torch.tensor(judge.misses - before)}
 
         pieces = self._each(judge.name, sets, compute)
@@ -115,8 +119,8 @@ class Panel:
         }
 
     def perceptual(self, judge: PerceptualJudge, enrolment: Images, sets: Releases) -> None:
-        def compute(images: Candidates) -> Tensors:
-            apart = perceptual(judge, images.images, images.classes, enrolment.pixels, enrolment.classes)
+        def compute(images: Images) -> Tensors:
+            apart = perceptual(judge, images.pixels, images.classes, enrolment.pixels, enrolment.classes)
             return {name: torch.from_numpy(values) for name, values in apart.items()}
 
         self.judged.distances[judge.name] = {
@@ -128,8 +132,8 @@ class Panel:
         """The model under audit as its own judge: the auditor's questions, not the adversary's queries."""
 
         @torch.no_grad()
-        def compute(images: Candidates) -> Tensors:
-            return {"logits": torch.cat([opinion(some) for some in images.images.split(32)])}
+        def compute(images: Images) -> Tensors:
+            return {"logits": torch.cat([opinion(batch) for batch in images.pixels.split(32)])}
 
         pieces = self._each("target", sets, compute)
         self.judged.logits["target"] = {
@@ -139,18 +143,18 @@ class Panel:
     def classifier(self, judge: ClassifierJudge, training: Images, sets: Releases) -> None:
         ready: list[bool] = []
 
-        def compute(images: Candidates) -> Tensors:
+        def compute(images: Images) -> Tensors:
             if not ready:  # fitted by whoever needs it, once
                 judge.fit(training.pixels, training.classes)
                 ready.append(True)
-            return {"logits": judge.logits(images.images), "features": judge.embed(images.images)}
+            return {"logits": judge.logits(images.pixels), "features": judge.embed(images.pixels)}
 
         pieces = self._each(judge.name, sets, compute)
         for key, kept in (("logits", self.judged.logits), ("features", self.judged.features)):
             kept[judge.name] = {name: torch.cat([one[key] for one in some]) for name, some in pieces.items()}
 
     def _each(
-        self, judge: str, sets: Releases, compute: Callable[[Candidates], Tensors]
+        self, judge: str, sets: Releases, compute: Callable[[Images], Tensors]
     ) -> dict[str, list[dict[str, Tensor]]]:
         places = {
             f"judged/{judge}/{name}/{start // _PIECE:04d}": (name, start)
@@ -160,7 +164,7 @@ class Panel:
 
         def piece(names: Iterable[str]) -> Iterator[Tensors]:
             for name, start in map(places.__getitem__, names):
-                yield compute(sets[name][torch.arange(len(sets[name]))[start : start + _PIECE]])
+                yield compute(sets[name][list(range(start, min(start + _PIECE, len(sets[name]))))])
 
         pieces = self.run.each(places, piece, f"judge {judge}")
         self.judged.seconds[judge] = sum(float(one["seconds"]) for one in pieces)
@@ -168,10 +172,6 @@ class Panel:
         for (name, _), one in zip(places.values(), pieces, strict=True):
             grouped[name].append(one)
         return grouped
-
-
-def _as_candidates(images: Images) -> Candidates:
-    return Candidates(images.pixels, images.classes, torch.empty(len(images), 0))
 
 
 def own_opinion(target: Target | Served, oracle: AnyOracle, device: torch.device) -> judging.Opinion:

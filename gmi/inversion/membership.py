@@ -24,8 +24,7 @@ from torch import Tensor
 
 from gmi.data.people import People
 from gmi.errors import GmiError
-from gmi.metrics.detection import auc, hit_rate
-from gmi.metrics.statistics import as_json, attempt
+from gmi.metrics.detection import Detection, detection
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
 from gmi.settings import Rate, Whole, settings
@@ -65,7 +64,7 @@ def infer(
     opinion: Callable[[Tensor], Tensor],
     run: Run,
     device: torch.device,
-) -> list[dict[str, Any]]:
+) -> tuple[Detection, ...]:
     """A row for each method: areas and hits, intervals over people. opinion: the target's logits or log-probabilities.
 
     Shadow models' answers lie in the run folder, their weights nowhere.
@@ -94,7 +93,7 @@ def infer(
             with torch.random.fork_rng():
                 torch.manual_seed(taught.seed)
                 module = target.build().to(device)
-                taught(module, target.input, pixels[inside], defence.lesson(module, classes[inside]), None, defence)
+                taught(module, target.input, pixels[inside], defence.loss(module, classes[inside]), None, defence)
             model = Target(module, target.input, people.names)
             return {"sure": torch.from_numpy(sure(model)), "inside": inside}
 
@@ -102,18 +101,8 @@ def infer(
         answers, inside = (np.stack([one[key].numpy() for one in pieces]) for key in ("sure", "inside"))
         found["calibrated"] = calibrated(ours, answers, inside)
         found["LiRA"] = likelihood_ratio(ours, answers, inside)
-    whose = classes.numpy()
-    return [
-        {
-            "method": name,
-            "auc": as_json(attempt(lambda s=scores: auc(s, member, whose))),
-            "hits": {
-                f"{rate:g}": as_json(attempt(lambda s=scores, r=rate: hit_rate(s, member, r, whose)))
-                for rate in settings.alarms
-            },
-        }
-        for name, scores in found.items()
-    ]
+    people_of = classes.numpy()
+    return tuple(detection(name, scores, member, people_of, settings.alarms) for name, scores in found.items())
 
 
 def confidence(logits: Tensor, classes: Tensor) -> Array:

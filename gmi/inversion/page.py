@@ -42,25 +42,18 @@ PEOPLE, SHOWN, TILES = 25, 12, 5
 
 
 def render(folder: Path) -> Path:
-    """Write `folder/report.html` by one rename, and return it: the same folder gives the same bytes.
+    """Writes `folder/report.html`, and each figure as a line of `scores.jsonl`: the same folder gives the same bytes.
 
     Raises GmiError where a file is missing, damaged or of another schema version.
     """
+    report = page.read(Path(folder, "report.json"))
     try:
-        report = json.loads(Path(folder, "report.json").read_text("utf-8"), parse_constant=_reject)
         samples = load_file(Path(folder, "distributions.safetensors"))
-    except FileNotFoundError as error:
-        raise GmiError(f"{folder} has no report yet ({error}): finish its audit first.") from error
-    except (ValueError, SafetensorError) as error:
+    except (OSError, SafetensorError) as error:
         raise GmiError(f"The results in {folder} are damaged ({error}): score the audit again.") from error
-    if report.get("schema_version") != 1:
-        raise GmiError(f"{folder}/report.json has schema version {report.get('schema_version')}; this gmi reads 1.")
+    page.put(Path(folder, "scores.jsonl"), "".join(json.dumps(row) + "\n" for row in report["results"]))
     filters = (label, estimate, rate, number, span, effect, amounts)
     return page.write(Path(folder, "report.html"), TEMPLATE, filters, report | _view(folder, report, samples))
-
-
-def _reject(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
 
 
 def _order(names: Iterable[str], known: Iterable[str]) -> list[str]:
@@ -81,7 +74,7 @@ def _view(folder: Path, report: dict[str, Any], samples: dict[str, Any]) -> dict
     }
     sheet = None
     if (real := Path(folder, "enrolment")).is_dir():
-        strips = [(one, f"{one['class']:04d}.png") for one in people[:SHOWN]]
+        strips = [(one, f"{one['index']:04d}.png") for one in people[:SHOWN]]
         made = Path(folder, "shards", "search")
         sheet = [(one, plots.tiles(real / strip, TILES), plots.tiles(made / strip, TILES)) for one, strip in strips]
     names = [_order((row[key] for row in results), known) for key, known in KINDS.items()]
@@ -98,14 +91,14 @@ def _view(folder: Path, report: dict[str, Any], samples: dict[str, Any]) -> dict
         "listed": people[:PEOPLE],
         "rates": sorted({at for person in people for at in person["matched"]}, key=float, reverse=True),
         "used": [name for group in names for name in group],
-        "coverage": coverage(_made(report["neighbours"])),
+        "coverage": coverage(_made(report["related"])),
     }
 
 
-def _made(neighbours: dict[str, Any]) -> set[str]:
+def _made(related: dict[str, Any]) -> set[str]:
     """Kinds of attack in this audit."""
-    first = "representatives" if neighbours["templates"] is None else "templates"
-    return {first, *(kind for kind in ("membership", "extraction") if neighbours[kind] is not None)}
+    first = "representatives" if related["templates"] is None else "templates"
+    return {first, *(kind for kind in ("membership", "copying") if related[kind] is not None)}
 
 
 def _grids(rows: list[dict[str, Any]], judges: Iterable[str]) -> dict[str, dict[str, Any]]:

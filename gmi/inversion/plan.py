@@ -15,6 +15,7 @@ from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Gan
 from gmi.protocols import Prior
 from gmi.search import AnySearch
+from gmi.search.attack import Attack
 from gmi.search.gradient import Gradient
 from gmi.search.selection import Selection
 from gmi.search.signature import shared_queries
@@ -76,13 +77,18 @@ class Audit:
         if self.training is not None and not isinstance(self.target, ModuleTarget):
             raise ValueError("training: only a target of type module can be trained")
 
-    def budget(self, attacked: int, prior: Prior) -> tuple[range, range]:
-        """Numbers of the samples that the attack selects from, and of those that best of N selects from beside them.
+    @property
+    def attack(self) -> Attack:
+        """What an attacker carries out."""
+        return Attack(self.search, self.selection, self.batch, self.seed)
+
+    def pools(self, attacked: int, prior: Prior) -> tuple[range, range]:
+        """Numbers of the samples that the attack selects from, and of the further ones that best of N selects from.
 
         They cost as many queries, two each, as the attack's searches and what these learn from: without optimising, the
         same budget buys this.
         """
-        search: Any = self.search  # takes this prior: `refuse_misfit` has seen to it
+        fitting: Any = prior  # `refuse_misfit` has seen to it
         pool, starts = self.selection.pool, attacked * self.selection.candidates
-        searched = starts * search.queries(prior) + shared_queries(search)
+        searched = starts * self.search.queries(fitting) + shared_queries(self.search)
         return range(pool), range(pool, pool + searched // 2)

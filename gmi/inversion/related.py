@@ -1,20 +1,22 @@
-"""What an audit says beside its verdict: whether photographs are told to be trained on, how well a student copies the
-target, and, of leaked templates, whom the images pass for in the system itself.
+"""Related attacks of an audit, next to its verdict: membership inference, copying of the target by a student, and, of
+leaked templates, which people the images pass for in the system itself.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from gmi.audits import Hardware
 from gmi.data.people import People
 from gmi.inversion import scoring
+from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.membership import infer
 from gmi.inversion.plan import Audit
-from gmi.metrics.statistics import as_json, attempt, estimate
+from gmi.metrics.detection import Detection
+from gmi.metrics.statistics import Outcome, attempt, estimate
 from gmi.protocols import FaceJudge
 from gmi.run import Run
 from gmi.search.surrogate import Surrogate
@@ -24,28 +26,57 @@ from gmi.targets.templates import TemplateTarget, first
 SHOWN = ("search", "best_of_n", "random")
 
 
-def beside(
+@dataclass(frozen=True)
+class Copying:
+    """How well a student copies the target, on enrolment images."""
+
+    agreement: Outcome  # names the person whom the target names
+    accuracy: Outcome  # names the right person
+    target: Outcome  # the target's own accuracy
+    questions: int
+
+
+@dataclass(frozen=True)
+class Passing:
+    """Whether a method's images pass for their people in one system, compared with one kind of photograph."""
+
+    system: str  # "same": the recogniser whose templates leaked; "other"
+    judge: str
+    photograph: str  # "leaked": the one whose template leaked; "other"
+    method: str
+    figures: dict[str, Outcome]  # by metric
+
+
+@dataclass(frozen=True)
+class Related:
+    """The findings of related attacks; None for those that were not run."""
+
+    membership: tuple[Detection, ...] | None
+    copying: Copying | None
+    templates: tuple[Passing, ...] | None
+
+
+def related_attacks(
     plan: Audit,
-    people: People,
+    inputs: Inputs,
     run: Run,
     judged: Judged,
-    found: Releases,
+    releases: Releases,
     opinion: Callable[[Tensor], Tensor],
-    system: FaceJudge | None,
-    judges: Sequence[FaceJudge],
-    device: torch.device,
-) -> dict[str, Any]:
-    """For report.json; None of what was not made. system: the recogniser whose templates leaked."""
-    membership = None
+    hardware: Hardware,
+) -> Related:
+    """Carries out the related attacks that the plan asks for."""
+    people, membership, templates = inputs.people, None, None
     if plan.membership is not None:
-        membership = infer(plan.membership, plan.target, plan.training, people, opinion, run, device)
-    templates = None if system is None else irreversibility(plan, people, judged.templates, found, system, judges)
-    return {"membership": membership, "extraction": fidelity(plan, people, run, judged), "templates": templates}
+        membership = infer(plan.membership, plan.target, plan.training, people, opinion, run, hardware.device)
+    if inputs.system is not None:
+        templates = irreversibility(plan, people, judged.templates, releases, inputs.system, inputs.judges.faces)
+    return Related(membership, fidelity(plan, people, run, judged), templates)
 
 
 @torch.no_grad()
-def fidelity(plan: Audit, people: People, run: Run, judged: Judged) -> dict[str, Any] | None:
-    """How often the student that the search taught names whom the target names, and who it is, on enrolment images.
+def fidelity(plan: Audit, people: People, run: Run, judged: Judged) -> Copying | None:
+    """How often the student that the search taught agrees with the target, and is right, on enrolment images.
 
     Jagielski et al., High Accuracy and High Fidelity Extraction of Neural Networks, USENIX Security 2020.
     """
@@ -53,31 +84,31 @@ def fidelity(plan: Audit, people: People, run: Run, judged: Judged) -> dict[str,
         return None
     taught = plan.search.taught(run.read("prepare/0000"))
     student = Target(taught.module, taught.student.input, people.names)
-    named = torch.cat([student(some.float() / 255).argmax(1) for some in people.enrolment.bytes.split(32)])
+    labels = torch.cat([student(batch.float() / 255).argmax(1) for batch in people.enrolment.bytes.split(32)])
     classes = people.enrolment.classes
-    usual = judged.logits["target"]["enrolment"].argmax(1)
+    target_labels = judged.logits["target"]["enrolment"].argmax(1)
 
-    def share(hits: Tensor) -> dict[str, Any]:
-        return as_json(attempt(lambda: estimate(hits.double().numpy(), classes.numpy())))
+    def share(hits: Tensor) -> Outcome:
+        return attempt(lambda: estimate(hits.double().numpy(), classes.numpy()))
 
-    return {
-        "agreement": share(named == usual),
-        "accuracy": share(named == classes),
-        "target": share(usual == classes),
-        "questions": plan.search.shared,
-    }
+    return Copying(
+        agreement=share(labels == target_labels),
+        accuracy=share(labels == classes),
+        target=share(target_labels == classes),
+        questions=plan.search.shared,
+    )
 
 
 def irreversibility(
     plan: Audit,
     people: People,
     templates: Mapping[str, Mapping[str, Tensor]],
-    found: Releases,
+    releases: Releases,
     system: FaceJudge,
     judges: Sequence[FaceJudge],
-) -> list[dict[str, Any]]:
-    """Whom the images pass for, by system and by photograph: the recogniser itself or another, the one whose template
-    leaked or others. ISO/IEC 30136 describes such reporting.
+) -> tuple[Passing, ...]:
+    """Which people the images pass for, by system (the recogniser itself, or another) and by photograph (the one whose
+    template leaked, or others). ISO/IEC 30136 describes such reporting.
     """
     assert isinstance(plan.target, TemplateTarget)
     leaked = first(people.training, len(people.names))
@@ -88,21 +119,21 @@ def irreversibility(
         swapped = {**mine, "enrolment": mine["training"][leaked], "training": mine["enrolment"]}
         # Of templates of the user's own it is not known which photographs they were made of.
         source = [("leaked", turned, swapped)] if plan.target.leaked is None else []
-        for photograph, whose, known in (*source, ("other", people, mine)):
-            seen = scoring.recognise(judge, known, whose, found, plan.fmrs)
+        for photograph, references, embedded in (*source, ("other", people, mine)):
+            recognised = scoring.recognise(judge, embedded, references, releases, plan.fmrs)
             rows += [
-                {
-                    "system": "same" if judge is system else "other",
-                    "judge": judge.name,
-                    "photograph": photograph,
-                    "method": method,
-                    "figures": {
-                        metric: as_json(
-                            attempt(lambda m=method, k=metric, s=seen: estimate(s.outcomes[m][k], s.classes[m]))
+                Passing(
+                    system="same" if judge is system else "other",
+                    judge=judge.name,
+                    photograph=photograph,
+                    method=method,
+                    figures={
+                        metric: attempt(
+                            lambda m=method, k=metric, r=recognised: estimate(r.outcomes[m][k], r.classes[m])
                         )
-                        for metric in seen.rates
+                        for metric in recognised.rates
                     },
-                }
+                )
                 for method in SHOWN
             ]
-    return rows
+    return tuple(rows)

@@ -8,6 +8,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur, pil_to_tensor, to_pil_image
 
+from gmi.data.images import Images
+from gmi.run import Run
+
 
 @torch.no_grad()
 def release(images: Tensor) -> Tensor:
@@ -24,3 +27,26 @@ def _jpeg(image: Tensor) -> Tensor:
     buffer = io.BytesIO()
     to_pil_image((image * 255).round().to(torch.uint8)).save(buffer, "jpeg", quality=75)
     return pil_to_tensor(Image.open(buffer)).float() / 255
+
+
+def strips(run: Run, folder: str, images: Images) -> None:
+    """Puts each class's images side by side, square, into a PNG of the run folder."""
+    for person in images.classes.unique().tolist():
+        name = f"{folder}/{person:04d}.png"
+        if not (run.folder / name).exists():
+            tiles = [_square(to_pil_image(image)) for image in images.bytes[images.classes == person]]
+            strip = Image.new(tiles[0].mode, (sum(tile.width for tile in tiles), tiles[0].height))
+            for index, tile in enumerate(tiles):
+                strip.paste(tile, (index * tile.width, 0))
+            strip.save(buffer := io.BytesIO(), "png")
+            run.write(name, buffer.getvalue())
+
+
+def _square(tile: Image.Image) -> Image.Image:
+    """The tile, centred on a white square."""
+    side = max(tile.size)
+    if tile.size == (side, side):
+        return tile
+    square = Image.new(tile.mode, (side, side), "white")
+    square.paste(tile, ((side - tile.width) // 2, (side - tile.height) // 2))
+    return square

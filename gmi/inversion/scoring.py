@@ -1,8 +1,7 @@
 """From what the judges saw to what the report says: an Estimate or Failed each, every control by the same rule."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from gmi.data.people import People
 from gmi.inversion.judging import Releases
 from gmi.inversion.verdict import METRIC, Verdict, decide
 from gmi.metrics import identity
-from gmi.metrics.statistics import Outcome, as_json, attempt, by_person, difference, estimate, recovered
+from gmi.metrics.statistics import Outcome, attempt, by_person, difference, estimate, recovered
 from gmi.protocols import FaceJudge
 
 Array = NDArray[np.float64]
@@ -31,8 +30,28 @@ class Result:
     estimate: Outcome
     chance: float | None = None
 
-    def plain(self) -> dict[str, Any]:
-        return asdict(self) | {"estimate": as_json(self.estimate)}
+
+@dataclass(frozen=True)
+class Gap:
+    """How much of what was in reach one attack recovered, by one judge's rate."""
+
+    judge: str
+    metric: str
+    recovered: Outcome  # share of the way from the strongest control to the oracle projection
+    headroom: Outcome  # share of the way from the strongest control to genuine photographs that the oracle goes
+    gap: Outcome  # oracle less attack
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """What was recovered of one person, under a pseudonym."""
+
+    person: str
+    index: int  # of the class
+    rank: float
+    auc: float
+    similarity: float | None
+    matched: dict[str, float]  # share of the person's images that match, by FMR
 
 
 @dataclass(frozen=True)
@@ -126,21 +145,21 @@ def identities(seen: Recognised) -> list[Result]:
     return rows
 
 
-def gaps(seen: Recognised) -> list[dict[str, Any]]:
-    """What share of what was in reach the attack recovered, for every rate; nothing without the oracle projection."""
+def gaps(seen: Recognised) -> list[Gap]:
+    """The share of what was in reach that the attack recovered, for every rate; none without the oracle projection."""
     rows = []
     for metric in seen.rates if "oracle" in seen.outcomes else ():
         attack, control, oracle, genuine = (
             seen.of_people(method, metric) for method in ("search", seen.strongest(metric), "oracle", "genuine")
         )
         rows.append(
-            {
-                "judge": seen.judge,
-                "metric": metric,
-                "recovered": as_json(attempt(lambda a=attack, b=control, o=oracle: recovered(a, b, o))),
-                "headroom": as_json(attempt(lambda o=oracle, b=control, r=genuine: recovered(o, b, r))),
-                "gap": as_json(attempt(lambda o=oracle, a=attack: difference(o, a))),
-            }
+            Gap(
+                judge=seen.judge,
+                metric=metric,
+                recovered=attempt(lambda a=attack, b=control, o=oracle: recovered(a, b, o)),
+                headroom=attempt(lambda o=oracle, b=control, r=genuine: recovered(o, b, r)),
+                gap=attempt(lambda o=oracle, a=attack: difference(o, a)),
+            )
         )
     return rows
 
@@ -168,7 +187,7 @@ def advantages(seen: Recognised) -> dict[str, Outcome]:
     }
 
 
-def exposed(seen: Recognised) -> list[dict[str, Any]]:
+def exposed(seen: Recognised) -> list[Exposed]:
     """The attacked people under pseudonyms, most exposed first."""
     rows = []
     classes = seen.classes["search"]
@@ -176,16 +195,16 @@ def exposed(seen: Recognised) -> list[dict[str, Any]]:
         mine = {metric: values[classes == person] for metric, values in seen.outcomes["search"].items()}
         auc, similarity = float(mine["auc"].mean()), float(mine["similarity"].mean())
         rows.append(
-            {
-                "person": f"P{person:02d}",
-                "class": int(person),
-                "rank": round(1 + (1 - auc) * (seen.people - 1), 6),
-                "auc": auc,
-                "similarity": None if np.isnan(similarity) else similarity,
-                "matched": {f"{cut.fmr:g}": float(mine[f"match@{cut.fmr:g}"].mean()) for cut in seen.thresholds},
-            }
+            Exposed(
+                person=f"P{person:02d}",
+                index=int(person),
+                rank=round(1 + (1 - auc) * (seen.people - 1), 6),
+                auc=auc,
+                similarity=None if np.isnan(similarity) else similarity,
+                matched={f"{cut.fmr:g}": float(mine[f"match@{cut.fmr:g}"].mean()) for cut in seen.thresholds},
+            )
         )
-    return sorted(rows, key=lambda row: (-row["auc"], -(row["similarity"] or -np.inf), row["class"]))
+    return sorted(rows, key=lambda row: (-row.auc, -(row.similarity or -np.inf), row.index))
 
 
 def result(

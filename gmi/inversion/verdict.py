@@ -113,7 +113,7 @@ def decide(
             "Take more steps and a larger pool first, then another prior.",
         )
     if isinstance(smallest, Failed) or smallest > room.value:
-        effect = smallest.reason if isinstance(smallest, Failed) else f"{smallest:.2f}"
+        effect = smallest.failed if isinstance(smallest, Failed) else f"{smallest:.2f}"
         return say(
             "inconclusive",
             tie,

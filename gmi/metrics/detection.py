@@ -1,5 +1,6 @@
 """How well a score tells positives from negatives: areas under the curve and hit rates, with intervals over people."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
 from gmi.errors import GmiError
-from gmi.metrics.statistics import TAIL, Estimate, clopper_pearson, estimate
+from gmi.metrics.statistics import TAIL, Estimate, Outcome, attempt, clopper_pearson, estimate
 
 Array = NDArray[np.float64]
 
@@ -102,6 +103,26 @@ def hit_rate(scores: ArrayLike, truth: ArrayLike, false_alarms: float, people: A
         lot = (allowed - (negative > threshold).sum()) / (negative == threshold).sum()
         hits = np.where(values[truth] > threshold, 1.0, np.where(values[truth] == threshold, lot, 0.0))
     return estimate(hits, _whose(people, len(values))[truth])
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How well a method tells members from others."""
+
+    method: str
+    auc: Outcome
+    hits: dict[str, Outcome]  # by rate of false alarms
+
+
+def detection(
+    method: str, scores: ArrayLike, truth: ArrayLike, people: ArrayLike | None, false_alarms: Iterable[float]
+) -> Detection:
+    """Area and hit rates of scores (N,) against truth (N,), with people (N,) as clusters."""
+    return Detection(
+        method,
+        attempt(lambda: auc(scores, truth, people)),
+        {f"{rate:g}": attempt(lambda r=rate: hit_rate(scores, truth, r, people)) for rate in false_alarms},
+    )
 
 
 def _checked(scores: ArrayLike, truth: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:

@@ -38,7 +38,7 @@ class Estimate:
 class Failed:
     """A metric that could not be computed, and why; never 0, never absent."""
 
-    reason: str
+    failed: str  # the reason
 
 
 def by_person(values: ArrayLike, people: ArrayLike) -> np.ndarray:
@@ -262,7 +262,7 @@ Outcome = Estimate | Failed
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
     """As report.json has it."""
-    return {"failed": outcome.reason} if isinstance(outcome, Failed) else asdict(outcome)
+    return asdict(outcome)
 
 
 def attempt(compute: Callable[[], Outcome]) -> Outcome:

@@ -9,7 +9,7 @@ KINDS = {
     "attributes": ("Inference of a person's attribute", "NISTAML.032", "AML.T0024.001", "attributes.py"),
     "records": ("Training records out of a generative model", "NISTAML.038", "AML.T0024", "extract.py"),
     "membership": ("Whether a record was trained on", "NISTAML.033", "AML.T0024.000", "audit.py"),
-    "extraction": ("Copying the model", "NISTAML.031", "AML.T0024.002", "audit.py"),
+    "copying": ("Copying the model", "NISTAML.031", "AML.T0024.002", "audit.py"),
 }
 
 

@@ -10,31 +10,44 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gmi.errors import GmiError
 
+SCHEMA_VERSION = 2
+
 
 def read(path: Path) -> dict[str, Any]:
-    """What a run left of its figures. Raises GmiError where the file is missing, damaged or of another version."""
+    """The findings that a run left as JSON. Raises GmiError where they are missing, damaged or of another version."""
     try:
-        report = json.loads(path.read_text("utf-8"))
+        report = json.loads(path.read_text("utf-8"), parse_constant=_reject)
+    except FileNotFoundError as error:
+        raise GmiError(f"{path.parent} has no {path.name} yet: finish its audit first.") from error
     except (OSError, ValueError) as error:
-        raise GmiError(f"{path.parent} has no {path.name} yet, or a damaged one ({error}): make it again.") from error
-    if report.get("schema_version") != 1:
-        raise GmiError(f"{path} has schema version {report.get('schema_version')}; this gmi reads 1.")
+        raise GmiError(f"{path} is damaged ({error}): score the audit again.") from error
+    if not isinstance(report, dict) or report.get("schema_version") != SCHEMA_VERSION:
+        version = report.get("schema_version") if isinstance(report, dict) else None
+        raise GmiError(f"{path} has schema version {version}; this gmi reads {SCHEMA_VERSION}.")
     return report
 
 
 def write(path: Path, template: Path, filters: Iterable[Callable[..., object]], values: Mapping[str, Any]) -> Path:
-    """Writes the page by one rename, for its user alone, and returns its path: the same values give the same bytes.
+    """Fills a template and puts the page in place whole: the same values give the same bytes.
 
     template: the file of a kind of audit; it may include the parts in this folder.
     """
     loader = FileSystemLoader([template.parent, Path(__file__).parent])
     world = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     world.filters.update((function.__name__, function) for function in filters)
-    page = world.get_template(template.name).render(values)
+    return put(path, world.get_template(template.name).render(values))
+
+
+def put(path: Path, text: str) -> Path:
+    """Writes a file by one rename, for its user alone, and returns its path."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         draft.touch(mode=0o600)  # it may show people
-        draft.write_text(page, "utf-8")
+        draft.write_text(text, "utf-8")
         return draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _reject(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number")

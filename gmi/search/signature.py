@@ -1,6 +1,7 @@
 """What a search is: its signature says which access and which kind of prior it needs."""
 
-from typing import Any, NamedTuple, Protocol, TypeVar, get_type_hints
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar, get_type_hints, runtime_checkable
 
 from torch import Tensor
 
@@ -17,23 +18,57 @@ class Passes(NamedTuple):
 
 
 Access = TypeVar("Access", bound=LabelOracle, contravariant=True)
-
-
 Kind = TypeVar("Kind", bound=Prior, contravariant=True)
 
 
 class Search(Protocol[Access, Kind]):
-    """One paper's algorithm: a frozen dataclass of hyper-parameters, callable.
+    """One paper's algorithm: a frozen dataclass of hyper-parameters, callable."""
 
-    `queries(prior)` and `passes(prior)` say what a candidate costs. One that first learns what all classes share has
-    `shared`, the queries of that; `prepare(oracle, prior, rng)`, with as many generators, which gives tensors to keep;
-    and `taught(tensors)`, the search that goes on from them. One that is made of others has `parts(oracle)`: each with
-    the oracle that it is given, None for one of the search's own. One that teaches networks names them in `students`.
-    """
+    @property
+    def type(self) -> str:
+        """The word that chooses it in a configuration."""
+        ...
+
+    def queries(self, prior: Kind) -> int:
+        """Images that one candidate asks of the target."""
+        ...
+
+    def passes(self, prior: Kind) -> Passes:
+        """Evaluations of the prior's network that one candidate takes."""
+        ...
 
     def __call__(
         self, oracle: Access, prior: Kind, latents: Tensor, classes: Tensor, rng: Rng, trace: Trace | None = None
-    ) -> Candidates: ...
+    ) -> Candidates:
+        """Candidates (N) from latents (N, ...) for classes (N,); one generator a candidate."""
+        ...
+
+
+@runtime_checkable
+class LearningSearch(Protocol):
+    """A search that may first learn what all classes share, such as a student of the target."""
+
+    @property
+    def shared(self) -> int:
+        """Images that `prepare` asks of the target; 0 where nothing is learnt."""
+        ...
+
+    @property
+    def students(self) -> tuple[Any, ...]:
+        """Configurations of the networks that it teaches, which cannot judge what it finds."""
+        ...
+
+    def parts(self, oracle: LabelOracle | None) -> list[tuple[Any, LabelOracle | None]]:
+        """The searches that it is made of, each with the oracle it is given; None: one of its own."""
+        ...
+
+    def prepare(self, oracle: Any, prior: Any, rng: Rng) -> dict[str, Tensor]:
+        """What it learns, as tensors to keep; `rng` holds `shared` generators."""
+        ...
+
+    def taught(self, learned: Mapping[str, Tensor]) -> Any:
+        """The search that goes on from what was learnt."""
+        ...
 
 
 def access(search: Search) -> str:
@@ -41,14 +76,14 @@ def access(search: Search) -> str:
     return {WhiteBoxOracle: "white-box", ScoreOracle: "scores"}.get(_needs(search)["oracle"], "labels")
 
 
-def shared_queries(search: Any) -> int:
-    """What the search asks before any class is searched for."""
-    return getattr(search, "shared", 0)
+def shared_queries(search: object) -> int:
+    """Images that the search asks of the target before any class is searched for."""
+    return search.shared if isinstance(search, LearningSearch) else 0
 
 
-def students(search: Any) -> tuple[Any, ...]:
+def students(search: object) -> tuple[Any, ...]:
     """Configurations of networks that the search teaches, which cannot judge what it finds."""
-    return getattr(search, "students", ())
+    return search.students if isinstance(search, LearningSearch) else ()
 
 
 def refuse_misfit(search: Any, oracle: LabelOracle | None, prior: Prior) -> None:
@@ -57,8 +92,8 @@ def refuse_misfit(search: Any, oracle: LabelOracle | None, prior: Prior) -> None
     oracle: None: whatever it needs.
     """
     needs = _needs(search)
-    for inner, its_own in search.parts(oracle) if hasattr(search, "parts") else ():
-        refuse_misfit(inner, its_own, prior)
+    for part_search, its_oracle in _parts(search, oracle):
+        refuse_misfit(part_search, its_oracle, prior)
     for part, given in (("oracle", oracle), ("prior", prior)):
         if part == "oracle" and given is not None and not isinstance(given, needs[part]):
             raise GmiError(
@@ -71,6 +106,10 @@ def refuse_misfit(search: Any, oracle: LabelOracle | None, prior: Prior) -> None
                 f"The search {type(search).__name__} needs a {needs[part].__name__} as its {part} ({wanted}), and "
                 f"{type(given).__name__} is none: choose another search or another {part}."
             )
+
+
+def _parts(search: object, oracle: LabelOracle | None) -> list[tuple[Any, LabelOracle | None]]:
+    return search.parts(oracle) if isinstance(search, LearningSearch) else []
 
 
 def _needs(search: Search) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class Surrogate:
         """Networks that take part in the search, and so cannot judge it."""
         return (self.student,)
 
-    def parts(self, oracle: LabelOracle) -> list[tuple[Any, LabelOracle | None]]:
+    def parts(self, oracle: LabelOracle | None) -> list[tuple[Any, LabelOracle | None]]:
         """The searches that it is made of, each with the oracle it is given; None: the student."""
         return [(self.search, None), *([] if self.polish is None else [(self.polish, oracle)])]
 

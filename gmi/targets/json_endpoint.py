@@ -61,7 +61,7 @@ class JsonTarget:
             raise ValueError(f"answers is no JMESPath ({error})") from error
 
     def load(self, classes: tuple[str, ...]) -> Served:
-        """The served model; asks nothing. Raises GmiError as `OpenInferenceTarget.load`, and for another number of classes."""
+        """The served model; asks nothing. Raises GmiError where names and classes are not as many, or the block is odd."""
         names = classes if self.classes is None else self.classes
         if len(names) != len(classes):
             raise GmiError(f"target.classes names {len(names)} classes, and the data has {len(classes)} people.")

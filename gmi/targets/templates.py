@@ -114,9 +114,13 @@ class TemplateTarget:
     leaked: str | None = None
     scale: Positive = 20.0
 
-    def load(self, classes: tuple[str, ...], photographs: Images) -> Target | Served:
-        """Raises GmiError where weights or templates are missing, or are not the recogniser's."""
-        judge = self.recogniser.load(torch.device("cpu"))
+    def load(
+        self, classes: tuple[str, ...], photographs: Images, judge: DlibJudge | FaceNetJudge | None = None
+    ) -> Target | Served:
+        """The system as a target. judge: the recogniser, where it is loaded already.
+
+        Raises GmiError where weights or templates are missing, or are not the recogniser's."""
+        judge = self.recogniser.load(torch.device("cpu")) if judge is None else judge
         made = judge.embed(photographs[first(photographs, len(classes))].pixels)
         templates = made if self.leaked is None else self._leaked(made.shape)
         if isinstance(judge, FaceNetJudge):

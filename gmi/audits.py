@@ -1,0 +1,248 @@
+"""What every kind of audit is: six functions, and the one way in which they are carried out."""
+
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar, cast, get_type_hints
+
+import torch
+from accelerate import PartialState
+from pydantic import JsonValue, TypeAdapter
+
+from gmi.assets.catalogue import fetch, provenance
+from gmi.report.page import SCHEMA_VERSION
+from gmi.run import Run
+from gmi.settings import identity, plain
+
+PACKAGES = ("torch", "torchvision", "accelerate", "diffusers", "facenet-pytorch", "lpips", "dlib-bin", "numpy", "scipy")
+
+Autocast = Callable[[], AbstractContextManager[object]]
+
+
+class Permission(Protocol):
+    """Who allowed an audit, and until when."""
+
+    def refuse_expired(self, today: date) -> None:
+        """Raises GmiError where it has ended."""
+        ...
+
+
+class AnyPlan(Protocol):
+    """What every configuration of an audit says."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def authorisation(self) -> Permission | None: ...
+
+
+class Loaded(Protocol):
+    """What an audit works on."""
+
+    @property
+    def digests(self) -> dict[str, JsonValue]:
+        """What a run folder must be of, in addition to the configuration."""
+        ...
+
+
+Plan = TypeVar("Plan", bound=AnyPlan)
+Inputs = TypeVar("Inputs", bound=Loaded)
+Evidence = TypeVar("Evidence")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What an audit runs on."""
+
+    device: torch.device
+    autocast: Autocast = nullcontext  # wraps searches only: judges work in full precision
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A finding, and the sentences that give its reasons."""
+
+    finding: str
+    because: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Queries and seconds by step, before anything is spent; `str()` is a table."""
+
+    queries: dict[str, int]
+    seconds: dict[str, float]
+    without: tuple[str, ...] = ()  # what the seconds leave out
+    notes: tuple[str, ...] = ()  # sentences below the table
+    free: tuple[str, ...] = ()  # steps whose queries no adversary makes: they are not in the total
+
+    def __str__(self) -> str:
+        steps = dict.fromkeys([*self.queries, *self.seconds])
+        width = max(16, *(len(step) + 2 for step in steps), 0) if steps else 16
+        lines = [f"{'step':{width}}{'queries':>10}{'seconds':>10}"]
+        lines += [f"{step:{width}}{self.queries.get(step, 0):10,}{self.seconds.get(step, 0):10.0f}" for step in steps]
+        total = sum(self.seconds.values())
+        asked = sum(count for step, count in self.queries.items() if step not in self.free)
+        lines.append(f"{'total':{width}}{asked:10,}{total:10.0f}")
+        if any(self.queries.get(step) for step in self.free):
+            lines.append("(without the queries of the oracle projection, which no adversary makes)")
+        lines.append(
+            f"about {total / 60:.1f} minutes, within a factor of two"
+            + "".join(f"; to this comes the time {part}" for part in self.without)
+        )
+        return "\n".join([*lines, *self.notes])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind(Generic[Plan, Inputs, Evidence]):
+    """One kind of audit, carried out by `conduct`."""
+
+    name: str  # runs/NAME/report.json and .html
+    plan: type[Plan]
+    load: Callable[[Plan, Hardware], Inputs]  # reads what the plan names; asks nothing
+    refuse: Callable[[Plan, Inputs], None]  # raises GmiError before anything is spent
+    forecast: Callable[[Plan, Inputs, Hardware], Forecast]  # for --dry-run
+    examine: Callable[[Plan, Inputs, Run, Hardware], Evidence]  # resumable, split over processes
+    findings: Callable[[Plan, Inputs, Evidence], Any]  # a dataclass of plain data; its fields are the JSON's keys
+    render: Callable[[Path], Path]  # the page: a pure function of the folder
+
+
+def conduct(
+    kind: Kind[Plan, Inputs, Evidence],
+    plan: Plan,
+    folder: Path,
+    hardware: Hardware,
+    inputs: Inputs | None = None,
+) -> Path:
+    """Does what is not there yet of the audit in `folder`, and returns its page.
+
+    plan: what is asked.
+    folder: of the run; the same configuration goes on where it stopped.
+    hardware: the device, and what wraps searches.
+    inputs: any objects with the right methods; None: those that the plan names.
+    Raises GmiError where the audit may not be made, something is missing, or the folder holds another run.
+    """
+    if plan.authorisation is not None:
+        plan.authorisation.refuse_expired(date.today())
+    inputs = kind.load(plan, hardware) if inputs is None else inputs
+    kind.refuse(plan, inputs)
+    state = PartialState()
+    with state.main_process_first():
+        run = Run.open(folder, {kind.name: identity(plan), "inputs": inputs.digests})
+    evidence = kind.examine(plan, inputs, run, hardware)
+    if state.is_main_process:
+        findings = kind.findings(plan, inputs, evidence)
+        run.write_json(f"{kind.name}.json", asdict(header(kind.name, plan, run, inputs, hardware)) | asdict(findings))
+        kind.render(run.folder)
+    state.wait_for_everyone()
+    return run.folder / f"{kind.name}.html"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """Packaged data or weights that the audit used, and their terms."""
+
+    name: str
+    licence: str
+    terms: str
+    credit: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the figures came from."""
+
+    config_digest: str
+    digests: dict[str, JsonValue]  # of the target, the prior, the data and whatever else was read
+    environment: dict[str, str]
+    device: str
+    processes: int
+    started: str
+    finished: str
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the JSON of every kind of audit begins with."""
+
+    schema_version: int
+    kind: str
+    name: str
+    gmi: str
+    authorisation: dict[str, JsonValue] | None
+    assets: tuple[Asset, ...]
+    provenance: Provenance
+
+
+def header(kind: str, plan: AnyPlan, run: Run, inputs: Loaded, hardware: Hardware) -> Header:
+    """The header of a run's JSON, as of now."""
+    started = datetime.fromtimestamp((run.folder / "config.yaml").stat().st_mtime, UTC)
+    packages = {name: version(name) for name in PACKAGES}
+    return Header(
+        schema_version=SCHEMA_VERSION,
+        kind=kind,
+        name=plan.name,
+        gmi=version("gmi"),
+        authorisation=None if plan.authorisation is None else plain(plan.authorisation),
+        assets=tuple(credits(plan)),
+        provenance=Provenance(
+            config_digest=run.digest,
+            digests=inputs.digests,
+            environment={"python": platform.python_version(), "platform": platform.platform()} | packages,
+            device=hardware.device.type,
+            processes=PartialState().num_processes,
+            started=started.isoformat(timespec="seconds"),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        ),
+    )
+
+
+def credits(plan: object) -> Iterator[Asset]:
+    """Every packaged asset that a configuration names, in its order."""
+    for name in dict.fromkeys(text.removeprefix("asset:").split("/")[0] for text in _assets_in(plain(plan))):
+        record = provenance(fetch(name))
+        yield Asset(**{key: record[key] for key in ("name", "licence", "terms", "credit", "sha256")})
+
+
+def _assets_in(tree: JsonValue) -> Iterator[str]:
+    if isinstance(tree, str) and tree.startswith("asset:"):
+        yield tree
+    elif isinstance(tree, dict):
+        for branch in tree.values():
+            yield from _assets_in(branch)
+    elif isinstance(tree, list):
+        for branch in tree:
+            yield from _assets_in(branch)
+
+
+def schema(kind: Kind[Any, Any, Any]) -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of what a kind of audit writes: the header's keys and those of its findings."""
+    parts = [
+        TypeAdapter(part).json_schema(mode="serialization")
+        for part in (Header, get_type_hints(kind.findings)["return"])
+    ]
+    whole = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"{kind.name}.json of gmi",
+        "type": "object",
+        "properties": parts[0]["properties"] | parts[1]["properties"],
+        "required": sorted({*parts[0]["required"], *parts[1]["required"]}),
+        "$defs": parts[0].get("$defs", {}) | parts[1].get("$defs", {}),
+    }
+    return cast("dict[str, Any]", _closed(whole))
+
+
+def _closed(tree: Any) -> Any:
+    """The schema with no keys allowed in an object but those that it names."""
+    if isinstance(tree, dict):
+        closed = {key: _closed(value) for key, value in tree.items()}
+        if isinstance(closed.get("properties"), dict) and closed.get("type") == "object":
+            closed["additionalProperties"] = False
+        return closed
+    return [_closed(branch) for branch in tree] if isinstance(tree, list) else tree
