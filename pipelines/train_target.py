@@ -57,7 +57,7 @@ def train(
                     bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
                     bar.update()
 
-                lesson = defence.lesson(module, people.training.classes)
+                lesson = defence.loss(module, people.training.classes)
                 training(module, config.input, people.training.bytes, lesson, progress, defence)
         target = Target(module, config.input, people.names)
         done = Record(

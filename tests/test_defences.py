@@ -21,10 +21,10 @@ from torchvision.models import resnet18
 from gmi.assets.weights import digest
 from gmi.defences import AnyDefence
 from gmi.defences.at_at import AtAt
-from gmi.defences.base import Defence, naming
+from gmi.defences.base import Defence, cross_entropy_loss
 from gmi.defences.bido import Bido, coco, gaussian, hsic
 from gmi.defences.bottleneck import Bottleneck, Noisy, rate, spread_of
-from gmi.defences.dp_sgd import DpSgd, epsilon, of_group
+from gmi.defences.dp_sgd import DpSgd, epsilon, group_epsilon
 from gmi.defences.erasing import Erasing
 from gmi.defences.label_smoothing import LabelSmoothing
 from gmi.defences.skips import NoSkips
@@ -73,7 +73,7 @@ def learnt(defence: Defence, training: Head | Scratch = LESSONS, module: nn.Modu
         torch.manual_seed(seed)
         module = defence.harden(seeded(SmallCnn, people=PEOPLE, width=4) if module is None else module)
         input = SMALL if isinstance(training, Scratch) else INPUT
-        training(module, input, images.bytes, defence.lesson(module, images.classes), None, defence)
+        training(module, input, images.bytes, defence.loss(module, images.classes), None, defence)
     return module
 
 
@@ -150,7 +150,7 @@ def test_label_smoothing_is_cross_entropy_with_a_soft_label():
         alpha = defence.at(done)
         soft = (1 - alpha) * F.one_hot(classes, 4) + alpha / 4
         slow = -sum(soft[i, k] * log(outputs[i].softmax(0)[k]) for i, k in product(range(5), range(4))) / 5
-        lesson = defence.lesson(nn.Identity(), classes)
+        lesson = defence.loss(nn.Identity(), classes)
         assert lesson(lambda inputs: inputs, outputs, torch.arange(5), done).item() == pytest.approx(
             slow.item(), rel=1e-5
         )
@@ -163,11 +163,9 @@ def test_the_bottlenecks_rate_is_the_divergence_from_a_standard_normal():
     noisy, classes = Noisy(8, 3).eval(), torch.tensor([0, 1, 2, 0, 1, 2])
     whole = nn.Sequential(nn.Flatten(), noisy)
     inputs, rows = numbers(6, 8), torch.arange(6)
-    plain = naming(classes)(whole, inputs, rows, 0.0)
+    plain = cross_entropy_loss(classes)(whole, inputs, rows, 0.0)
     told = rate(*spread_of(noisy.encode(inputs))).mean()
-    torch.testing.assert_close(
-        Bottleneck(beta=0.3).lesson(whole, classes)(whole, inputs, rows, 0.0), plain + 0.3 * told
-    )
+    torch.testing.assert_close(Bottleneck(beta=0.3).loss(whole, classes)(whole, inputs, rows, 0.0), plain + 0.3 * told)
 
 
 def test_dependence_measures_are_the_written_out_sums():
@@ -198,7 +196,7 @@ def test_dependence_is_found_where_it_is(measure):
 def test_bido_adds_the_dependence_of_every_block():
     module, classes = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 3)), torch.tensor([0, 1, 2, 1])
     inputs, rows = numbers(4, 6), torch.tensor([3, 0, 1, 2])
-    lesson = Bido(blocks=("0", "1"), on_inputs=0.7, on_labels=0.4).lesson(module, classes)
+    lesson = Bido(blocks=("0", "1"), on_inputs=0.7, on_labels=0.4).loss(module, classes)
     hidden, labels = module[0](inputs), F.one_hot(classes[rows], 3).float()
     blocks = [gaussian(hidden), gaussian(module(inputs))]
     extra = sum(0.7 * hsic(gaussian(inputs), one) - 0.4 * hsic(one, labels @ labels.T) for one in blocks)
@@ -210,10 +208,10 @@ def test_at_at_moves_each_image_where_it_looks_most_like_the_other_person():
     """For a linear network of two people the best change is the radius against the slope's sign, everywhere."""
     module, inputs = nn.Sequential(nn.Flatten(), nn.Linear(9, 2)), numbers(4, 1, 3, 3)
     defence, classes = AtAt(radius=0.3, step=0.1, iterations=5, weight=0.5), torch.tensor([0, 1, 1, 0])
-    moved = defence.moved(module, module, inputs, 1 - classes)
+    moved = defence.perturbed(module, module, inputs, 1 - classes)
     towards = (module[1].weight[1 - classes] - module[1].weight[classes]).sign().reshape_as(inputs)
     torch.testing.assert_close(moved, inputs + 0.3 * towards)
-    loss = defence.lesson(module, classes)(module, inputs, torch.arange(4), 0.0)
+    loss = defence.loss(module, classes)(module, inputs, torch.arange(4), 0.0)
     expected = F.cross_entropy(module(inputs), classes) + 0.5 * F.cross_entropy(module(moved), 1 - classes)
     torch.testing.assert_close(loss, expected)
 
@@ -221,7 +219,7 @@ def test_at_at_moves_each_image_where_it_looks_most_like_the_other_person():
 def test_at_at_leaves_batch_statistics_to_the_images():
     module = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(9, 2))
     before = digest(module.state_dict().items())
-    AtAt().moved(module, module, numbers(4, 1, 3, 3), torch.tensor([0, 1, 1, 0]))
+    AtAt().perturbed(module, module, numbers(4, 1, 3, 3), torch.tensor([0, 1, 1, 0]))
     assert digest(module.state_dict().items()) == before and all(one.grad is None for one in module.parameters())
 
 
@@ -235,7 +233,7 @@ def test_erasing_blanks_a_square_of_the_given_area_in_every_image():
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        Erasing(least=0.1, most=0.4).lesson(nn.Identity(), classes)(answer, torch.zeros(200, 1, 32, 32), classes, 0.0)
+        Erasing(least=0.1, most=0.4).loss(nn.Identity(), classes)(answer, torch.zeros(200, 1, 32, 32), classes, 0.0)
     blank = seen[0][:, 0] == 0.5
     sides = blank.any(2).sum(1)
     assert torch.equal(blank.any(1).sum(1), sides) and torch.equal(blank.sum((1, 2)), sides**2)
@@ -252,7 +250,7 @@ def test_a_trap_makes_its_pattern_mean_the_person():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = seeded(SmallCnn, people=PEOPLE, width=4)
-        lesson = defence.lesson(module, images.classes)
+        lesson = defence.loss(module, images.classes)
         replace(LESSONS, steps=200)(module, SMALL, images.bytes, lesson, None, defence)
     fresh, meant = banded(8, 1), torch.arange(8 * PEOPLE) % PEOPLE
     meant = meant.roll(1)
@@ -312,9 +310,9 @@ def test_a_persons_epsilon_is_the_best_that_composition_over_the_group_gives():
                 found.append(size * one)
         return min(found, default=np.inf)
 
-    assert of_group(4.0, 0.2, 100, 5, 1e-5) == pytest.approx(slow(4.0, 0.2, 100, 5, 1e-5), rel=2e-2)
-    assert of_group(4.0, 0.2, 100, 1, 1e-5) == pytest.approx(epsilon(4.0, 0.2, 100, 1e-5))
-    assert of_group(0.2, 0.9, 1000, 60, 1e-5) == np.inf
+    assert group_epsilon(4.0, 0.2, 100, 5, 1e-5) == pytest.approx(slow(4.0, 0.2, 100, 5, 1e-5), rel=2e-2)
+    assert group_epsilon(4.0, 0.2, 100, 1, 1e-5) == pytest.approx(epsilon(4.0, 0.2, 100, 1e-5))
+    assert group_epsilon(0.2, 0.9, 1000, 60, 1e-5) == np.inf
 
 
 def test_what_is_promised_is_what_is_trained_for():
@@ -360,8 +358,8 @@ def test_private_batches_are_those_that_a_training_takes():
     sizes = []
 
     class Counting(DpSgd):
-        def lesson(self, module, classes):
-            name = naming(classes)
+        def loss(self, module, classes):
+            name = cross_entropy_loss(classes)
 
             def lesson(answer, inputs, rows, done):
                 sizes.append(len(inputs))
@@ -379,7 +377,7 @@ def test_bido_weighs_something():
     module = seeded(SmallCnn, people=PEOPLE, width=4).train()
     slopes = []
     for weights in ((0.0, 0.0), (0.05, 0.5)):
-        lesson = Bido(blocks=BLOCKS, on_inputs=weights[0], on_labels=weights[1]).lesson(module, images.classes)
+        lesson = Bido(blocks=BLOCKS, on_inputs=weights[0], on_labels=weights[1]).loss(module, images.classes)
         module.zero_grad()
         with torch.random.fork_rng():
             torch.manual_seed(0)  # of dropout
@@ -391,7 +389,7 @@ def test_bido_weighs_something():
 def test_no_skips_of_a_single_block():
     network = seeded(resnet18, num_classes=PEOPLE).eval()
     straight = NoSkips(stage="layer4.0").harden(network)
-    assert type(straight.layer4[0]).__name__ == "FlowPath" and type(straight.layer4[1]).__name__ == "BasicBlock"
+    assert type(straight.layer4[0]).__name__ == "PlainBlock" and type(straight.layer4[1]).__name__ == "BasicBlock"
 
 
 def test_one_image_moves_private_training_by_no_more_than_the_clip():
@@ -407,7 +405,7 @@ def test_one_image_moves_private_training_by_no_more_than_the_clip():
     wrong = module(image).argmin(1)
     plain = torch.optim.SGD(module.parameters(), lr=1.0)
     with Quiet(epsilon=1.0, clip=0.01).learning(module, plain, 10, 5, 1, 0) as (answer, optimiser):
-        naming(torch.tensor([0, 1]))(answer, image, wrong, 0.0).backward()
+        cross_entropy_loss(torch.tensor([0, 1]))(answer, image, wrong, 0.0).backward()
         optimiser.step()
     moved = (torch.cat([value.detach().flatten() for value in module.parameters()]) - before).norm().item()
     assert moved == pytest.approx(0.01 / 5, rel=1e-3)

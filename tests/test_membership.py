@@ -107,7 +107,7 @@ def test_shadow_models_are_trained_as_the_target_was(tmp_path):
     with torch.random.fork_rng():
         torch.manual_seed(9)
         module = config.build()
-        lesson = UNDEFENDED.lesson(module, people.training.classes)
+        lesson = UNDEFENDED.loss(module, people.training.classes)
         training(module, config.input, people.training.bytes, lesson)
     target, run = Target(module, config.input, people.names), Run.open(tmp_path / "r", {})
     settings = Membership(shadows=4, alarms=(0.2,))

@@ -13,7 +13,7 @@ from torchvision.transforms.functional import to_pil_image
 from gmi import cli
 from gmi.assets.weights import digest, read_weights
 from gmi.data.images import Images
-from gmi.defences.base import Loss, naming
+from gmi.defences.base import Loss, cross_entropy_loss
 from gmi.errors import GmiError
 from gmi.inversion.inputs import load
 from gmi.inversion.plan import Audit
@@ -48,7 +48,7 @@ def banded(count: int, seed: int) -> Images:
 def lesson(count: int) -> tuple[Tensor, Loss]:
     """Images and what is to be learnt of them."""
     images = banded(count, 0)
-    return images.bytes, naming(images.classes)
+    return images.bytes, cross_entropy_loss(images.classes)
 
 
 class Net(nn.Module):

@@ -111,7 +111,7 @@ class Trials:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             module = config.build().to(self.device)
-            training(module, config.input, known.bytes, defence.lesson(module, known.classes), None, defence)
+            training(module, config.input, known.bytes, defence.loss(module, known.classes), None, defence)
         return {f"{_STATE}{name}": value for name, value in module.state_dict().items()}
 
     def _recipe(self, cell: Cell) -> Attacker:
@@ -186,7 +186,7 @@ def promises(plan: Comparison, people: People, prior: Prior) -> dict[tuple[str, 
             training.refuse(defence)
             with torch.random.fork_rng():
                 module = config.build()
-                defence.lesson(module, known)
+                defence.loss(module, known)
             found[subject.name, arm.name] = training.promise(defence, known)
             blank = Target(module, config.input, people.names)
             refuse_unfit(blank, people, features=False)

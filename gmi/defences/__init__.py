@@ -1,4 +1,4 @@
-"""What hardens a target while it is trained. One paper a file; a new one is one more line here."""
+"""Defences that harden a target while it is trained: one paper per file. A new one is one more line here."""
 
 from typing import Annotated
 

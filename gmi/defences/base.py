@@ -1,4 +1,4 @@
-"""What a defence may change of a target's training, each of it left alone here: the undefended training."""
+"""What a defence may change in a target's training. The defaults here change nothing: the undefended training."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,14 +14,15 @@ from gmi.errors import GmiError
 Answer = Callable[[Tensor], Tensor]
 """Outputs (B, K) of the network that is trained, for inputs (B, ...)."""
 Loss = Callable[[Answer, Tensor, Tensor, float], Tensor]
-"""What a step minimises, a scalar: of the network, its inputs (B, ...), the numbers (B,) of the images that they are,
-and the share of the training that is done. Inputs are images in [0, 1], or the features that a head is trained on.
+"""The scalar that a training step minimises, as a function of the network, a batch of inputs (B, ...), the indices (B,)
+of their images, and the share of the training that is done. Inputs are images in [0, 1], or the features on which a
+head is trained.
 """
 
 
 @dataclass(frozen=True)
 class Privacy:
-    """A promise of differential privacy: (epsilon, delta). epsilon None: none that is finite."""
+    """A guarantee of differential privacy, (epsilon, delta); epsilon is None where it is not finite."""
 
     epsilon: float | None
     delta: float
@@ -29,12 +30,12 @@ class Privacy:
 
 @dataclass(frozen=True)
 class Promise:
-    """What a private training guarantees, for neighbouring data that differ by one image, or by all of one person's."""
+    """The guarantees of a private training."""
 
-    noise: float  # standard deviation, in units of the clipped norm
-    image: Privacy
-    person: Privacy
-    images: int  # of the person who has most
+    noise: float  # standard deviation of the noise, in units of the clipped norm
+    image: Privacy  # for data sets that differ by one image
+    person: Privacy  # for data sets that differ by all the images of one person
+    images: int  # largest number of images that one person has
 
     def __str__(self) -> str:
         of_person = "none" if self.person.epsilon is None else f"{self.person.epsilon:.2f}"
@@ -45,13 +46,16 @@ class Promise:
 
 
 class Defence:
-    """A frozen dataclass of hyper-parameters whose methods replace some of these."""
+    """Base of all defences: frozen dataclasses of hyper-parameters that override some of these methods."""
 
-    whole: ClassVar[bool] = False  # needs images and the whole network; else a head on frozen features can have it too
+    whole_network: ClassVar[bool] = False  # needs images and the whole network; False: a head alone can have it too
 
     def refuse(self, part: str | None, mirror: bool) -> None:
-        """Raises GmiError where a training of that part alone (None: all), maybe on mirror images, cannot have this."""
-        if self.whole and part is not None:
+        """Raises GmiError if this defence does not suit a training of that part alone (None: of the whole network).
+
+        mirror: True: the training also takes the images' mirror images.
+        """
+        if self.whole_network and part is not None:
             raise GmiError(
                 "target.defence: this one needs the whole network to learn, not its head alone: choose training: "
                 "{type: scratch}."
@@ -59,66 +63,72 @@ class Defence:
 
     @property
     def changes(self) -> str | None:
-        """What becomes of the network's form, in words; None: it stays."""
+        """The change to the network's form, in words; None: it stays as it is."""
         return None
 
     @property
     def files(self) -> tuple[str, ...]:
-        """What the weights depend on beside the settings."""
+        """Files on which the trained weights depend, besides the settings."""
         return ()
 
     def harden(self, module: nn.Module) -> nn.Module:
-        """The network's form, before it learns and before weights are loaded. Raises GmiError where it does not fit."""
+        """The network in its hardened form, before it learns or loads weights.
+
+        Raises GmiError if the network does not suit the defence.
+        """
         return module
 
-    def lesson(self, module: nn.Module, classes: Tensor) -> Loss:
-        """For images of these classes (N,). Called once a training; what it draws is the global generator's."""
-        return naming(classes)
+    def loss(self, module: nn.Module, classes: Tensor) -> Loss:
+        """The loss for images of these classes (N,). Called once per training; it draws from the global generator.
+
+        Raises GmiError if the network or the number of people does not suit the defence.
+        """
+        return cross_entropy_loss(classes)
 
     @contextmanager
     def learning(
         self, module: nn.Module, optimiser: torch.optim.Optimizer, count: int, batch: int, steps: int, seed: int
     ) -> Iterator[tuple[Answer, torch.optim.Optimizer]]:
-        """The network and the optimiser that take `steps` steps, of about `batch` of `count` images each."""
+        """The network and optimiser for `steps` steps, each on about `batch` of the `count` images."""
         yield module, optimiser
 
     def draw(self, count: int, batch: int, draws: torch.Generator) -> Tensor:
-        """The images (B,) of one step."""
+        """Indices (B,) of the images of one step."""
         return torch.randint(count, (batch,), generator=draws)
 
     def promise(self, classes: Tensor, batch: int, steps: int) -> Promise | None:
-        """Of differential privacy; None: none."""
+        """The guarantee of differential privacy for such a training; None: there is no guarantee."""
         return None
 
 
-def naming(classes: Tensor) -> Loss:
-    """Cross-entropy with the classes (N,). Raises GmiError where there is not one output a person."""
+def cross_entropy_loss(classes: Tensor) -> Loss:
+    """Cross-entropy with the classes (N,). It raises GmiError unless the network has one output per person."""
     people = int(classes.max()) + 1
 
-    def lesson(answer: Answer, inputs: Tensor, rows: Tensor, done: float) -> Tensor:
+    def loss(answer: Answer, inputs: Tensor, rows: Tensor, done: float) -> Tensor:
         outputs = answer(inputs)
         refuse_misfit(outputs, people)
         return F.cross_entropy(outputs, classes.to(rows.device)[rows])
 
-    return lesson
+    return loss
 
 
 @contextmanager
-def aside(module: nn.Module) -> Iterator[None]:
-    """Nothing here moves batch normalisation's averages."""
+def frozen_norms(module: nn.Module) -> Iterator[None]:
+    """A context in which forward passes leave batch normalisation's running averages as they are."""
     norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    kept = [part.track_running_stats for part in norms]
+    flags = [part.track_running_stats for part in norms]
     for part in norms:
         part.track_running_stats = part.track_running_stats and not part.training
     try:
         yield
     finally:
-        for part, before in zip(norms, kept, strict=True):
-            part.track_running_stats = before
+        for part, flag in zip(norms, flags, strict=True):
+            part.track_running_stats = flag
 
 
 def refuse_misfit(outputs: Tensor, people: int) -> None:
-    """Raises GmiError unless outputs are (B, people)."""
+    """Raises GmiError unless the outputs have the shape (B, people)."""
     if outputs.shape[1] != people:
         raise GmiError(
             f"The target has {outputs.shape[1]} outputs for {people} people: set their number in target.arguments."
@@ -126,33 +136,36 @@ def refuse_misfit(outputs: Tensor, people: int) -> None:
 
 
 def part_of(module: nn.Module, name: str, key: str) -> nn.Module:
-    """Raises GmiError, which names the configuration's key, where there is none of that name."""
+    """The part of a module with this dotted name. Raises GmiError, which names the configuration's `key`, if none has.
+
+    name: "" is the module itself.
+    """
     try:
         return module.get_submodule(name)
     except AttributeError as error:
         raise GmiError(f"{key}: the module has no part named {name!r}.") from error
 
 
-def replace(module: nn.Module, name: str, part: nn.Module) -> nn.Module:
-    """The module with another part of that name."""
+def replace_part(module: nn.Module, name: str, part: nn.Module) -> nn.Module:
+    """The module, changed in place, with `part` under this dotted name; with the name "" it is `part` itself."""
     if not name:
         return part
-    parent, _, own = name.rpartition(".")
-    setattr(module.get_submodule(parent), own, part)
+    parent, _, attribute = name.rpartition(".")
+    setattr(module.get_submodule(parent), attribute, part)
     return module
 
 
 @contextmanager
-def listening(*parts: nn.Module) -> Iterator[list[Tensor]]:
-    """What the parts put out, in the order in which they do, while this is open."""
-    heard: list[Tensor] = []
+def outputs_of(*parts: nn.Module) -> Iterator[list[Tensor]]:
+    """A context that collects the parts' outputs in a list, in the order in which they come."""
+    outputs: list[Tensor] = []
 
-    def hear(part: nn.Module, inputs: object, output: Tensor) -> None:
-        heard.append(output)
+    def collect(part: nn.Module, inputs: object, output: Tensor) -> None:
+        outputs.append(output)
 
-    hooks = [part.register_forward_hook(hear) for part in parts]
+    hooks = [part.register_forward_hook(collect) for part in parts]
     try:
-        yield heard
+        yield outputs
     finally:
         for hook in hooks:
             hook.remove()

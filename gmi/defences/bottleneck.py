@@ -1,11 +1,11 @@
-"""A variational information bottleneck before the head: the features pass through noise that costs what they carry.
+"""A variational information bottleneck before the head: noise on the features limits the information they carry.
 
 Wang et al., Improving Robustness to Model Inversion Attacks via Mutual Information Regularization (MID), AAAI 2021,
 with the bound of Alemi et al., Deep Variational Information Bottleneck, ICLR 2017: cross-entropy, plus
-`beta` times KL(N(mu, sigma^2) || N(0, 1)) a sample.
+`beta` times KL(N(mu, sigma^2) || N(0, 1)) per sample.
 
-Differs from the paper: once trained, the features are mu, without noise, so that the target answers the same each time.
-sigma = softplus(s - 5) and half as many dimensions as features are what it released.
+Differs from the paper: once trained, the features are mu, without noise, so that the target gives the same answer every
+time. sigma = softplus(s - 5) and a width of half the number of features are those of the released code.
 """
 
 from typing import Literal
@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmi.defences.base import Answer, Defence, Loss, listening, naming, part_of, replace
+from gmi.defences.base import Answer, Defence, Loss, cross_entropy_loss, outputs_of, part_of, replace_part
 from gmi.errors import GmiError
 from gmi.settings import NonNegative, settings
 
 
 class Noisy(nn.Module):
-    """A head on z = mu + sigma noise; in evaluation on mu. Takes features (N, D), gives (N, K)."""
+    """A head on z = mu + sigma noise, or on mu in evaluation. It maps features (N, D) to logits (N, K)."""
 
     def __init__(self, features: int, people: int) -> None:
         super().__init__()
@@ -35,11 +35,11 @@ class Noisy(nn.Module):
 
 @settings
 class Bottleneck(Defence):
-    """part: the linear layer in whose place the bottleneck and a head come."""
+    """MID: a bottleneck and a linear head replace a linear layer."""
 
     type: Literal["bottleneck"] = "bottleneck"
-    part: str = "head"
-    beta: NonNegative = 0.005
+    part: str = "head"  # name of the linear layer that is replaced
+    beta: NonNegative = 0.005  # weight of the bottleneck's divergence in the loss
 
     def refuse(self, part: str | None, mirror: bool) -> None:
         if part not in (None, self.part):
@@ -56,26 +56,26 @@ class Bottleneck(Defence):
         head = part_of(module, self.part, "target.defence.part")
         if not isinstance(head, nn.Linear):
             raise GmiError(f"target.defence.part: {self.part} is a {type(head).__name__}, not a linear layer.")
-        return replace(module, self.part, Noisy(head.in_features, head.out_features))
+        return replace_part(module, self.part, Noisy(head.in_features, head.out_features))
 
-    def lesson(self, module: nn.Module, classes: Tensor) -> Loss:
+    def loss(self, module: nn.Module, classes: Tensor) -> Loss:
         noisy = next(part for part in module.modules() if isinstance(part, Noisy))
-        name = naming(classes)
+        cross_entropy = cross_entropy_loss(classes)
 
-        def lesson(answer: Answer, inputs: Tensor, rows: Tensor, done: float) -> Tensor:
-            with listening(noisy.encode) as heard:
-                named = name(answer, inputs, rows, done)
-            return named + self.beta * rate(*spread_of(heard[0])).mean()
+        def loss(answer: Answer, inputs: Tensor, rows: Tensor, done: float) -> Tensor:
+            with outputs_of(noisy.encode) as outputs:
+                total = cross_entropy(answer, inputs, rows, done)
+            return total + self.beta * rate(*spread_of(outputs[0])).mean()
 
-        return lesson
+        return loss
 
 
 def spread_of(encoded: Tensor) -> tuple[Tensor, Tensor]:
-    """mu and sigma (N, D) of what the encoder gives (N, 2 D)."""
+    """mu and sigma (N, D) from the encoder's output (N, 2 D)."""
     mean, spread = encoded.chunk(2, 1)
     return mean, F.softplus(spread - 5)
 
 
 def rate(mean: Tensor, spread: Tensor) -> Tensor:
-    """(N,) KL(N(mu, sigma^2) || N(0, 1)), in nats."""
+    """KL(N(mu, sigma^2) || N(0, 1)) of each sample (N,), in nats."""
     return 0.5 * (mean.square() + spread.square() - 2 * spread.log() - 1).sum(1)

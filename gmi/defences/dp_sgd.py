@@ -1,9 +1,9 @@
-"""Differentially private training: each image's gradient is clipped, and noise hides whether it was there.
+"""Differentially private training: each image's gradient is clipped, and noise hides whether the image was there.
 
-Abadi et al., Deep Learning with Differential Privacy, CCS 2016, alg. 1, as Opacus has it: gradients of single images,
-clipped, summed, with Gaussian noise; batches by Poisson sampling; the Renyi accountant (Mironov et al., 2019). A person
-has several images: what holds for all of them together follows by composition over the group (Vadhan, The Complexity of
-Differential Privacy, 2017, lemma 2.2).
+Abadi et al., Deep Learning with Differential Privacy, CCS 2016, alg. 1, as implemented in Opacus: the gradients of
+single images are clipped and summed, and Gaussian noise is added; batches by Poisson sampling; the Renyi accountant
+(Mironov et al., 2019). A person has several images: the guarantee for all of them together follows by composition over
+the group (Vadhan, The Complexity of Differential Privacy, 2017, lemma 2.2).
 
 Differs from the paper: Adam takes the noisy gradients; batch normalisation, which mixes images, becomes group
 normalisation. The noise comes from the training's seed, so that an audit can be repeated: the promise holds for a
@@ -21,35 +21,32 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gmi.defences.base import Answer, Defence, Privacy, Promise, part_of, replace
+from gmi.defences.base import Answer, Defence, Privacy, Promise, part_of, replace_part
 from gmi.errors import GmiError
 from gmi.rng import seed_of
 from gmi.settings import Positive, Rate, settings
 
 _ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(11, 64)) + [64, 96, 128, 256]
-"""Of Renyi's divergence: any are valid; with more the bound is tighter."""
+"""Orders of Renyi's divergence: any are valid, and more of them make the bound tighter."""
 
 
 @settings
 class DpSgd(Defence):
-    """epsilon, delta: promised for one image. clip: norm to which an image's gradient is cut.
-
-    part: the only part that learns, where a head is trained; None: all do.
-    """
+    """DP-SGD with a guarantee for each single image. It needs Opacus."""
 
     type: Literal["dp-sgd"] = "dp-sgd"
-    epsilon: Positive
-    delta: Rate = 1e-5
-    clip: Positive = 1.0
-    part: str | None = None
+    epsilon: Positive  # guaranteed for one image, with delta
+    delta: Rate = 1e-5  # guaranteed for one image, with epsilon
+    clip: Positive = 1.0  # norm to which the gradient of one image is cut
+    part: str | None = None  # name of the only part that learns, for a head; None: the whole network learns
 
     def refuse(self, part: str | None, mirror: bool) -> None:
         _refuse_uninstalled()
         if part == self.part and not mirror:
             return
-        right = "leave out target.defence.part" if part is None else f"set target.defence.part: {part}"
+        mend = "leave out target.defence.part" if part is None else f"set target.defence.part: {part}"
         raise GmiError(
-            f"target.defence: dp-sgd protects what learns, and counts every image once: {right}"
+            f"target.defence: dp-sgd protects what learns, and counts every image once: {mend}"
             f"{', and training.mirror: false (--training.no_mirror)' if part is not None else ''}."
         )
 
@@ -63,12 +60,12 @@ class DpSgd(Defence):
         from opacus.validators import ModuleValidator
 
         logging.getLogger("opacus").setLevel(logging.ERROR)
-        learns = module if self.part is None else part_of(module, self.part, "target.defence.part")
-        fixed = ModuleValidator.fix(learns)
-        wrong = ModuleValidator.validate(fixed.train(), strict=False)
-        if wrong := wrong or GradSampleModule.validate(fixed, strict=False):
-            raise GmiError(f"target.defence: Opacus cannot train this network privately: {wrong[0]}.")
-        return replace(module, self.part or "", fixed)
+        learner = module if self.part is None else part_of(module, self.part, "target.defence.part")
+        fixed = ModuleValidator.fix(learner)
+        errors = ModuleValidator.validate(fixed.train(), strict=False)
+        if errors := errors or GradSampleModule.validate(fixed, strict=False):
+            raise GmiError(f"target.defence: Opacus cannot train this network privately: {errors[0]}.")
+        return replace_part(module, self.part or "", fixed)
 
     @contextmanager
     def learning(
@@ -86,23 +83,26 @@ class DpSgd(Defence):
             expected_batch_size=min(batch, count),
             generator=generator,
         )
-        # Opacus listens to every layer's backward pass, and torch remarks that the first one's input needs none.
-        with _hushed("Full backward hook is firing"):
+        # Opacus hooks every layer's backward pass, and torch warns that the first layer's input needs no gradient
+        with _ignored("Full backward hook is firing"):
             try:
                 yield private, noisy
             finally:
                 private.to_standard_module()
 
     def draw(self, count: int, batch: int, draws: torch.Generator) -> Tensor:
-        """Each image by itself, with the probability batch / count: some batches are larger, some empty."""
+        """Indices (B,) of a Poisson sample: each image comes in with probability batch / count, so B varies from 0."""
         return (torch.rand(count, generator=draws) < batch / count).nonzero().squeeze(1)
 
     def noise(self, share: float, steps: int) -> float:
-        """Standard deviation, in units of `clip`, of `steps` steps on that share of the images."""
+        """Standard deviation of the noise, in units of `clip`, for `steps` steps on that share of the images each.
+
+        Raises GmiError if no noise reaches (epsilon, delta).
+        """
         from opacus.accountants.utils import get_noise_multiplier
 
         try:
-            with _hushed("Optimal order is the"):
+            with _ignored("Optimal order is the"):
                 return get_noise_multiplier(
                     target_epsilon=self.epsilon,
                     target_delta=self.delta,
@@ -117,32 +117,33 @@ class DpSgd(Defence):
             ) from error
 
     def promise(self, classes: Tensor, batch: int, steps: int) -> Promise:
-        share, most = min(1.0, batch / len(classes)), int(classes.bincount().max())
+        share, images = min(1.0, batch / len(classes)), int(classes.bincount().max())
         noise = self.noise(share, steps)
-        person = of_group(noise, share, steps, most, self.delta)
+        person = group_epsilon(noise, share, steps, images, self.delta)
         image = Privacy(epsilon(noise, share, steps, self.delta), self.delta)
-        return Promise(noise, image, Privacy(person if isfinite(person) else None, self.delta), most)
+        return Promise(noise, image, Privacy(person if isfinite(person) else None, self.delta), images)
 
 
 def epsilon(noise: float, share: float, steps: int, delta: float) -> float:
-    """Of one image, by the Renyi accountant."""
+    """The epsilon that holds for one image at this delta, by the Renyi accountant."""
     from opacus.accountants import RDPAccountant
 
     accountant = RDPAccountant()
     accountant.history = [(noise, share, steps)]
-    with _hushed("Optimal order is the"):
+    with _ignored("Optimal order is the"):
         return accountant.get_epsilon(delta, _ORDERS)
 
 
-def of_group(noise: float, share: float, steps: int, size: int, delta: float) -> float:
-    """Of `size` images together: size epsilon(d), d the largest with d (e^(size eps) - 1) / (e^eps - 1) <= delta.
+def group_epsilon(noise: float, share: float, steps: int, size: int, delta: float) -> float:
+    """The epsilon that holds for `size` images together at this delta.
 
-    Infinite where no d above 1e-300 will do.
+    It is size epsilon(d) for the largest d with d (e^(size eps) - 1) / (e^eps - 1) <= delta, or infinite if there is no
+    such d above 1e-300.
     """
 
     def fits(logarithm: float) -> bool:
-        one = epsilon(noise, share, steps, 10**logarithm)
-        return logarithm * log(10) + _log_expm1(size * one) - _log_expm1(one) <= log(delta)
+        single = epsilon(noise, share, steps, 10**logarithm)
+        return logarithm * log(10) + _log_expm1(size * single) - _log_expm1(single) <= log(delta)
 
     low, high = -300.0, log(delta) / log(10)
     if fits(high):
@@ -161,8 +162,8 @@ def _refuse_uninstalled() -> None:
 
 
 @contextmanager
-def _hushed(words: str) -> Iterator[None]:
-    """Without a remark that begins with these words."""
+def _ignored(words: str) -> Iterator[None]:
+    """A context that silences warnings which begin with these words."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", words, UserWarning)
         yield

@@ -11,12 +11,12 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
-from gmi.defences.base import Defence, part_of, replace
+from gmi.defences.base import Defence, part_of, replace_part
 from gmi.errors import GmiError
 from gmi.settings import settings
 
 
-class FlowPath(nn.Module):
+class PlainBlock(nn.Module):
     """A residual block without its skip connection."""
 
     def __init__(self, block: BasicBlock | Bottleneck) -> None:
@@ -32,11 +32,11 @@ class FlowPath(nn.Module):
 
 @settings
 class NoSkips(Defence):
-    """stage: name of the part whose residual blocks, torchvision's, lose their skip connections."""
+    """RoLSS for torchvision's residual networks."""
 
     type: Literal["no-skips"] = "no-skips"
-    whole: ClassVar[bool] = True
-    stage: str = "layer4"
+    whole_network: ClassVar[bool] = True
+    stage: str = "layer4"  # name of the part whose residual blocks lose their skip connections
 
     @property
     def changes(self) -> str:
@@ -53,5 +53,5 @@ class NoSkips(Defence):
         for name in blocks:
             block = stage.get_submodule(name)
             assert isinstance(block, BasicBlock | Bottleneck)
-            module = replace(module, f"{self.stage}.{name}".rstrip("."), FlowPath(block))
+            module = replace_part(module, f"{self.stage}.{name}".rstrip("."), PlainBlock(block))
         return module

@@ -1,7 +1,7 @@
-"""Transfer learning: the first layers come from public data and stay as they are, so that less is learnt in private.
+"""Transfer learning: the first layers come from public data and stay as they are, so less is learnt from private data.
 
-Ho et al., Model Inversion Robustness: Can Transfer Learning Help? (TL-DMI), CVPR 2024: the layers that matter most to
-an inversion are the first ones; they are pre-trained on public data and frozen, the rest is fine-tuned in private.
+Ho et al., Model Inversion Robustness: Can Transfer Learning Help? (TL-DMI), CVPR 2024: the first layers matter most to
+an inversion; they are pre-trained on public data and frozen, and the others are fine-tuned on private data.
 
 Differs from the paper: nothing.
 """
@@ -24,13 +24,13 @@ from gmi.settings import settings
 
 @settings
 class Transfer(Defence):
-    """frozen: names of the parts that do not learn. start: safetensors file of a network of the same form, trained on
-    public data, whose tensors are taken where they fit; None: what the factory gives is already trained in public.
-    """
+    """TL-DMI: some parts are frozen, the rest of the network learns."""
 
     type: Literal["transfer"] = "transfer"
-    whole: ClassVar[bool] = True
-    frozen: Annotated[tuple[str, ...], Field(min_length=1)]
+    whole_network: ClassVar[bool] = True
+    frozen: Annotated[tuple[str, ...], Field(min_length=1)]  # names of the parts that do not learn
+    # safetensors file of a network of the same form, trained on public data, whose tensors are taken where they fit;
+    # None: the factory's network is already trained on public data
     start: str | None = None
 
     @property
@@ -59,9 +59,9 @@ class Transfer(Defence):
             public = load_file(resolve(start))
         except (OSError, SafetensorError) as error:
             raise GmiError(f"target.defence.start: {start} cannot be read ({error}).") from error
-        own = module.state_dict()
-        fitting = {name: value for name, value in public.items() if name in own and value.shape == own[name].shape}
-        missing = [name for name in own if name not in fitting and any(name.startswith(f"{f}.") for f in self.frozen)]
+        state = module.state_dict()
+        fitting = {name: value for name, value in public.items() if name in state and value.shape == state[name].shape}
+        missing = [name for name in state if name not in fitting and any(name.startswith(f"{f}.") for f in self.frozen)]
         if missing:
             raise GmiError(f"target.defence.start: {start} has no fitting {missing[0]}, which is to be frozen.")
-        module.load_state_dict(own | fitting)
+        module.load_state_dict(state | fitting)

@@ -1,4 +1,4 @@
-"""How the shipped targets are trained: a new head on a backbone that is there, or a whole network from scratch."""
+"""Training of the shipped targets: a new head on a frozen backbone, or a whole network from scratch."""
 
 import json
 from collections.abc import Callable
@@ -19,38 +19,38 @@ from gmi.settings import Count, NonNegative, Positive, plain, settings
 from gmi.targets.module import Input, ModuleTarget
 from gmi.views import Views
 
-RECORD = "training.json"  # beside the weights
-PROFILE = "profile.safetensors"
+RECORD = "training.json"  # lies next to the weights
+PROFILE = "profile.safetensors"  # lies next to the weights
 
 UNDEFENDED = Defence()
 Progress = Callable[[int, float], None]
-"""Called once a step with the step's number and the loss."""
+"""Called once per step with the step's number and the loss."""
 
 
 @settings
 class Head:
-    """Trains one linear layer on what the frozen rest makes of the images and, with `mirror`, their mirror images.
-
-    Full-batch Adam. In place of the layer there may be a bottleneck with one.
-    """
+    """Trains one linear layer, or a bottleneck in its place, on the features of the frozen rest: full-batch Adam."""
 
     type: Literal["head"] = "head"
-    part: str = "head"  # the layer's name in the module
-    steps: Count = 300
-    lr: Positive = 0.05
-    mirror: bool = True
-    seed: int = 0
+    part: str = "head"  # name of the layer in the module
+    steps: Count = 300  # steps of Adam, each on all images
+    lr: Positive = 0.05  # learning rate
+    mirror: bool = True  # train on the images' mirror images too
+    seed: int = 0  # seed of the layer's first weights
 
     def __call__(
         self,
         module: nn.Module,
         input: Input,
         images: Tensor,
-        lesson: Loss,
+        loss: Loss,
         progress: Progress | None = None,
         defence: Defence = UNDEFENDED,
     ) -> None:
-        """In place, on bytes (N, C, H, W). Raises GmiError where there is no such layer, or the defence needs more."""
+        """Trains the module in place on images (N, C, H, W), given as bytes.
+
+        Raises GmiError if the module has no such layer, or if the defence needs the whole network to learn.
+        """
         device = next(module.parameters()).device
         head = part_of(module, self.part, "training.part")
         if not isinstance(head, nn.Linear | Noisy):
@@ -60,7 +60,7 @@ class Head:
             head, module.eval().to(memory_format=torch.channels_last), input, images, device, self.mirror
         )
         rows = torch.arange(len(images), device=device).repeat(1 + self.mirror)
-        lesson(head, features[:1], rows[:1], 0.0)  # raises, if it does, before anything is changed
+        loss(head, features[:1], rows[:1], 0.0)  # if it raises, then before anything is changed
         generator = torch.Generator().manual_seed(self.seed)
         with torch.no_grad():
             for layer in (part for part in head.modules() if isinstance(part, nn.Linear)):
@@ -72,46 +72,47 @@ class Head:
         with defence.learning(head, adam, len(rows), len(rows), self.steps, self.seed) as (answer, optimiser):
             for step in range(self.steps):
                 optimiser.zero_grad()
-                far = lesson(answer, features, rows, step / self.steps)
-                far.backward()
+                value = loss(answer, features, rows, step / self.steps)
+                value.backward()
                 optimiser.step()
                 if progress is not None:
-                    progress(step, far.item())
+                    progress(step, value.item())
         head.eval()
 
     def refuse(self, defence: Defence) -> None:
-        """Raises GmiError where this training cannot have the defence."""
+        """Raises GmiError if the defence does not suit this training."""
         defence.refuse(self.part, self.mirror)
 
     def promise(self, defence: Defence, classes: Tensor) -> Promise | None:
-        """What the defence guarantees after this training on images of these classes (N,)."""
+        """The defence's guarantee after this training on images of these classes (N,); None: there is no guarantee."""
         return defence.promise(classes, len(classes), self.steps)
 
 
 @settings
 class Scratch:
-    """Trains every weight on random views: AdamW, the learning rate falling to zero along half a cosine."""
+    """Trains every weight on random views with AdamW; the learning rate falls to zero along half a cosine."""
 
     type: Literal["scratch"] = "scratch"
-    steps: Count = 400
-    batch: Count = 64
-    lr: Positive = 2e-3
-    weight_decay: NonNegative = 1e-4
-    views: Views = Views(shift=0.1, rotate=5.0, exposure=0.2)
-    seed: int = 0
+    steps: Count = 400  # steps of AdamW
+    batch: Count = 64  # images in a step
+    lr: Positive = 2e-3  # learning rate of the first step
+    weight_decay: NonNegative = 1e-4  # of AdamW
+    views: Views = Views(shift=0.1, rotate=5.0, exposure=0.2)  # random views of the training images
+    seed: int = 0  # seed of batches and views
 
     def __call__(
         self,
         module: nn.Module,
         input: Input,
         images: Tensor,
-        lesson: Loss,
+        loss: Loss,
         progress: Progress | None = None,
         defence: Defence = UNDEFENDED,
     ) -> None:
-        """In place, on bytes (N, C, H, W). Dropout and defences draw from the global generator: fork and seed that.
+        """Trains the module in place on images (N, C, H, W), given as bytes.
 
-        Raises GmiError where the defence does not fit the module.
+        Dropout and defences draw from the global generator: fork and seed it first. Raises GmiError if the defence does
+        not suit the module.
         """
         self.refuse(defence)
         device = next(module.parameters()).device
@@ -122,22 +123,22 @@ class Scratch:
         with defence.learning(module, adam, len(images), self.batch, self.steps, self.seed) as (network, optimiser):
             for step in range(self.steps):
                 chosen = defence.draw(len(images), self.batch, order)
-                rng = Rng([seed_of(self.seed, "view", step, place) for place in range(len(chosen))])
+                rng = Rng([seed_of(self.seed, "view", step, index) for index in range(len(chosen))])
                 views = self.views(images[chosen].float() / 255, rng).to(device)
-                far = lesson(lambda inputs: network(input(inputs)), views, chosen.to(device), step / self.steps)
+                value = loss(lambda inputs: network(input(inputs)), views, chosen.to(device), step / self.steps)
                 optimiser.zero_grad()
-                far.backward()
+                value.backward()
                 optimiser.step()
                 schedule.step()
                 if progress is not None:
-                    progress(step, far.item())
+                    progress(step, value.item())
 
     def refuse(self, defence: Defence) -> None:
-        """Raises GmiError where this training cannot have the defence."""
+        """Raises GmiError if the defence does not suit this training."""
         defence.refuse(None, False)
 
     def promise(self, defence: Defence, classes: Tensor) -> Promise | None:
-        """What the defence guarantees after this training on images of these classes (N,)."""
+        """The defence's guarantee after this training on images of these classes (N,); None: there is no guarantee."""
         return defence.promise(classes, self.batch, self.steps)
 
 
@@ -150,9 +151,9 @@ def _inputs_of(
     mirrored: bool,
     batch: int = 20,
 ) -> Tensor:
-    """(N or 2N, D): what the layer is given for the images, then for their mirror images."""
-    seen: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    """The layer's inputs (N or 2N, D) for the images, then, if `mirrored`, for their mirror images."""
+    features: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
     try:
         with torch.no_grad():
             for mirror in (False, True)[: 1 + mirrored]:
@@ -162,22 +163,22 @@ def _inputs_of(
                     module(inputs.contiguous(memory_format=torch.channels_last))
     finally:
         hook.remove()
-    return torch.cat(seen)
+    return torch.cat(features)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What is written beside the weights of a target that gmi trained."""
+    """The file that lies next to the weights of a target that gmi trained."""
 
-    data_digest: str  # of the split
-    config_digest: str  # of data, target and training
-    training_accuracy: float
-    enrolment_accuracy: float
-    promise: Promise | None = None  # of differential privacy
+    data_digest: str  # SHA-256 of the split into training and enrolment images
+    config_digest: str  # SHA-256 of target and training, see `training_digest`
+    training_accuracy: float  # share of training images that the target puts into the right class
+    enrolment_accuracy: float  # share of enrolment images that the target puts into the right class
+    promise: Promise | None = None  # guarantee of differential privacy; None: there is no guarantee
 
 
 def record_of(target: ModuleTarget) -> Record | None:
-    """The record beside the target's weights; None where there is none. Raises GmiError where it is damaged."""
+    """The record next to the target's weights; None if it is missing. Raises GmiError if it is damaged."""
     if target.weights is None:
         return None
     path = resolve(target.weights).with_name(RECORD)
@@ -190,9 +191,9 @@ def record_of(target: ModuleTarget) -> Record | None:
 
 
 def training_digest(target: ModuleTarget, training: Head | Scratch) -> str:
-    """Of what decides a trained target's weights, beside the images."""
+    """SHA-256 of everything besides the images that decides a trained target's weights."""
     tree = plain(target)
     files = () if target.defence is None else target.defence.files
     contents = [sha256(resolve(file).read_bytes()).hexdigest() for file in files if resolve(file).exists()]
-    asked = [*(tree[key] for key in ("factory", "arguments", "input", "defence")), plain(training), contents]
-    return sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    parts = [*(tree[key] for key in ("factory", "arguments", "input", "defence")), plain(training), contents]
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
