@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gmi import cli
+from gmi.audits import Hardware
 from gmi.inversion.inputs import load
 from gmi.ladder.audit import climb
 from gmi.ladder.plan import Ladder, points
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str]) -> None:
     options, plan = cli.configured(parser, arguments, Ladder)
     accelerator = cli.accelerator()
     controls = replace(plan.audit.controls, oracle=False)  # a ladder has none
-    inputs = load(replace(plan.audit, controls=controls), accelerator.device)
+    inputs = load(replace(plan.audit, controls=controls), Hardware(accelerator.device))
     if options.dry_run:
         if accelerator.is_main_process:
             people = len(inputs.people.attacked)

@@ -6,7 +6,6 @@ python pipelines/watch.py configs/ladder_orl.yaml --audit.data.attacked 2
 """
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gmi import cli
+from gmi.audits import Hardware
 from gmi.errors import GmiError
 from gmi.inversion.attacker import Attacker
 from gmi.inversion.inputs import Inputs, load
@@ -22,6 +22,7 @@ from gmi.ladder.plan import Ladder, Rung, points
 from gmi.oracles.access import WholeModel
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
+from gmi.search.attack import Attack
 from gmi.serving.watch import STATISTICS, TRAFFIC, Stream, Watch, Watcher, features, overheard
 from gmi.targets.module import Target
 
@@ -36,7 +37,9 @@ def main(arguments: Sequence[str]) -> None:
     accelerator = cli.accelerator()
     if accelerator.num_processes > 1:
         raise GmiError("A watch sees one process: start this without torchrun or accelerate launch.")
-    inputs = load(replace(plan.audit, controls=replace(plan.audit.controls, oracle=False)), accelerator.device)
+    inputs = load(
+        replace(plan.audit, controls=replace(plan.audit.controls, oracle=False)), Hardware(accelerator.device)
+    )
     target = inputs.target
     if not isinstance(target, Target):
         raise GmiError("A target is watched where it is served: this needs its weights.")
@@ -63,14 +66,12 @@ def camera(inputs: Inputs, target: Target) -> tuple[Tensor, Tensor]:
 
 def attacked(plan: Ladder, inputs: Inputs, target: Target, rung: Rung, number: int) -> tuple[Tensor, Tensor]:
     """Of one attack by one key, from the choice of starts to that of what is released."""
-    audit = replace(plan.audit, access=rung.access, search=rung.searches[number])
+    attack = Attack(rung.searches[number], plan.audit.selection, plan.audit.batch, plan.audit.seed)
     device = next(target.module.parameters()).device
     with TemporaryDirectory() as folder, overheard(target) as heard:
         oracle = rung.access.open(target, None)
-        classes = torch.tensor(inputs.people.attacked)
-        recipe = Attacker(audit, Run.open(Path(folder, "run"), {}), inputs.prior, classes, False, device, nullcontext)
-        pool = recipe.pool("pool", oracle, range(audit.selection.pool))
-        recipe("search", oracle, recipe.prepared("prepare", oracle), pool)
+        run = Run.open(Path(folder, "run"), {})
+        Attacker(attack, inputs.prior, inputs.people, run, Hardware(device)).attack("search", oracle)
     seen, named = zip(*heard, strict=True)
     return torch.cat(seen), torch.cat(named)
 

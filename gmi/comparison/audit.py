@@ -11,13 +11,13 @@ from accelerate import PartialState
 from pydantic import JsonValue
 
 from gmi.assets.catalogue import resolve
+from gmi.audits import Autocast
 from gmi.comparison.findings import compose
 from gmi.comparison.page import render
 from gmi.comparison.plan import Comparison, cells
 from gmi.comparison.trials import Trials
 from gmi.data.people import People
 from gmi.inversion import judging, scoring
-from gmi.inversion.attacker import Autocast
 from gmi.inversion.judging import Judges
 from gmi.protocols import Prior
 from gmi.run import Run

@@ -28,6 +28,7 @@ from gmi.metrics.statistics import (
     jackknife,
     p_value,
 )
+from gmi.report.page import SCHEMA_VERSION
 from gmi.settings import plain
 from gmi.targets.quality import calibration_error
 
@@ -50,7 +51,7 @@ def compose(
     arms = [scale.arm(subject, arm) for subject in plan.targets for arm in plan.arms_of(subject)]
     find(arms)
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "name": plan.name,
         "gmi": version("gmi"),
         "judge": seen.judge,

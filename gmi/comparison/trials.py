@@ -11,19 +11,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gmi.audits import Autocast, Hardware
 from gmi.checks import Flag, dead_gradients
 from gmi.comparison.plan import Arm, Cell, Comparison, Subject, cells
 from gmi.data.people import People
 from gmi.defences.base import Promise
-from gmi.inversion.attacker import Attacker, Autocast
+from gmi.inversion.attacker import Attacker
 from gmi.inversion.inputs import refuse_unfit
 from gmi.inversion.judging import Judges, Releases
-from gmi.inversion.plan import Audit
 from gmi.oracles.access import AnyOracle, WholeModel
 from gmi.oracles.guards import AnyGuard, Stealthy, guard
 from gmi.protocols import Prior
 from gmi.run import Run
 from gmi.search import AnySearch
+from gmi.search.attack import Attack
 from gmi.search.signature import refuse_misfit, students
 from gmi.search.surrogate import Surrogate
 from gmi.targets.module import Target
@@ -115,21 +116,8 @@ class Trials:
         return {f"{_STATE}{name}": value for name, value in module.state_dict().items()}
 
     def _recipe(self, cell: Cell) -> Attacker:
-        plan, people = self.plan, self.people
-        audit = Audit(
-            name=plan.name,
-            data=plan.data,
-            target=cell.subject.target,
-            prior=plan.prior,
-            search=_seeded(cell),
-            selection=plan.selection,
-            batch=plan.batch,
-            seed=cell.seed,
-        )
-        coloured = people.enrolment.bytes.shape[1] == 3
-        return Attacker(
-            audit, self.run, self.prior, torch.tensor(people.attacked), coloured, self.device, self.autocast
-        )
+        attack = Attack(_seeded(cell), self.plan.selection, self.plan.batch, cell.seed)
+        return Attacker(attack, self.prior, self.people, self.run, Hardware(self.device, self.autocast))
 
     def _guards(self, cell: Cell, target: Target) -> tuple[AnyGuard, ...]:
         """The arm's, with the profile of the target that they guard."""
@@ -149,13 +137,10 @@ class Trials:
         recipe = self._recipe(cell)
         access = cell.attack.access.behind(self._guards(cell, target), cell.arm.shape)
         oracle: AnyOracle = access.open(target, self.run.folder / "ledgers" / cell.key)
-        pool = recipe.pool(f"{cell.key}/pool", oracle, range(self.plan.selection.pool))
-        search = recipe.prepared(f"{cell.key}/prepare", oracle)
-        found.sets[cell.key] = recipe(f"{cell.key}/search", oracle, search, pool)
-        images, classes = found.sets[cell.key].images, found.sets[cell.key].classes
+        found.sets[cell.key] = images = recipe.attack(f"{cell.key}/search", oracle)
         with torch.no_grad():
-            named = torch.cat([target(some.to(self.device)).argmax(1).cpu() for some in images.split(32)])
-        found.named[cell.key] = (named == classes).double().mean().item()
+            named = torch.cat([target(some.to(self.device)).argmax(1).cpu() for some in images.pixels.split(32)])
+        found.named[cell.key] = (named == images.classes).double().mean().item()
         found.queries[cell.key] = sum(one.queries for one in recipe.spent.values())
 
     @torch.no_grad()
@@ -172,7 +157,7 @@ class Trials:
         return Utility((named == self.people.enrolment.classes).double(), sure)
 
     def _gradients(self, cell: Cell, target: Target) -> Flag:
-        probed = self._recipe(cell).probed(WholeModel().open(target, None), name=f"checks/{cell.weights}")
+        probed = self._recipe(cell).probe(WholeModel().open(target, None), name=f"checks/{cell.weights}")
         return dead_gradients(probed["gradients"])
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
+from gmi.audits import Autocast, Hardware
 from gmi.inversion import judging, scoring
-from gmi.inversion.attacker import Attacker, Autocast
-from gmi.inversion.controls import Unmoved
+from gmi.inversion.attacker import Attacker
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judges, Releases, own_opinion
 from gmi.ladder.findings import best, compose
@@ -27,6 +27,7 @@ from gmi.ladder.page import render
 from gmi.ladder.plan import Ladder, Point, points
 from gmi.oracles.access import Access, AnyOracle, ScoresOnly, WholeModel
 from gmi.run import Run
+from gmi.search.attack import Attack
 from gmi.search.signature import students
 from gmi.settings import identity, plain
 
@@ -67,26 +68,23 @@ def rungs(
     autocast: Autocast,
 ) -> tuple[Releases, AnyOracle]:
     """What each point releases, by its name; and the oracle of the first rung."""
-    people = inputs.people
-    coloured = people.enrolment.bytes.shape[1] == 3
     found: Releases = {}
 
-    def recipe(access: Access, search: Any = plan.audit.search) -> Attacker:
-        audit = replace(plan.audit, access=access, search=search)
-        return Attacker(audit, run, inputs.prior, torch.tensor(people.attacked), coloured, device, autocast)
+    def attacker(search: Any = plan.audit.search) -> Attacker:
+        attack = Attack(search, plan.audit.selection, plan.audit.batch, plan.audit.seed)
+        return Attacker(attack, inputs.prior, inputs.people, run, Hardware(device, autocast))
 
     oracles = [_open(plan, inputs, known, run, rung.access) for rung in plan.rungs]
     for place, (rung, oracle) in enumerate(zip(plan.rungs, oracles, strict=True)):
         for number, search in enumerate(rung.searches):
-            name, one = f"rung{place}_{number}", recipe(rung.access, search)
-            pool = one.pool(f"{name}_pool", oracle, range(plan.audit.selection.pool))
-            found[name] = one(name, oracle, one.prepared(f"{name}_prepare", oracle), pool)
+            name = f"rung{place}_{number}"
+            found[name] = attacker(search).attack(name, oracle)
     by_scores = ScoresOnly()
     oracle = _open(plan, inputs, known, run, by_scores)
     for size in plan.best_of:
-        name, one = f"best_of_{size}", recipe(by_scores)
-        found[name] = one(name, oracle, Unmoved(), one.pool(f"{name}_pool", oracle, range(size)))
-    found["random"] = recipe(by_scores).random("random", oracle)
+        name, control = f"best_of_{size}", attacker()
+        found[name] = control.best_of(name, oracle, control.pool(f"{name}_pool", oracle, range(size)))
+    found["random"] = attacker().random("random", oracle)
     return found, oracles[0]
 
 

@@ -16,6 +16,7 @@ from gmi.inversion.scoring import Recognised
 from gmi.ladder.plan import Ladder, Point
 from gmi.metrics.identity import chance
 from gmi.metrics.statistics import as_json, attempt, estimate, recovered
+from gmi.report.page import SCHEMA_VERSION
 from gmi.settings import plain
 from gmi.targets.templates import TemplateTarget
 
@@ -65,7 +66,7 @@ def compose(
         for name, point in known.items()
     ]
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "name": plan.name,
         "kind": "templates" if isinstance(plan.audit.target, TemplateTarget) else "representatives",
         "authorisation": None if plan.audit.authorisation is None else plain(plan.audit.authorisation),
