@@ -1,11 +1,13 @@
-"""Random views of images, for searches and selection, and the re-encoding of what is released."""
+"""What a network is shown of an image: its preprocessing, and random views for searches, selection and training."""
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gmi.errors import GmiError
 from gmi.rng import Rng
 from gmi.settings import settings
 
@@ -13,21 +15,47 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 @settings
+class Input:
+    """The input that a module expects: size, colour and scale, made from images (N, C, H, W) in [0, 1]."""
+
+    size: tuple[int, int]  # height, width
+    colour: Literal["rgb", "grey", "grey as rgb"] = "rgb"  # "grey as rgb": three equal channels
+    mean: tuple[float, ...] = (0.0,)  # subtracted, one per channel or one for all; in units of [0, 1]
+    std: tuple[float, ...] = (1.0,)  # divided by, one per channel or one for all; in units of [0, 1]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The module's input for images (N, 1 or 3, H, W) in [0, 1], differentiable.
+
+        Raises GmiError for other numbers of channels.
+        """
+        if images.shape[1] not in (1, 3):
+            raise GmiError(f"Images have {images.shape[1]} channels; a target takes 1 (grey) or 3 (colour).")
+        if self.colour != "rgb":
+            images = grey(images)
+        if tuple(images.shape[-2:]) != self.size:
+            images = F.interpolate(images, self.size, mode="bilinear", align_corners=False, antialias=True)
+        if self.colour != "grey":
+            images = images.expand(-1, 3, -1, -1)
+        shape = (1, -1, 1, 1)
+        return (images - torch.tensor(self.mean).to(images).view(shape)) / torch.tensor(self.std).to(images).view(shape)
+
+
+@settings
 class Views:
-    """Random crops, shifts, rotations, flips and exposures, each image's from its own generator; differentiable.
+    """Random crops, shifts, rotations, flips and exposures; differentiable, each image with its own generator.
 
     A search that averages the target's gradient over them finds features of the person rather than of one pixel grid
     (PPA, ICML 2022, sec. 4.2; AlignMI, NeurIPS 2025).
     """
 
-    scale: tuple[float, float] = (0.9, 1.0)  # side of the crop, as a share of the image
-    shift: float = 0.05  # of the crop's centre, as a share of half the image
-    rotate: float = 0.0  # degrees, either way
-    flip: bool = True
-    exposure: float = 0.0  # contrast within 1 +- this, brightness within +- half of this
+    scale: tuple[float, float] = (0.9, 1.0)  # least and greatest side of the crop, as a share of the image
+    shift: float = 0.05  # largest shift of the crop's centre, as a share of half the image
+    rotate: float = 0.0  # largest rotation in degrees, in both directions
+    flip: bool = True  # mirror half of the images
+    exposure: float = 0.0  # contrast varies within 1 +- this, brightness within +- half of this
 
     def __call__(self, images: Tensor, rng: Rng) -> Tensor:
-        """(N, C, H, W) to one view each, of the same shape; outside the image is its reflection."""
+        """One view of each image, (N, C, H, W) as the images; beyond its edges an image is reflected."""
         if len(images) == 0:
             return images
         draws = rng.uniform(7, low=-1.0).to(images)
@@ -52,7 +80,10 @@ class Views:
 
 
 def grey(images: Tensor) -> Tensor:
-    """(N, 1, H, W) of images (N, 1 or 3, H, W): the luma of ITU-R BT.601, as Pillow's mode L has it; differentiable."""
+    """Grey images (N, 1, H, W) from images (N, 1 or 3, H, W), differentiable.
+
+    The luma of ITU-R BT.601, as in Pillow's mode L.
+    """
     if images.shape[1] == 1:
         return images
     return torch.einsum("nchw,c->nhw", images, torch.tensor(_LUMA).to(images)).unsqueeze(1)

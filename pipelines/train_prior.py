@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 from gmi import cli
 from gmi.errors import GmiError
+from gmi.judges.face_space import FaceSpace
 from gmi.run import Run
 from gmi.settings import plain
-from gmi.training.overlap import FaceSpace, overlap
+from gmi.training.overlap import overlap
 from gmi.training.priors import PriorTraining, train
 
 

@@ -1,8 +1,8 @@
 """dlib's recogniser on arrays, and the program that runs it in a process of its own.
 
 dlib holds the GIL, so threads gain nothing. `python -P _dlib.py FOLDER HEIGHT WIDTH` turns the pixels on its standard
-input into rows on its standard output. It knows numpy and dlib only: it starts in a quarter of a second, wherever gmi
-lies, and never runs the caller's main script, as the children of multiprocessing do.
+input into rows on its standard output. It imports numpy and dlib only: it starts in a quarter of a second, wherever gmi
+is installed, and unlike multiprocessing's children it never runs the caller's main script.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -20,7 +20,7 @@ ON_GPU: bool = dlib.DLIB_USE_CUDA
 
 
 class Recogniser:
-    """Detects, aligns and embeds. Raises RuntimeError where `folder` lacks one of dlib's two files."""
+    """Detects, aligns and embeds faces. Raises RuntimeError if `folder` lacks one of dlib's two files."""
 
     def __init__(self, folder: Path) -> None:
         self._detect = dlib.get_frontal_face_detector()
@@ -28,15 +28,16 @@ class Recogniser:
         self._network = dlib.face_recognition_model_v1(str(folder / "dlib_face_recognition_resnet_model_v1.dat"))
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(N, 129) of images (N, H, W, 3): the template, then 1 where a face was detected, 0 where the box is fixed."""
+        """Rows (N, 129) for images (N, H, W, 3): a template, then 1 if a face was detected, 0 if the box is fixed."""
         aligned = [self._align(image) for image in images]
         templates = self._network.compute_face_descriptor([chip for chip, _ in aligned])
-        return np.array([[*vector, found] for vector, (_, found) in zip(templates, aligned, strict=True)], np.float32)
+        pairs = zip(templates, aligned, strict=True)
+        return np.array([[*template, detected] for template, (_, detected) in pairs], np.float32)
 
     def _align(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
-        """The chip (150, 150, 3) and whether a face was detected."""
+        """The chip (150, 150, 3), and True if a face was detected."""
         height, width, _ = image.shape
-        rim = width * 15 // 100  # with some edge around it the detector finds faces that fill the image
+        rim = width * 15 // 100  # a rim lets the detector find faces that fill the image
         image = np.pad(image, ((rim, rim), (rim, rim), (0, 0)), mode="edge")
         faces = self._detect(image, int(min(height, width) < 256))  # enlarged twice, unless that is slow and needless
         left, top, right, bottom = (rim + int(x) for x in (width * 0.1, height * 0.2, width * 0.9, height * 0.95))
@@ -45,6 +46,7 @@ class Recogniser:
 
 
 def main(folder: str, height: str, width: str) -> None:
+    """Reads images (H, W, 3) of bytes from standard input until it ends, and writes their rows to standard output."""
     recognise = Recogniser(Path(folder))
     while pixels := sys.stdin.buffer.read(BATCH * int(height) * int(width) * 3):
         images = np.frombuffer(pixels, np.uint8).reshape(-1, int(height), int(width), 3)

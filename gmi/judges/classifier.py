@@ -1,6 +1,6 @@
 """The evaluation classifier of the literature: a figure to compare with published ones, never a verdict.
 
-It knows the private images and is itself a classifier, so what fools the target often fools it too.
+It knows the private images and is itself a classifier, so an image that fools the target often fools it too.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from gmi.settings import settings
 
 _SIZE = 224
 _BATCH = 64
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as torchvision's weights expect
 
 
 @settings
@@ -26,21 +26,17 @@ class Probe:
     """A multinomial logistic regression on frozen AlexNet features (Krizhevsky et al., NeurIPS 2012).
 
     Differs from the literature, which fine-tunes a face network for hours: this takes seconds and is deterministic.
-    Measured on held-out images: ORL 1.000 (5 + 5 images of 40 people), LFW .758 (10 + 10 of 59); 7 ms an image on two
-    CPU cores, and a second or so for the head.
-
-    weights: a folder with torchvision's `alexnet.safetensors`.
-    decay: factor of half the head's squared norm, beside the mean cross entropy.
-    steps: most iterations of L-BFGS.
+    Measured accuracy on held-out images: ORL 1.000 (5 + 5 images of 40 people), LFW .758 (10 + 10 of 59); it takes 7 ms
+    per image on two CPU cores, and about a second for the head.
     """
 
     type: Literal["probe"] = "probe"
-    weights: str = "asset:lpips"
-    decay: float = 1e-3
-    steps: int = 100
+    weights: str = "asset:lpips"  # a folder with torchvision's alexnet.safetensors
+    decay: float = 1e-3  # factor of half the head's squared norm, which is added to the mean cross-entropy
+    steps: int = 100  # largest number of iterations of L-BFGS
 
     def load(self, device: torch.device) -> "ProbeJudge":
-        """The judge, to be fitted. Raises GmiError where the weights are not those of AlexNet."""
+        """The judge, not fitted yet. Raises GmiError if the weights are not AlexNet's."""
         path = resolve(self.weights) / "alexnet.safetensors"
         with torch.device("meta"):  # no time and no global random numbers spent on weights that are replaced at once
             network = alexnet(weights=None).features
@@ -54,20 +50,21 @@ class Probe:
 
 
 class ProbeJudge:
-    """A `ClassifierJudge`, with the feature space it works in."""
+    """A `ClassifierJudge`, with its feature space."""
 
     name = "probe"
-    trained_on = frozenset({"ImageNet"})  # and, once fitted, on what it was given
+    trained_on = frozenset({"ImageNet"})  # and, once fitted, the images that `fit` was given
 
     def __init__(self, network: nn.Module, device: torch.device, decay: float, steps: int) -> None:
         self._network, self._device, self._decay, self._steps = network, device, decay, steps
         self._head: tuple[Tensor, Tensor] | None = None  # weight (K, 9216) and bias (K,)
 
     def weights(self) -> Iterable[Tensor]:
+        """The parameters of the frozen network, to compare with the target's."""
         return self._network.parameters()
 
     def embed(self, images: Tensor) -> Tensor:
-        """Features (N, 9216) float32 on the CPU, of images (N, 1 or 3, H, W) in [0, 1], at 224x224."""
+        """Features (N, 9216), float32 on the CPU, of images (N, 1 or 3, H, W) in [0, 1], resized to 224x224."""
         features = [torch.empty(0, 9216)]
         mean, std = (torch.tensor(values, device=self._device)[:, None, None] for values in (_MEAN, _STD))
         with torch.no_grad():
@@ -78,9 +75,9 @@ class ProbeJudge:
         return torch.cat(features)
 
     def fit(self, images: Tensor, classes: Tensor) -> None:
-        """Trains the head on images (N, 1 or 3, H, W) in [0, 1] of classes (N,) int64; K = the greatest class + 1.
+        """Trains the head on images (N, 1 or 3, H, W) in [0, 1] of classes (N,) int64; K is the greatest class + 1.
 
-        The loss is convex and the start is 0: the result has no seed.
+        The loss is convex and the start is 0, so the result needs no seed.
         """
         features, classes = self.embed(images).to(self._device), classes.to(self._device)
         mean, scale = features.mean(0), features.std(0, correction=0).clamp_min(1e-6)
@@ -104,7 +101,7 @@ class ProbeJudge:
             self._head = weight.cpu(), (bias - weight @ mean).cpu()
 
     def logits(self, images: Tensor) -> Tensor:
-        """(N, K) float32 on the CPU. Raises GmiError before `fit`."""
+        """Logits (N, K), float32 on the CPU, of images (N, 1 or 3, H, W) in [0, 1]. Raises GmiError before `fit`."""
         if self._head is None:
             raise GmiError("The probe must be fitted before it can classify: fit(images, classes).")
         return F.linear(self.embed(images), *self._head)

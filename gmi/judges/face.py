@@ -26,33 +26,34 @@ from gmi.assets.catalogue import resolve
 from gmi.assets.weights import read_weights
 from gmi.errors import GmiError
 from gmi.settings import settings
+from gmi.views import Input
 
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN
 
     from gmi.judges._dlib import Recogniser
 
-_SHORTEST = 80  # pixels: the smallest face that dlib's detector can see
+_SHORTEST = 80  # pixels: the smallest face that dlib's detector finds
 _BATCH = 32
-_WORTH = 16  # images a process must get before starting it (a quarter of a second) pays
+_WORTH = 16  # with fewer images per process it does not pay to start one, which takes a quarter of a second
 _CASIA = "asset:facenet-casia"
+
+FACENET_INPUT = Input(size=(160, 160), mean=(0.5,), std=(0.501961,))  # (x - 127.5) / 128 of [0, 255]
 
 
 @settings
 class Dlib:
-    """dlib's ResNet of 29 layers, metric loss, 128-d; King, "High Quality Face Recognition", dlib.net, 2017.
-
-    weights: a folder with `dlib_face_recognition_resnet_model_v1.dat` and `shape_predictor_5_face_landmarks.dat`.
-    workers: processes that share a large batch, where dlib runs on the CPU; None = the cores there are for each of the
-    processes that torchrun or accelerate started.
-    """
+    """dlib's ResNet of 29 layers, metric loss, 128-d; King, "High Quality Face Recognition", dlib.net, 2017."""
 
     type: Literal["dlib"] = "dlib"
+    # a folder with dlib_face_recognition_resnet_model_v1.dat and shape_predictor_5_face_landmarks.dat
     weights: str = "asset:dlib"
+    # processes that share a large batch when dlib runs on the CPU; None: the machine's cores, divided by the number of
+    # processes that torchrun or accelerate started
     workers: PositiveInt | None = None
 
     def load(self, device: torch.device) -> "DlibJudge":
-        """The judge; dlib chooses its own device. Raises GmiError where dlib or its files are missing."""
+        """The judge; dlib chooses its own device. Raises GmiError if dlib or its files are missing."""
         try:
             from gmi.judges._dlib import ON_GPU, Recogniser
         except ImportError as error:
@@ -67,25 +68,25 @@ class Dlib:
 
 
 class DlibJudge:
-    """A `FaceJudge`. Of `attempts` images so far, `misses` had no face to detect and were embedded from a fixed box.
+    """A `FaceJudge`. In `misses` of the `attempts` images so far it detected no face and embedded a fixed box.
 
     Alignment: the largest face of dlib's HOG detector (image enlarged twice if below 256 pixels), else the box x .1-.9,
     y .2-.95 of the image, as good as the detector on tight crops; 5 landmarks; a chip of 150 pixels, padding .25.
     """
 
     name = "dlib"
-    trained_on = frozenset({"FaceScrub", "VGG-Face", "web"})  # about 3 million faces, 7485 people, says its author
+    trained_on = frozenset({"FaceScrub", "VGG-Face", "web"})  # its author: about 3 million faces of 7485 people
 
     def __init__(self, recogniser: "Recogniser", folder: Path, workers: int) -> None:
         self._recogniser, self._folder, self._workers = recogniser, folder, workers
         self.attempts = self.misses = 0
 
     def weights(self) -> Iterable[Tensor]:
-        """None: dlib keeps them to itself."""
+        """An empty iterable: dlib does not show its weights."""
         return ()
 
     def embed(self, images: Tensor) -> Tensor:
-        """Templates (N, 128) of images (N, 1 or 3, H, W) in [0, 1]. Raises GmiError where pixels are not finite."""
+        """Templates (N, 128) of images (N, 1 or 3, H, W) in [0, 1]. Raises GmiError if pixels are not finite."""
         pixels = (_prepared(images) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
         workers = min(self._workers, len(pixels) // _WORTH)
         if workers > 1:
@@ -93,18 +94,19 @@ class DlibJudge:
                 rows = list(pool.map(self._elsewhere, np.array_split(pixels, workers)))
         else:
             rows = [self._recogniser(pixels[i : i + _BATCH]) for i in range(0, len(pixels), _BATCH)]
-        templates, found = torch.from_numpy(np.concatenate([np.empty((0, 129), np.float32), *rows])).split([128, 1], 1)
-        self.attempts += len(found)
-        self.misses += len(found) - int(found.sum())
+        table = torch.from_numpy(np.concatenate([np.empty((0, 129), np.float32), *rows]))
+        templates, detected = table.split([128, 1], 1)
+        self.attempts += len(detected)
+        self.misses += len(detected) - int(detected.sum())
         return templates.contiguous()
 
     def similarity(self, left: Tensor, right: Tensor) -> Tensor:
-        """Minus the Euclidean distance, (N, M) from (N, 128) and (M, 128); dlib calls people the same above -0.6."""
+        """Minus the Euclidean distances (N, M) of templates (N, 128) and (M, 128); above -0.6 dlib sees one person."""
         # The faster way, by inner products, loses half the digits of small distances.
         return -torch.cdist(left, right, compute_mode="donot_use_mm_for_euclid_dist")
 
     def _elsewhere(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """What the recogniser gives, from another process."""
+        """The recogniser's rows (N, 129) for images (N, H, W, 3), computed in another process."""
         from gmi.judges import _dlib
 
         command = [sys.executable, "-P", _dlib.__file__, str(self._folder), *map(str, pixels.shape[1:3])]
@@ -117,20 +119,18 @@ class DlibJudge:
 
 @settings
 class FaceNet:
-    """FaceNet: an Inception-ResNet v1, 512-d. Schroff et al., CVPR 2015; as trained by Sandberg with a softmax loss.
-
-    weights: a state dict of facenet-pytorch's `InceptionResnetV1`: .safetensors, .pt, or a folder with
-    `model.safetensors`; a classifier on top of it is left out.
-    trained_on: names of data sets, which only the default weights do without: CASIA-WebFace made them.
-    """
+    """FaceNet: an Inception-ResNet v1, 512-d. Schroff et al., CVPR 2015; as trained by Sandberg with a softmax loss."""
 
     type: Literal["facenet"] = "facenet"
+    # a state dict of facenet-pytorch's InceptionResnetV1 (.safetensors, .pt, or a folder with model.safetensors); a
+    # classifier on top of it is left out
     weights: str = _CASIA
+    # names of the data sets the weights were trained on; may be empty for the default weights (CASIA-WebFace) only
     trained_on: frozenset[str] = frozenset()
-    name: str = "facenet"
+    name: str = "facenet"  # the judge's name in reports
 
     def load(self, device: torch.device) -> "FaceNetJudge":
-        """The judge. Raises GmiError where the weights are not those of the network, or nobody says what made them."""
+        """The judge. Raises GmiError if the weights do not fit the network, or if `trained_on` is needed and empty."""
         from facenet_pytorch import MTCNN, InceptionResnetV1
 
         trained_on = self.trained_on | ({"CASIA-WebFace"} if self.weights == _CASIA else frozenset())
@@ -151,7 +151,7 @@ class FaceNet:
 
 
 class FaceNetJudge:
-    """A `FaceJudge`. Of `attempts` images so far, `misses` had no face to detect and were embedded as they are.
+    """A `FaceJudge`. In `misses` of the `attempts` images so far it detected no face and embedded the whole image.
 
     Alignment: the largest face of MTCNN (Zhang et al., IEEE SPL 2016), a sixth more on each side (40 of 160 pixels),
     resized to 160x160. On tight crops this is as good as the whole image; on loose ones (LFW with up to 40 pixels more
@@ -166,10 +166,11 @@ class FaceNetJudge:
         self.attempts = self.misses = 0
 
     def weights(self) -> Iterable[Tensor]:
+        """The network's parameters, to compare with the target's."""
         return self.network.parameters()
 
     def embed(self, images: Tensor) -> Tensor:
-        """Templates (N, 512) of length 1, of images (N, 1 or 3, H, W) in [0, 1]. GmiError where they are not finite."""
+        """Templates (N, 512) of length 1 for images (N, 1 or 3, H, W) in [0, 1]. GmiError if pixels are not finite."""
         templates = [torch.empty(0, 512)]
         with torch.no_grad():
             for i in range(0, len(images), _BATCH):
@@ -178,11 +179,11 @@ class FaceNetJudge:
         return torch.cat(templates)
 
     def similarity(self, left: Tensor, right: Tensor) -> Tensor:
-        """The cosine, (N, M) from (N, 512) and (M, 512)."""
+        """Cosines (N, M) of templates (N, 512) and (M, 512)."""
         return F.normalize(left) @ F.normalize(right).T
 
     def _crop(self, image: Tensor) -> Tensor:
-        """(3, 160, 160) of an image (3, H, W) in [0, 255].
+        """The face (3, 160, 160) in an image (3, H, W) in [0, 255].
 
         One image at a time on the CPU: the crop does not depend on the device or on other images.
         """
@@ -198,7 +199,7 @@ class FaceNetJudge:
 
 
 def _prepared(images: Tensor) -> Tensor:
-    """Images (N, 3, H, W) on the CPU, enlarged by a whole number so that the shorter side has 80 pixels or more."""
+    """Images (N, 3, H, W) on the CPU, enlarged by a whole number so that the shorter side has at least 80 pixels."""
     images = images.detach().cpu().float().expand(-1, 3, -1, -1)
     if not images.isfinite().all():
         raise GmiError("Some images have pixels that are not finite: the search that made them has diverged.")
@@ -209,10 +210,10 @@ def _prepared(images: Tensor) -> Tensor:
 
 
 def _cores() -> int:
-    """Cores this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _processes() -> int:
-    """Processes of this run on this machine."""
+    """Number of this run's processes on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)

@@ -1,4 +1,4 @@
-"""A judge that took part in the search, or learnt from the people it is to recognise, proves nothing."""
+"""Independence of a judge: one that took part in the search, or learnt from the audited people, proves nothing."""
 
 import re
 from collections import defaultdict
@@ -10,20 +10,21 @@ from torch import Tensor
 
 from gmi.protocols import Judge
 
-_ROW = 8  # fewer weights a unit, and two units look alike by chance
-_FEW, _MANY = 64, 1000  # weights of a tensor: below the first it says nothing; from the second on, similar is enough
-_SHARE = 0.1  # of either network's weights: a table that many networks have, as of positions, is less
+_ROW = 8  # weights of a unit: with fewer, two units look alike by chance
+_FEW, _MANY = 64, 1000  # weights of a tensor: below the first it says nothing; from the second on, similarity suffices
+_SHARE = 0.1  # of either network's weights; a table that many networks share, such as one of positions, is smaller
 
 
 def refusal(judge: Judge, target_weights: Iterable[Tensor], target_trained_on: frozenset[str]) -> str | None:
-    """Why this judge cannot judge this target, in a sentence; None where it can.
+    """The reason why this judge cannot judge this target, as a sentence; None if it can.
 
-    target_weights: the target's parameters; none where it is only served.
-    target_trained_on: names of its *private* data sets; "face scrub" is FaceScrub.
+    target_weights: the target's parameters; empty for a target that is only served.
+    target_trained_on: names of its *private* data sets; case, spaces and hyphens do not matter.
 
-    Refused is a judge with a tenth or more of its weights, or of the target's, in tensors that the other has too, equal
-    or fine-tuned: cosine above .9, the mean over units, so that a batch norm folded into a convolution changes nothing.
-    Order does not matter, nor what else the two networks hold. Trained networks that share no ancestor are near 0.
+    A judge is refused if a tenth or more of its weights, or of the target's, lie in tensors that the other network has
+    too, equal or fine-tuned. Fine-tuned means a cosine above .9, averaged over units, so that a batch norm folded into
+    a convolution changes nothing. The order of tensors does not matter, nor what else the networks hold. Trained
+    networks that share no ancestor have cosines near 0.
     """
     judge_sides, target_sides = _by_shape(judge.weights()), _by_shape(target_weights)
     of_judge = of_target = 0
@@ -62,7 +63,7 @@ def _size(sides: dict[torch.Size, list[Tensor]]) -> int:
 
 
 def _cosines(left: list[Tensor], right: list[Tensor]) -> Tensor:
-    """(L, R): of each with each, the mean over units of the cosine of their weights."""
+    """Similarity (L, R) of each left tensor to each right one: the mean over units of the cosine of their weights."""
     a, b = (
         torch.stack([F.normalize(weight.detach().cpu().float().flatten(1), dim=1).flatten() for weight in side])
         for side in (left, right)
@@ -71,5 +72,5 @@ def _cosines(left: list[Tensor], right: list[Tensor]) -> Tensor:
 
 
 def _key(name: str) -> str:
-    """CASIA-WebFace, casia webface -> casiawebface."""
+    """A data set's name without case and punctuation: CASIA-WebFace and casia webface are both casiawebface."""
     return re.sub(r"[^a-z0-9]", "", name.casefold())

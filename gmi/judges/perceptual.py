@@ -1,4 +1,4 @@
-"""Perceptual distance."""
+"""Perceptual distance between images, as a judge."""
 
 import warnings
 from collections.abc import Iterable
@@ -20,18 +20,16 @@ _BACKBONES = {"alex": "alexnet", "vgg": "vgg16"}
 
 @settings
 class Lpips:
-    """LPIPS 0.1; Zhang et al., "The Unreasonable Effectiveness of Deep Features", CVPR 2018, eq. 1.
-
-    weights: a folder with `alexnet.safetensors` or `vgg16.safetensors`, in torchvision's names; the linear heads come
-    with the lpips package.
-    """
+    """LPIPS 0.1; Zhang et al., "The Unreasonable Effectiveness of Deep Features", CVPR 2018, eq. 1."""
 
     type: Literal["lpips"] = "lpips"
-    net: Literal["alex", "vgg"] = "alex"
+    net: Literal["alex", "vgg"] = "alex"  # backbone: AlexNet or VGG-16
+    # a folder with alexnet.safetensors or vgg16.safetensors, in torchvision's names; the linear heads come with the
+    # lpips package
     weights: str = "asset:lpips"
 
     def load(self, device: torch.device) -> "LpipsJudge":
-        """The judge. Raises GmiError where the weights are not those of the network."""
+        """The judge. Raises GmiError if the weights do not fit the network."""
         from lpips import LPIPS
 
         path = resolve(self.weights) / f"{_BACKBONES[self.net]}.safetensors"
@@ -49,7 +47,7 @@ class Lpips:
 
 
 class LpipsJudge:
-    """A `PerceptualJudge`."""
+    """A `PerceptualJudge`: LPIPS on pairs of images."""
 
     trained_on = frozenset({"ImageNet", "BAPPS"})
 
@@ -57,14 +55,15 @@ class LpipsJudge:
         self.name, self._network, self._device = name, network, device
 
     def weights(self) -> Iterable[Tensor]:
+        """The network's parameters, to compare with the target's."""
         return self._network.parameters()
 
     def distance(self, left: Tensor, right: Tensor) -> Tensor:
-        """(N,) >= 0 from images (N, 1 or 3, H, W) in [0, 1], pair by pair; differentiable, on the device of `left`.
+        """Distances (N,), at least 0, of pairs of images (N, 1 or 3, H, W) in [0, 1].
 
-        Images whose shorter side has less than 64 pixels are enlarged to 64, for LPIPS was calibrated on patches of 64
-        and AlexNet sees nothing below 31: such values are not comparable with those of smaller inputs elsewhere.
-        Raises GmiError where the two do not match in number or size.
+        They are differentiable, and on the device of `left`. Images whose shorter side has less than 64 pixels are
+        enlarged to 64, because LPIPS was calibrated on patches of 64 and AlexNet sees nothing below 31: such values are
+        not comparable with values for smaller inputs elsewhere. Raises GmiError if the two differ in number or size.
         """
         if left.shape[0] != right.shape[0] or left.shape[2:] != right.shape[2:]:
             shapes = f"{tuple(left.shape)} with {tuple(right.shape)}"
@@ -74,7 +73,7 @@ class LpipsJudge:
         return torch.cat([torch.empty(0, device=self._device), *distances]).to(left.device)
 
     def _input(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) in [-1, 1]."""
+        """The network's input (N, 3, H, W) in [-1, 1]."""
         images = images.to(self._device).float().expand(-1, 3, -1, -1)
         scale = _SMALLEST / min(images.shape[2:])
         if scale > 1:

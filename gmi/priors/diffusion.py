@@ -2,7 +2,7 @@
 
 unet/ or transformer/              UNet2DModel or DiTTransformer2DModel; its files may lie in the folder itself
 scheduler/scheduler_config.json    the path from noise to image
-vae/                               AutoencoderKL or AutoencoderTiny, where the model works on latents
+vae/                               AutoencoderKL or AutoencoderTiny, if the model works on latents
 """
 
 import json
@@ -25,14 +25,14 @@ from gmi.rng import Rng
 from gmi.settings import settings
 
 PARTS = ("unet", "transformer")
-LATENT = ("vqvae", "movq")  # where pipelines keep autoencoders with a codebook
+LATENT = ("vqvae", "movq")  # folders in which pipelines keep autoencoders with a codebook
 
 
 class DiffusionPrior:
     """A `gmi.protocols.Denoiser`. Latents are noise (N, C, H, W); `decode` follows the path from there, in `steps`."""
 
     def __init__(self, network: nn.Module, path: NoisePath, vae: nn.Module | None = None, steps: int = 20) -> None:
-        """network: of diffusers' calling convention, unconditional. vae: None where the path is one of pixels."""
+        """network: unconditional, with diffusers' calling convention. vae: None: the path is one of pixels."""
         self.path = path
         self.steps = steps
         self.network = network.eval().requires_grad_(False)
@@ -40,8 +40,8 @@ class DiffusionPrior:
         config: Any = network.config
         size = config.sample_size
         self._shape = (config.in_channels, *((size, size) if isinstance(size, int) else size))
-        # DiT: the class that stands for none, and whose output holds a variance beside the prediction
-        self._nobody: int | None = getattr(config, "num_embeds_ada_norm", None)
+        # DiT: the class that means "unconditional"; its output holds a variance after the prediction
+        self._unconditional: int | None = getattr(config, "num_embeds_ada_norm", None)
 
     @property
     def digest(self) -> str:
@@ -52,7 +52,7 @@ class DiffusionPrior:
 
     @property
     def evaluations(self) -> int:
-        """Where a gradient is asked for, `decode` makes as many again."""
+        """Evaluations of the network for one `decode`; a gradient through it takes as many again."""
         return self.steps
 
     def sample(self, rng: Rng) -> Tensor:
@@ -60,23 +60,24 @@ class DiffusionPrior:
         return rng.normal(*self._shape).to(next(self.network.parameters()).device)
 
     def decode(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Images (N, C, H, W) in [0, 1]; an unconditional prior: classes are not used.
+        """Images (N, C, H, W) in [0, 1], differentiable. The prior is unconditional: classes are not used.
 
-        Differentiable in memory that does not grow with the steps, but for one latent each: a step is computed again
-        when its gradient is asked for.
+        The memory for a gradient grows by one latent per step only: each step is computed again for its gradient.
         """
         for now, after in pairwise(self.path.times(self.steps)):
             latents = checkpoint(self._step, latents, now, after, use_reentrant=False)  # pyright: ignore
         return self.image(latents)
 
     def denoise(self, noisy: Tensor, time: float) -> Tensor:
-        """The clean latents (N, C, H, W) that the network expects behind noisy ones at a time in (0, 1]."""
-        extra = {} if self._nobody is None else {"class_labels": noisy.new_full((len(noisy),), self._nobody).long()}
-        output = self.network(noisy, stamps(self.path, time, noisy), return_dict=False, **extra)[0]
+        """The clean latents (N, C, H, W) that the network predicts from noisy ones at a time in (0, 1]."""
+        labels: dict[str, Tensor] = {}
+        if self._unconditional is not None:
+            labels["class_labels"] = noisy.new_full((len(noisy),), self._unconditional).long()
+        output = self.network(noisy, stamps(self.path, time, noisy), return_dict=False, **labels)[0]
         return self.path.clean(output[:, : noisy.shape[1]], noisy, time)
 
     def image(self, clean: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1] of clean latents; differentiable, where no pixel is clamped."""
+        """Images (N, C, H, W) in [0, 1] of clean latents; differentiable except where a pixel is clamped."""
         if self._vae is not None:
             config: Any = self._vae.config
             vae: Any = self._vae
@@ -92,14 +93,14 @@ class DiffusionPrior:
 
 @settings
 class Diffusion:
-    """A diffusion or flow prior in a folder. steps: of `decode`, one network evaluation each."""
+    """A diffusion or flow prior in a folder."""
 
     type: Literal["diffusion"] = "diffusion"
-    folder: str
-    steps: Annotated[int, Field(ge=1, le=1000)] = 20
+    folder: str  # or "asset:NAME"
+    steps: Annotated[int, Field(ge=1, le=1000)] = 20  # steps of a decode, one evaluation of the network each
 
     def load(self, device: torch.device) -> DiffusionPrior:
-        """Raises GmiError where the folder is missing, of another kind, conditional, or its weights misfit."""
+        """The prior. Raises GmiError if the folder is missing, of another kind or conditional, or if weights misfit."""
         folder = prior_folder(self.folder)
         part = next((name for name in PARTS if (folder / name / "config.json").is_file()), "")
         network = _model(folder / part, ("UNet2DModel", "DiTTransformer2DModel"))
@@ -116,27 +117,27 @@ class Diffusion:
         if other := next((name for name in LATENT if (folder / name).is_dir()), None):
             raise GmiError(f"{folder / other} is an autoencoder that cannot be used: AutoencoderKL or AutoencoderTiny.")
         vae = _autoencoder(folder / "vae", config.in_channels) if (folder / "vae").is_dir() else None
-        places = (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
-        path = read_path(_json(next((one for one in places if one.is_file()), places[0])))
+        files = (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
+        path = read_path(_json(next((file for file in files if file.is_file()), files[0])))
         path.times(self.steps)
         return DiffusionPrior(network.to(device), path, None if vae is None else vae.to(device), self.steps)
 
 
 def read_path(config: dict[str, Any]) -> NoisePath:
-    """Of a scheduler's configuration. Raises GmiError for one whose path is neither flow matching's nor DDPM's."""
+    """The path of a scheduler's configuration. Raises GmiError if it is neither flow matching's nor DDPM's."""
     import diffusers  # takes seconds, which audits with other priors need not spend
 
     name = str(config.get("_class_name"))
     try:
-        made: Any = getattr(diffusers, name).from_config(config)
-        settings = made.config
+        scheduler: Any = getattr(diffusers, name).from_config(config)
+        settings = scheduler.config
         if name.startswith("FlowMatch"):
             _refuse(settings, "use_dynamic_shifting", "invert_sigmas", "shift_terminal")
-            if (told := config.get("prediction_type", "flow_prediction")) != "flow_prediction":
-                raise GmiError(f"The scheduler {name} is one of flow matching, but its prediction_type is {told}.")
+            if (kind := config.get("prediction_type", "flow_prediction")) != "flow_prediction":
+                raise GmiError(f"The scheduler {name} is one of flow matching, but its prediction_type is {kind}.")
             return FlowPath(float(settings.get("shift") or 1.0), int(settings.num_train_timesteps))
         _refuse(settings, "thresholding", "use_flow_sigmas")
-        table = tuple(made.alphas_cumprod.double().tolist())
+        table = tuple(scheduler.alphas_cumprod.double().tolist())
     except (AttributeError, ImportError, NotImplementedError, TypeError, ValueError) as error:
         raise GmiError(
             f"{name} is neither a DDPM-like scheduler of diffusers nor one of flow matching, or its settings cannot be "
@@ -161,13 +162,13 @@ def _model(folder: Path, kinds: tuple[str, ...]) -> nn.Module:
     if name not in kinds:
         raise GmiError(f"{folder} holds {name}: a prior needs {' or '.join(kinds)}.")
     try:
-        model, found = getattr(diffusers, name).from_pretrained(
+        model, report = getattr(diffusers, name).from_pretrained(
             folder, local_files_only=True, output_loading_info=True, low_cpu_mem_usage=False
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise GmiError(f"{folder} cannot be loaded as {name}: {_line(error)}") from error
-    if lost := [*found["missing_keys"], *found["mismatched_keys"], *found["unexpected_keys"]]:
-        raise GmiError(f"{folder}: the weights do not fit {name}; the first that differs is {lost[0]}.")
+    if misfits := [*report["missing_keys"], *report["mismatched_keys"], *report["unexpected_keys"]]:
+        raise GmiError(f"{folder}: the weights do not fit {name}; the first that differs is {misfits[0]}.")
     broken = [key for key, value in model.state_dict().items() if not value.isfinite().all()]
     if broken:
         raise GmiError(f"{folder} is broken: {broken[0]} holds NaN or infinite values.")
@@ -175,7 +176,7 @@ def _model(folder: Path, kinds: tuple[str, ...]) -> nn.Module:
 
 
 def _autoencoder(folder: Path, channels: int) -> nn.Module:
-    """For latents of so many channels."""
+    """The autoencoder in a folder, for latents of so many channels. Raises GmiError if it does not suit them."""
     vae = _model(folder, ("AutoencoderKL", "AutoencoderTiny"))
     config: Any = vae.config
     if config.latent_channels != channels:
@@ -194,11 +195,11 @@ def _line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _json(place: Path) -> dict[str, Any]:
+def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(place.read_text("utf-8"))
+        tree = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise GmiError(f"{place.parent} is no folder of diffusers: {place.name} cannot be used ({error}).") from error
-    if not isinstance(found, dict):
-        raise GmiError(f"{place} holds no settings.")
-    return found
+        raise GmiError(f"{path.parent} is no folder of diffusers: {path.name} cannot be used ({error}).") from error
+    if not isinstance(tree, dict):
+        raise GmiError(f"{path} holds no settings.")
+    return tree

@@ -1,4 +1,4 @@
-"""Where a prior lies."""
+"""Folders of priors."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from gmi.errors import GmiError
 
 
 def prior_folder(name: str) -> Path:
-    """The folder that a setting names. Raises GmiError where there is none, or where it is one of a training."""
+    """The folder that a setting names. Raises GmiError if it is missing, or the folder of a training."""
     folder = resolve(name)
     if not name or not folder.is_dir():
         raise GmiError(f"There is no prior folder {folder if name else repr(name)}.")

@@ -1,4 +1,4 @@
-"""GAN priors from a folder: `config.json` for the shape, `model.safetensors` for the weights."""
+"""GAN priors from a folder that holds `config.json` (the shape) and `model.safetensors` (the weights)."""
 
 import json
 from itertools import pairwise
@@ -17,14 +17,14 @@ from gmi.settings import settings
 
 @settings
 class DcganShape:
-    """A prior folder's config.json."""
+    """The shape of a DCGAN: a prior folder's config.json."""
 
     type: Literal["dcgan"]
-    latent: int
-    channels: tuple[int, ...]
-    size: int  # pixels, square: 4 * 2 ** len(channels)
-    colours: Literal[1, 3]
-    range: Literal["tanh"] = "tanh"
+    latent: int  # D, dimensions of the latents
+    channels: tuple[int, ...]  # of each stage
+    size: int  # S, height and width in pixels: 4 * 2 ** len(channels)
+    colours: Literal[1, 3]  # C, channels of the images
+    range: Literal["tanh"] = "tanh"  # range of the generator's output, [-1, 1]
 
 
 class Dcgan(nn.Module):
@@ -35,9 +35,9 @@ class Dcgan(nn.Module):
 
     def __init__(self, shape: DcganShape) -> None:
         super().__init__()
-        made = 4 * 2 ** len(shape.channels)
-        if shape.size != made:
-            raise GmiError(f"A DCGAN of {len(shape.channels)} stages makes {made} px, not {shape.size}.")
+        size = 4 * 2 ** len(shape.channels)
+        if shape.size != size:
+            raise GmiError(f"A DCGAN of {len(shape.channels)} stages makes {size} px, not {shape.size}.")
         widths = (shape.latent, *shape.channels)
         layers: list[nn.Module] = []
         for stage, (before, after) in enumerate(pairwise(widths)):
@@ -51,10 +51,12 @@ class Dcgan(nn.Module):
 
     @property
     def digest(self) -> str:
+        """SHA-256 of the weights."""
         return digest(self.state_dict().items())
 
     @property
     def evaluations(self) -> int:
+        """Evaluations of the network for one `decode`."""
         return 1
 
     def sample(self, rng: Rng) -> Tensor:
@@ -62,11 +64,11 @@ class Dcgan(nn.Module):
         return rng.normal(self.shape.latent).to(next(self.parameters()).device)
 
     def decode(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Images (N, C, S, S) in [0, 1]; differentiable. An unconditional prior: classes are not used."""
+        """Images (N, C, S, S) in [0, 1], differentiable. The prior is unconditional: classes are not used."""
         return (self(latents) + 1) / 2
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Images in [-1, 1], as it is trained."""
+        """Images (N, C, S, S) in [-1, 1], as in training."""
         return self.main(latents[:, :, None, None])
 
 
@@ -78,7 +80,7 @@ class Gan:
     folder: str  # or "asset:NAME"
 
     def load(self, device: torch.device) -> Dcgan:
-        """Raises GmiError where the folder is missing, its config unknown, or its weights misfit or are broken."""
+        """The prior. Raises GmiError if the folder is missing, its config unusable, or its weights misfit or broken."""
         folder = prior_folder(self.folder)
         try:
             shape = TypeAdapter(DcganShape).validate_python(json.loads((folder / "config.json").read_text()))

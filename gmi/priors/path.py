@@ -1,8 +1,8 @@
-"""The way from noise to a clean image: flow matching's straight path, and DDPM's, which preserves variance.
+"""Paths from noise to a clean image: flow matching's, which is straight, and DDPM's, which preserves variance.
 
-At `time` 1 there is noise only, at 0 the clean image: noisy = signal * clean + level * noise. A network that is trained
-to tell one of the three from `noisy` tells the others too, so that searches and samplers need to know nothing else.
-Times are plain numbers here: all candidates are at the same one.
+At `time` 1 there is only noise, at 0 only the clean image: noisy = signal * clean + level * noise. From a network's
+prediction of the noise, the clean image or their difference the others follow, so a path is all that searches and
+samplers need to know. Times are plain numbers here: all candidates are at the same time.
 """
 
 import math
@@ -16,18 +16,18 @@ from gmi.errors import GmiError
 from gmi.protocols import NoisePath
 
 Field = Callable[[Tensor, float], Tensor]
-"""From noisy images (N, ...) and their time to the direction (N, ...) in which `NoisePath.advance` goes."""
+"""The direction (N, ...) for `NoisePath.advance`, as a function of noisy images (N, ...) and their time."""
 
 
 @dataclass(frozen=True)
 class FlowPath:
-    """Flow matching: noisy = (1 - time) * clean + time * noise; the network tells noise - clean.
+    """Flow matching: noisy = (1 - time) * clean + time * noise; the network predicts noise - clean.
 
     Lipman et al., Flow Matching, ICLR 2023; Esser et al., Stable Diffusion 3, ICML 2024 (`shift`: sec. 5.3.2, eq. 23).
     """
 
-    shift: float = 1.0  # above 1: more of the steps where there is much noise
-    span: int = 1000  # the network is told time * span
+    shift: float = 1.0  # above 1: more of the steps at high levels of noise
+    span: int = 1000  # the network takes time * span
 
     def times(self, steps: int) -> list[float]:
         even = (1 - step / steps for step in range(steps + 1))
@@ -53,13 +53,14 @@ class FlowPath:
 class DiffusionPath:
     """DDPM: noisy = sqrt(a) * clean + sqrt(1 - a) * noise, with a table of a by timestep.
 
-    Ho et al., DDPM, NeurIPS 2020, eq. 4; steps as Song et al., DDIM, ICLR 2021, eq. 13: Euler's in noisy / signal
-    over level / signal. prediction "v_prediction": Salimans & Ho, Progressive Distillation, ICLR 2022, app. D.
+    Ho et al., DDPM, NeurIPS 2020, eq. 4. Steps are those of Song et al., DDIM, ICLR 2021, eq. 13: Euler's method for
+    noisy / signal as a function of level / signal. "v_prediction": Salimans & Ho, Progressive Distillation, ICLR 2022,
+    app. D.
     """
 
     kept: tuple[float, ...]  # a by timestep, descending: (T,)
-    prediction: str = "epsilon"
-    limit: float | None = None  # clean images are clipped at -limit and limit; the gradient goes on as if they were not
+    prediction: str = "epsilon"  # output of the network: epsilon, sample or v_prediction
+    limit: float | None = None  # clean images are clipped to [-limit, limit]; gradients ignore it; None: not clipped
 
     def __post_init__(self) -> None:
         if self.prediction not in ("epsilon", "sample", "v_prediction"):
@@ -86,7 +87,7 @@ class DiffusionPath:
         elif self.prediction == "v_prediction":
             clean = signal * noisy - level * output
         else:
-            clean = (noisy - level * output) / signal  # an error in `output` is large here where little signal is left
+            clean = (noisy - level * output) / signal  # where there is little signal, errors in `output` grow large
         if self.limit is None:
             return clean
         return clean + (clean.clamp(-self.limit, self.limit) - clean).detach()
@@ -100,13 +101,15 @@ class DiffusionPath:
         return then * (noisy / signal + (rest / then - level / signal) * direction)
 
     def _index(self, time: float) -> int:
-        """The timestep, from T - 1 at time 1; -1 is the clean image."""
+        """The timestep, T - 1 at time 1; -1 means the clean image."""
         return round(time * len(self.kept)) - 1
 
 
 def step(path: NoisePath, field: Field, noisy: Tensor, now: float, after: float, heun: bool) -> Tensor:
-    """One step of Euler's method, or of Heun's: with the mean of the directions at both ends (Karras et al., EDM,
-    NeurIPS 2022, alg. 1). The last step, to the clean image, is Euler's, as no direction is defined there.
+    """Noisy images (N, ...) after one step of Euler's or Heun's method.
+
+    Heun's takes the mean of the directions at both ends (Karras et al., EDM, NeurIPS 2022, alg. 1). The last step, to
+    the clean image, is always Euler's, because no direction is defined there.
     """
     slope = field(noisy, now)
     ahead = path.advance(noisy, slope, now, after)
@@ -116,5 +119,5 @@ def step(path: NoisePath, field: Field, noisy: Tensor, now: float, after: float,
 
 
 def stamps(path: NoisePath, time: float, like: Tensor) -> Tensor:
-    """`path.stamp` for a batch (N,)."""
+    """The path's stamp for a batch: (N,), on the device of `like` (N, ...)."""
     return torch.full((len(like),), path.stamp(time), device=like.device)

@@ -5,7 +5,6 @@ from dataclasses import field
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import JsonValue
 from torch import Tensor, nn
 
@@ -14,30 +13,7 @@ from gmi.assets.weights import digest, load_weights
 from gmi.defences import AnyDefence
 from gmi.errors import GmiError
 from gmi.settings import find_factory, settings
-from gmi.views import grey
-
-
-@settings
-class Input:
-    """What the module expects, in place of images (N, C, H, W) in [0, 1]."""
-
-    size: tuple[int, int]  # height, width
-    colour: Literal["rgb", "grey", "grey as rgb"] = "rgb"  # "grey as rgb": three equal channels
-    mean: tuple[float, ...] = (0.0,)  # subtracted, per channel or one for all; in units of [0, 1]
-    std: tuple[float, ...] = (1.0,)  # divided by
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(N, 1 or 3, H, W) in [0, 1] to what the module takes, differentiable. Other channel counts: GmiError."""
-        if images.shape[1] not in (1, 3):
-            raise GmiError(f"Images have {images.shape[1]} channels; a target takes 1 (grey) or 3 (colour).")
-        if self.colour != "rgb":
-            images = grey(images)
-        if tuple(images.shape[-2:]) != self.size:
-            images = F.interpolate(images, self.size, mode="bilinear", align_corners=False, antialias=True)
-        if self.colour != "grey":
-            images = images.expand(-1, 3, -1, -1)
-        shape = (1, -1, 1, 1)
-        return (images - torch.tensor(self.mean).to(images).view(shape)) / torch.tensor(self.std).to(images).view(shape)
+from gmi.views import Input
 
 
 class Target:

@@ -12,6 +12,7 @@ ISO/IEC 24745 calls the property that is tested irreversibility.
 
 from collections.abc import Callable
 from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
 from hashlib import sha256
 from typing import Annotated, ClassVar, Literal
 
@@ -23,12 +24,12 @@ from gmi.assets.catalogue import resolve
 from gmi.assets.weights import read_weights
 from gmi.data.images import Images
 from gmi.errors import GmiError
-from gmi.judges.face import Dlib, DlibJudge, FaceNet, FaceNetJudge
+from gmi.judges.face import FACENET_INPUT, Dlib, DlibJudge, FaceNet, FaceNetJudge
 from gmi.settings import Positive, settings
-from gmi.targets.module import Input, Target
+from gmi.targets.module import Target
 from gmi.targets.served import Requests, Served
 
-_INPUT = Input(size=(160, 160), colour="grey as rgb", mean=(0.5,), std=(0.501961,))  # (x - 127.5) / 128 of [0, 255]
+_INPUT = replace(FACENET_INPUT, colour="grey as rgb")
 
 
 class Matcher(nn.Module):

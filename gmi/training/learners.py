@@ -1,7 +1,7 @@
-"""What a prior learns and how: a denoising network (flow matching, DDPM) or a DCGAN with its critic.
+"""Learners of priors: a denoising network (flow matching, DDPM), or a DCGAN with its critic.
 
 A learner is its hyper-parameters. It builds the modules that are trained, in the order in which they take their steps;
-the module "prior" is the one whose average of weights becomes a prior folder.
+the averaged weights of the module "prior" become a prior folder.
 """
 
 import json
@@ -28,51 +28,54 @@ if TYPE_CHECKING:
 
 
 class Learner(Protocol):
-    """Images are (N, C, S, S) in [-1, 1]; `draws` gives all that is random."""
+    """A kind of prior, and how it is trained. Images are (N, C, S, S) in [-1, 1]."""
 
     @property
     def betas(self) -> tuple[float, float]:
-        """Of Adam."""
+        """Adam's betas."""
         ...
 
-    def build(self, size: int, colours: Literal[1, 3]) -> dict[str, nn.Module]: ...
+    def build(self, size: int, colours: Literal[1, 3]) -> dict[str, nn.Module]:
+        """The modules by name, with random weights, for images of S = size and C = colours.
+
+        Raises GmiError if the hyper-parameters do not allow that size.
+        """
+        ...
 
     def loss(self, name: str, modules: dict[str, Any], images: Tensor, draws: torch.Generator) -> Tensor:
-        """What the module of that name minimises, averaged over images."""
+        """The scalar that the module `name` minimises, averaged over images; everything random comes from `draws`."""
         ...
 
     def prior(self, module: nn.Module) -> Prior:
-        """To look at what has been learned."""
+        """The prior of this module "prior", for looks at its samples."""
         ...
 
     def save(self, module: nn.Module, folder: Path) -> None:
-        """As a prior folder, weights in half precision."""
+        """Writes the module "prior" as a prior folder, with weights in half precision."""
         ...
 
 
 @settings
 class Denoising:
-    """A UNet of diffusers that learns to tell noise from image.
+    """A UNet of diffusers that learns to separate noise from image.
 
-    "flow": noise - clean is told from (1 - t) clean + t noise, where logit t is normal (Lipman et al., Flow Matching,
-    ICLR 2023, eq. 23; Esser et al., Stable Diffusion 3, ICML 2024, sec. 3.1). "ddpm": the noise, at a timestep of 1,000
-    (Ho et al., NeurIPS 2020, alg. 1).
+    "flow": it predicts noise - clean from (1 - t) clean + t noise, where logit t is normal (Lipman et al., Flow
+    Matching, ICLR 2023, eq. 23; Esser et al., Stable Diffusion 3, ICML 2024, sec. 3.1). "ddpm": it predicts the noise
+    at one of 1,000 timesteps (Ho et al., NeurIPS 2020, alg. 1).
 
     Differs from the papers: time runs from image to noise, as in diffusers; the logit's mean is SFMI's; gradients are
     clipped.
-
-    start: a prior folder whose network goes on learning, in place of random weights; its shape must be the one here.
     """
 
-    type: Literal["flow", "ddpm"]
-    channels: tuple[Count, ...] = (64, 128, 256, 256)  # by level, the image's own size first; each next one is half
-    layers: Count = 2
-    attention: tuple[int, ...] = (2, 3)  # levels that have it, from 0
-    groups: Count = 16  # of the group norms
-    logit: tuple[float, Positive] = (0.8, 0.8)  # mean and spread of logit t; a mean above 0: more noise
-    steps: Count = 20  # of the looks during training
-    start: str | None = None
-    betas: tuple[float, float] = (0.9, 0.999)
+    type: Literal["flow", "ddpm"]  # flow matching, or DDPM
+    channels: tuple[Count, ...] = (64, 128, 256, 256)  # per level; each level has half the size of the one before
+    layers: Count = 2  # residual blocks per level
+    attention: tuple[int, ...] = (2, 3)  # levels with attention, counted from 0
+    groups: Count = 16  # groups of the group norms
+    logit: tuple[float, Positive] = (0.8, 0.8)  # mean and standard deviation of logit t; above 0: more noise
+    steps: Count = 20  # steps along the path for the looks during training
+    start: str | None = None  # prior folder with a network of this shape, which goes on learning; None: random weights
+    betas: tuple[float, float] = (0.9, 0.999)  # Adam's betas
 
     def build(self, size: int, colours: Literal[1, 3]) -> dict[str, nn.Module]:
         from diffusers.models.unets.unet_2d import UNet2DModel
@@ -134,7 +137,8 @@ class Denoising:
             raise GmiError(f"learner.start: {error}") from error
         if prior.path != self._path:
             raise GmiError(f"learner.start: {folder} is a prior along another path than type {self.type}.")
-        sizes = [one.config.sample_size for one in (network, prior.network)]  # pyright: ignore - no weight shows it
+        networks: tuple[Any, ...] = (network, prior.network)
+        sizes = [module.config.sample_size for module in networks]  # no weight shows the size
         try:
             network.load_state_dict(prior.network.state_dict())
         except RuntimeError:
@@ -161,15 +165,15 @@ class Adversarial:
     """A DCGAN (Radford et al., ICLR 2016) under the non-saturating loss with the R1 penalty (Mescheder et al., Which
     Training Methods for GANs do actually Converge?, ICML 2018, eq. 9).
 
-    Differs from the papers: the critic has no batch norm, which the penalty, taken image by image, does not allow;
-    gradients are clipped.
+    Differs from the papers: the critic has no batch norm, because the penalty is taken image by image; gradients are
+    clipped.
     """
 
     type: Literal["gan"] = "gan"
-    latent: Count = 100
-    channels: tuple[Count, ...] = (512, 256, 128, 64)  # of the generator; the critic has them in reverse
-    penalty: Positive = 1.0  # gamma
-    betas: tuple[float, float] = (0.5, 0.99)
+    latent: Count = 100  # dimensions of the latents
+    channels: tuple[Count, ...] = (512, 256, 128, 64)  # of the generator's layers; the critic has them in reverse
+    penalty: Positive = 1.0  # gamma, the weight of R1
+    betas: tuple[float, float] = (0.5, 0.99)  # Adam's betas
 
     def build(self, size: int, colours: Literal[1, 3]) -> dict[str, nn.Module]:
         shape = DcganShape(type="dcgan", latent=self.latent, channels=self.channels, size=size, colours=colours)
@@ -191,12 +195,12 @@ class Adversarial:
         if name == "prior":
             return F.softplus(-modules["critic"](modules["prior"](latents))).mean()
         with torch.no_grad():
-            made = modules["prior"](latents)
+            samples = modules["prior"](latents)
         real = images.requires_grad_()
         opinion = modules["critic"](real)
         (slope,) = torch.autograd.grad(opinion.sum(), real, create_graph=True)
-        steep = self.penalty / 2 * slope.square().sum((1, 2, 3)).mean()
-        return (F.softplus(-opinion) + F.softplus(modules["critic"](made))).mean() + steep
+        penalty = self.penalty / 2 * slope.square().sum((1, 2, 3)).mean()
+        return (F.softplus(-opinion) + F.softplus(modules["critic"](samples))).mean() + penalty
 
     def prior(self, module: nn.Module) -> Prior:
         assert isinstance(module, Dcgan)

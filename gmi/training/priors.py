@@ -1,13 +1,13 @@
 """Training a prior on public images, in one loop that can be killed at any moment.
 
-    state.pt             everything of the training, as tensors and numbers
-    prior/               the prior folder, with its model card: the best so far
+    state.pt             the whole state of the training, as tensors and numbers
+    prior/               the prior folder with its model card: the best so far
     grids/STEP.png       samples
     history.json         each look at the samples
 
-Every draw comes from the seed, the step and the process, so that a resumed training makes the weights of one that was
-never interrupted (on a CPU, to the bit). What is kept is the average of weights whose samples come nearest to public
-images that were held out, by the Frechet distance in FaceNet's feature space.
+Every draw comes from the seed, the step and the process, so that a resumed training makes the same weights as one that
+was never interrupted (on a CPU, to the bit). Of the running average of the weights, the state is kept whose samples are
+nearest to held-out public images, by the Frechet distance in FaceNet's feature space.
 """
 
 import copy
@@ -34,57 +34,52 @@ from gmi.data.images import Images
 from gmi.data.people import Faces
 from gmi.data.public import PublicImages
 from gmi.errors import GmiError
+from gmi.judges.face_space import FaceSpace
 from gmi.metrics.distribution import frechet
 from gmi.protocols import Prior
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
 from gmi.settings import Count, Positive, Whole, settings
 from gmi.training.learners import Adversarial, Denoising, Learner
-from gmi.training.overlap import FaceSpace
 
 GRID = 36
 
 
 @settings
 class PriorTraining:
-    """One prior.
+    """The training of one prior."""
 
-    batch: images a step in each process; accumulate: so many batches before the weights move. ema: decay of the average
-    of weights. look: steps between two looks at the samples; save: between two writings of state.pt. patience: looks
-    without a smaller distance after which the training ends; None: never. private: people whom the public images must
-    not show; looked for before the training starts.
-    """
-
-    name: str
-    data: PublicImages
-    learner: Annotated[Denoising | Adversarial, Field(discriminator="type")]
-    steps: Count
-    batch: Count = 64
-    accumulate: Count = 1
-    lr: Positive = 2e-4
-    warmup: Whole = 200
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    clip: Positive = 1.0  # of the gradient's norm
-    look: Count = 1000
-    save: Count = 500
-    patience: Count | None = None
-    private: Faces | None = None
-    seed: Whole = 0
+    name: str  # name of the prior, and of the training's folder
+    data: PublicImages  # images that it learns from
+    learner: Annotated[Denoising | Adversarial, Field(discriminator="type")]  # kind of prior, and its hyper-parameters
+    steps: Count  # updates of the weights
+    batch: Count = 64  # images per batch in each process
+    accumulate: Count = 1  # batches whose gradients are summed before the weights move
+    lr: Positive = 2e-4  # learning rate of Adam
+    warmup: Whole = 200  # steps over which the learning rate rises linearly
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999  # decay of the running average of the weights
+    clip: Positive = 1.0  # greatest norm of the gradient
+    look: Count = 1000  # steps between two looks at the samples
+    save: Count = 500  # steps between two writings of state.pt
+    patience: Count | None = None  # looks without a smaller distance after which the training ends; None: never
+    private: Faces | None = None  # people whom the public images must not show; checked before the training starts
+    seed: Whole = 0  # seed of everything that is random
 
 
 @dataclass
 class Progress:
-    """Where a training is."""
+    """The number of steps that are done, and the looks so far."""
 
     step: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)  # of the looks: step, loss of each module, distance
+    history: list[dict[str, float]] = field(default_factory=list)  # per look: step, loss of each module, distance
 
     @property
     def best(self) -> int:
-        """The look with the smallest distance so far; -1 before the first."""
+        """Index of the look with the smallest distance so far; -1 before the first look."""
         return min(range(len(self.history)), key=lambda i: self.history[i]["distance"], default=-1)
 
     def exhausted(self, patience: int | None) -> bool:
+        """True when that many looks have brought no smaller distance; never with a patience of None."""
         return patience is not None and len(self.history) - 1 - self.best >= patience
 
 
@@ -97,14 +92,16 @@ def train(
     remark: str = "",
     report: Callable[[int, float], object] | None = None,
 ) -> Progress:
-    """Trains to the end, from wherever the folder is. remark: for the model card, beside what the plan says.
+    """Trains to the end, from where the run folder stands.
 
-    `report` gets each step's number and its last loss.
+    remark: text for the model card, in addition to the plan. report: called with each step's number and the prior's
+    loss. Raises GmiError for mixed precision in fp16, a damaged state, a loss that is not finite, and a network that
+    cannot be built.
     """
     if accelerator.mixed_precision == "fp16":
         raise GmiError("Priors are trained in full precision or in bf16: set mixed_precision to no or bf16.")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.seed)  # of the weights' start; nothing later asks the global generator
+        torch.manual_seed(plan.seed)  # for the first weights; nothing later draws from the global generator
         modules = plan.learner.build(plan.data.size, 1 if plan.data.grey else 3)
     average = AveragedModel(modules["prior"], multi_avg_fn=get_ema_multi_avg_fn(plan.ema), use_buffers=True)
     average.to(accelerator.device)
@@ -113,8 +110,8 @@ def train(
         name: torch.optim.Adam(module.parameters(), lr=plan.lr, betas=plan.learner.betas)
         for name, module in modules.items()
     }
-    state = {"average": average, **{name: accelerator.unwrap_model(one) for name, one in modules.items()}}
-    state |= {f"optimiser of {name}": one for name, one in optimisers.items()}
+    state = {"average": average, **{name: accelerator.unwrap_model(module) for name, module in modules.items()}}
+    state |= {f"optimiser of {name}": optimiser for name, optimiser in optimisers.items()}
     progress = _resumed(run.folder / "state.pt", state)
     looker = Look(plan, held_out, accelerator.device) if accelerator.is_main_process else None
 
@@ -128,8 +125,8 @@ def train(
             report(progress.step, losses["prior"])
         if progress.step % plan.look == 0 or progress.step == plan.steps:
             distance = looker(average.module, progress.step, run) if looker is not None else 0.0
-            told: Any = accelerator.reduce(torch.tensor(distance, device=accelerator.device), "sum")
-            progress.history.append({"step": progress.step, "distance": float(told), **losses})
+            shared: Any = accelerator.reduce(torch.tensor(distance, device=accelerator.device), "sum")
+            progress.history.append({"step": progress.step, "distance": float(shared), **losses})
             if looker is not None:
                 run.write("history.json", json.dumps(progress.history, indent=1).encode())
                 if progress.best == len(progress.history) - 1:
@@ -149,12 +146,12 @@ def _step(
     step: int,
     accelerator: Accelerator,
 ) -> dict[str, float]:
-    """Every module's weights move once. Their losses."""
+    """Moves every module's weights once, and returns their losses. Raises GmiError if one is not finite."""
     learner: Learner = plan.learner
     losses = {}
     for name, module in modules.items():
         optimisers[name].zero_grad()
-        total = torch.zeros((), device=accelerator.device)
+        total = torch.zeros((), device=accelerator.device)  # a tensor, so that nothing waits for the device
         for part in range(plan.accumulate):
             seed = seed_of(plan.seed, name, step, part, accelerator.process_index)
             pixels = _batch(images, plan.batch, seed_of(seed, "batch"), accelerator.device)
@@ -163,7 +160,7 @@ def _step(
             with accelerator.autocast(), nullcontext() if last else accelerator.no_sync(module):
                 loss = learner.loss(name, modules, pixels, draws) / plan.accumulate
                 accelerator.backward(loss)
-            total += loss.detach()  # no number yet: the device need not wait
+            total += loss.detach()
         accelerator.clip_grad_norm_(module.parameters(), plan.clip)
         optimisers[name].step()
         losses[name] = total.item()
@@ -173,7 +170,7 @@ def _step(
 
 
 def _batch(images: Images, size: int, seed: int, device: torch.device) -> Tensor:
-    """(size, C, S, S) in [-1, 1], drawn with replacement, half of them mirrored."""
+    """Images (size, C, S, S) in [-1, 1], drawn with replacement; half of them are mirrored."""
     draws = torch.Generator().manual_seed(seed)
     chosen = images.bytes[torch.randint(len(images), (size,), generator=draws)].to(device)
     mirrored = (torch.rand(size, generator=draws) < 0.5).to(device)[:, None, None, None]
@@ -181,7 +178,7 @@ def _batch(images: Images, size: int, seed: int, device: torch.device) -> Tensor
 
 
 class Look:
-    """How far samples are from held-out images, as many as there are of these, always from the same latents."""
+    """Distance of samples from the held-out images, with as many samples as images, always from the same latents."""
 
     def __init__(self, plan: PriorTraining, held_out: Images, device: torch.device) -> None:
         self._plan = plan
@@ -189,21 +186,22 @@ class Look:
         self._real = self._space(held_out.bytes)
 
     def __call__(self, module: nn.Module, step: int, run: Run) -> float:
-        made = self._samples(self._plan.learner.prior(module))
-        run.write(f"grids/{step:07d}.png", _grid(made[:GRID]))
-        return frechet(self._real, self._space(made))
+        """The Frechet distance at this step. Writes a grid of samples. Raises GmiError if samples are not finite."""
+        samples = self._samples(self._plan.learner.prior(module))
+        run.write(f"grids/{step:07d}.png", _grid(samples[:GRID]))
+        return frechet(self._real, self._space(samples))
 
     @torch.no_grad()
     def _samples(self, prior: Prior) -> Tensor:
-        """As bytes."""
-        made = []
+        """Samples (N, C, S, S), as bytes on the CPU; N is the number of held-out images."""
+        batches = []
         for numbers in torch.arange(len(self._real)).split(self._plan.batch):
             rng = Rng([seed_of(self._plan.seed, "look", number) for number in numbers.tolist()])
             images = prior.decode(prior.sample(rng)).clamp(0, 1)
             if not images.isfinite().all():
                 raise GmiError("The prior makes samples that are not finite: lower lr, and choose another --out.")
-            made.append((images * 255).round().byte().cpu())
-        return torch.cat(made)
+            batches.append((images * 255).round().byte().cpu())
+        return torch.cat(batches)
 
 
 def _grid(images: Tensor) -> bytes:
@@ -213,10 +211,10 @@ def _grid(images: Tensor) -> bytes:
 
 
 def _export(plan: PriorTraining, module: nn.Module, run: Run, text: str) -> None:
-    """The prior folder, whole or not at all."""
+    """Puts the prior folder in place whole, or not at all."""
     ready, draft, old = (run.folder / name for name in ("prior", ".prior-new", ".prior-old"))
-    for one in (draft, old):
-        shutil.rmtree(one, ignore_errors=True)
+    for folder in (draft, old):
+        shutil.rmtree(folder, ignore_errors=True)
     plan.learner.save(copy.deepcopy(module), draft)
     (draft / "README.md").write_text(text, "utf-8")
     if ready.exists():
@@ -226,7 +224,7 @@ def _export(plan: PriorTraining, module: nn.Module, run: Run, text: str) -> None
 
 
 def card(plan: PriorTraining, progress: Progress, accelerator: Accelerator, count: int, remark: str) -> str:
-    """The model card."""
+    """The model card, in Markdown. count: number of images that the prior learnt from."""
     look, data = progress.history[progress.best], plan.data
     device = torch.cuda.get_device_name(accelerator.device) if accelerator.device.type == "cuda" else "CPU"
     rows = {
@@ -241,9 +239,11 @@ def card(plan: PriorTraining, progress: Progress, accelerator: Accelerator, coun
     }
     start = rows.pop("learner.start", None)
     if start is not None:
-        own = Path(start) / "README.md"
+        card_of_start = Path(start) / "README.md"
         remark += "\n\n## It went on from another prior\n\n" + (
-            own.read_text("utf-8").replace("# ", "### ", 1) if own.is_file() else f"{Path(start).name}, without a card."
+            card_of_start.read_text("utf-8").replace("# ", "### ", 1)
+            if card_of_start.is_file()
+            else f"{Path(start).name}, without a card."
         )
     table = "".join(f"| {key} | {value} |\n" for key, value in rows.items())
     return (
@@ -254,18 +254,18 @@ def card(plan: PriorTraining, progress: Progress, accelerator: Accelerator, coun
 
 def _save(run: Run, state: dict[str, Any], progress: Progress) -> None:
     content = io.BytesIO()
-    torch.save({"progress": asdict(progress), **{name: one.state_dict() for name, one in state.items()}}, content)
+    torch.save({"progress": asdict(progress), **{name: part.state_dict() for name, part in state.items()}}, content)
     run.write("state.pt", content.getvalue())
 
 
 def _resumed(path: Path, state: dict[str, Any]) -> Progress:
-    """Puts the saved state in place. Raises GmiError where it is damaged."""
+    """Loads the saved state into `state`, and returns the progress. Raises GmiError if the file is damaged."""
     if not path.exists():
         return Progress()
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        for name, one in state.items():
-            one.load_state_dict(saved[name])
+        for name, part in state.items():
+            part.load_state_dict(saved[name])
         return Progress(**saved["progress"])
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, pickle.UnpicklingError, EOFError) as error:
         raise GmiError(f"{path} is damaged ({error}): remove it to train from the start.") from error
