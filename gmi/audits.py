@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, cast, get_type_hints
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast, get_type_hints
 
 import torch
 from accelerate import PartialState
@@ -171,7 +171,7 @@ class Provenance:
 class Header:
     """What the JSON of every kind of audit begins with."""
 
-    schema_version: int
+    schema_version: Literal[2]
     kind: str
     name: str
     gmi: str
@@ -232,17 +232,16 @@ def schema(kind: Kind[Any, Any, Any]) -> dict[str, Any]:
         "title": f"{kind.name}.json of gmi",
         "type": "object",
         "properties": parts[0]["properties"] | parts[1]["properties"],
-        "required": sorted({*parts[0]["required"], *parts[1]["required"]}),
         "$defs": parts[0].get("$defs", {}) | parts[1].get("$defs", {}),
     }
     return cast("dict[str, Any]", _closed(whole))
 
 
 def _closed(tree: Any) -> Any:
-    """The schema with no keys allowed in an object but those that it names."""
+    """The schema with the keys of every object as they are written: all of them, and no others."""
     if isinstance(tree, dict):
         closed = {key: _closed(value) for key, value in tree.items()}
         if isinstance(closed.get("properties"), dict) and closed.get("type") == "object":
-            closed["additionalProperties"] = False
+            closed |= {"additionalProperties": False, "required": list(closed["properties"])}
         return closed
     return [_closed(branch) for branch in tree] if isinstance(tree, list) else tree

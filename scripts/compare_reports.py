@@ -39,7 +39,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> Iterator[tuple[st
     """For each metric of both reports the mean difference, one pair a person. Raises GmiError for other people."""
     for what, look in {
         "data, or in their split": lambda report: report["data"]["digest"],
-        "people attacked": lambda report: [row["class"] for row in _people(report)],
+        "people attacked": lambda report: [row["index"] for row in _people(report)],
         "first judge": lambda report: report["judges"][0]["name"],
     }.items():
         if look(one) != look(other):
@@ -61,7 +61,7 @@ def _values(report: dict[str, Any]) -> dict[str, NDArray[np.float64]]:
 
 
 def _people(report: dict[str, Any]) -> list[dict[str, Any]]:
-    return sorted(report["people"], key=lambda row: row["class"])
+    return sorted(report["people"], key=lambda row: row["index"])
 
 
 def _report(folder: Path) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from reference.mixture import PATHS, Mixture
 from safetensors.torch import load_file
 
 from gmi import toy
+from gmi.audits import Hardware, conduct
 from gmi.cli import accelerator
 from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.inversion import page as render
-from gmi.inversion.audit import audit
+from gmi.inversion.audit import INVERSION
 from gmi.inversion.controls import Controls
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judges
@@ -53,7 +54,7 @@ def one_thread():
 
 
 def run(folder: Path, plan: Audit | None = None, inputs: Inputs | None = None) -> dict:
-    page = audit(plan or toy.plan(), inputs or toy.inputs(PEOPLE, 1.0, 0), folder, CPU)
+    page = conduct(INVERSION, plan or toy.plan(), folder, Hardware(CPU), inputs or toy.inputs(PEOPLE, 1.0, 0))
     assert page == folder / "report.html" and page.stat().st_size > 10_000
     report = json.loads((folder / "report.json").read_text())
     Draft202012Validator(SCHEMA).validate(report)
@@ -62,8 +63,8 @@ def run(folder: Path, plan: Audit | None = None, inputs: Inputs | None = None) -
 
 def timeless(report: dict) -> dict:
     """The report without times, which alone may differ between two runs of one audit."""
-    provenance = {key: value for key, value in report["provenance"].items() if key not in ("started", "finished")}
-    cost = {key: value for key, value in report["cost"].items() if key not in ("seconds", "processes")}
+    provenance = {key: value for key, value in report["provenance"].items() if key not in ("started", "finished", "processes")}
+    cost = {key: value for key, value in report["cost"].items() if key != "seconds"}
     return report | {"provenance": provenance, "cost": cost}
 
 
@@ -163,7 +164,7 @@ def test_a_student_of_labels_gives_a_planted_leak_away(tmp_path):
     queries, ledger = report["cost"]["queries"], report["cost"]["ledger"]
     assert queries["prepare"] == 400 and ledger["shared"] == 8 + 80 + 400 + queries["best_of_n_pool"]
     assert queries["best_of_n_pool"] == 400  # the control has as much
-    copied = report["neighbours"]["extraction"]
+    copied = report["related"]["copying"]
     student, weights = STUDENT.build(), load_file(tmp_path / "run" / "shards" / "prepare" / "0000.safetensors")
     student.load_state_dict({name: weights.get(name, value) for name, value in student.state_dict().items()})
     enrolment = toy.inputs(PEOPLE, 1.0, 0).people.enrolment
@@ -171,7 +172,7 @@ def test_a_student_of_labels_gives_a_planted_leak_away(tmp_path):
         named = student(enrolment.pixels - 0.5).argmax(1)
     assert copied["accuracy"]["value"] == pytest.approx((named == enrolment.classes).double().mean().item())
     assert copied["target"]["value"] == 1 and copied["agreement"] == copied["accuracy"] and copied["questions"] == 400
-    assert report["neighbours"]["membership"] is None and report["neighbours"]["templates"] is None
+    assert report["related"]["membership"] is None and report["related"]["templates"] is None
     assert "How well the student copies the target" in (tmp_path / "run" / "report.html").read_text()
     again = run(tmp_path / "run", taught())
     assert timeless(again) == timeless(report)
@@ -252,14 +253,14 @@ def in_two_processes(folder: Path) -> None:
     AcceleratorState._reset_state(True)  # a forked process starts with its parent's idea of how many there are
     accelerator()
     torch.set_num_threads(1)
-    audit(GROUPS, toy.inputs(PEOPLE, 1.0, 0), folder, CPU)
+    conduct(INVERSION, GROUPS, folder, Hardware(CPU), toy.inputs(PEOPLE, 1.0, 0))
 
 
 def test_two_processes_find_what_one_finds(planted, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     debug_launcher(in_two_processes, args=(tmp_path / "two",), num_processes=2)
     two = json.loads((tmp_path / "two" / "report.json").read_text())
-    assert two["cost"]["processes"] == 2
+    assert two["provenance"]["processes"] == 2
     assert timeless(two) == timeless(planted[1])
 
 

@@ -11,7 +11,7 @@ from scripts import compare_reports
 def report(ranks, *, digest="a", classes=None, judge="dlib", images=None):
     people = [
         {
-            "class": number,
+            "index": number,
             "rank": rank,
             "auc": 1 - (rank - 1) / 9,
             "similarity": -rank / 10,

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from gmi import toy
+from gmi.audits import Hardware
 from gmi.data.images import Images
 from gmi.inversion.attacker import Spent
+from gmi.inversion.attacker import Attacker
 from gmi.inversion.audit import reconstruct
 from gmi.inversion.controls import Controls
 from gmi.inversion.forecast import Forecast, forecast
@@ -93,7 +95,11 @@ def built(case: Case, world: Inputs) -> tuple[Audit, Inputs]:
 
 
 def ledger(plan: Audit, inputs: Inputs, folder: Path) -> dict[str, Spent]:
-    return reconstruct(plan, inputs, plan.access.open(inputs.target, folder), Run.open(folder, {}), CPU)[2]
+    oracle = plan.access.open(inputs.target, folder)
+    attacker = Attacker(plan.attack, inputs.prior, inputs.people, Run.open(folder, {}), Hardware(CPU))
+    attacker.probe(oracle)
+    reconstruct(plan, inputs, oracle, attacker)
+    return attacker.spent
 
 
 def asked(inputs: Inputs, work: Callable[[], object]) -> int:
@@ -116,7 +122,7 @@ def asked(inputs: Inputs, work: Callable[[], object]) -> int:
 @pytest.mark.parametrize("name", CASES)
 def test_queries_by_step_are_those_of_a_run(name, world, tmp_path):
     plan, inputs = built(CASES[name], world)
-    said = forecast(plan, inputs, CPU).queries
+    said = forecast(plan, inputs, Hardware(CPU)).queries
     spent = ledger(plan, inputs, tmp_path / "run")
     assert said == {step: cost.queries for step, cost in spent.items() if cost.queries}
 
@@ -124,20 +130,20 @@ def test_queries_by_step_are_those_of_a_run(name, world, tmp_path):
 @pytest.mark.usefixtures("quick")
 def test_a_known_feature_mean_is_not_measured_again(world, tmp_path):
     plan, inputs = built(CASES["feature_weight"], world)
-    assert forecast(plan, inputs, CPU).queries["prepare"] == plan.search.shared == 128
+    assert forecast(plan, inputs, Hardware(CPU)).queries["prepare"] == plan.search.shared == 128
     plan = replace(
         plan, search=plan.search.taught(plan.search.prepare(WhiteBox(world.target), world.prior, Rng(range(3))))
     )
-    assert "prepare" not in forecast(plan, inputs, CPU).queries
+    assert "prepare" not in forecast(plan, inputs, Hardware(CPU)).queries
     assert "prepare" not in ledger(plan, inputs, tmp_path / "run")
 
 
 @pytest.mark.usefixtures("quick")
 def test_shadow_models_are_said_to_be_left_out(world):
     plan, inputs = built(CASES["shipped"], world)
-    assert "shadow" not in str(forecast(plan, inputs, CPU))
+    assert "shadow" not in str(forecast(plan, inputs, Hardware(CPU)))
     assert "the time to train 4 shadow models" in str(
-        forecast(replace(plan, membership=Membership(shadows=4)), inputs, CPU)
+        forecast(replace(plan, membership=Membership(shadows=4)), inputs, Hardware(CPU))
     )
 
 
@@ -145,10 +151,10 @@ def test_shadow_models_are_said_to_be_left_out(world):
 def test_the_ledger_is_what_the_target_sees(world, tmp_path):
     """But for the oracle projection, which asks the guide: here the target too, once more for each photograph."""
     plan, inputs = built(CASES["all at once"], world)
-    said = sum(forecast(plan, inputs, CPU).queries.values())
+    said = sum(forecast(plan, inputs, Hardware(CPU)).queries.values())
     assert asked(inputs, lambda: ledger(plan, inputs, tmp_path / "run")) == said
     plan = replace(plan, controls=EVERY)
-    said = sum(forecast(plan, inputs, CPU).queries.values()) + len(inputs.people.enrolment)
+    said = sum(forecast(plan, inputs, Hardware(CPU)).queries.values()) + len(inputs.people.enrolment)
     assert asked(inputs, lambda: ledger(plan, inputs, tmp_path / "oracle")) == said
 
 
@@ -156,7 +162,7 @@ def test_a_forecast_asks_the_target_nothing_and_takes_seconds(world):
     plan, inputs = built(CASES["public"], world)
     made: list[Forecast] = []
     start = perf_counter()
-    assert asked(inputs, lambda: made.append(forecast(plan, inputs, CPU))) == 0
+    assert asked(inputs, lambda: made.append(forecast(plan, inputs, Hardware(CPU)))) == 0
     assert perf_counter() - start < 10  # one or two of them, where nothing else runs
     table = str(made[0])
     for step, queries in made[0].queries.items():

@@ -86,11 +86,11 @@ def test_members_are_told_where_the_target_remembers_them_and_not_else(tmp_path,
         return torch.nn.functional.one_hot(classes, 12) * (boost + noise)[:, None]
 
     (row,) = infer(Membership(shadows=0, alarms=(0.1,)), None, None, people, opinion, Run.open(tmp_path / "r", {}), CPU)
-    assert row["method"] == "threshold" and row["auc"]["people"] == 12
+    assert row.method == "threshold" and row.auc.people == 12
     if memory:
-        assert row["auc"]["low"] > 0.7 and row["hits"]["0.1"]["low"] > 0.3
+        assert row.auc.low > 0.7 and row.hits["0.1"].low > 0.3
     else:
-        assert row["auc"]["low"] < 0.5 < row["auc"]["high"]
+        assert row.auc.low < 0.5 < row.auc.high
 
 
 def test_shadow_models_are_trained_as_the_target_was(tmp_path):
@@ -112,8 +112,8 @@ def test_shadow_models_are_trained_as_the_target_was(tmp_path):
     target, run = Target(module, config.input, people.names), Run.open(tmp_path / "r", {})
     settings = Membership(shadows=4, alarms=(0.2,))
     rows = infer(settings, config, training, people, target, run, CPU)
-    assert [row["method"] for row in rows] == ["threshold", "calibrated", "LiRA"]
-    assert all(row["auc"]["value"] > 0.9 and row["auc"]["low"] > 0.5 for row in rows)  # of six people
+    assert [row.method for row in rows] == ["threshold", "calibrated", "LiRA"]
+    assert all(row.auc.value > 0.9 and row.auc.low > 0.5 for row in rows)  # of six people
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("*.safetensors")}
     assert len(before) == 5 and infer(settings, config, training, people, target, run, CPU) == rows
     assert before == {path: path.stat().st_mtime_ns for path in before}

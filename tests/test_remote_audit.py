@@ -21,8 +21,9 @@ import torch
 from reference.servers import client, serving
 
 from gmi import toy
+from gmi.audits import Hardware, conduct
 from gmi.errors import GmiError
-from gmi.inversion.audit import audit
+from gmi.inversion.audit import INVERSION
 from gmi.inversion.inputs import Inputs
 from gmi.oracles.access import ScoresOnly
 from gmi.search.evolution import Evolution
@@ -58,14 +59,16 @@ def local(here, tmp_path_factory) -> Path:
     """The audit with the target in this process."""
     folder = tmp_path_factory.mktemp("local") / "run"
     search = Evolution(generations=4, population=5, radius=32**0.5)
-    audit(replace(toy.plan(), access=ScoresOnly(), search=search), here, folder, torch.device("cpu"))
+    conduct(
+        INVERSION, replace(toy.plan(), access=ScoresOnly(), search=search), folder, Hardware(torch.device("cpu")), here
+    )
     return folder
 
 
 def test_a_remote_audit_finds_what_a_local_one_finds(here, local, tmp_path):
     with serving(here.target, tmp_path) as url:
         plan = plan_of(url)
-        audit(plan, inputs_of(plan, here), tmp_path / "run", torch.device("cpu"))
+        conduct(INVERSION, plan, tmp_path / "run", Hardware(torch.device("cpu")), inputs_of(plan, here))
     remote, there = report(tmp_path / "run"), report(local)
     assert remote["verdict"]["finding"] == there["verdict"]["finding"]
     for ours, theirs in zip(remote["results"], there["results"], strict=True):
@@ -86,14 +89,14 @@ def test_without_authorisation_nothing_starts(here, tmp_path):
         replace(plan_of("http://localhost"), authorisation=None)
     plan = replace(plan_of("http://localhost"), authorisation=replace(ALLOWED, until=date(2020, 1, 1)))
     with pytest.raises(GmiError, match=r"ended on 2020-01-01: ask A\. Owner"):
-        audit(plan, inputs_of(plan, here), tmp_path / "run", torch.device("cpu"))
+        conduct(INVERSION, plan, tmp_path / "run", Hardware(torch.device("cpu")), inputs_of(plan, here))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_served_target_has_no_weights_to_take(here, tmp_path):
     plan = replace(plan_of("http://localhost"), access=toy.plan().access, search=toy.plan().search)
     with pytest.raises(GmiError, match="no weights to take"):
-        audit(plan, inputs_of(plan, here), tmp_path / "run", torch.device("cpu"))
+        conduct(INVERSION, plan, tmp_path / "run", Hardware(torch.device("cpu")), inputs_of(plan, here))
     plan = plan_of("http://localhost")
     with pytest.raises(GmiError, match=r"name one in controls\.guide"):
         _ = replace(inputs_of(plan, here), guide=None).projector
@@ -143,12 +146,12 @@ def test_a_server_that_dies_costs_nothing_that_was_answered(here, local, tmp_pat
         killer = Thread(target=lambda: [time.sleep(0.01) for _ in iter(lambda: asked() > 300, True)] and server.kill())
         killer.start()
         with pytest.raises(GmiError, match="did not answer in 1 tries"):
-            audit(plan, inputs, tmp_path / "run", cpu)
+            conduct(INVERSION, plan, tmp_path / "run", Hardware(cpu), inputs)
         killer.join()
     before = asked()
     assert before > 300
     with process(port, log):
-        audit(plan, inputs, tmp_path / "run", cpu)
+        conduct(INVERSION, plan, tmp_path / "run", Hardware(cpu), inputs)
     ledger = report(tmp_path / "run")["cost"]["ledger"]
     assert ledger["images"] == report(local)["cost"]["ledger"]["images"] + 12 * 3 + 4 * 12
     assert ledger["sent"] - ledger["images"] <= 4 * 16  # what was on its way when the server died: four requests

@@ -27,7 +27,7 @@ HOSTILE = '<script>alert("$x^2$")</script>{{ 1 }}'
 
 
 EXAMPLE = """{
-"schema_version": 1, "name": "quickstart", "gmi": "0.1.0",
+"schema_version": 2, "kind": "report", "name": "quickstart", "gmi": "0.1.0",
 "authorisation": {"system": "Door 3", "allowed_by": "A. Owner, security", "until": "2027-01-31"},
 "defence": {"settings": {"type": "dp-sgd", "epsilon": 8.0}, "promise": "epsilon 8.00 for one image"},
 "verdict": {"access": "white-box", "finding": "evidence of leakage", "because": ["The attack beats the control."],
@@ -42,13 +42,13 @@ EXAMPLE = """{
 "gap": [{"judge": "dlib", "metric": "match@0.01", "headroom": {"failed": "no face in 3 projections"},
     "recovered": {"value": 0.74, "low": 0.62, "high": 0.86, "n": 60, "people": 20},
     "gap": {"value": 0.21, "low": 0.11, "high": 0.31, "n": 60, "people": 20}}],
-"people": [{"person": "P07", "class": 7, "rank": 1, "auc": 1, "similarity": -0.4, "matched": {"0.01": 1, "0.001": 0}},
-    {"person": "P03", "class": 3, "rank": 2.5, "auc": 0.9, "similarity": null, "matched": {}}],
-"neighbours": {"membership": [{"method": "LiRA",
+"people": [{"person": "P07", "index": 7, "rank": 1, "auc": 1, "similarity": -0.4, "matched": {"0.01": 1, "0.001": 0}},
+    {"person": "P03", "index": 3, "rank": 2.5, "auc": 0.9, "similarity": null, "matched": {}}],
+"related": {"membership": [{"method": "LiRA",
         "auc": {"value": 0.71, "low": 0.66, "high": 0.76, "n": 400, "people": 20},
         "hits": {"0.1": {"value": 0.3, "low": 0.2, "high": 0.4, "n": 200, "people": 20},
             "0.01": {"failed": "too few"}}}],
-    "extraction": {"agreement": {"value": 0.9, "low": 0.85, "high": 0.95, "n": 200, "people": 20},
+    "copying": {"agreement": {"value": 0.9, "low": 0.85, "high": 0.95, "n": 200, "people": 20},
         "accuracy": {"value": 0.88, "low": 0.8, "high": 0.94, "n": 200, "people": 20}, "questions": 2500,
         "target": {"value": 0.97, "low": 0.92, "high": 0.99, "n": 200, "people": 20}},
     "templates": null},
@@ -57,12 +57,13 @@ EXAMPLE = """{
 "cost": {"queries": {"total": 4240, "search": 4000, "selection": 240}, "reconstructions": 60,
 "evaluations": {"prior": 51, "prior_with_gradient": 50, "target": 50},
     "ledger": {"budget": 5000,
-    "images": 4200, "sent": 4240, "shared": 240, "own_opinion": 0, "person_most": 71}, "processes": 1,
-    "device": "cpu", "seconds": {"search": 120.0, "total": 200.0}},
+    "images": 4200, "sent": 4240, "shared": 240, "own_opinion": 0, "person_most": 71},
+    "seconds": {"search": 120.0, "total": 200.0}},
 "data": {"name": "orl", "people": 40, "attacked": 20, "training_images": 200, "enrolment_images": 200,
     "distractors": 0, "strangers": 0, "public_images": 0, "split_seed": 0, "digest": "0123456789abcdef"},
 "assets": [{"name": "orl", "licence": "BSD", "terms": "research", "credit": "AT&T", "sha256": "DIGEST"}],
-"provenance": {"config_digest": "DIGEST", "target_digest": "DIGEST", "prior_digest": "DIGEST",
+"provenance": {"config_digest": "DIGEST", "digests": {"target": "DIGEST", "prior": "DIGEST", "guide": null},
+    "device": "cpu", "processes": 1,
     "environment": {"python": "3.11.7", "torch": "2.14.1"},
     "started": "2026-01-10T09:12:00Z", "finished": "2026-01-10T09:15:20Z"},
 "limits": ["Only one prior was tried."]
@@ -166,7 +167,7 @@ def test_schema_accepts_the_example_and_knows_every_key() -> None:
         lambda r: r["checks"][0].update(severity="fine"),
         lambda r: r["cost"]["queries"].pop("total"),
         lambda r: r["people"][0].update(name="Alice"),
-        lambda r: r.update(schema_version=2),
+        lambda r: r.update(schema_version=1),
         lambda r: r.update(extra=1),
     ],
 )
@@ -198,9 +199,9 @@ def test_every_result_appears_with_its_interval(page: str) -> None:
     rows = [(row["estimate"], row["metric"]) for row in report["results"] if "value" in row["estimate"]]
     rows += [(report["verdict"]["naive"], "top1"), (report["verdict"]["advantage"], "auc")]
     rows += [(report["gap"][0]["recovered"], "match"), (report["gap"][0]["gap"], "match")]
-    beside = report["neighbours"]
-    rows += [(beside["membership"][0]["auc"], "auc"), (beside["membership"][0]["hits"]["0.1"], "match")]
-    rows += [(beside["extraction"][name], "match") for name in ("agreement", "accuracy", "target")]
+    related = report["related"]
+    rows += [(related["membership"][0]["auc"], "auc"), (related["membership"][0]["hits"]["0.1"], "match")]
+    rows += [(related["copying"][name], "match") for name in ("agreement", "accuracy", "target")]
     assert len(shown) == page.count('class="estimate"') == len(rows) + 2  # the match rate and its control come twice
     for found, metric in rows:
         scale = 100 if re.match("match|anymatch|rank|top", metric) else 1
@@ -268,14 +269,14 @@ def test_same_folder_same_bytes_and_no_global_state(tmp_path: Path, page: str) -
 
 
 def test_damaged_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(GmiError, match="has no report yet"):
+    with pytest.raises(GmiError, match=r"has no report\.json yet"):
         render(tmp_path)
-    folder = write(tmp_path, example(schema_version=2))
-    with pytest.raises(GmiError, match="schema version 2"):
+    folder = write(tmp_path, example(schema_version=1))
+    with pytest.raises(GmiError, match="schema version 1"):
         render(folder)
     report = example()
     report["results"][0]["estimate"]["value"] = math.nan
-    with pytest.raises(GmiError, match="NaN is no number"):
+    with pytest.raises(GmiError, match="NaN is not a number"):
         render(write(tmp_path, report))
     write(tmp_path, example())
     Path(tmp_path, "enrolment", "0007.png").write_bytes(b"no image")

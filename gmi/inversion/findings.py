@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 from torch import Tensor
 
 from gmi import checks
@@ -16,7 +16,7 @@ from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.plan import Audit
 from gmi.inversion.related import Related
 from gmi.inversion.scoring import Exposed, Gap, Recognised, Result
-from gmi.inversion.verdict import METRIC, Verdict
+from gmi.inversion.verdict import METRIC, Finding, Verdict
 from gmi.metrics.statistics import Failed, Outcome
 from gmi.oracles.access import AnyOracle
 from gmi.oracles.interface import Interface
@@ -54,8 +54,8 @@ class Judgement:
     """The verdict and the figures it rests on, next to the target's own opinion."""
 
     access: str
-    finding: str
-    because: tuple[str, ...]
+    finding: Finding
+    because: Annotated[tuple[str, ...], Field(min_length=1)]
     judge: str
     metric: str
     control: str | None
@@ -100,7 +100,7 @@ class LedgerFigures:
 class Cost:
     """What the audit cost."""
 
-    queries: dict[str, int]  # by step, and in total
+    queries: Annotated[dict[str, int], Field(json_schema_extra={"required": ["total"]})]  # by step, and in total
     reconstructions: int
     evaluations: dict[str, int]  # of networks, for each of the search's candidates
     ledger: LedgerFigures | None  # None: the adversary has the model

@@ -65,6 +65,7 @@ class Recognised:
     classes: dict[str, Array]  # by method (N,)
     samples: dict[str, Array]  # similarities of single comparisons, for the report's histograms
     public: Array | None  # similarity (N, P) of the whole public set to the people
+    attack: str = "search"  # the method that controls are held against
 
     def of_people(self, method: str, metric: str) -> Array:
         """Mean of each attacked person (A,)."""
@@ -80,11 +81,16 @@ class Recognised:
     @property
     def rates(self) -> list[str]:
         """The metrics that are shares."""
-        return [name for name in self.outcomes["search"] if name != "similarity"]
+        return [name for name in self.outcomes[self.attack] if name != "similarity"]
 
 
 def recognise(
-    judge: FaceJudge, templates: Mapping[str, Tensor], people: People, found: Releases, fmrs: Sequence[float]
+    judge: FaceJudge,
+    templates: Mapping[str, Tensor],
+    people: People,
+    releases: Releases,
+    fmrs: Sequence[float],
+    attack: str = "search",
 ) -> Recognised:
     """Thresholds from strangers among the photographs, then each method by the same rule.
 
@@ -92,6 +98,8 @@ def recognise(
     rate is theirs, who may be more alike than others. The random prior's samples are scored against everybody, the
     other images against the person they are made of.
     Genuine comparisons are those of the attacked people's training images with their enrolment images.
+
+    attack: the method that is scored under permuted identities, too, as a control.
     """
     enrolment, distractors = people.enrolment.classes, people.distractors
     gallery, enrolled = templates["enrolment"], enrolment.numpy()
@@ -112,19 +120,19 @@ def recognise(
     probes = probes[:, own_columns]
     cuts = identity.thresholds(probes, whose, ids[own_columns], fmrs=fmrs)
     own = np.isin(trained, people.attacked)
-    similarity = {name: compare(name) for name in found} | {"genuine": genuine[own]}
-    classes = {name: images.classes.numpy() for name, images in found.items()} | {"genuine": trained[own]}
+    similarity = {name: compare(name) for name in releases} | {"genuine": genuine[own]}
+    classes = {name: images.classes.numpy() for name, images in releases.items()} | {"genuine": trained[own]}
     outcomes = {name: identity.outcomes(values, classes[name], ids, cuts) for name, values in similarity.items()}
     samples = {name: values["similarity"] for name, values in outcomes.items()}
-    outcomes["permuted"] = identity.permuted(similarity["search"], classes["search"], ids, cuts, enrolment)
-    classes["permuted"] = classes["search"]
+    outcomes["permuted"] = identity.permuted(similarity[attack], classes[attack], ids, cuts, enrolment)
+    classes["permuted"] = classes[attack]
     attacked = np.isin(ids, people.attacked)
     nobody = identity.anyone(similarity["random"], ids, cuts)
     outcomes["random"] = {name: values[attacked] for name, values in nobody.items()}
     classes["random"] = ids[attacked]
     samples["impostor"] = probes[whose[:, None] != ids[own_columns]]
     public = compare("public_set")[:, own_columns] if "public_set" in templates else None
-    return Recognised(judge.name, len(ids), cuts, outcomes, classes, samples, public)
+    return Recognised(judge.name, len(ids), cuts, outcomes, classes, samples, public, attack)
 
 
 def identities(seen: Recognised) -> list[Result]:
@@ -150,7 +158,7 @@ def gaps(seen: Recognised) -> list[Gap]:
     rows = []
     for metric in seen.rates if "oracle" in seen.outcomes else ():
         attack, control, oracle, genuine = (
-            seen.of_people(method, metric) for method in ("search", seen.strongest(metric), "oracle", "genuine")
+            seen.of_people(method, metric) for method in (seen.attack, seen.strongest(metric), "oracle", "genuine")
         )
         rows.append(
             Gap(
@@ -168,7 +176,7 @@ def verdicts(seen: Sequence[Recognised], stops: Sequence[str] = (), doubts: Sequ
     """What each judge alone would have found; the first one's is the audit's."""
     return {
         one.judge: decide(
-            one.of_people("search", METRIC),
+            one.of_people(one.attack, METRIC),
             one.controls(METRIC),
             one.of_people("oracle", METRIC) if "oracle" in one.outcomes else None,
             stops,
@@ -180,7 +188,7 @@ def verdicts(seen: Sequence[Recognised], stops: Sequence[str] = (), doubts: Sequ
 
 def advantages(seen: Recognised) -> dict[str, Outcome]:
     """Attack minus each control in the verdict's metric, person by person."""
-    attack = seen.of_people("search", METRIC)
+    attack = seen.of_people(seen.attack, METRIC)
     return {
         name: attempt(lambda values=values: difference(attack, values))
         for name, values in seen.controls(METRIC).items()
@@ -190,9 +198,9 @@ def advantages(seen: Recognised) -> dict[str, Outcome]:
 def exposed(seen: Recognised) -> list[Exposed]:
     """The attacked people under pseudonyms, most exposed first."""
     rows = []
-    classes = seen.classes["search"]
+    classes = seen.classes[seen.attack]
     for person in np.unique(classes):
-        mine = {metric: values[classes == person] for metric, values in seen.outcomes["search"].items()}
+        mine = {metric: values[classes == person] for metric, values in seen.outcomes[seen.attack].items()}
         auc, similarity = float(mine["auc"].mean()), float(mine["similarity"].mean())
         rows.append(
             Exposed(

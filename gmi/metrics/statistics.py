@@ -10,10 +10,11 @@ seen (`unseen`); for a difference, Student's t, which keeps false calls at 2.5 %
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import Field
 from scipy.special import betaincinv, ndtr, ndtri, stdtr, stdtrit
 
 from gmi.errors import GmiError
@@ -38,7 +39,7 @@ class Estimate:
 class Failed:
     """A metric that could not be computed, and why; never 0, never absent."""
 
-    failed: str  # the reason
+    failed: Annotated[str, Field(min_length=1)]  # the reason
 
 
 def by_person(values: ArrayLike, people: ArrayLike) -> np.ndarray:
@@ -265,7 +266,10 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     return asdict(outcome)
 
 
-def attempt(compute: Callable[[], Outcome]) -> Outcome:
+Figure = TypeVar("Figure")
+
+
+def attempt(compute: Callable[[], Figure | Failed]) -> Figure | Failed:
     """The figure, or why there is none."""
     try:
         return compute()

@@ -5,9 +5,9 @@ from dataclasses import replace
 import torch
 
 from gmi import toy
+from gmi.data.images import Images
 from gmi.inversion.related import irreversibility
 from gmi.judges.face import Dlib
-from gmi.protocols import Candidates
 from gmi.targets.templates import TemplateTarget, first
 
 
@@ -21,22 +21,21 @@ def test_images_are_held_against_the_photograph_that_leaked_and_against_others()
     """An attack that gives the leaked photographs themselves: perfect beside these, and as alike as people are else."""
     people, system, other = toy.people(12, 0), judge("system", 1), judge("other", 2)
     leaked = people.training[first(people.training, 12)]
-    classes, none = torch.arange(12), torch.empty(12, 0)
-    strangers = torch.rand(12, *leaked.bytes.shape[1:], generator=torch.Generator().manual_seed(0))
+    classes = torch.arange(12)
+    noise = torch.rand(12, *leaked.bytes.shape[1:], generator=torch.Generator().manual_seed(0))
+    strangers = (noise * 255).round().byte()
     found = {
-        "search": Candidates(leaked.pixels, classes, none),
-        "best_of_n": Candidates(leaked.pixels.roll(1, 0), classes, none),
-        "random": Candidates(strangers, classes, none),
+        "search": Images.of(leaked.bytes, classes),
+        "best_of_n": Images.of(leaked.bytes.roll(1, 0), classes),
+        "random": Images.of(strangers, classes),
     }
     sets = {"training": people.training.pixels, "enrolment": people.enrolment.pixels}
-    sets |= {name: some.images for name, some in found.items()}
+    sets |= {name: some.pixels for name, some in found.items()}
     templates = {one.name: {name: one.embed(pixels) for name, pixels in sets.items()} for one in (system, other)}
     plan = replace(toy.plan(), target=TemplateTarget(recogniser=Dlib()))
     rows = irreversibility(plan, people, templates, found, system, [other])
     figures = {
-        (row["system"], row["photograph"], row["method"]): {
-            metric: one["value"] for metric, one in row["figures"].items()
-        }
+        (row.system, row.photograph, row.method): {metric: one.value for metric, one in row.figures.items()}
         for row in rows
     }
     assert len(rows) == len(figures) == 2 * 2 * 3
@@ -46,6 +45,6 @@ def test_images_are_held_against_the_photograph_that_leaked_and_against_others()
         assert figures[system_, "leaked", "best_of_n"]["rank1"] < 0.2 > figures[system_, "other", "best_of_n"]["rank1"]
         assert 0.3 < figures[system_, "other", "random"]["auc"] < 0.7
     own = replace(plan, target=TemplateTarget(recogniser=Dlib(), leaked="of unknown photographs"))
-    assert irreversibility(own, people, templates, found, system, [other]) == [
-        row for row in rows if row["photograph"] == "other"
-    ]
+    assert irreversibility(own, people, templates, found, system, [other]) == tuple(
+        row for row in rows if row.photograph == "other"
+    )
