@@ -3,10 +3,12 @@
 import csv
 import json
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from jsonschema import Draft202012Validator
 
 from gmi.attributes import page
@@ -16,16 +18,21 @@ from gmi.attributes.attacks.csmia import Csmia
 from gmi.attributes.attacks.informed import Informed
 from gmi.attributes.attacks.lomia import Lomia
 from gmi.attributes.attacks.marginals import Marginals
-from gmi.attributes.audit import audit, oracle
-from gmi.attributes.findings import _right, verdict
+from gmi.attributes.audit import ATTRIBUTES, oracle
+from gmi.attributes.findings import Added, Method, _right, verdict
 from gmi.attributes.knowledge import Errors, Knowledge, errors, guess
 from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
 from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Column, Layout, Records, Table
 from gmi.attributes.targets import Forest, Linear, Mlp, Own, Tree
+from gmi.audits import Hardware, conduct, schema
 from gmi.errors import GmiError
+from gmi.metrics.statistics import Estimate
+from gmi.settings import plain
+from gmi.targets.authorisation import Authorisation
+from pipelines import attributes
 
-SCHEMA = json.loads(Path(page.__file__).with_name("page.schema.json").read_text("utf-8"))
+SCHEMA = Path(page.__file__).with_name("page.schema.json").read_text("utf-8")
 LAYOUT = Layout(
     (Column("age", None), Column("town", ("a", "b", "c"))), Column("ill", ("no", "yes")), Column("pays", ("no", "yes"))
 )
@@ -220,8 +227,12 @@ def plan(file: str, **changes) -> AttributeAudit:
 
 def report_of(folder: Path) -> dict:
     report = json.loads((folder / "attributes.json").read_text())
-    Draft202012Validator(SCHEMA).validate(report)
+    Draft202012Validator(json.loads(SCHEMA)).validate(report)
     return report
+
+
+def audit(plan: AttributeAudit, folder: Path) -> Path:
+    return conduct(ATTRIBUTES, plan, folder, Hardware(torch.device("cpu")))
 
 
 def test_a_tree_that_remembers_its_people_gives_them_away_and_nobody_else(tmp_path):
@@ -424,14 +435,60 @@ def test_nobody_is_in_two_parts(tmp_path):
     assert len(rows) == len(set(rows)) == 2000
 
 
+def row(name: str, area: Estimate | None, p: float = 1.0) -> Method:
+    added = None if area is None else Added(area, area, p)
+    return Method(name, 0, None if area else "reason", {}, added)
+
+
 def test_a_verdict_does_not_overlook_an_attack_that_failed():
-    area = {"value": 0.0, "low": -0.01, "high": 0.01}
-    none = {"method": "csmia", "added": {"auc": area, "p": 1.0}}
-    failed = {"method": "lomia", "added": None}
-    assert verdict({"methods": [none]}, 0.05, False)["finding"] == "no evidence"
-    found = verdict({"methods": [none, failed]}, 0.05, False)
-    assert found["finding"] == "inconclusive" and "lomia" in found["because"]
-    more = {"method": "csmia", "added": {"auc": {"value": 0.2, "low": 0.1, "high": 0.3}, "p": 0.001}}
-    assert verdict({"methods": [more, failed]}, 0.05, True)["finding"] == "evidence of leakage"
-    useless = verdict({"methods": [none]}, 0.05, True)
-    assert useless["finding"] == "inconclusive" and "worse than the commonest does" in useless["because"]
+    none, failed = row("csmia", Estimate(0.0, -0.01, 0.01, 9, 9)), row("lomia", None)
+    assert verdict([none], 0.05, False).finding == "no evidence"
+    unsure = verdict([none, failed], 0.05, False)
+    assert unsure.finding == "inconclusive" and "lomia" in unsure.because[0]
+    leaky = row("csmia", Estimate(0.2, 0.1, 0.3, 9, 9), 0.001)
+    assert verdict([leaky, failed], 0.05, True).finding == "evidence of leakage"
+    useless = verdict([none], 0.05, True)
+    assert useless.finding == "inconclusive" and "worse than the commonest does" in useless.because[0]
+
+
+def test_the_schema_is_that_of_the_findings():
+    assert json.dumps(schema(ATTRIBUTES), indent=1) + "\n" == SCHEMA
+
+
+def test_a_dry_run_counts_the_queries_and_makes_nothing(tmp_path, capsys):
+    config = tmp_path / "toy.yaml"
+    made = plan(written(tmp_path, people(2000, 0)))
+    config.write_text(json.dumps(plain(made)))
+    attributes.main([str(config), "--dry-run", "--out", str(tmp_path / "run")])
+    text = capsys.readouterr().out
+    assert "attacked: 250" in text and "to train the target and to ask it" in text and not (tmp_path / "run").exists()
+    queries = {line.split()[0]: line.split()[1] for line in text.splitlines() if len(line.split()) == 3}
+    report = report_of(audit(made, tmp_path / "run").parent)
+    for name in ("marginals", "confidences", "counts", "csmia", "lomia", "imputation"):
+        asked = [row["queries"] for one in report["sets"].values() for row in one["methods"] if row["method"] == name]
+        assert sum(asked) == int(queries[name].replace(",", ""))
+
+
+def test_the_page_says_who_allowed_the_audit_and_on_what_terms_its_assets_are_used(tmp_path):
+    table = Table(
+        name="Fair",
+        file="asset:fair/affairs.csv",
+        sensitive="affair",
+        outcome="rate_marriage",
+        numbers=("age", "yrs_married", "children", "educ"),
+        training=200,
+        public=200,
+    )
+    allowed = Authorisation(system="a survey", allowed_by="the data protection officer", until=date(2999, 1, 1))
+    made = AttributeAudit(
+        name="fair", data=table, target=Tree(), attacks=(Csmia(),), attacked=50, authorisation=allowed
+    )
+    text = audit(made, tmp_path / "run").read_text()
+    assert "the data protection officer" in text and "Redbook" in text and "public domain" in text
+    report = report_of(tmp_path / "run")
+    assert report["kind"] == "attributes" and report["assets"][0]["name"] == "fair"
+    audit(replace(made, authorisation=None), tmp_path / "run")  # the same run
+    assert report_of(tmp_path / "run")["authorisation"] is None
+    with pytest.raises(GmiError, match="The authorisation ended on"):
+        audit(replace(made, authorisation=replace(allowed, until=date(2020, 1, 1))), tmp_path / "late")
+    assert not (tmp_path / "late").exists()

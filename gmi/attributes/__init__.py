@@ -1,4 +1,4 @@
-"""Attribute inversion of tabular models: from what is known of a person and the model's answers, the value that is not.
+"""Attribute inversion of tabular models: a person's sensitive value, inferred from the rest and the model's answers.
 
-What counts is what the model adds: every attack stands beside an imputation of the same value from public records.
+What counts is what the model adds: every attack is compared with an imputation of the same value from public records.
 """

@@ -1,13 +1,8 @@
-"""An audit of what a model of tables gives away of one attribute: attacks beside an imputation that never asks it.
+"""An attribute audit, end to end: attacks on people's sensitive values, and an imputation that never asks the model.
 
-The target learns from the training records; people of these, and as many whom it never saw, are attacked. The rest of
-what is known of them, their outcome included, is known to every attack and to the imputation alike.
+The target learns from the training records; people of these, and as many whom it never saw, are attacked. Everything
+else about them, their outcome included, is known to every attack and to the imputation alike.
 """
-
-import json
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,68 +11,77 @@ from gmi.attributes.attacks import AnyAttack
 from gmi.attributes.attacks.counts import Counts
 from gmi.attributes.attacks.lomia import Lomia
 from gmi.attributes.attacks.marginals import Marginals
-from gmi.attributes.findings import CONTROLS, Found, compose
+from gmi.attributes.findings import CONTROLS, Answers, Evidence, findings
+from gmi.attributes.forecast import forecast
+from gmi.attributes.inputs import Inputs, load
 from gmi.attributes.knowledge import Knowledge, errors, guess
 from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
 from gmi.attributes.page import render
 from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Array, Layout, Records
 from gmi.attributes.targets import DecisionTree, Model
+from gmi.audits import Hardware, Kind
 from gmi.errors import GmiError
 from gmi.metrics.statistics import Failed
 from gmi.run import Run
-from gmi.settings import plain
 
 
-def audit(plan: AttributeAudit, folder: Path) -> Path:
-    """Writes attributes.json and attributes.html into the folder, and returns the page. Raises GmiError as `load`."""
-    tables = plan.data.load(plan.seed)
-    plan.refuse(tables.layout)
-    run = Run.open(folder, {"attributes": plain(plan), "inputs": {"gmi": version("gmi"), "data": tables.digest}})
+def refuse(plan: AttributeAudit, inputs: Inputs) -> None:
+    """Raises GmiError where the plan does not fit the table, before the target is trained."""
+    plan.refuse(inputs.tables.layout)
+
+
+def examine(plan: AttributeAudit, inputs: Inputs, run: Run, hardware: Hardware) -> Evidence:
+    """Everything that the findings rest on. It takes seconds, so nothing is kept, and every process does all of it."""
+    tables = inputs.tables
     model = plan.target.learn(tables.layout, tables.training, plan.seed)
-    for one in plan.attacks:
-        oracle(one, model, tables.layout)  # refused before any work
     knowledge = Knowledge(tables.layout, tables.public, errors(model, tables.public, tables.layout))
     sets = {"training": tables.training, "held-out": tables.held_out}
-    found = {
-        name: attack(plan, model, some.take(_chosen(len(some), plan, place)), knowledge)
-        for place, (name, some) in enumerate(sets.items())
+    answers = {
+        name: attack(plan, model, records.take(_chosen(len(records), plan, place)), knowledge)
+        for place, (name, records) in enumerate(sets.items())
     }
-    report = compose(plan, tables, model, found)
-    run.write("attributes.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
-    return render(run.folder)
+    return Evidence(model, answers)
 
 
 def _chosen(count: int, plan: AttributeAudit, place: int) -> NDArray[np.int64]:
     return np.random.default_rng([plan.seed, place]).permutation(count)[: plan.attacked]
 
 
-def oracle(attack: AnyAttack, model: Model, layout: Layout) -> Any:
-    """What the attack may ask. Raises GmiError where the model cannot answer it."""
-    number = layout.classes is None
+def attack(plan: AttributeAudit, model: Model, people: Records, knowledge: Knowledge) -> Answers:
+    """Carries out every attack and every control on these people, whose sensitive values none of them sees."""
+    hidden = people.hidden()
+    scores: dict[str, Array | Failed] = {}
+    queries: dict[str, int] = dict.fromkeys([*CONTROLS], 0)
+    for method in plan.attacks:
+        asked = oracle(method, model, knowledge.layout)
+        try:
+            scores[method.type] = method(asked, hidden, knowledge)  # pyright: ignore[reportArgumentType] - it fits
+        except GmiError as error:
+            scores[method.type] = Failed(str(error))
+        queries[method.type] = asked.queries
+    scores["majority"] = np.tile(np.log(knowledge.marginal), (len(people), 1))
+    scores["imputation"] = guess(hidden, knowledge.public, knowledge.layout, seed=plan.seed)
+    return Answers(scores, queries, people)
+
+
+def oracle(attack: AnyAttack, model: Model, layout: Layout) -> Oracle:
+    """The access that an attack gets, and no more; `refuse` has made sure that the model can answer."""
     if isinstance(attack, Marginals):
-        return Numbers(model) if number else Labels(model)
-    if number:
-        raise GmiError(f"attacks: {attack.type} needs an outcome with classes, and {layout.outcome.name} is a number.")
+        return Numbers(model) if layout.classes is None else Labels(model)
     if isinstance(attack, Counts):
-        if not isinstance(model, DecisionTree):
-            raise GmiError("attacks: counts reads the leaves of a decision tree: take target: {type: tree}.")
+        assert isinstance(model, DecisionTree)
         return Leaves(model)
     return Labels(model) if isinstance(attack, Lomia) else Scores(model)
 
 
-def attack(plan: AttributeAudit, model: Model, people: Records, knowledge: Knowledge) -> Found:
-    """Every attack and every control on these people, whose sensitive values none of them sees."""
-    hidden = people.hidden()
-    scores: dict[str, Array | Failed] = {}
-    queries: dict[str, int] = dict.fromkeys([*CONTROLS], 0)
-    for one in plan.attacks:
-        asked: Oracle = oracle(one, model, knowledge.layout)
-        try:
-            scores[one.type] = one(asked, hidden, knowledge)  # pyright: ignore[reportArgumentType] - `oracle` fits it
-        except GmiError as error:
-            scores[one.type] = Failed(str(error))
-        queries[one.type] = asked.queries
-    scores["majority"] = np.tile(np.log(knowledge.marginal), (len(people), 1))
-    scores["imputation"] = guess(hidden, knowledge.public, knowledge.layout, seed=plan.seed)
-    return Found(scores, queries, people)
+ATTRIBUTES = Kind(
+    name="attributes",
+    plan=AttributeAudit,
+    load=load,
+    refuse=refuse,
+    forecast=forecast,
+    examine=examine,
+    findings=findings,
+    render=render,
+)

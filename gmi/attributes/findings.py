@@ -1,20 +1,18 @@
-"""What attacks on an attribute found: figures beside the imputation's, by groups of people, and a verdict."""
+"""The findings of an attribute audit: figures of attacks and controls, by groups of people, and a verdict."""
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmi.attributes.inputs import Inputs
 from gmi.attributes.plan import AttributeAudit
-from gmi.attributes.records import Array, Layout, Records, Tables
+from gmi.attributes.records import Array, Layout, Records
 from gmi.attributes.targets import Model
-from gmi.errors import GmiError
-from gmi.metrics.detection import Difference, auc, auc_difference, contrast, hit_rate
-from gmi.metrics.statistics import Estimate, Failed, as_json, attempt, difference, estimate, holm
+from gmi.audits import Verdict
+from gmi.metrics.detection import Difference, auc_difference, contrast, detection
+from gmi.metrics.statistics import Estimate, Failed, Outcome, attempt, difference, estimate, holm
 
 CONTROLS = ("majority", "imputation")
 ALPHA = 0.05
@@ -22,93 +20,182 @@ GROUP = 20  # people; a smaller group says nothing
 
 
 @dataclass(frozen=True)
-class Found:
-    """What attacks and controls say of one set of people: values (N, V), higher where likelier; or why they do not."""
+class Answers:
+    """What attacks and controls say of one set of people."""
 
-    scores: dict[str, Array | Failed]
-    queries: dict[str, int]
+    scores: dict[str, Array | Failed]  # by method: of each value (N, V), higher where likelier
+    queries: dict[str, int]  # by method
     people: Records
 
 
-def compose(plan: AttributeAudit, tables: Tables, model: Model, found: dict[str, Found]) -> dict[str, Any]:
-    """attributes.json, whose schema is gmi/report/attributes.schema.json."""
-    layout = tables.layout
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that the findings rest on."""
+
+    model: Model
+    answers: dict[str, Answers]  # by set of people: training, held-out
+
+
+@dataclass(frozen=True)
+class Added:
+    """What an attack has over the imputation, person by person."""
+
+    accuracy: Outcome
+    auc: Outcome
+    p: float | None  # of no difference in AUC, by Holm for the number of attacks; None: it cannot be told
+
+
+@dataclass(frozen=True)
+class Method:
+    """The figures of one attack or control on one set of people."""
+
+    method: str
+    queries: int
+    failed: str | None  # why there are no figures
+    figures: dict[str, Outcome]  # accuracy, auc, and hits@RATE at each rate of false alarms
+    added: Added | None  # None: a control, or an attack that failed
+
+
+@dataclass(frozen=True)
+class SetFigures:
+    """The figures of one set of people."""
+
+    people: int
+    with_value: int  # people who have the value that is to be detected
+    methods: tuple[Method, ...]
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """What one attack has over the imputation for people with one value in a column."""
+
+    value: str
+    people: int
+    accuracy: Outcome  # of the attack alone
+    added: Outcome  # AUC beyond the imputation
+    apart: Outcome  # that, less the same of everybody else
+    p: float | None  # of no difference from everybody else, by Holm for the number of groups
+
+
+@dataclass(frozen=True)
+class Group:
+    """The figures by the values of one column."""
+
+    column: str
+    attack: str | None  # the one that adds most; None: none gave anything
+    rows: tuple[GroupRow, ...]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What attributes.json holds after the header."""
+
+    data: str
+    sensitive: str
+    value: str  # of the sensitive attribute: what is to be detected
+    outcome: str
+    numeric: bool  # whether the outcome is a number
+    records: dict[str, int]  # by part: training, held-out, public
+    target: str
+    utility: dict[str, Outcome]  # of the target, by set of people: accuracy, or of numbers the mean absolute error
+    alarms: tuple[float, ...]
+    notable: float
+    sets: dict[str, SetFigures]  # training, held-out
+    verdict: Verdict
+    groups: tuple[Group, ...]
+    seed: int
+
+
+def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findings:
+    """Everything that the page is rendered from; the same evidence gives the same findings."""
+    tables, layout = inputs.tables, inputs.tables.layout
     values = layout.sensitive.values or ()
     frequent = np.bincount(tables.public.sensitive, minlength=len(values))
-    looked = values.index(plan.value) if plan.value is not None else int(frequent.argmin())
-    sets = {name: _set(plan, layout, some, looked) for name, some in found.items()}
-    utility = {name: as_json(attempt(lambda some=some: _utility(model, some.people))) for name, some in found.items()}
-    return {
-        "schema_version": 1,
-        "name": plan.name,
-        "gmi": version("gmi"),
-        "data": plan.data.name,
-        "sensitive": layout.sensitive.name,
-        "value": values[looked],
-        "outcome": layout.outcome.name,
-        "numeric": layout.classes is None,
-        "records": {"training": len(tables.training), "held-out": len(tables.held_out), "public": len(tables.public)},
-        "target": plan.target.type,
-        "utility": utility,
-        "alarms": list(plan.alarms),
-        "notable": plan.notable,
-        "sets": sets,
-        "verdict": verdict(sets["training"], plan.notable, _useless(layout, tables.training, utility["training"])),
-        "groups": [_group(layout, found["training"], name, sets["training"], looked) for name in plan.groups],
-        "seed": plan.seed,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    value = values.index(plan.value) if plan.value is not None else int(frequent.argmin())
+    sets = {name: _set(plan, answers, value) for name, answers in evidence.answers.items()}
+    utility = {
+        name: attempt(lambda people=answers.people: _utility(evidence.model, people))
+        for name, answers in evidence.answers.items()
     }
+    training = sets["training"].methods
+    return Findings(
+        data=plan.data.name,
+        sensitive=layout.sensitive.name,
+        value=values[value],
+        outcome=layout.outcome.name,
+        numeric=layout.classes is None,
+        records={"training": len(tables.training), "held-out": len(tables.held_out), "public": len(tables.public)},
+        target=plan.target.type,
+        utility=utility,
+        alarms=plan.alarms,
+        notable=plan.notable,
+        sets=sets,
+        verdict=verdict(training, plan.notable, _useless(layout, tables.training, utility["training"])),
+        groups=tuple(_group(layout, evidence.answers["training"], name, training, value) for name in plan.groups),
+        seed=plan.seed,
+    )
 
 
 def _utility(model: Model, records: Records) -> Estimate:
     """Accuracy, or of numbers the mean absolute error."""
-    told, people = model(records.inputs(records.sensitive)), np.arange(len(records))
-    if told.ndim == 1:
-        return estimate(np.abs(told - records.outcome), people, bounds=None)
-    return estimate((told.argmax(1) == records.outcome).astype(float), people)
+    predicted, people = model(records.inputs(records.sensitive)), np.arange(len(records))
+    if predicted.ndim == 1:
+        return estimate(np.abs(predicted - records.outcome), people, bounds=None)
+    return estimate((predicted.argmax(1) == records.outcome).astype(float), people)
 
 
-def _useless(layout: Layout, training: Records, accuracy: dict[str, Any]) -> bool:
+def _useless(layout: Layout, training: Records, accuracy: Outcome) -> bool:
     """Whether a classifier names the outcomes of its own records worse than the commonest of them does."""
-    if layout.classes is None or "failed" in accuracy:
+    if layout.classes is None or isinstance(accuracy, Failed):
         return False
-    return accuracy["high"] < np.bincount(training.outcome.astype(int)).max() / len(training)
+    return accuracy.high < np.bincount(training.outcome.astype(int)).max() / len(training)
 
 
-def _set(plan: AttributeAudit, layout: Layout, found: Found, looked: int) -> dict[str, Any]:
+def _set(plan: AttributeAudit, answers: Answers, value: int) -> SetFigures:
     """Figures of every method on one set of people, and what each attack has over the imputation."""
-    truth, people = found.people.sensitive, np.arange(len(found.people))
-    base = found.scores["imputation"]
+    positive, base = answers.people.sensitive == value, answers.scores["imputation"]
     assert not isinstance(base, Failed)
-    rows = []
-    for name, scores in found.scores.items():
-        row: dict[str, Any] = {"method": name, "queries": found.queries[name]}
-        if isinstance(scores, Failed):
-            rows.append(row | {"failed": scores.failed, "figures": {}, "added": None})
-            continue
-        right, ranked = _right(scores, truth), _ranked(scores, looked)
-        figures = {
-            "accuracy": attempt(lambda right=right: estimate(right, people)),
-            "auc": attempt(lambda ranked=ranked: auc(ranked, truth == looked)),
-        }
-        for rate in plan.alarms:
-            figures[f"hits@{rate:g}"] = attempt(
-                lambda ranked=ranked, rate=rate: hit_rate(ranked, truth == looked, rate)
-            )
-        row |= {"failed": None, "figures": {key: as_json(one) for key, one in figures.items()}}
-        rows.append(row | {"added": None if name in CONTROLS else _added(right, ranked, base, truth, looked)})
-    _adjust([row["added"] for row in rows if row["added"] is not None])
-    return {"people": len(truth), "with the value": int((truth == looked).sum()), "methods": rows}
-
-
-def _added(right: Array, ranked: Array, base: Array, truth: NDArray[np.int64], looked: int) -> dict[str, Any]:
-    """Over the imputation, person by person; p is adjusted afterwards for the number of attacks."""
-    more = _attempt(lambda: auc_difference(ranked, _ranked(base, looked), truth == looked))
-    return {
-        "accuracy": as_json(attempt(lambda: difference(right, _right(base, truth)))),
-        "auc": as_json(more.estimate if isinstance(more, Difference) else more),
-        "p": more.p if isinstance(more, Difference) else None,
+    usual = _ranked(base, value)
+    differences = {
+        name: attempt(lambda s=scores: auc_difference(_ranked(s, value), usual, positive))
+        for name, scores in answers.scores.items()
+        if name not in CONTROLS and not isinstance(scores, Failed)
     }
+    p = _adjusted(differences)
+    methods = []
+    for name, scores in answers.scores.items():
+        if isinstance(scores, Failed):
+            methods.append(Method(name, answers.queries[name], scores.failed, {}, None))
+            continue
+        figures, added = _figures(plan, name, scores, answers.people.sensitive, value), None
+        if name in differences:
+            added = Added(_accuracy_added(scores, base, answers.people), _of(differences[name]), p[name])
+        methods.append(Method(name, answers.queries[name], None, figures, added))
+    return SetFigures(len(positive), int(positive.sum()), tuple(methods))
+
+
+def _figures(
+    plan: AttributeAudit, name: str, scores: Array, truth: NDArray[np.int64], value: int
+) -> dict[str, Outcome]:
+    detected = detection(name, _ranked(scores, value), truth == value, None, plan.alarms)
+    accuracy = attempt(lambda: estimate(_right(scores, truth), np.arange(len(truth))))
+    hits = {f"hits@{rate}": outcome for rate, outcome in detected.hits.items()}
+    return {"accuracy": accuracy, "auc": detected.auc, **hits}
+
+
+def _accuracy_added(scores: Array, base: Array, people: Records) -> Outcome:
+    truth = people.sensitive
+    return attempt(lambda: difference(_right(scores, truth), _right(base, truth)))
+
+
+def _of(difference: Difference | Failed) -> Outcome:
+    return difference.estimate if isinstance(difference, Difference) else difference
+
+
+def _adjusted(differences: Mapping[str, Difference | Failed]) -> dict[str, float | None]:
+    """The p-value of each, by Holm for their number; None for those that failed."""
+    tested = {name: tried.p for name, tried in differences.items() if isinstance(tried, Difference)}
+    return {**dict.fromkeys(differences), **dict(zip(tested, holm([*tested.values()]), strict=True))}
 
 
 def _right(scores: Array, truth: NDArray[np.int64]) -> Array:
@@ -117,96 +204,88 @@ def _right(scores: Array, truth: NDArray[np.int64]) -> Array:
     return top[np.arange(len(truth)), truth] / top.sum(1)
 
 
-def _ranked(scores: Array, looked: int) -> Array:
+def _ranked(scores: Array, value: int) -> Array:
     """(N,): how much likelier the value is than the likeliest other."""
-    return scores[:, looked] - np.delete(scores, looked, 1).max(1)
+    return scores[:, value] - np.delete(scores, value, 1).max(1)
 
 
-def verdict(found: dict[str, Any], notable: float, useless: bool) -> dict[str, Any]:
-    """Of the people that the target learnt from: what the model adds to what public records tell.
+def verdict(methods: Sequence[Method], notable: float, useless: bool) -> Verdict:
+    """What the model adds to public records, for the people whom it learnt from.
 
     useless: as `_useless`; nothing follows then from attacks that find nothing.
     """
-    attacks = [row for row in found["methods"] if row["method"] not in CONTROLS]
-    added = {row["method"]: row["added"] for row in attacks if row["added"] and row["added"]["p"] is not None}
-    more = [name for name, one in added.items() if one["p"] < ALPHA and one["auc"]["low"] > 0]
-    if more:
-        best = max(more, key=lambda name: added[name]["auc"]["value"])
-        area = added[best]["auc"]
-        return {
-            "finding": "evidence of leakage",
-            "because": f"{best} finds more with the model than the imputation without it: "
-            f"AUC {area['value']:+.3f} [{area['low']:.3f}, {area['high']:.3f}].",
-        }
-    if failed := [row["method"] for row in attacks if row["method"] not in added]:
-        return {
-            "finding": "inconclusive",
-            "because": f"No attack is shown to find more than the imputation, and {', '.join(failed)} failed.",
-        }
+    areas = _areas(methods)
+    significant = [name for name, (area, p) in areas.items() if p < ALPHA and area.low > 0]
+    if significant:
+        best = max(significant, key=lambda name: areas[name][0].value)
+        area, _ = areas[best]
+        sentence = (
+            f"{best} finds more with the model than the imputation without it: "
+            f"AUC {area.value:+.3f} [{area.low:.3f}, {area.high:.3f}]."
+        )
+        return Verdict("evidence of leakage", (sentence,))
+    if failed := [row.method for row in methods if row.method not in CONTROLS and row.method not in areas]:
+        return Verdict(
+            "inconclusive",
+            (f"No attack is shown to find more than the imputation, and {', '.join(failed)} failed.",),
+        )
     if useless:
-        return {
-            "finding": "inconclusive",
-            "because": "No attack finds more than the imputation, but the target names the outcomes of its own records "
-            "worse than the commonest does: check that it is asked as it was trained.",
-        }
-    if all(one["auc"]["high"] < notable for one in added.values()):
-        return {
-            "finding": "no evidence",
-            "because": f"No attack finds more than the imputation, and {notable:g} of AUC more would have been seen.",
-        }
+        return Verdict(
+            "inconclusive",
+            (
+                "No attack finds more than the imputation, but the target names the outcomes of its own records "
+                "worse than the commonest does: check that it is asked as it was trained.",
+            ),
+        )
+    if all(area.high < notable for area, _ in areas.values()):
+        return Verdict(
+            "no evidence",
+            (f"No attack finds more than the imputation, and {notable:g} of AUC more can be excluded.",),
+        )
+    return Verdict(
+        "inconclusive",
+        (f"No attack is shown to find more than the imputation, but {notable:g} of AUC more cannot be excluded.",),
+    )
+
+
+def _areas(methods: Sequence[Method]) -> dict[str, tuple[Estimate, float]]:
+    """The AUC that each attack adds, and its p-value; without those that failed."""
     return {
-        "finding": "inconclusive",
-        "because": f"No attack is shown to find more than the imputation, but {notable:g} of AUC more is not excluded.",
+        row.method: (row.added.auc, row.added.p)
+        for row in methods
+        if row.added is not None and row.added.p is not None and isinstance(row.added.auc, Estimate)
     }
 
 
-def _group(layout: Layout, found: Found, name: str, figures: dict[str, Any], looked: int) -> dict[str, Any]:
-    """Of people by their values in a column: what the attack that adds most has over the imputation, and how much more
-    that is than of everybody else; p is adjusted for the number of groups.
-    """
-    names = [one.name for one in layout.known]
-    usable = [row for row in figures["methods"] if row["added"] and row["added"]["p"] is not None]
-    if not usable:
-        return {"column": name, "attack": None, "rows": []}
-    best = max(usable, key=lambda row: row["added"]["auc"]["value"])["method"]
-    scores, base = found.scores[best], found.scores["imputation"]
+def _group(layout: Layout, answers: Answers, name: str, methods: Sequence[Method], value: int) -> Group:
+    """The attack that adds most, by the values of a column: what it adds, and how much more than for everybody else."""
+    areas = _areas(methods)
+    if not areas:
+        return Group(name, None, ())
+    best = max(areas, key=lambda attack: areas[attack][0].value)
+    scores, base = answers.scores[best], answers.scores["imputation"]
     assert not isinstance(scores, Failed) and not isinstance(base, Failed)
-    truth, column = found.people.sensitive, found.people.known[:, names.index(name)]
-    right, ranked, usual = _right(scores, truth), _ranked(scores, looked), _ranked(base, looked)
+    truth, place = answers.people.sensitive, [column.name for column in layout.known].index(name)
+    right, ranked, usual = _right(scores, truth), _ranked(scores, value), _ranked(base, value)
 
-    def more(some: NDArray[np.bool_]) -> Difference:
-        return auc_difference(ranked[some], usual[some], truth[some] == looked)
+    def added(rows: NDArray[np.bool_]) -> Difference:
+        return auc_difference(ranked[rows], usual[rows], truth[rows] == value)
 
-    rows: list[dict[str, Any]] = []
-    for code, value in enumerate(layout.known[names.index(name)].values or ()):
-        inside = column == code
-        people = np.arange(int(inside.sum()))
-        if len(people) < GROUP:
-            continue
-        apart = _attempt(lambda i=inside: contrast(more(i), more(~i)))
-        rows.append(
-            {
-                "value": value,
-                "people": len(people),
-                "accuracy": as_json(attempt(lambda i=inside, p=people: estimate(right[i], p))),
-                "added": as_json(attempt(lambda i=inside: more(i).estimate)),
-                "apart": as_json(apart.estimate if isinstance(apart, Difference) else apart),
-                "p": apart.p if isinstance(apart, Difference) else None,
-            }
+    groups = {
+        label: answers.people.known[:, place] == code for code, label in enumerate(layout.known[place].values or ())
+    }
+    groups = {label: inside for label, inside in groups.items() if inside.sum() >= GROUP}
+    contrasts = {label: attempt(lambda i=inside: contrast(added(i), added(~i))) for label, inside in groups.items()}
+    p = _adjusted(contrasts)
+    rows = [
+        GroupRow(
+            value=label,
+            people=int(inside.sum()),
+            accuracy=attempt(lambda i=inside: estimate(right[i], np.arange(int(i.sum())))),
+            added=attempt(lambda i=inside: added(i).estimate),
+            apart=_of(contrasts[label]),
+            p=p[label],
         )
-    _adjust(rows)
-    return {"column": name, "attack": best, "rows": rows}
-
-
-def _attempt(difference: Callable[[], Difference]) -> Difference | Failed:
-    try:
-        return difference()
-    except GmiError as error:
-        return Failed(str(error))
-
-
-def _adjust(rows: list[dict[str, Any]]) -> None:
-    """Every p that is there, by Holm."""
-    tested = [one for one in rows if one["p"] is not None]
-    for one, adjusted in zip(tested, holm([one["p"] for one in tested]), strict=True):
-        one["p"] = adjusted
+        for label, inside in groups.items()
+    ]
+    return Group(name, best, tuple(rows))

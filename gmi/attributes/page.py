@@ -1,7 +1,6 @@
 """The page of an attribute audit: a pure function of `attributes.json` (page.schema.json says what it holds)."""
 
 from pathlib import Path
-from typing import Any
 
 from gmi.report import page
 from gmi.report.coverage import coverage
@@ -16,13 +15,14 @@ ACCESS = {
     "counts": "the whole tree",
     "csmia": "scores",
     "lomia": "predictions",
-    "majority": "none",
-    "imputation": "none",
+    "majority": "nothing",
+    "imputation": "nothing",
 }
+"""What each attack or control asks of the target."""
 
 
 def render(folder: Path) -> Path:
-    """Write `folder/attributes.html` by one rename, and return it. Raises GmiError where attributes.json is missing."""
-    report: dict[str, Any] = page.read(Path(folder, "attributes.json"))
+    """Writes `folder/attributes.html`. Raises GmiError as `page.read`."""
+    report = page.read(Path(folder, "attributes.json"))
     view = {"coverage": coverage({"attributes"}), "access": ACCESS}
     return page.write(Path(folder, "attributes.html"), TEMPLATE, (estimate, rate, number), report | view)

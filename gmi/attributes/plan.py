@@ -1,38 +1,37 @@
-"""What an audit of an attribute is asked to do."""
+"""The configuration of an attribute audit, as one tree of frozen objects."""
 
 from typing import Annotated
 
 from pydantic import Field
 
 from gmi.attributes.attacks import AnyAttack
+from gmi.attributes.attacks.counts import Counts
+from gmi.attributes.attacks.marginals import Marginals
 from gmi.attributes.records import Layout, Table
-from gmi.attributes.targets import AnyTarget, Own
+from gmi.attributes.targets import AnyTarget, Own, Tree
 from gmi.errors import GmiError
-from gmi.settings import Rate, Whole, settings
+from gmi.settings import OPERATIONAL, Rate, Whole, settings
+from gmi.targets.authorisation import Authorisation
 
 
 @settings
 class AttributeAudit:
-    """One target, one table, one sensitive attribute.
+    """One target, one table, one sensitive attribute."""
 
-    attacked: people of the training records, and as many of the held-out ones. value: of the sensitive attribute, that
-    areas and hit rates look for; None: the rarest. groups: columns by whose values people are told apart. alarms:
-    false-alarm rates at which hits are counted. notable: area that a model may add and still be said to add nothing.
-    """
-
-    name: str
+    name: str  # of the run: its folder is runs/NAME unless --out says otherwise
     data: Table
     target: AnyTarget
-    attacks: Annotated[tuple[AnyAttack, ...], Field(min_length=1)]
-    attacked: Annotated[int, Field(ge=20)] = 1000
-    value: str | None = None
-    groups: tuple[str, ...] = ()
-    alarms: tuple[Rate, ...] = (0.1, 0.01)
-    notable: Rate = 0.05
-    seed: Whole = 0
+    authorisation: Annotated[Authorisation | None, OPERATIONAL] = None  # who allowed the audit, and until when
+    attacks: Annotated[tuple[AnyAttack, ...], Field(min_length=1)]  # each at most once
+    attacked: Annotated[int, Field(ge=20)] = 1000  # people: so many of the training records, and of the held-out ones
+    value: str | None = None  # of the sensitive attribute, which AUC and hits are about; None: the rarest
+    groups: tuple[str, ...] = ()  # columns of categories: figures are given for each of their values, too
+    alarms: tuple[Rate, ...] = (0.1, 0.01)  # false-alarm rates at which hits are counted
+    notable: Rate = 0.05  # of AUC: "no evidence" is said only where an addition of so much can be excluded
+    seed: Whole = 0  # of the split, of training, and of who is attacked
 
     def __post_init__(self) -> None:
-        if len({one.type for one in self.attacks}) < len(self.attacks):
+        if len({attack.type for attack in self.attacks}) < len(self.attacks):
             raise ValueError("attacks: each is named once")
         if isinstance(self.target, Own) and self.data.shuffled:
             raise ValueError(
@@ -41,10 +40,17 @@ class AttributeAudit:
             )
 
     def refuse(self, layout: Layout) -> None:
-        """Raises GmiError where the table has no such value or groups."""
-        values, known = layout.sensitive.values or (), {one.name: one for one in layout.known}
+        """Raises GmiError where the table has no such value or groups, or the target cannot answer an attack."""
+        values, columns = layout.sensitive.values or (), {column.name: column for column in layout.known}
         if self.value is not None and self.value not in values:
             raise GmiError(f"value: {layout.sensitive.name} is never {self.value!r}; it is {', '.join(values)}.")
         for name in self.groups:
-            if name not in known or known[name].values is None:
+            if name not in columns or columns[name].values is None:
                 raise GmiError(f"groups: {name!r} is no column of categories that is known of people.")
+        for attack in self.attacks:
+            if layout.classes is None and not isinstance(attack, Marginals):
+                raise GmiError(
+                    f"attacks: {attack.type} needs an outcome with classes, and {layout.outcome.name} is a number."
+                )
+            if isinstance(attack, Counts) and not isinstance(self.target, Tree):
+                raise GmiError("attacks: counts reads the leaves of a decision tree: take target: {type: tree}.")

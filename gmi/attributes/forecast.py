@@ -1,0 +1,44 @@
+"""The cost of an attribute audit, before anything is spent: queries by arithmetic, time by one timed imputation."""
+
+from time import perf_counter
+
+import numpy as np
+
+from gmi.attributes.attacks.counts import Counts
+from gmi.attributes.attacks.informed import Informed
+from gmi.attributes.attacks.lomia import Lomia
+from gmi.attributes.inputs import Inputs
+from gmi.attributes.knowledge import guess
+from gmi.attributes.plan import AttributeAudit
+from gmi.attributes.targets import Own
+from gmi.audits import Forecast, Hardware
+
+_MOST = 5000  # public records that the timing takes
+
+
+def forecast(plan: AttributeAudit, inputs: Inputs, hardware: Hardware) -> Forecast:
+    """Queries of each attack, and the time of what learns from public records; the target is neither made nor asked."""
+    tables = inputs.tables
+    sizes = [min(plan.attacked, len(records)) for records in (tables.training, tables.held_out)]
+    asked = tables.layout.choices * sum(sizes)
+    queries = {attack.type: 0 if isinstance(attack, Counts) else asked for attack in plan.attacks}
+    once = _imputation(plan, inputs)
+    learners = [attack.type for attack in plan.attacks if isinstance(attack, Informed | Lomia)]
+    seconds = dict.fromkeys([*learners, "imputation"], once * len(sizes))
+    own = isinstance(plan.target, Own)
+    return Forecast(
+        queries,
+        seconds,
+        without=("that the target takes to answer" if own else "to train the target and to ask it",),
+        notes=("queries: records that the target is asked about, each person's with every sensitive value",),
+    )
+
+
+def _imputation(plan: AttributeAudit, inputs: Inputs) -> float:
+    """Seconds of one imputation."""
+    tables = inputs.tables
+    public = tables.public.take(np.arange(min(_MOST, len(tables.public))))
+    people = tables.training.take(np.arange(min(plan.attacked, len(tables.training)))).hidden()
+    start = perf_counter()
+    guess(people, public, tables.layout, seed=plan.seed)
+    return (perf_counter() - start) * len(tables.public) / len(public)
