@@ -1,11 +1,13 @@
-"""What an audit will cost, before anything is spent: queries by arithmetic, time by counted FLOPs and short timings.
+"""The cost of an audit before anything is spent: queries by arithmetic, time by counted FLOPs and short timings.
 
 The target is not asked: its operations are counted on a copy without weights, and their rate is that of a ResNet-18 on
 this machine. Prior and judges, which are the auditor's own, are timed on a few images.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from time import perf_counter
 from typing import Any
 
@@ -17,47 +19,90 @@ from torchvision.models import resnet18
 
 from gmi.assets.catalogue import resolve
 from gmi.audits import Forecast, Hardware
+from gmi.data.people import People
 from gmi.errors import GmiError
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.plan import Audit
 from gmi.oracles.ledger import OWN_OPINION
+from gmi.protocols import FaceJudge, Prior
 from gmi.rng import Rng
+from gmi.search.selection import Selection
 from gmi.search.signature import access, refuse_misfit, shared_queries, students
 from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.served import Served
 
-Work = dict[str, tuple[int, int, float]]
+Work = tuple[int, int, float]
+"""Images whose gradient is asked for; images that are only scored; evaluations of the prior, by the time of one."""
 _FEW = 16  # images that a timing takes
 _BACKWARD = 1.3  # of a forward's time, with frozen weights: measured on the FaceNet target
 
 
-def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
-    """For this machine as it is now, and all processes together. Raises GmiError as `refuse_misfit`."""
-    refuse_misfit(plan.search, plan.access.open(inputs.target, None), inputs.prior)
-    device, each = hardware.device, _work(plan, inputs)
-    forward = _forward(inputs.target, tuple(inputs.people.enrolment.bytes.shape[1:]), device)
-    latents = inputs.prior.sample(Rng(range(_FEW)))
+@dataclass(frozen=True)
+class Pace:
+    """Seconds for one image on this machine as it is now."""
+
+    forward: float  # the target's; 0 where nothing is known of it
+    evaluation: float  # the prior's, once through its network
+
+    def seconds(self, work: Work) -> float:
+        """The time for some work, all processes together."""
+        gradients, scored, evaluations = work
+        asked = gradients * (1 + _BACKWARD) + scored
+        return (self.forward * asked + self.evaluation * evaluations) / PartialState().num_processes
+
+
+def pace(target: Target | Served, prior: Prior, people: People, device: torch.device) -> Pace:
+    """Counts the target's operations, without asking it, and times the prior."""
+    latents = prior.sample(Rng(range(_FEW)))
     with torch.no_grad():
-        once = _timed(lambda: inputs.prior.decode(latents)) / _FEW / inputs.prior.evaluations
-    processes = PartialState().num_processes
-    seconds = {
-        name: (forward * (gradients * (1 + _BACKWARD) + scored) + once * evaluated) / processes
-        for name, (gradients, scored, evaluated) in each.items()
+        evaluation = _timed(lambda: prior.decode(latents)) / _FEW / prior.evaluations
+    return Pace(_forward(target, tuple(people.enrolment.bytes.shape[1:]), device), evaluation)
+
+
+def judging_seconds(judges: Mapping[str, FaceJudge], people: People, releases: int) -> dict[str, float]:
+    """The time that each judge takes for all photographs and for that many released images."""
+    sets = (people.training, people.enrolment, people.distractors, people.strangers, people.public)
+    count = sum(len(images) for images in sets if images is not None) + releases
+    few = people.enrolment.pixels[: 2 * _FEW]
+    return {
+        name: _timed(lambda judge=judge: judge.embed(few)) / len(few) * count / PartialState().num_processes
+        for name, judge in judges.items()
     }
-    people = inputs.people
-    public = 0 if people.public is None else len(people.public)
-    methods = 3 + plan.controls.oracle + (public > 0)
-    released = len(people.attacked) * plan.selection.keep
-    sets = (people.training, people.enrolment, people.distractors, people.strangers)
-    photographs = sum(len(one) for one in sets if one is not None)
-    few = inputs.people.enrolment.pixels[: 2 * _FEW]
+
+
+def attack_work(search: Any, selection: Selection, people: int, prior: Prior) -> dict[str, Work]:
+    """The work of one attack on so many people, by step: "pool", "prepare" and "search"."""
+    prepared, decode, passes = shared_queries(search), prior.evaluations, search.passes(prior)
+    starts = people * selection.candidates
+    asked, steep = starts * search.queries(prior), access(search) == "white-box"
+    return {
+        "pool": (0, 2 * selection.pool, selection.pool * decode),
+        "prepare": (0, prepared, prepared * decode),
+        "search": (
+            asked if steep else 0,
+            (0 if steep else asked) + starts * selection.views,
+            starts * (passes.without_gradient + passes.with_gradient * (1 + _BACKWARD)),
+        ),
+    }
+
+
+def served_note(forward: float) -> tuple[str, ...]:
+    """What a forecast leaves out where nothing is known of the target's speed."""
+    return ("that the served target takes, as a rule the larger part",) if forward == 0 else ()
+
+
+def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
+    """Queries and time on this machine as it is now, all processes together. Raises GmiError as `refuse_misfit`."""
+    refuse_misfit(plan.search, plan.access.open(inputs.target, None), inputs.prior)
+    people, each = inputs.people, _work(plan, inputs)
+    tempo = pace(inputs.target, inputs.prior, people, hardware.device)
+    seconds = {name: tempo.seconds(work) for name, work in each.items()}
+    methods = 3 + plan.controls.oracle + (people.public is not None)
     named = {f"judge {judge.name}": judge for judge in inputs.judges.faces}
     if inputs.system is not None:
         named["the system itself"] = inputs.system
-    for name, judge in named.items():
-        image = _timed(lambda judge=judge: judge.embed(few)) / len(few)
-        seconds[name] = image * (photographs + public + methods * released)
-    without = ("that the served target takes, as a rule the larger part",) if forward == 0 else ()
+    seconds |= judging_seconds(named, people, methods * len(people.attacked) * plan.selection.keep)
+    without = served_note(tempo.forward)
     without += ("to teach a student and to search it",) if students(plan.search) else ()
     if plan.membership is not None and plan.membership.shadows:
         without += (f"to train {plan.membership.shadows} shadow models",)
@@ -87,35 +132,25 @@ def refuse_overspending(plan: Audit, inputs: Inputs) -> None:
         )
 
 
-def _queries(work: Work) -> dict[str, int]:
+def _queries(work: Mapping[str, Work]) -> dict[str, int]:
     return {name: gradients + scored for name, (gradients, scored, _) in work.items() if gradients + scored}
 
 
-def _work(plan: Audit, inputs: Inputs) -> Work:
-    """By step: images whose gradient is asked for; images that are only scored; evaluations of the prior, by the time
-    of one.
-    """
-    search: Any = plan.search  # takes this prior
+def _work(plan: Audit, inputs: Inputs) -> dict[str, Work]:
+    """The work of every step."""
     people, chosen = len(inputs.people.attacked), plan.selection
     public = 0 if inputs.people.public is None else len(inputs.people.public)
     starts = people * chosen.candidates
-    asked = starts * search.queries(inputs.prior)
-    steep = access(plan.search) == "white-box"
     given = plan.access
     whole, anew = given.type == "white-box", given.type == "white-box" or given.repeats == "asked"
-    passes = search.passes(inputs.prior)
     decode, wide = inputs.prior.evaluations, len(plan.pools(people, inputs.prior)[1])
-    prepared = shared_queries(plan.search)
-    each: Work = {
+    attack = attack_work(plan.search, chosen, people, inputs.prior)
+    each: dict[str, Work] = {
         "checks": (8 * whole, 8 * (anew + (not whole)), 16 * decode),
-        "pool": (0, 2 * chosen.pool, chosen.pool * decode),
-        "prepare": (0, prepared, prepared * decode),
+        "pool": attack["pool"],
+        "prepare": attack["prepare"],
         "best_of_n_pool": (0, 2 * wide, wide * decode),
-        "search": (
-            asked if steep else 0,
-            (0 if steep else asked) + starts * chosen.views,
-            starts * (passes.without_gradient + passes.with_gradient * (1 + _BACKWARD)),
-        ),
+        "search": attack["search"],
         "best_of_n": (0, starts * chosen.views, starts * decode),
         "public_pool": (0, 2 * public, 0),
         "public": (0, people * min(chosen.candidates, public) * chosen.views, 0),
@@ -127,7 +162,7 @@ def _work(plan: Audit, inputs: Inputs) -> Work:
             asked += len(inputs.people.training) + anew * len(inputs.people.enrolment)
         each[OWN_OPINION] = (0, asked, 0)
     if plan.controls.oracle:
-        each |= {"oracle_prepare": each["prepare"], "oracle_pool": each["pool"], "oracle": each["search"]}
+        each |= {"oracle_prepare": attack["prepare"], "oracle_pool": attack["pool"], "oracle": attack["search"]}
     return each
 
 
@@ -146,6 +181,7 @@ def _flops(module: nn.Module, shape: torch.Size) -> int:
     return counter.get_total_flops()
 
 
+@cache
 def _rate(device: torch.device) -> float:
     """FLOPs a second of a ResNet-18 in batches of 16."""
     network, images = resnet18(weights=None).eval().to(device), torch.zeros(_FEW, 3, 160, 160, device=device)

@@ -1,4 +1,4 @@
-"""From what the judges saw to what the report says: an Estimate or Failed each, every control by the same rule."""
+"""Scores: from the judges' templates to figures with intervals, every control by the same rule."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Gap:
-    """How much of what was in reach one attack recovered, by one judge's rate."""
+    """The share of what was in reach that an attack recovered, by one judge's rate."""
 
     judge: str
     metric: str
@@ -44,7 +44,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Exposed:
-    """What was recovered of one person, under a pseudonym."""
+    """One attacked person under a pseudonym, and how well her images resemble her."""
 
     person: str
     index: int  # of the class
@@ -56,7 +56,7 @@ class Exposed:
 
 @dataclass(frozen=True)
 class Recognised:
-    """What one face judge says of every method."""
+    """One face judge's figures of every method."""
 
     judge: str
     people: int  # enrolled, distractors included
@@ -94,9 +94,9 @@ def recognise(
 ) -> Recognised:
     """Thresholds from strangers among the photographs, then each method by the same rule.
 
-    Ranks are among all who are enrolled, people and distractors. Thresholds are set on comparisons with the people: a
-    rate is theirs, who may be more alike than others. The random prior's samples are scored against everybody, the
-    other images against the person they are made of.
+    Ranks are among all who are enrolled, people and distractors. Thresholds come from
+    comparisons with the audited people, who may resemble each other more than strangers do: the rates are rates among
+    them. The random prior's samples are scored against everybody, the other images against their own person.
     Genuine comparisons are those of the attacked people's training images with their enrolment images.
 
     attack: the method that is scored under permuted identities, too, as a control.
@@ -113,15 +113,15 @@ def recognise(
 
     genuine, trained = compare("training"), people.training.classes.numpy()
     photographs = {"enrolment": people.enrolment, "distractors": distractors, "strangers": people.strangers}
-    photographs = {name: some for name, some in photographs.items() if some is not None}
+    photographs = {name: images for name, images in photographs.items() if images is not None}
     probes = np.concatenate([genuine, *map(compare, photographs)])
-    whose = np.concatenate([trained, *(some.classes.numpy() for some in photographs.values())])
-    own_columns = np.isin(ids, enrolment)
-    probes = probes[:, own_columns]
-    cuts = identity.thresholds(probes, whose, ids[own_columns], fmrs=fmrs)
-    own = np.isin(trained, people.attacked)
-    similarity = {name: compare(name) for name in releases} | {"genuine": genuine[own]}
-    classes = {name: images.classes.numpy() for name, images in releases.items()} | {"genuine": trained[own]}
+    whose = np.concatenate([trained, *(images.classes.numpy() for images in photographs.values())])
+    enrolled_columns = np.isin(ids, enrolment)
+    probes = probes[:, enrolled_columns]
+    cuts = identity.thresholds(probes, whose, ids[enrolled_columns], fmrs=fmrs)
+    is_attacked = np.isin(trained, people.attacked)
+    similarity = {name: compare(name) for name in releases} | {"genuine": genuine[is_attacked]}
+    classes = {name: images.classes.numpy() for name, images in releases.items()} | {"genuine": trained[is_attacked]}
     outcomes = {name: identity.outcomes(values, classes[name], ids, cuts) for name, values in similarity.items()}
     samples = {name: values["similarity"] for name, values in outcomes.items()}
     outcomes["permuted"] = identity.permuted(similarity[attack], classes[attack], ids, cuts, enrolment)
@@ -130,39 +130,50 @@ def recognise(
     nobody = identity.anyone(similarity["random"], ids, cuts)
     outcomes["random"] = {name: values[attacked] for name, values in nobody.items()}
     classes["random"] = ids[attacked]
-    samples["impostor"] = probes[whose[:, None] != ids[own_columns]]
-    public = compare("public_set")[:, own_columns] if "public_set" in templates else None
+    samples["impostor"] = probes[whose[:, None] != ids[enrolled_columns]]
+    public = compare("public_set")[:, enrolled_columns] if "public_set" in templates else None
     return Recognised(judge.name, len(ids), cuts, outcomes, classes, samples, public, attack)
 
 
-def identities(seen: Recognised) -> list[Result]:
+def identities(recognised: Recognised) -> list[Result]:
     """Match rates, ranks, AUC, similarity of every method under one judge; any-of-m where a person has several."""
     rows = []
-    for method, outcomes in seen.outcomes.items():
-        classes = seen.classes[method]
+    for method, outcomes in recognised.outcomes.items():
+        classes = recognised.classes[method]
         for metric, values in outcomes.items():
             bounds = None if metric == "similarity" else (0.0, 1.0)
             rows.append(
-                result(method, seen.judge, metric, values, classes, bounds, identity.chance(metric, seen.people))
+                result(
+                    method,
+                    recognised.judge,
+                    metric,
+                    values,
+                    classes,
+                    bounds,
+                    identity.chance(metric, recognised.people),
+                )
             )
             counts = np.unique(classes, return_counts=True)[1]
             if metric.startswith("match@") and counts.max() > 1 and method not in ("genuine", "permuted"):
-                chance = identity.chance(metric, seen.people, int(counts.max())) if np.ptp(counts) == 0 else None
+                chance = identity.chance(metric, recognised.people, int(counts.max())) if np.ptp(counts) == 0 else None
                 each = identity.any_of(values, classes)
-                rows.append(result(method, seen.judge, f"any{metric}", each, np.unique(classes), (0.0, 1.0), chance))
+                rows.append(
+                    result(method, recognised.judge, f"any{metric}", each, np.unique(classes), (0.0, 1.0), chance)
+                )
     return rows
 
 
-def gaps(seen: Recognised) -> list[Gap]:
+def gaps(recognised: Recognised) -> list[Gap]:
     """The share of what was in reach that the attack recovered, for every rate; none without the oracle projection."""
     rows = []
-    for metric in seen.rates if "oracle" in seen.outcomes else ():
+    for metric in recognised.rates if "oracle" in recognised.outcomes else ():
         attack, control, oracle, genuine = (
-            seen.of_people(method, metric) for method in (seen.attack, seen.strongest(metric), "oracle", "genuine")
+            recognised.of_people(method, metric)
+            for method in (recognised.attack, recognised.strongest(metric), "oracle", "genuine")
         )
         rows.append(
             Gap(
-                judge=seen.judge,
+                judge=recognised.judge,
                 metric=metric,
                 recovered=attempt(lambda a=attack, b=control, o=oracle: recovered(a, b, o)),
                 headroom=attempt(lambda o=oracle, b=control, r=genuine: recovered(o, b, r)),
@@ -172,44 +183,48 @@ def gaps(seen: Recognised) -> list[Gap]:
     return rows
 
 
-def verdicts(seen: Sequence[Recognised], stops: Sequence[str] = (), doubts: Sequence[str] = ()) -> dict[str, Verdict]:
-    """What each judge alone would have found; the first one's is the audit's."""
+def verdicts(
+    recognised: Sequence[Recognised], stops: Sequence[str] = (), doubts: Sequence[str] = ()
+) -> dict[str, Verdict]:
+    """Each judge's own verdict, by its name; the first one's is the audit's."""
     return {
-        one.judge: decide(
-            one.of_people(one.attack, METRIC),
-            one.controls(METRIC),
-            one.of_people("oracle", METRIC) if "oracle" in one.outcomes else None,
+        judge.judge: decide(
+            judge.of_people(one.attack, METRIC),
+            judge.controls(METRIC),
+            judge.of_people("oracle", METRIC) if "oracle" in judge.outcomes else None,
             stops,
             doubts,
         )
-        for one in seen
+        for judge in recognised
     }
 
 
-def advantages(seen: Recognised) -> dict[str, Outcome]:
+def advantages(recognised: Recognised) -> dict[str, Outcome]:
     """Attack minus each control in the verdict's metric, person by person."""
-    attack = seen.of_people(seen.attack, METRIC)
+    attack = recognised.of_people(recognised.attack, METRIC)
     return {
         name: attempt(lambda values=values: difference(attack, values))
-        for name, values in seen.controls(METRIC).items()
+        for name, values in recognised.controls(METRIC).items()
     }
 
 
-def exposed(seen: Recognised) -> list[Exposed]:
+def exposed(recognised: Recognised) -> list[Exposed]:
     """The attacked people under pseudonyms, most exposed first."""
     rows = []
-    classes = seen.classes[seen.attack]
+    classes = recognised.classes[recognised.attack]
     for person in np.unique(classes):
-        mine = {metric: values[classes == person] for metric, values in seen.outcomes[seen.attack].items()}
-        auc, similarity = float(mine["auc"].mean()), float(mine["similarity"].mean())
+        figures = {
+            metric: values[classes == person] for metric, values in recognised.outcomes[recognised.attack].items()
+        }
+        auc, similarity = float(figures["auc"].mean()), float(figures["similarity"].mean())
         rows.append(
             Exposed(
                 person=f"P{person:02d}",
                 index=int(person),
-                rank=round(1 + (1 - auc) * (seen.people - 1), 6),
+                rank=round(1 + (1 - auc) * (recognised.people - 1), 6),
                 auc=auc,
                 similarity=None if np.isnan(similarity) else similarity,
-                matched={f"{cut.fmr:g}": float(mine[f"match@{cut.fmr:g}"].mean()) for cut in seen.thresholds},
+                matched={f"{cut.fmr:g}": float(figures[f"match@{cut.fmr:g}"].mean()) for cut in recognised.thresholds},
             )
         )
     return sorted(rows, key=lambda row: (-row.auc, -(row.similarity or -np.inf), row.index))
@@ -224,5 +239,5 @@ def result(
     bounds: tuple[float, float] | None = None,
     chance: float | None = None,
 ) -> Result:
-    """Of values (N,) whose people are (N,); bounds as `estimate` takes them."""
+    """One figure from values (N,) with people (N,); bounds as `estimate` takes them."""
     return Result(method, judge, metric, attempt(lambda: estimate(values, classes, bounds=bounds)), chance)
