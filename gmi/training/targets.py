@@ -2,21 +2,26 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from hashlib import sha256
 from typing import Literal
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from gmi.assets.catalogue import resolve
+from gmi.data.people import People
 from gmi.defences.base import Defence, Loss, Promise, part_of
 from gmi.defences.bottleneck import Noisy
-from gmi.errors import GmiError
+from gmi.errors import GmiError, Untrained
 from gmi.rng import Rng, seed_of
 from gmi.settings import Count, NonNegative, Positive, plain, settings
-from gmi.targets.module import Input, ModuleTarget
+from gmi.targets.module import Input, ModuleTarget, Target
+from gmi.targets.quality import accuracy, profile
 from gmi.views import Views
 
 RECORD = "training.json"  # lies next to the weights
@@ -142,6 +147,26 @@ class Scratch:
         return defence.promise(classes, self.batch, self.steps)
 
 
+def train(
+    target: ModuleTarget,
+    training: Head | Scratch,
+    images: Tensor,
+    classes: Tensor,
+    device: torch.device,
+    progress: Progress | None = None,
+) -> nn.Module:
+    """The target's module, trained on images (N, C, H, W), given as bytes, of these classes (N,).
+
+    The training's seed decides everything; the global generator stays as it was. Raises GmiError as the training.
+    """
+    defence = target.defence or UNDEFENDED
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed)
+        module = target.build().to(device)
+        training(module, target.input, images, defence.loss(module, classes), progress, defence)
+    return module
+
+
 def _inputs_of(
     layer: nn.Module,
     module: nn.Module,
@@ -188,6 +213,65 @@ def record_of(target: ModuleTarget) -> Record | None:
         return TypeAdapter(Record).validate_json(path.read_bytes())
     except ValidationError as error:
         raise GmiError(f"{path} is damaged: remove it and train the target again.") from error
+
+
+def train(
+    config: ModuleTarget, training: Head | Scratch, people: People, device: torch.device, overwrite: bool = True
+) -> Record:
+    """Trains the target on the people's training images, unless weights of the same data and settings are there.
+
+    Raises GmiError if it cannot be trained so, and, unless `overwrite`, if weights of another target are there.
+    """
+    digest, path = training_digest(config, training), resolve(config.weights or "")
+    record, defence = record_of(config), config.defence or UNDEFENDED
+    if record is not None and record.config_digest != digest and not overwrite:
+        raise GmiError(f"{path} are another target's weights: name others with --target.weights, or remove them.")
+    if record is not None and (record.config_digest, record.data_digest) == (digest, people.private_digest):
+        whole = path.exists() and (path.with_name(PROFILE).exists() or record.promise is not None)
+        if whole:
+            return record
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed)
+        module = config.build().to(device)
+        with tqdm(total=training.steps, desc="train target") as bar:
+
+            def progress(step: int, loss: float) -> None:
+                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+                bar.update()
+
+            loss = defence.loss(module, people.training.classes)
+            training(module, config.input, people.training.bytes, loss, progress, defence)
+    target = Target(module, config.input, people.names)
+    record = Record(
+        data_digest=people.private_digest,
+        config_digest=digest,
+        training_accuracy=accuracy(target, people.training),
+        enrolment_accuracy=accuracy(target, people.enrolment),
+        promise=training.promise(defence, people.training.classes),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name in (RECORD, PROFILE):
+        path.with_name(name).unlink(missing_ok=True)  # they were of other weights
+    save_file({key: value.contiguous() for key, value in module.state_dict().items()}, path)
+    if record.promise is None:  # otherwise the profile would tell what the weights do not
+        path.with_name(PROFILE).write_bytes(profile(target, people.training))
+    path.with_name(RECORD).write_text(json.dumps(asdict(record), indent=1) + "\n")
+    return record
+
+
+def refuse_untrained(target: object, training: Head | Scratch | None, people: People) -> None:
+    """Raises GmiError unless the weights are those that the configuration's training makes of this split."""
+    if training is None or not isinstance(target, ModuleTarget):
+        return
+    weights, record = target.weights, record_of(target)
+    if weights is not None and not resolve(weights).exists():
+        raise Untrained(f"There are no weights at {weights} yet")
+    asked = (people.private_digest, training_digest(target, training))
+    if record is None or (record.data_digest, record.config_digest) != asked:
+        raise Untrained(
+            f"The weights at {weights} were trained on another split of the people, with other settings or by another "
+            "gmi"
+        )
 
 
 def training_digest(target: ModuleTarget, training: Head | Scratch) -> str:
