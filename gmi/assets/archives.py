@@ -1,8 +1,8 @@
 """Fetches a released archive, by its exact file name and SHA-256, from where pip would look for it.
 
 pip's own settings are read (`pip config list`: its files and PIP_* variables), so mirrors, proxies, private
-certificates and air-gapped folders work without a second configuration. Why not `pip download`: for an sdist it runs
-the package's metadata step. Here an archive is opened, never imported, and nothing in it is executed.
+certificates and air-gapped folders work without a second configuration. `pip download` would not do: for an sdist it
+runs the package's metadata step. Here an archive is opened, never imported, and nothing in it is executed.
 """
 
 import ast
@@ -34,7 +34,7 @@ _CHUNK = 1 << 18  # bytes
 
 @dataclass(frozen=True)
 class Archive:
-    """The plain files of an opened wheel or sdist; an sdist's one top folder is left out of the names."""
+    """The plain files of an opened wheel or sdist. Names in an sdist leave out its one top folder."""
 
     names: tuple[str, ...]
     read: Callable[[str], bytes]
@@ -72,7 +72,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
 
 
 def pip_settings() -> PipSettings:
-    """What `python -m pip config list` reports; where this interpreter has no pip (uv), what PIP_* variables say."""
+    """The settings of `python -m pip config list`, or of the PIP_* variables if this interpreter has no pip (uv)."""
     pip = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True)
     lines = pip.stdout.splitlines()
     if pip.returncode != 0:
@@ -103,15 +103,15 @@ def pip_settings() -> PipSettings:
 def get_archive(package: str, filename: str, sha256: str, folder: Path) -> Path:
     """The archive `filename` of `package`, copied into `folder` and checked against `sha256` (hex).
 
-    Looks in local find-links and file:// indexes first, then in remote find-links and in each index; places that cannot
-    be reached or lack the file are skipped. Raises GmiError where no place has it or its bytes are not the expected
-    ones, OSError where `folder` cannot be written.
+    Local find-links and file:// indexes come first, then remote find-links and each index; those that cannot be reached
+    or lack the file are skipped. Raises GmiError if none has the file or its bytes are not the expected ones, OSError
+    if `folder` cannot be written.
     """
     settings = pip_settings()
     indexed = [f"{index.rstrip('/')}/{canonicalize_name(package)}/" for index in settings.indexes]
     tried = []
     with _session(settings) as session:
-        for page in sorted([*settings.find_links, *indexed], key=lambda place: _local(place) is None):
+        for page in sorted([*settings.find_links, *indexed], key=lambda url: _local(url) is None):
             try:
                 source = _find(page, package, filename, session)
                 if source is None:
@@ -119,7 +119,7 @@ def get_archive(package: str, filename: str, sha256: str, folder: Path) -> Path:
                     continue
                 digest = _save(source, page, folder / filename, session)
             except (requests.RequestException, UnsupportedRepoVersionError, ValueError) as error:
-                # Not the error's own text: it would show the user and password of the URL.
+                # the error's own text would show the user and password in the URL
                 status = getattr(getattr(error, "response", None), "status_code", None)
                 tried.append(f"{_shown(page)} ({f'HTTP {status}' if status else type(error).__name__})")
             else:
@@ -136,7 +136,7 @@ def get_archive(package: str, filename: str, sha256: str, folder: Path) -> Path:
 
 
 def _find(page: str, package: str, filename: str, session: requests.Session) -> str | None:
-    """Where `page` (a folder, or a page of links) says that the file is; None where it does not have it."""
+    """The URL or path of the file according to `page` (a folder, or a page of links); None if it lacks the file."""
     path = _local(page)
     if path is None:
         response = session.get(page, headers={"Accept": ACCEPT_ANY})
@@ -155,7 +155,7 @@ def _find(page: str, package: str, filename: str, session: requests.Session) -> 
 
 
 def _save(source: str, page: str, target: Path, session: requests.Session) -> str:
-    """Copies `source`, found on `page`; returns its SHA-256 (hex). A transfer that breaks off begins anew, twice."""
+    """Copies `source`, which `page` lists, and returns its SHA-256 (hex). A broken transfer begins anew, twice."""
     for attempts_left in (2, 1, 0):
         digest = hashlib.sha256()
         try:
@@ -177,13 +177,13 @@ def _save(source: str, page: str, target: Path, session: requests.Session) -> st
 
 @contextmanager
 def _open(source: str, page: str, session: requests.Session) -> Iterator[tuple[Iterable[bytes], int | None]]:
-    """The bytes of `source` in chunks, and their number where it is known."""
+    """The bytes of `source` in chunks, and their number, None if it is unknown."""
     path = _local(source)
     if path is not None:
         with path.open("rb") as file:
             yield iter(lambda: file.read(_CHUNK), b""), path.stat().st_size
         return
-    # An index's user and password go along to files on its own host, and nowhere else.
+    # an index's user and password are sent to its own host only
     login = get_auth_from_url(page) if urlsplit(page).hostname == urlsplit(source).hostname else ("", "")
     with session.get(source, stream=True, auth=login if any(login) else None) as response:
         response.raise_for_status()
@@ -191,8 +191,11 @@ def _open(source: str, page: str, session: requests.Session) -> Iterator[tuple[I
 
 
 class _Adapter(HTTPAdapter):
-    """Tries again what is transient, gives up after `timeout` seconds of silence, and lets pip's `verify` (a CA bundle,
-    or False for a trusted host; None: no opinion) go before the environment's, which requests would prefer."""
+    """Retries after transient errors, gives up after `timeout` seconds of silence, and applies pip's `verify`.
+
+    verify: a CA bundle, or False for a trusted host; it takes precedence over the environment's, which requests would
+    prefer. None: the environment's.
+    """
 
     def __init__(self, timeout: float, verify: bool | str | None = None) -> None:
         self._timeout, self._verify = timeout, verify
@@ -209,24 +212,24 @@ def _session(settings: PipSettings) -> requests.Session:
     session.cert = settings.client_cert
     session.mount("https://", _Adapter(settings.timeout, settings.cert))
     session.mount("http://", _Adapter(settings.timeout))
-    for host in settings.trusted_hosts:  # the hash vouches for what comes, not the certificate
+    for host in settings.trusted_hosts:  # the hash vouches for the content, not the certificate
         for end in "/:":
             session.mount(f"https://{host}{end}", _Adapter(settings.timeout, verify=False))
     if settings.proxy:
         session.proxies = {"http": settings.proxy, "https": settings.proxy}
-        session.trust_env = False  # as pip does: the proxy it was told, not the environment's
+        session.trust_env = False  # like pip, use the configured proxy, not the environment's
     return session
 
 
-def _local(place: str) -> Path | None:
-    """The path that a file:// URL or a plain path means; None for anything remote."""
-    url = urlsplit(place)
+def _local(address: str) -> Path | None:
+    """The path that a file:// URL or a plain path means; None for a remote URL."""
+    url = urlsplit(address)
     if url.scheme == "file":
         return Path(url2pathname(url.path))
-    return None if url.scheme in ("http", "https") else Path(place).expanduser()
+    return None if url.scheme in ("http", "https") else Path(address).expanduser()
 
 
-def _shown(place: str) -> str:
-    """`place` without the user and password that an index URL may carry."""
-    url = urlsplit(place)
+def _shown(address: str) -> str:
+    """The URL without the user and password that an index's URL may carry."""
+    url = urlsplit(address)
     return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2]))

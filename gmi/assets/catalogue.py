@@ -4,8 +4,8 @@
     resolve("asset:orl/images")     -> <cache>/orl-d9f2e1419c94/images
     resolve("~/faces")              -> a path of the user's own
 
-The cache is $GMI_CACHE, or ~/.cache/gmi. Each folder holds `provenance.json`: where its content comes from, under which
-terms, and the SHA-256 of every file.
+The cache is $GMI_CACHE, or ~/.cache/gmi. Each folder holds `provenance.json`: the source of its content, the terms of
+use, and the SHA-256 of every file.
 """
 
 import hashlib
@@ -28,18 +28,18 @@ _PROVENANCE = "provenance.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Asset:
-    """One archive of the package index, pinned, and how it becomes a folder of plain files."""
+    """A pinned archive of the package index, and its conversion to a folder of plain files."""
 
-    name: str
+    name: str  # as in "asset:NAME"
     package: str
     version: str
-    filename: str  # of the archive
+    filename: str  # name of the archive
     sha256: str  # of the archive, hex
-    size: int  # of the archive, bytes
+    size: int  # of the archive, in bytes
     licence: str
-    terms: str
-    credit: str
-    convert: Callable[[Archive, Path], None]  # fills an empty folder
+    terms: str  # restrictions on use
+    credit: str  # authors and packagers
+    convert: Callable[[Archive, Path], None]  # fills an empty folder from the archive
 
 
 ASSETS = (
@@ -131,12 +131,12 @@ ASSETS = (
 
 
 def cache_dir() -> Path:
-    """$GMI_CACHE, or ~/.cache/gmi. It may not exist yet."""
+    """The folder of the cache, $GMI_CACHE or ~/.cache/gmi; it may not exist yet."""
     return Path(os.environ.get("GMI_CACHE") or "~/.cache/gmi").expanduser()
 
 
 def find(name: str) -> Asset:
-    """The default asset of that name. Raises GmiError, which lists the names."""
+    """The asset of that name. Raises GmiError, which lists the names, if there is none."""
     for asset in ASSETS:
         if asset.name == name:
             return asset
@@ -144,16 +144,16 @@ def find(name: str) -> Asset:
 
 
 def fetch(name: str) -> Path:
-    """The ready folder of a default asset; see `fetch_asset`."""
+    """The folder of the asset of that name in the default cache; see `fetch_asset`."""
     return fetch_asset(find(name), cache_dir())
 
 
 def fetch_asset(asset: Asset, cache: Path) -> Path:
-    """`cache/NAME-<first 12 of the archive's SHA-256>`, downloaded, verified and converted if it is not there yet.
+    """The folder `cache/NAME-<first 12 digits of the archive's SHA-256>`, fetched and converted if it is not there yet.
 
-    The folder appears by one rename, so it is whole or absent; of processes that fetch at the same time, all use the
-    first one's. Raises GmiError where the archive is not to be had or not the pinned one, or where the cache cannot be
-    written; nothing is left behind then.
+    The folder appears by one rename, so it is complete or absent; if several processes fetch at the same time, all use
+    the first one's. Raises GmiError if the archive cannot be found or is not the pinned one, or if the cache cannot be
+    written; then no files are left behind.
     """
     ready = cache / f"{asset.name}-{asset.sha256[:12]}"
     if _complete(ready):
@@ -175,9 +175,9 @@ def fetch_asset(asset: Asset, cache: Path) -> Path:
 
 
 def resolve(path: str) -> Path:
-    """`asset:NAME` or `asset:NAME/sub/path` as a path within the fetched asset; anything else with its ~ expanded.
+    """The path that `asset:NAME` or `asset:NAME/sub/path` means in the cache; any other path with its ~ expanded.
 
-    Raises GmiError as `fetch` does, and where the asset has no such path. A path of the user's own is not checked.
+    Raises GmiError as `fetch` does, and if the asset has no such path. Other paths are not checked.
     """
     if not path.startswith(_PREFIX):
         return Path(path).expanduser()
@@ -189,10 +189,10 @@ def resolve(path: str) -> Path:
 
 
 def provenance(folder: Path) -> dict[str, Any]:
-    """What a fetched asset's `provenance.json` says.
+    """The content of a fetched asset's `provenance.json`.
 
     Keys: name, package, version, archive, sha256 (of the archive), licence, terms, credit, files {path: sha256}.
-    Raises GmiError where the folder has none.
+    Raises GmiError if the folder has no such file.
     """
     try:
         return json.loads((folder / _PROVENANCE).read_text())
@@ -208,7 +208,7 @@ def _complete(folder: Path) -> bool:
 
 
 def _build(asset: Asset, archive: Archive, folder: Path) -> None:
-    """Fills `folder`; provenance.json comes last, so that a folder that has one is whole."""
+    """Fills `folder`. provenance.json comes last, so that a folder which has one is complete."""
     asset.convert(archive, folder)
     for name in archive.names:
         if re.fullmatch(r"(LICEN[CS]E|COPYING)(\.\w+)?", Path(name).name):
@@ -233,7 +233,7 @@ def _build(asset: Asset, archive: Archive, folder: Path) -> None:
 
 
 def _put(built: Path, ready: Path, damaged: Path) -> None:
-    """Renames `built` to `ready`, unless another process was first; a `ready` that lacks files is moved away before."""
+    """Renames `built` to `ready` unless another process was first; moves an incomplete `ready` to `damaged`."""
     try:
         built.rename(ready)
     except OSError:

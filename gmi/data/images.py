@@ -1,4 +1,4 @@
-"""Images as they lie in folders, and as the tensors that the rest works on."""
+"""Images in folders, and as tensors."""
 
 import hashlib
 import io
@@ -22,17 +22,17 @@ class Images:
     """Images of one size."""
 
     bytes: Tensor  # (N, C, H, W) uint8
-    classes: Tensor  # (N,) int64, whose they are, strangers after the people; -1 for public images
+    classes: Tensor  # (N,) int64, the persons shown, strangers numbered after the people; -1 for public images
     digests: tuple[str, ...]  # SHA-256 of the files, or of the pixels of images that never were files
 
     @classmethod
     def of(cls, pixels: Tensor, classes: Tensor) -> "Images":
-        """Images (N, C, H, W) as bytes that never were files."""
+        """Images that never were files, from pixels (N, C, H, W) as bytes and classes (N,)."""
         return cls(pixels, classes, tuple(hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in pixels))
 
     @property
     def pixels(self) -> Tensor:
-        """(N, C, H, W) float in [0, 1]."""
+        """The images as float (N, C, H, W) in [0, 1]."""
         return self.bytes.float() / 255
 
     @property
@@ -43,16 +43,16 @@ class Images:
     def __len__(self) -> int:
         return len(self.classes)
 
-    def __getitem__(self, places: list[int]) -> "Images":
-        return Images(self.bytes[places], self.classes[places], tuple(self.digests[place] for place in places))
+    def __getitem__(self, indices: list[int]) -> "Images":
+        return Images(self.bytes[indices], self.classes[indices], tuple(self.digests[index] for index in indices))
 
 
 def folder(name: str, key: str) -> Path:
-    """The folder that a setting names. Raises GmiError where there is none."""
-    found = resolve(name)
-    if not name or not found.is_dir():
-        raise GmiError(f"{key}: there is no folder {found if name else repr(name)}.")
-    return found
+    """The folder that the setting `key` names. Raises GmiError if there is none."""
+    path = resolve(name)
+    if not name or not path.is_dir():
+        raise GmiError(f"{key}: there is no folder {path if name else repr(name)}.")
+    return path
 
 
 def files(folder: Path) -> list[Path]:
@@ -61,33 +61,33 @@ def files(folder: Path) -> list[Path]:
 
 
 def people(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, str, int]]]:
-    """Names of the people who have a folder in this one, sorted, and (path, relative name, person) of their images.
+    """Names of the people that have a folder in this one, sorted, and (path, relative name, person) of their images.
 
-    Raises GmiError for fewer than two people and for one without an image.
+    Raises GmiError for fewer than two people, and for a person without images.
     """
     names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
     if len(names) < 2:
         raise GmiError(
             f"{folder} has folders of {len(names)} people: an audit needs one folder for each of two or more."
         )
-    own = [files(folder / name) for name in names]
-    if empty := [name for name, some in zip(names, own, strict=True) if not some]:
+    paths = [files(folder / name) for name in names]
+    if empty := [name for name, group in zip(names, paths, strict=True) if not group]:
         raise GmiError(f"{folder / empty[0]} holds no image: add some, or remove the folder.")
     return names, [
-        (path, path.relative_to(folder).as_posix(), person) for person, some in enumerate(own) for path in some
+        (path, path.relative_to(folder).as_posix(), person) for person, group in enumerate(paths) for path in group
     ]
 
 
 def public(name: str, key: str) -> list[Path]:
-    """The images in the folder that a setting names. Raises GmiError where there is none."""
+    """The images, sorted, in the folder that the setting `key` names. Raises GmiError if there are none."""
     where = folder(name, key)
-    if not (found := files(where)):
+    if not (paths := files(where)):
         raise GmiError(f"{key}: {where} holds no image.")
-    return found
+    return paths
 
 
 def read(paths: Sequence[Path], classes: Sequence[int], size: tuple[int, int] | None) -> Images:
-    """Fitted to size (height, width), what sticks out cut off; None: they must have one size.
+    """The images in these files, fitted to size (height, width) and cropped; None: they must have one size.
 
     Grey images among coloured ones get three equal channels. Raises GmiError for an image that cannot be used.
     """
@@ -99,19 +99,20 @@ def read(paths: Sequence[Path], classes: Sequence[int], size: tuple[int, int] | 
             raise GmiError(f"{path} cannot be read ({error}): mend or remove it.") from error
         digests.append(hashlib.sha256(content).hexdigest())
         tensors.append(_decode(path, content, size))
-    if len({one.shape[0] for one in tensors}) > 1:
-        tensors = [one.expand(3, -1, -1) for one in tensors]
-    for path, one in zip(paths, tensors, strict=True):
-        if one.shape != tensors[0].shape:
+    if len({image.shape[0] for image in tensors}) > 1:
+        tensors = [image.expand(3, -1, -1) for image in tensors]
+    first = tensors[0].shape
+    for path, image in zip(paths, tensors, strict=True):
+        if image.shape != first:
             raise GmiError(
-                f"{path} is {one.shape[1]}x{one.shape[2]}, {paths[0]} {tensors[0].shape[1]}x{tensors[0].shape[2]} "
+                f"{path} is {image.shape[1]}x{image.shape[2]}, {paths[0]} {first[1]}x{first[2]} "
                 "(height, width): set data.size to fit all images to one size."
             )
     return Images(torch.stack(tensors), torch.tensor(classes), tuple(digests))
 
 
 def _decode(path: Path, content: bytes, size: tuple[int, int] | None) -> Tensor:
-    """(1 or 3, H, W) uint8."""
+    """The image in a file's content: (1 or 3, H, W) uint8, upright. Raises GmiError if it cannot be used."""
     try:
         with Image.open(io.BytesIO(content)) as image:
             image = ImageOps.exif_transpose(image)

@@ -1,4 +1,4 @@
-"""The people behind a target: their photographs, split into those it was trained on and those it never saw."""
+"""The people behind a target: the photographs it was trained on, and others that it never saw."""
 
 import hashlib
 from collections import Counter
@@ -20,75 +20,69 @@ Role = Literal["training", "enrolment", "distractors", "strangers", "public"]
 
 @dataclass(frozen=True)
 class Photo:
-    """An image file and what it is for."""
+    """An image file and its role."""
 
     path: Path
-    name: str  # relative to its folder
+    name: str  # path relative to its folder
     role: Role
-    person: int  # index of the class, strangers after the people; -1 for a public image
+    person: int  # index of the person, strangers numbered after the people; -1 for a public image
 
 
 @dataclass(frozen=True)
 class People:
     """The private set, in its roles."""
 
-    names: tuple[str, ...]  # of the classes: (K,)
-    attacked: tuple[int, ...]  # classes, ascending
-    training: Images  # what the target was trained on
-    enrolment: Images  # other images of the same people, that it never saw: what reconstructions are judged by
-    files: dict[str, list[str]]  # of the split: name -> role, person, SHA-256
-    public: Images | None = None  # what everybody may see
-    distractors: Images | None = None  # other people, enrolled beside them: who is most alike is asked among all
+    names: tuple[str, ...]  # names of the classes: (K,)
+    attacked: tuple[int, ...]  # classes that are attacked, ascending
+    training: Images  # images that the target was trained on
+    enrolment: Images  # other images of the same people, with which reconstructions are compared
+    files: dict[str, list[str]]  # the split: name -> role, person, SHA-256
+    public: Images | None = None  # images that everybody may see
+    distractors: Images | None = None  # enrolled images of other people, which count in the ranks
     strangers: Images | None = None  # more images of other people: comparisons with them set thresholds
 
     @property
     def coloured(self) -> bool:
-        """Whether their photographs are; images of them are released as what they are compared with."""
+        """True when the photographs are in colour; then reconstructions are released in colour too."""
         return self.enrolment.bytes.shape[1] == 3
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over who is in which role with which file."""
+        """SHA-256 over all files with their roles and people."""
         return _digest(self.files)
 
     @cached_property
     def private_digest(self) -> str:
-        """Of the people's own files alone: what a target was trained on, and what it never saw."""
+        """SHA-256 over the people's own files only: training and enrolment images."""
         return _digest({name: file for name, file in self.files.items() if file[0] in ("training", "enrolment")})
 
 
 @settings
 class Faces:
-    """A folder with one folder of images a person, whose sorted names are the target's classes.
+    """The people of an audit: a folder that has one folder of images for each person."""
 
-    enrolment: another such folder of the same people, with images that the target never saw; or how many images of
-        each person in `folder` are set aside as that, drawn with `seed`: the others are what the target is trained on.
-    strangers: a folder like `folder`, of other people, whom nothing here was trained on: with them thresholds rest on
-        more comparisons. Those with as many images as most people's enrolment has are enrolled too, with so many, as
-        distractors: ranks are among all who are enrolled.
-    public: a folder of public images, at any depth, for the public control and the overlap check.
-    attacked: audit so many people only, drawn with `seed`; all are enrolled, so the others still count as strangers.
-    size: height and width that all images are fitted to, the rest cut off; None: they must have one size.
-    """
-
-    name: str
-    folder: str  # or "asset:NAME/..."
+    name: str  # name of the data set, for reports and for the independence of judges
+    folder: str  # or "asset:NAME/..."; the sorted names of the folders in it are the target's classes
+    # images that the target never saw, to compare reconstructions with: another such folder of the same people; or how
+    # many images of each person in `folder` are set aside, drawn with `seed` (the target is trained on the others)
     enrolment: Count | str = 5
+    # a folder like `folder`, of other people, on whom nothing here was trained: thresholds then rest on more
+    # comparisons; strangers with enough images for an enrolment are enrolled too, as distractors, and count in ranks
     strangers: str | None = None
-    public: str | None = None
-    attacked: Count | None = None
-    size: tuple[Count, Count] | None = None
-    seed: Whole = 0
+    public: str | None = None  # a folder of public images, at any depth, for the public control and the overlap check
+    attacked: Count | None = None  # attack this many people, drawn with `seed`; all are enrolled; None: attack all
+    size: tuple[Count, Count] | None = None  # height, width to which images are fitted; None: they must have one size
+    seed: Whole = 0  # seed of the split and of the choice of attacked people
 
     def load(self) -> People:
-        """Reads every image. Raises GmiError where a folder, a person or an image cannot be used, with what to do."""
+        """The people with all images read. Raises GmiError if a folder, a person or an image cannot be used."""
         folder = images.folder(self.folder, "data.folder")
-        names, own = images.people(folder)
+        names, photographs = images.people(folder)
         if isinstance(self.enrolment, int):
-            _refuse_few(own, self.enrolment)
-            photos = _split(names, own, self.enrolment, self.seed, ("enrolment", "training"))
+            _refuse_few(photographs, self.enrolment)
+            photos = _split(names, photographs, self.enrolment, self.seed, ("enrolment", "training"))
         else:
-            photos = [Photo(path, name, "training", person) for path, name, person in own]
+            photos = [Photo(path, name, "training", person) for path, name, person in photographs]
             photos += _enrolment(names, images.folder(self.enrolment, "data.enrolment"))
         if self.attacked is not None and self.attacked > len(names):
             raise GmiError(f"data.attacked is {self.attacked}, but {folder} has {len(names)} people.")
@@ -114,17 +108,17 @@ class Faces:
         distractors, strangers, public = (
             _read(roles[role], size) if roles[role] else None for role in ("distractors", "strangers", "public")
         )
-        for some in (distractors, strangers):
-            _refuse_known(some, training, enrolment, public)
+        for others in (distractors, strangers):
+            _refuse_known(others, training, enrolment, public)
         read = (training, enrolment, distractors, strangers, public)
-        digests = [digest for some in read if some is not None for digest in some.digests]
+        digests = [digest for group in read if group is not None for digest in group.digests]
         files = {
             f"{photo.role}/{photo.name}": [
                 photo.role,
                 names[photo.person] if photo.role in ("training", "enrolment") else "",
                 digest,
             ]
-            for photo, digest in zip((photo for some in roles.values() for photo in some), digests, strict=True)
+            for photo, digest in zip((photo for group in roles.values() for photo in group), digests, strict=True)
         }
         drawn = Rng([seed_of(self.seed, "attacked")]).uniform(len(names))[0].argsort()[: self.attacked]
         return People(names, tuple(sorted(drawn.tolist())), training, enrolment, files, public, distractors, strangers)
@@ -136,45 +130,47 @@ def _digest(files: dict[str, list[str]]) -> str:
 
 def _split(
     names: Sequence[str],
-    own: Sequence[tuple[Path, str, int]],
+    photographs: Sequence[tuple[Path, str, int]],
     count: int,
     seed: int,
     roles: tuple[Role, Role],
     first: int = 0,
 ) -> list[Photo]:
-    """So many images of each person get the first role, the others the second, all those of who has fewer.
+    """The photographs with roles: `count` of each person get the first role, the others the second.
 
-    Drawn by a generator of each person's own: others' images change nothing. Persons are numbered from `first`.
+    A person with fewer than `count` has all in the second role. Each person has a generator of their own, so that other
+    people's images change nothing. People are numbered from `first`.
     """
     photos = []
     for person, name in enumerate(names):
-        mine = [(path, relative) for path, relative, whose in own if whose == person]
+        mine = [(path, relative) for path, relative, shown in photographs if shown == person]
         order = Rng([seed_of(seed, "split", name)]).uniform(len(mine))[0].argsort().tolist()
-        aside = set(order[:count] if len(mine) >= count else ())
+        chosen = set(order[:count] if len(mine) >= count else ())
         photos += [
-            Photo(path, relative, roles[place not in aside], first + person)
-            for place, (path, relative) in enumerate(mine)
+            Photo(path, relative, roles[index not in chosen], first + person)
+            for index, (path, relative) in enumerate(mine)
         ]
     return photos
 
 
-def _refuse_few(own: Sequence[tuple[Path, str, int]], count: int) -> None:
+def _refuse_few(photographs: Sequence[tuple[Path, str, int]], count: int) -> None:
     """Raises GmiError for a person whose images would all be set aside."""
-    for person, found in Counter(person for _, _, person in own).items():
-        if found <= count:
-            path = next(path for path, _, whose in own if whose == person)
+    for person, images_of_person in Counter(person for _, _, person in photographs).items():
+        if images_of_person <= count:
+            path = next(path for path, _, shown in photographs if shown == person)
             raise GmiError(
-                f"{path.parent} has {found} image{'s' * (found != 1)}: with data.enrolment {count} each person needs "
-                f"at least {count + 1}."
+                f"{path.parent} has {images_of_person} image{'s' * (images_of_person != 1)}: with data.enrolment "
+                f"{count} each person needs at least {count + 1}."
             )
 
 
 def _enrolment(names: tuple[str, ...], folder: Path) -> list[Photo]:
-    enrolled, found = images.people(folder)
+    """The photographs in a folder of enrolment images. Raises GmiError unless it holds the same people."""
+    enrolled, photographs = images.people(folder)
     if enrolled != names:
         odd = sorted(set(enrolled) ^ set(names))
         raise GmiError(f"{folder} must hold the same people as data.folder; only one of the two has {odd[0]!r}.")
-    return [Photo(path, name, "enrolment", person) for path, name, person in found]
+    return [Photo(path, name, "enrolment", person) for path, name, person in photographs]
 
 
 def _read(photos: Sequence[Photo], size: tuple[int, int] | None) -> Images:
@@ -182,15 +178,16 @@ def _read(photos: Sequence[Photo], size: tuple[int, int] | None) -> Images:
 
 
 def _distinct(photos: Sequence[Photo], training: Images, enrolment: Images) -> None:
-    """Raises GmiError where an enrolment image was trained on: it would judge memory, not identity."""
-    known = dict(zip(training.digests, (one for one in photos if one.role == "training"), strict=True))
-    for photo, digest in zip((one for one in photos if one.role == "enrolment"), enrolment.digests, strict=True):
-        if digest in known:
-            raise GmiError(f"{photo.path} is the same file as {known[digest].path}: enrolment images must be others.")
+    """Raises GmiError if an enrolment image is also a training image: it would judge memory, not identity."""
+    by_role = {role: [photo for photo in photos if photo.role == role] for role in ("training", "enrolment")}
+    trained = dict(zip(training.digests, by_role["training"], strict=True))
+    for photo, digest in zip(by_role["enrolment"], enrolment.digests, strict=True):
+        if digest in trained:
+            raise GmiError(f"{photo.path} is the same file as {trained[digest].path}: enrolment images must be others.")
 
 
 def _refuse_known(strangers: Images | None, training: Images, enrolment: Images, public: Images | None) -> None:
-    """Raises GmiError for strangers who are none, or who could not be told from the people by more than their faces."""
+    """Raises GmiError if "strangers" include audited people or public images, or differ from the people in colour."""
     if strangers is None:
         return
     if same := set(strangers.digests).intersection([*training.digests, *enrolment.digests]):
@@ -201,5 +198,5 @@ def _refuse_known(strangers: Images | None, training: Images, enrolment: Images,
         raise GmiError("data.strangers: its images and the people's must all be grey or all be in colour.")
 
 
-def _shape(some: Images) -> str:
-    return "x".join(map(str, some.bytes.shape[1:]))
+def _shape(group: Images) -> str:
+    return "x".join(map(str, group.bytes.shape[1:]))
