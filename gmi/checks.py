@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Flag:
-    """What a check says."""
+    """The outcome of a check."""
 
     name: str
     severity: Literal["stop", "warning", "note", "passed"]
@@ -52,12 +52,12 @@ def dead_gradients(norms: Tensor) -> Flag:
 
 def randomised(first: Tensor, second: Tensor) -> Flag:
     """The same images asked twice (N, K)."""
-    apart = float((first - second).abs().max())
-    if apart > 1e-3 * max(1.0, float(first.abs().max())):
+    gap = float((first - second).abs().max())
+    if gap > 1e-3 * max(1.0, float(first.abs().max())):
         return Flag(
             "repeatable target",
             "warning",
-            f"The target answers the same image differently (up to {apart:.2g} in its logits): a search that does not "
+            f"The target answers the same image differently (up to {gap:.2g} in its logits): a search that does not "
             "average over its randomness is weaker than an adversary's, and a resumed run differs.",
         )
     return Flag("repeatable target", "passed", "The target answers the same image in the same way.")
@@ -76,23 +76,23 @@ def copies(private: Sequence[str], public: Sequence[str]) -> Flag:
 def lookalikes(similarity: Array, threshold: Threshold) -> Flag:
     """Similarity (N, P) of public images to people: more matches than strangers make are people in both sets."""
     name = "public people"
-    found = int((similarity >= threshold.value).sum())
+    matches = int((similarity >= threshold.value).sum())
     expected = threshold.fmr * similarity.size
-    if found > 3 * expected + 10:
+    if matches > 3 * expected + 10:
         return Flag(
             name,
             "warning",
-            f"{found} comparisons of public images with the people match at FMR {threshold.fmr:g}, where strangers "
+            f"{matches} comparisons of public images with the people match at FMR {threshold.fmr:g}, where strangers "
             f"would make about {expected:.0f}: the public set probably shows some of the people.",
         )
     return Flag(
-        name, "passed", f"{found} matches of public images at FMR {threshold.fmr:g}; strangers make {expected:.0f}."
+        name, "passed", f"{matches} matches of public images at FMR {threshold.fmr:g}; strangers make {expected:.0f}."
     )
 
 
 def control_wins(differences: Mapping[str, Estimate | Failed]) -> Flag:
     """Attack minus control by control: below 0 with its whole interval is a broken search or a broken measurement."""
-    winners = [name for name, one in differences.items() if isinstance(one, Estimate) and one.high < 0]
+    winners = [name for name, outcome in differences.items() if isinstance(outcome, Estimate) and outcome.high < 0]
     if winners:
         return Flag(
             "controls",
@@ -103,7 +103,7 @@ def control_wins(differences: Mapping[str, Estimate | Failed]) -> Flag:
 
 
 def judges_disagree(findings: Mapping[str, str]) -> Flag:
-    """What each judge alone would have found."""
+    """Agreement of the judges, each with its own finding."""
     listed = ", ".join(f"{judge}: {finding}" for judge, finding in findings.items())
     if len(findings) < 2:
         return Flag("second judge", "note", f"Only one independent face judge took part ({', '.join(findings)}).")
@@ -114,7 +114,7 @@ def judges_disagree(findings: Mapping[str, str]) -> Flag:
 
 def rule_of_30(judge: str, thresholds: Sequence[Threshold]) -> Flag:
     """Doddington et al. 2000."""
-    few = [f"{one.fmr:g} ({one.false_matches} of {one.comparisons})" for one in thresholds if not one.trusted]
+    few = [f"{cut.fmr:g} ({cut.false_matches} of {cut.comparisons})" for cut in thresholds if not cut.trusted]
     if few:
         return Flag(
             f"rule of 30, {judge}",
@@ -134,7 +134,7 @@ def faces_found(judge: str, undetected: Mapping[str, float]) -> Flag:
 
 
 def unseen_weights() -> Flag:
-    """Of a target that is only served."""
+    """A note on a target that is only served."""
     return Flag(
         "judges and target",
         "note",
@@ -161,8 +161,9 @@ def self_deception(naive: Estimate | Failed, recognised: Estimate | Failed) -> F
     """The target's accuracy on the reconstructions against an independent judge's rank-1."""
     if isinstance(naive, Failed) or isinstance(recognised, Failed):
         return Flag("naive figure", "note", "The target's own opinion could not be compared with a judge's.")
-    own, judged = (f"{one.value:.0%} [{one.low:.0%}, {one.high:.0%}]" for one in (naive, recognised))
+    opinion, judged = (f"{rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}]" for rate in (naive, recognised))
     message = (
-        f"The target takes {own} of the reconstructions for their person; by an independent judge's rank-1 {judged}."
+        f"The target takes {opinion} of the reconstructions for their person; "
+        f"by an independent judge's rank-1 {judged}."
     )
     return Flag("naive figure", "note" if naive.value > recognised.value + 0.2 else "passed", message)

@@ -23,7 +23,7 @@ class NoisePath(Protocol):
         ...
 
     def stamp(self, time: float) -> float:
-        """What the network is told of the time."""
+        """The number that stands for the time in the network's input."""
         ...
 
     def clean(self, output: Tensor, noisy: Tensor, time: float) -> Tensor:
@@ -31,7 +31,7 @@ class NoisePath(Protocol):
         ...
 
     def direction(self, noisy: Tensor, clean: Tensor, time: float) -> Tensor:
-        """What is integrated. Of flow matching the velocity, noise - clean; of DDPM the noise."""
+        """The direction that is integrated: the velocity (noise - clean) of flow matching, the noise of DDPM."""
         ...
 
     def advance(self, noisy: Tensor, direction: Tensor, now: float, after: float) -> Tensor:
@@ -45,7 +45,7 @@ Trace = Callable[[int, Tensor], object]
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a search or a control found: plain data."""
+    """Candidates of a search or a control: plain data."""
 
     images: Tensor  # (N, C, H, W) in [0, 1]
     classes: Tensor  # (N,) int64
@@ -69,7 +69,7 @@ class Prior(Protocol):
 
     @property
     def evaluations(self) -> int:
-        """Of its network, for one decode."""
+        """Evaluations of its network for one decode."""
         ...
 
     def sample(self, rng: Rng) -> Tensor:

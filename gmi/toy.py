@@ -56,16 +56,16 @@ def people(count: int, seed: int) -> People:
     return People(tuple(f"p{one}" for one in range(count)), tuple(range(count)), training, enrolment, files)
 
 
-def target(known: Images, right: float, seed: int, steps: int = 150) -> Target:
+def target(photographs: Images, right: float, seed: int, steps: int = 150) -> Target:
     """Trained with that share of the labels right and the others shuffled among themselves, until it knows them all.
 
     0 is the negative world: a target that is sure of itself and knows nobody.
     """
     generator = torch.Generator().manual_seed(seed_of(seed, "target"))
-    labels = known.classes.clone()
+    labels = photographs.classes.clone()
     wrong = torch.randperm(len(labels), generator=generator)[round(right * len(labels)) :]
     labels[wrong] = labels[wrong[torch.randperm(len(wrong), generator=generator)]]
-    pixels, labels = torch.cat([known.pixels, known.pixels.flip(-1)]), labels.repeat(2)
+    pixels, labels = torch.cat([photographs.pixels, photographs.pixels.flip(-1)]), labels.repeat(2)
     count = int(labels.max()) + 1
     adapter = Input(size=(SIDE, SIDE), colour="grey", mean=(0.5,))
     module = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 128), nn.ReLU(), nn.Linear(128, count))
@@ -107,7 +107,7 @@ class Stranger:
 
 
 def inputs(count: int, right: float, seed: int) -> Inputs:
-    """What `gmi.inversion.audit.audit` takes."""
+    """The inputs of a toy audit."""
     crowd = people(count, seed)
     return Inputs(crowd, target(crowd.training, right, seed), prior(), Judges((Stranger(),)))
 

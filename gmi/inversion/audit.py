@@ -14,7 +14,7 @@ from gmi.inversion.attacker import Attacker
 from gmi.inversion.controls import Enrolled
 from gmi.inversion.findings import Evidence, findings
 from gmi.inversion.forecast import forecast, refuse_overspending
-from gmi.inversion.inputs import Inputs, load, refuse_untrained
+from gmi.inversion.inputs import Inputs, load
 from gmi.inversion.judging import Releases
 from gmi.inversion.page import render
 from gmi.inversion.plan import Audit
@@ -23,6 +23,7 @@ from gmi.inversion.release import strips
 from gmi.oracles.access import AnyOracle
 from gmi.run import Run
 from gmi.search.signature import refuse_misfit, students
+from gmi.training.targets import refuse_untrained
 
 
 def refuse(plan: Audit, inputs: Inputs) -> None:

@@ -1,4 +1,4 @@
-"""What an adversary without the target could show, and what one with the person's own photographs could.
+"""Controls: an adversary without the target, and one with the person's own photographs.
 
 Controls are the attack with something left out or put in its place: no selection and no search (`random`), no search
 (`Unmoved`, best of N), public photographs in place of the prior's samples, or the enrolment photographs in place of the
@@ -83,7 +83,7 @@ class Enrolled:
     def _means(self) -> Tensor:
         """(K, D) of length 1; not before they are needed, as a finished audit is only read."""
         with torch.no_grad(), torch.autocast(self._photographs.device.type, enabled=False):
-            chunks = [self._guide.activations(some)[1] for some in self._photographs.split(self._batch)]
+            chunks = [self._guide.activations(batch)[1] for batch in self._photographs.split(self._batch)]
         features = F.normalize(torch.cat(chunks))
         sums = torch.zeros(self.people, features.shape[1], device=features.device)
         return F.normalize(sums.index_add_(0, self._whose.to(features.device), features))

@@ -1,10 +1,9 @@
-"""What an audit works on, as its configuration names it."""
+"""The inputs of an audit: people, target, prior and judges."""
 
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
-import torch
 from pydantic import JsonValue
 
 from gmi.assets.catalogue import resolve
@@ -16,14 +15,14 @@ from gmi.inversion.plan import Audit
 from gmi.protocols import FaceJudge, Prior
 from gmi.search.signature import access, shared_queries
 from gmi.targets.module import ModuleTarget, Target
+from gmi.targets.quality import refuse_unfit
 from gmi.targets.served import Served
 from gmi.targets.templates import TemplateTarget
-from gmi.training.targets import Head, Scratch, record_of, training_digest
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an audit works on. Any objects with the right methods will do; `load` makes them from a configuration."""
+    """The inputs of an audit. Any objects with the right methods will do; `load` makes them from a configuration."""
 
     people: People
     target: Target | Served
@@ -53,7 +52,7 @@ class Inputs:
 
     @property
     def digests(self) -> dict[str, JsonValue]:
-        """What a run folder must be of, beside the configuration."""
+        """What a run folder must be of, in addition to the configuration."""
         guide = None if self.guide is None else self.guide.digest
         return {
             "gmi": version("gmi"),
@@ -104,30 +103,3 @@ def _existing(plan: Audit) -> Any:
     if not isinstance(target, ModuleTarget) or plan.training is None or target.weights is None:
         return target
     return target if resolve(target.weights).exists() else replace(target, weights=None)
-
-
-def refuse_untrained(target: object, training: Head | Scratch | None, people: People) -> None:
-    """Raises GmiError unless the weights are those that the configuration's training makes of this split."""
-    if training is None or not isinstance(target, ModuleTarget):
-        return
-    weights, record = target.weights, record_of(target)
-    if weights is not None and not resolve(weights).exists():
-        raise GmiError(f"There are no weights at {weights} yet: run pipelines/train_target.py with this configuration.")
-    asked = (people.private_digest, training_digest(target, training))
-    if record is None or (record.data_digest, record.config_digest) != asked:
-        raise GmiError(
-            "The target was trained on another split of the people, with other settings or by another gmi: run "
-            "pipelines/train_target.py with this configuration again."
-        )
-
-
-def refuse_unfit(target: Target, people: People, features: bool) -> None:
-    """One blank image. Raises GmiError where the network cannot take it, or has not one output a person."""
-    blank = torch.zeros(1, *people.enrolment.bytes.shape[1:], device=next(target.module.parameters()).device)
-    try:
-        with torch.no_grad():
-            target.activations(blank) if features else target(blank)
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise GmiError(
-            f"The target cannot take an image: check target.input and target.penultimate ({error})."
-        ) from error

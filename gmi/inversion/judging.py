@@ -1,4 +1,4 @@
-"""What the judges see: their templates and distances of all images, as pieces of work in a run folder."""
+"""Judging: templates, distances and opinions of all images, as pieces of work in a run folder."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,14 +26,14 @@ from gmi.targets.served import Served
 _PIECE = 128  # images
 
 Releases = dict[str, Images]
-"""By step: what attacks and controls release, as 8-bit images."""
+"""Images that attacks and controls release, by step."""
 Opinion = Callable[[Tensor], Tensor]
 """Logits or log-probabilities (N, K) of images (N, C, H, W)."""
 
 
 @dataclass(frozen=True)
 class Judges:
-    """Who judges. The verdict rests on the first face recogniser."""
+    """The judges of an audit. The verdict rests on the first face recogniser."""
 
     faces: tuple[FaceJudge, ...]
     perceptual: PerceptualJudge | None = None
@@ -50,15 +50,21 @@ class Judges:
         names = [judge.name for judge in self.faces]
         if len(set(names)) < len(names):
             raise GmiError(f"Two judges are both named {max(names, key=names.count)}: give each its own name.")
-        everyone: list[Judge] = [*self.faces, *(one for one in (self.perceptual, self.classifier) if one is not None)]
-        weights, known = list(target.weights()), frozenset({private})
+        everyone: list[Judge] = [
+            *self.faces,
+            *(judge for judge in (self.perceptual, self.classifier) if judge is not None),
+        ]
+        weights, private_sets = list(target.weights()), frozenset({private})
         reasons = [
-            refusal(judge, weights, known | target.trained_on if judge in self.faces else known) for judge in everyone
+            refusal(judge, weights, private_sets | target.trained_on if judge in self.faces else private_sets)
+            for judge in everyone
         ]
         for student in students:
             learner = list(student.weighed().parameters())
-            found = [refusal(judge, learner, frozenset(student.trained_on)) for judge in self.faces]
-            reasons += [f"The search teaches a student, as if it were the target. {one}" for one in found if one]
+            shared = [refusal(judge, learner, frozenset(student.trained_on)) for judge in self.faces]
+            reasons += [
+                f"The search teaches a student, as if it were the target. {reason}" for reason in shared if reason
+            ]
         if guide is not None:
             reasons.append(refusal(self.faces[0], guide.weights(), frozenset()))
         for reason in filter(None, reasons):
@@ -67,7 +73,7 @@ class Judges:
 
 @dataclass(frozen=True)
 class Judged:
-    """By judge and set of images: "training", "enrolment", the methods, and every other set of photographs there is."""
+    """The judges' answers by judge and set of images: "training", "enrolment", the methods, further photographs."""
 
     templates: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of face judges (N, D)
     undetected: dict[str, dict[str, float]] = field(default_factory=dict)  # share of images without a face
@@ -112,20 +118,20 @@ class Panel:
 
         pieces = self._each(judge.name, sets, compute)
         self.judged.templates[judge.name] = {
-            name: torch.cat([one["templates"] for one in some]) for name, some in pieces.items()
+            name: torch.cat([piece["templates"] for piece in group]) for name, group in pieces.items()
         }
         self.judged.undetected[judge.name] = {
-            name: sum(int(one["misses"]) for one in some) / len(sets[name]) for name, some in pieces.items()
+            name: sum(int(piece["misses"]) for piece in group) / len(sets[name]) for name, group in pieces.items()
         }
 
     def perceptual(self, judge: PerceptualJudge, enrolment: Images, sets: Releases) -> None:
         def compute(images: Images) -> Tensors:
-            apart = perceptual(judge, images.pixels, images.classes, enrolment.pixels, enrolment.classes)
-            return {name: torch.from_numpy(values) for name, values in apart.items()}
+            distances = perceptual(judge, images.pixels, images.classes, enrolment.pixels, enrolment.classes)
+            return {name: torch.from_numpy(values) for name, values in distances.items()}
 
         self.judged.distances[judge.name] = {
-            name: {key: torch.cat([one[key] for one in some]).numpy() for key in some[0] if key != "seconds"}
-            for name, some in self._each(judge.name, sets, compute).items()
+            name: {key: torch.cat([piece[key] for piece in group]).numpy() for key in group[0] if key != "seconds"}
+            for name, group in self._each(judge.name, sets, compute).items()
         }
 
     def target(self, opinion: Opinion, sets: Releases) -> None:
@@ -137,7 +143,7 @@ class Panel:
 
         pieces = self._each("target", sets, compute)
         self.judged.logits["target"] = {
-            name: torch.cat([one["logits"] for one in some]) for name, some in pieces.items()
+            name: torch.cat([piece["logits"] for piece in group]) for name, group in pieces.items()
         }
 
     def classifier(self, judge: ClassifierJudge, training: Images, sets: Releases) -> None:
@@ -150,32 +156,32 @@ class Panel:
             return {"logits": judge.logits(images.pixels), "features": judge.embed(images.pixels)}
 
         pieces = self._each(judge.name, sets, compute)
-        for key, kept in (("logits", self.judged.logits), ("features", self.judged.features)):
-            kept[judge.name] = {name: torch.cat([one[key] for one in some]) for name, some in pieces.items()}
+        for key, answers in (("logits", self.judged.logits), ("features", self.judged.features)):
+            answers[judge.name] = {name: torch.cat([piece[key] for piece in group]) for name, group in pieces.items()}
 
     def _each(
         self, judge: str, sets: Releases, compute: Callable[[Images], Tensors]
     ) -> dict[str, list[dict[str, Tensor]]]:
-        places = {
+        starts = {
             f"judged/{judge}/{name}/{start // _PIECE:04d}": (name, start)
             for name, images in sets.items()
             for start in range(0, len(images), _PIECE)
         }
 
-        def piece(names: Iterable[str]) -> Iterator[Tensors]:
-            for name, start in map(places.__getitem__, names):
+        def compute_pieces(names: Iterable[str]) -> Iterator[Tensors]:
+            for name, start in map(starts.__getitem__, names):
                 yield compute(sets[name][list(range(start, min(start + _PIECE, len(sets[name]))))])
 
-        pieces = self.run.each(places, piece, f"judge {judge}")
-        self.judged.seconds[judge] = sum(float(one["seconds"]) for one in pieces)
+        pieces = self.run.each(starts, compute_pieces, f"judge {judge}")
+        self.judged.seconds[judge] = sum(float(piece["seconds"]) for piece in pieces)
         grouped: dict[str, list[dict[str, Tensor]]] = {name: [] for name in sets}
-        for (name, _), one in zip(places.values(), pieces, strict=True):
-            grouped[name].append(one)
+        for (name, _), piece in zip(starts.values(), pieces, strict=True):
+            grouped[name].append(piece)
         return grouped
 
 
 def own_opinion(target: Target | Served, oracle: AnyOracle, device: torch.device) -> judging.Opinion:
-    """The target's. One that is only served is asked through the ledger, beside what the adversary asks."""
+    """The target's opinion of images. A served target is asked through the ledger, apart from the adversary."""
     if isinstance(target, Target):
         return lambda images: target(images.to(device))
     if isinstance(oracle, Interface):

@@ -17,41 +17,41 @@ from gmi.metrics.statistics import Estimate, Failed, Outcome, attempt, estimate,
 from gmi.protocols import FaceJudge
 
 
-def figures(judged: Judged, first: str, people: People, found: Releases) -> list[Result]:
+def figures(judged: Judged, first: str, people: People, releases: Releases) -> list[Result]:
     """The figures of papers: perceptual distances, classifiers' accuracy, feature distances, PRDC and Frechet distance.
 
     Distances and clouds are taken in the first face judge's space and in the classifier's; the real side is the
     enrolment images of the attacked people.
     """
     rows = []
-    classes = {name: images.classes.numpy() for name, images in found.items()}
+    classes = {name: images.classes.numpy() for name, images in releases.items()}
     for judge, methods in judged.distances.items():
         for method, distances in methods.items():
-            rows += [result(method, judge, metric, some, classes[method]) for metric, some in distances.items()]
+            rows += [result(method, judge, metric, values, classes[method]) for metric, values in distances.items()]
     for judge, methods in judged.logits.items():
-        for method in found:
+        for method in releases:
             for k in (1, 5):
                 hits = top(methods[method], classes[method], k)
                 chance = min(1.0, k / methods[method].shape[1])
                 rows.append(result(method, judge, f"top{k}", hits, classes[method], (0.0, 1.0), chance))
     enrolled = people.enrolment.classes.numpy()
-    own = np.isin(enrolled, people.attacked)
+    is_attacked = np.isin(enrolled, people.attacked)
     for judge, sets in ({first: judged.templates[first]} | judged.features).items():
-        real, whose = sets["enrolment"].numpy()[own], enrolled[own]
-        for method in found:
+        real, whose = sets["enrolment"].numpy()[is_attacked], enrolled[is_attacked]
+        for method in releases:
             fake = sets[method].numpy()
-            apart = attempt(
+            distances = attempt(
                 lambda f=fake, m=method, r=real, w=whose: estimate(
                     nearest(f, classes[m], r, w), classes[m], bounds=None
                 )
             )
-            rows.append(Result(method, judge, "nearest", apart))
+            rows.append(Result(method, judge, "nearest", distances))
             rows += _clouds(method, judge, real, whose, fake, classes[method])
     return rows
 
 
 def pair_matches(
-    judge: FaceJudge, templates: Mapping[str, Tensor], people: People, found: Releases, fmrs: Sequence[float]
+    judge: FaceJudge, templates: Mapping[str, Tensor], people: People, releases: Releases, fmrs: Sequence[float]
 ) -> list[Result]:
     """Match rates as papers count them: best of the person's enrolment images, under thresholds from single pairs.
 
@@ -59,13 +59,13 @@ def pair_matches(
     that our findings rest on), which is why no chance level stands beside it.
     """
     enrolled = people.enrolment.classes.numpy()
-    names = ("training", "enrolment", *found)
+    names = ("training", "enrolment", *releases)
     similarity = {name: judge.similarity(templates[name], templates["enrolment"]).numpy() for name in names}
     photographs = np.concatenate([similarity["training"], similarity["enrolment"]])
     whose = np.concatenate([people.training.classes.numpy(), enrolled])
     cuts = identity.pair_thresholds(photographs, whose, enrolled, fmrs=fmrs)
     rows = []
-    for name, images in found.items():
+    for name, images in releases.items():
         classes = images.classes.numpy()
         best = identity.to_people(similarity[name], enrolled)
         matches = identity.outcomes(best, classes, np.unique(enrolled), cuts)
@@ -89,7 +89,7 @@ def _clouds(method: str, judge: str, real: Array, whose: Array, fake: Array, cla
             rows.append(result(method, judge, name, items[name], of, None if name == "density" else (0.0, 1.0)))
 
     def distance() -> Estimate:
-        without = [frechet(real[whose != one], fake[classes != one]) for one in np.unique(classes)]
+        without = [frechet(real[whose != person], fake[classes != person]) for person in np.unique(classes)]
         return jackknife(without, frechet(real, fake), len(fake), bounds=(0.0, np.inf))
 
     if real.shape[1] > 512:  # a jackknife over people would take minutes
@@ -99,7 +99,7 @@ def _clouds(method: str, judge: str, real: Array, whose: Array, fake: Array, cla
 
 
 def target_accuracy(judged: Judged, people: People) -> Outcome:
-    """Of the target, on the enrolment images of everybody."""
+    """The target's accuracy on everybody's enrolment images."""
     classes = people.enrolment.classes.numpy()
     return attempt(lambda: estimate(top(judged.logits["target"]["enrolment"], classes, 1), classes))
 
@@ -107,5 +107,5 @@ def target_accuracy(judged: Judged, people: People) -> Outcome:
 def top(logits: Tensor, classes: ArrayLike, k: int) -> Array:
     """1 where the class is among the k greatest logits (N, K), ties against it."""
     values = logits.double().numpy()
-    own = np.take_along_axis(values, np.asarray(classes)[:, None], 1)
-    return ((values >= own).sum(1) <= k).astype(np.float64)
+    true = np.take_along_axis(values, np.asarray(classes)[:, None], 1)
+    return ((values >= true).sum(1) <= k).astype(np.float64)

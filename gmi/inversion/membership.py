@@ -1,4 +1,4 @@
-"""Whether a photograph was trained on: what an audit of inversion is read beside.
+"""Membership inference: was a photograph trained on?
 
 "threshold" asks how sure the target is of the photograph's person (Yeom et al., Privacy Risk in Machine Learning, CSF
 2018, sec. 3). "calibrated" asks how much surer it is than models that did not learn from the photograph (Watson et al.,
@@ -75,12 +75,12 @@ def infer(
 
     @torch.no_grad()
     def sure(ask: Callable[[Tensor], Tensor]) -> Array:
-        told = torch.cat([ask((some.float() / 255).to(device)).cpu() for some in pixels.split(_BATCH)])
-        return confidence(told, classes)
+        logits = torch.cat([ask((batch.float() / 255).to(device)).cpu() for batch in pixels.split(_BATCH)])
+        return confidence(logits, classes)
 
     (own,) = run.each(["membership/target"], lambda _: [{"sure": torch.from_numpy(sure(opinion))}], "membership")
     ours = own["sure"].numpy()
-    found = {"threshold": ours}
+    scores = {"threshold": ours}
     if settings.shadows:
         assert isinstance(target, ModuleTarget) and training is not None
         names = [f"membership/shadow/{number}" for number in range(settings.shadows)]
@@ -97,32 +97,32 @@ def infer(
             model = Target(module, target.input, people.names)
             return {"sure": torch.from_numpy(sure(model)), "inside": inside}
 
-        pieces = run.each(names, lambda some: [shadow(name) for name in some], "shadow models")
-        answers, inside = (np.stack([one[key].numpy() for one in pieces]) for key in ("sure", "inside"))
-        found["calibrated"] = calibrated(ours, answers, inside)
-        found["LiRA"] = likelihood_ratio(ours, answers, inside)
+        pieces = run.each(names, lambda group: [shadow(name) for name in group], "shadow models")
+        answers, inside = (np.stack([piece[key].numpy() for piece in pieces]) for key in ("sure", "inside"))
+        scores["calibrated"] = calibrated(ours, answers, inside)
+        scores["LiRA"] = likelihood_ratio(ours, answers, inside)
     people_of = classes.numpy()
-    return tuple(detection(name, scores, member, people_of, settings.alarms) for name, scores in found.items())
+    return tuple(detection(name, values, member, people_of, settings.alarms) for name, values in scores.items())
 
 
 def confidence(logits: Tensor, classes: Tensor) -> Array:
     """Log-odds (N,) of each image's class: log p - log (1 - p). Carlini et al. 2022, sec. VI-A."""
-    told = logits.double()
-    true = told.gather(1, classes[:, None])
-    others = told.scatter(1, classes[:, None], -torch.inf).logsumexp(1)
+    exact = logits.double()
+    true = exact.gather(1, classes[:, None])
+    others = exact.scatter(1, classes[:, None], -torch.inf).logsumexp(1)
     return (true[:, 0] - others).numpy()
 
 
 def halves(classes: Tensor, count: int, number: int) -> Tensor:
-    """Which images (N,) a shadow model learns from: half of each person's; each image is in half of the models."""
+    """The images (N,) that a shadow model learns from: half of each person's; each image is in half of the models."""
     inside = torch.zeros(len(classes), dtype=torch.bool)
     for person in classes.unique().tolist():
-        mine = (classes == person).nonzero()[:, 0]
-        draws = Rng([seed_of(number // 2, "halves", person)]).uniform(len(mine))[0].argsort()
-        half = mine[draws[: len(mine) // 2]]
+        rows = (classes == person).nonzero()[:, 0]
+        draws = Rng([seed_of(number // 2, "halves", person)]).uniform(len(rows))[0].argsort()
+        half = rows[draws[: len(rows) // 2]]
         inside[half] = True
         if number % 2:  # the other half of the pair's
-            inside[mine] = ~inside[mine]
+            inside[rows] = ~inside[rows]
     return inside
 
 

@@ -28,7 +28,7 @@ from gmi.training.targets import Head, Scratch
 
 @settings
 class ReportConfig:
-    """What the report shows."""
+    """Settings of the report."""
 
     images: bool = True  # reconstructions beside enrolment photographs: personal data
 

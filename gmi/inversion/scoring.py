@@ -189,7 +189,7 @@ def verdicts(
     """Each judge's own verdict, by its name; the first one's is the audit's."""
     return {
         judge.judge: decide(
-            judge.of_people(one.attack, METRIC),
+            judge.of_people(judge.attack, METRIC),
             judge.controls(METRIC),
             judge.of_people("oracle", METRIC) if "oracle" in judge.outcomes else None,
             stops,

@@ -1,4 +1,5 @@
-"""What an audit may conclude. `scripts/calibrate_verdict.py` measures how often this is wrong; only there is it tuned.
+"""The verdict: what an audit may conclude. `scripts/calibrate_verdict.py` measures how often it is wrong, and only there
+is it tuned.
 
 The figure is the AUC of each person under the first judge: the share of the other people that the person's
 reconstructions resemble less. It uses every comparison, where a match rate counts few, and guessing gives 0.5.
@@ -56,13 +57,13 @@ def decide(
     large enough to see a difference of that size. Else inconclusive.
     """
     try:
-        apart = {name: difference(attack, values) for name, values in controls.items()}
+        differences = {name: difference(attack, values) for name, values in controls.items()}
     except GmiError as error:
         return Verdict(
             "inconclusive", (f"The comparison failed: {error}.",), None, Failed(str(error)), Failed(str(error))
         )
-    control = min(apart, key=lambda name: apart[name].value)
-    advantage = apart[control]
+    control = min(differences, key=lambda name: differences[name].value)
+    advantage = differences[control]
     people = advantage.people
     smallest = _smallest(attack, controls[control])
 
@@ -75,7 +76,7 @@ def decide(
         return say("inconclusive", *stops)
     if people < FEWEST:
         return say("inconclusive", f"{people} people are too few to conclude anything: audit at least {FEWEST}.")
-    unbeaten = [name for name, one in apart.items() if one.low <= 0]
+    unbeaten = [name for name, difference_ in differences.items() if difference_.low <= 0]
     if not unbeaten:
         return say(
             "evidence of leakage",
@@ -95,7 +96,7 @@ def decide(
             "Choosing among the prior's samples by the target's scores beats every control that does not use the "
             "target, and the attack does not: the model leaks to selection, and this search is too weak to judge by.",
         )
-    worse = [NAMES.get(name, name) for name, one in apart.items() if one.high < 0]
+    worse = [NAMES.get(name, name) for name, difference_ in differences.items() if difference_.high < 0]
     if worse:
         why = "a search that works against its people shows nothing by failing."
         return say("inconclusive", f"The attack does worse than {_list(worse)}: {why}")
