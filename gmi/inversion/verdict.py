@@ -1,5 +1,5 @@
-"""The verdict: what an audit may conclude. `scripts/calibrate_verdict.py` measures how often it is wrong, and only there
-is it tuned.
+"""The verdict: what an audit may conclude. `scripts/calibrate_verdict.py` measures how often it is wrong, and only
+there is it tuned.
 
 The figure is the AUC of each person under the first judge: the share of the other people that the person's
 reconstructions resemble less. It uses every comparison, where a match rate counts few, and guessing gives 0.5.
