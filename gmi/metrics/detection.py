@@ -1,4 +1,4 @@
-"""How well a score tells positives from negatives: areas under the curve and hit rates, with intervals over people."""
+"""Detection of positives by a score: areas under the curve and hit rates, with intervals over people."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,28 +16,28 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two areas for the same records, its standard error, and the p-value of no difference."""
+    """The difference of two areas."""
 
     estimate: Estimate
-    p: float
-    spread: float
+    p: float  # p-value of no difference
+    spread: float  # standard error
 
 
 def auc(scores: ArrayLike, truth: ArrayLike, people: ArrayLike | None = None) -> Estimate:
-    """Area under the ROC curve of scores (N,) for truth (N,), ties counting half.
+    """Area under the ROC curve of scores (N,) for truth (N,); ties count half.
 
-    people (N,): whose the records are; None: each is a person's own. The variance is that of the placements, summed by
-    person (DeLong et al., Comparing the Areas under Two or More Correlated Receiver Operating Characteristic Curves,
-    1988; Obuchowski, Nonparametric Analysis of Clustered ROC Curve Data, 1997); the interval is normal on the logit
-    scale, where it keeps to (0, 1). Where there is no variance it is Clopper and Pearson's of the people of the class
-    that has fewer. Raises GmiError where a class is missing or has one record.
+    people (N,): the person of each record; None: every record is of another person. The variance is that of the
+    placements, summed by person (DeLong et al., Comparing the Areas under Two or More Correlated Receiver Operating
+    Characteristic Curves, 1988; Obuchowski, Nonparametric Analysis of Clustered ROC Curve Data, 1997). The interval is
+    normal on the logit scale, which keeps it in (0, 1). If there is no variance, it is Clopper and Pearson's for the
+    people of the smaller class. Raises GmiError if a class is missing or has a single record.
     """
     value, influence = _area(scores, truth)
-    whose = _whose(people, len(influence))
-    n, clusters = len(influence), len(np.unique(whose))
-    spread = _spread(influence, whose)
+    ids = _ids(people, len(influence))
+    n, clusters = len(influence), len(np.unique(ids))
+    spread = _spread(influence, ids)
     if spread == 0:
-        fewer = _fewer(truth, whose)
+        fewer = _fewer(truth, ids)
         low, high = clopper_pearson(round(value * fewer), fewer)
         return Estimate(value, min(low, value), max(high, value), n, clusters)
     inner = np.clip(value, 1e-9, 1 - 1e-9)
@@ -47,16 +47,17 @@ def auc(scores: ArrayLike, truth: ArrayLike, people: ArrayLike | None = None) ->
 
 
 def auc_difference(left: ArrayLike, right: ArrayLike, truth: ArrayLike, people: ArrayLike | None = None) -> Difference:
-    """AUC of the left scores less that of the right ones, for the same records, as `auc`.
+    """Area under the curve of the left scores (N,) minus that of the right ones (N,), for the same records.
 
-    Where there is no variance, and yet a difference, p is the sign test's: all people of the smaller class agree.
+    The other arguments, errors and the variance are those of `auc`. If there is a difference without any variance, p is
+    the sign test's: all people of the smaller class agree.
     """
-    (one, ours), (other, theirs) = _area(left, truth), _area(right, truth)
-    whose = _whose(people, len(ours))
-    value, spread = one - other, _spread(ours - theirs, whose)
-    n, clusters = len(ours), len(np.unique(whose))
+    (left_area, left_influence), (right_area, right_influence) = _area(left, truth), _area(right, truth)
+    ids = _ids(people, len(left_influence))
+    value, spread = left_area - right_area, _spread(left_influence - right_influence, ids)
+    n, clusters = len(left_influence), len(np.unique(ids))
     if spread == 0 and value != 0:
-        fewer = _fewer(truth, whose)
+        fewer = _fewer(truth, ids)
         ends = (float(np.sign(value)) * end for end in clopper_pearson(round(abs(value) * fewer), fewer))
         low, *_, high = sorted((*ends, value))
         return Difference(Estimate(value, low, high, n, clusters), min(1.0, 2.0 * 0.5**fewer), spread)
@@ -66,28 +67,28 @@ def auc_difference(left: ArrayLike, right: ArrayLike, truth: ArrayLike, people: 
 
 
 def contrast(left: Difference, right: Difference) -> Difference:
-    """The left difference less the right one, which is of other people. Normal, as `auc_difference`.
+    """The left difference minus the right one, which is of other people; the interval is normal.
 
-    Raises GmiError where neither has any variance.
+    Raises GmiError if neither has any variance.
     """
     spread = float(np.hypot(left.spread, right.spread))
     if spread == 0:
         raise GmiError("neither group has any variance: no interval can be given")
-    one, other = left.estimate, right.estimate
-    value, half = one.value - other.value, -ndtri(TAIL) * spread
-    n, clusters = one.n + other.n, one.people + other.people
+    a, b = left.estimate, right.estimate
+    value, half = a.value - b.value, -ndtri(TAIL) * spread
+    n, clusters = a.n + b.n, a.people + b.people
     return Difference(
         Estimate(value, value - half, value + half, n, clusters), float(2 * ndtr(-abs(value) / spread)), spread
     )
 
 
 def hit_rate(scores: ArrayLike, truth: ArrayLike, false_alarms: float, people: ArrayLike | None = None) -> Estimate:
-    """Share of the positives above the score that at most `false_alarms` of the negatives exceed, person by person.
+    """Share of the positives above the score that at most a share `false_alarms` of the negatives exceeds.
 
-    Of ties at that score so many are taken, by lot, as use up the false alarms: a positive among them counts with that
-    probability, and scores that say nothing hit as often as they raise alarms. The interval is `estimate`'s, of the
-    positives: the threshold is taken as it is. Raises GmiError where a class is missing, or where there are too few
-    negatives for that rate: fewer than one of them would be a false alarm.
+    Shares are means over people. Of ties at that score, a part chosen by lot uses up the remaining false alarms: a
+    positive among them counts with that probability, so that uninformative scores hit as often as they raise alarms.
+    The interval is `estimate`'s for the positives, for a fixed threshold. Raises GmiError if a class is missing, or if
+    the negatives are too few for that rate: less than one of them would be a false alarm.
     """
     values, truth = _checked(scores, truth)
     negative = np.sort(values[~truth])[::-1]
@@ -102,12 +103,12 @@ def hit_rate(scores: ArrayLike, truth: ArrayLike, false_alarms: float, people: A
         threshold = negative[allowed]
         lot = (allowed - (negative > threshold).sum()) / (negative == threshold).sum()
         hits = np.where(values[truth] > threshold, 1.0, np.where(values[truth] == threshold, lot, 0.0))
-    return estimate(hits, _whose(people, len(values))[truth])
+    return estimate(hits, _ids(people, len(values))[truth])
 
 
 @dataclass(frozen=True)
 class Detection:
-    """How well a method tells members from others."""
+    """The area under the curve and the hit rates of one method that tells members from others."""
 
     method: str
     auc: Outcome
@@ -117,7 +118,7 @@ class Detection:
 def detection(
     method: str, scores: ArrayLike, truth: ArrayLike, people: ArrayLike | None, false_alarms: Iterable[float]
 ) -> Detection:
-    """Area and hit rates of scores (N,) against truth (N,), with people (N,) as clusters."""
+    """Area and hit rates of scores (N,) for truth (N,), with people (N,) as clusters; see `auc` and `hit_rate`."""
     return Detection(
         method,
         attempt(lambda: auc(scores, truth, people)),
@@ -134,20 +135,21 @@ def _checked(scores: ArrayLike, truth: ArrayLike) -> tuple[Array, NDArray[np.boo
     return values, truth
 
 
-def _whose(people: ArrayLike | None, count: int) -> NDArray[np.int64]:
+def _ids(people: ArrayLike | None, count: int) -> NDArray[np.int64]:
+    """The person of each record (N,)."""
     return np.arange(count) if people is None else np.asarray(people)
 
 
-def _fewer(truth: ArrayLike, whose: NDArray[np.int64]) -> int:
-    """People of the class that has fewer of them."""
+def _fewer(truth: ArrayLike, ids: NDArray[np.int64]) -> int:
+    """Number of people in the class that has fewer of them."""
     positive = np.asarray(truth, bool)
-    return min(len(np.unique(whose[positive])), len(np.unique(whose[~positive])))
+    return min(len(np.unique(ids[positive])), len(np.unique(ids[~positive])))
 
 
 def _area(scores: ArrayLike, truth: ArrayLike) -> tuple[float, Array]:
-    """The area, and what each record adds to its deviation (N,): its placement among the other class, less the mean.
+    """The area, and the influence of each record on it (N,): its placement in the other class minus the mean.
 
-    A placement is the share of the other class that is on the right side of the record, ties counting half.
+    A placement is the share of the other class that lies on the right side of the record; ties count half.
     """
     values, truth = _checked(scores, truth)
     m, n = int(truth.sum()), int((~truth).sum())
@@ -163,6 +165,6 @@ def _area(scores: ArrayLike, truth: ArrayLike) -> tuple[float, Array]:
 
 
 def _spread(influence: Array, people: NDArray[np.int64]) -> float:
-    """Standard error: the root of the sum of squares of what people add."""
-    _, place = np.unique(people, return_inverse=True)
-    return float(np.sqrt((np.bincount(place, influence) ** 2).sum()))
+    """Standard error: the root of the sum over people of their squared influence."""
+    _, index = np.unique(people, return_inverse=True)
+    return float(np.sqrt((np.bincount(index, influence) ** 2).sum()))

@@ -1,4 +1,4 @@
-"""How the candidates lie as a set among the real images, in one feature space: per-item PRDC and Frechet distance."""
+"""Comparison of candidates and real images as sets, in one feature space: per-item PRDC and Frechet distance."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,9 +13,9 @@ def prdc(real: ArrayLike, fake: ArrayLike, k: int = 3) -> dict[str, np.ndarray]:
     A ball reaches from an image to its k-th nearest other image of the same set. Precision: 1 for a fake in any real
     ball; recall: 1 for a real in any fake ball (Kynkaanniemi et al. 2019). Density: number of real balls that hold a
     fake, over k, so it may exceed 1; coverage: 1 for a real whose ball holds any fake (Naeem et al. 2020). Their means
-    are the papers' figures. Balls are closed (2019, eq. 1; released code leaves the edge out), so that a copy of a real
-    image counts even where k others are equal to it. A fake that is NaN lies in no ball. Raises GmiError for k images
-    or fewer a side, and for real features that are not finite.
+    are the papers' figures. Balls are closed (2019, eq. 1; the released code leaves the edge out), so that a copy of a
+    real image counts even if k others are equal to it. A fake that is NaN lies in no ball. Raises GmiError if a set has
+    no more than k images, and for real features that are not finite.
     """
     real, fake = _features(real), np.asarray(fake, np.float64)
     if min(len(real), len(fake)) <= k:
@@ -37,8 +37,8 @@ def frechet(left: ArrayLike, right: ArrayLike) -> float:
 
     |mean difference|^2 + tr(L + R - 2 (L R)^(1/2)), squared units of the features. With L = A^T A and R = B^T B, the
     eigenvalues of L R are the squared singular values of A B^T: no matrix root is taken, and covariances without full
-    rank do no harm. Biased upwards where N and M are not large against D: compare only sets of equal sizes, and name it
-    after its feature space. Raises GmiError for fewer than two images a side and for features that are not finite.
+    rank do no harm. It is biased upwards unless N and M are large against D: compare only sets of equal sizes, and name
+    its feature space. Raises GmiError if a set has fewer than two images, and for features that are not finite.
     """
     left, right = _features(left), _features(right)
     if min(len(left), len(right)) < 2:
@@ -50,7 +50,7 @@ def frechet(left: ArrayLike, right: ArrayLike) -> float:
 
 
 def _radii(features: np.ndarray, k: int) -> np.ndarray:
-    """Distance (N,) from each of features (N, D) to its k-th nearest other."""
+    """Distance (N,) of each of the features (N, D) to its k-th nearest other."""
     return np.partition(cdist(features, features), k, axis=1)[:, k]  # the nearest is the image itself
 
 

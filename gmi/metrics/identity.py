@@ -1,7 +1,7 @@
 """Does a candidate show its person? Verification at a fixed false match rate, identification, and their controls.
 
 A *comparison* is one image (a probe) against one person: the similarity to the most alike of that person's enrolment
-images. Thresholds are set on comparisons of exactly this kind, so that a stranger really matches at the rate they name
+images. Thresholds are set on comparisons of exactly this kind, so that strangers really match at the rate they name
 (ISO/IEC 19795-1; best-of-enrolment matching under a threshold from single pairs would match strangers more often).
 N counts probes or candidates, M enrolment images, P people; columns are sorted by person id: `np.unique(people)`.
 """
@@ -23,22 +23,23 @@ RANKS = (1, 5)
 class Threshold:
     """A similarity at or above which a comparison is a match."""
 
-    fmr: float  # false match rate asked for
+    fmr: float  # the desired false match rate
     value: float
-    comparisons: int  # between different people, that it was set on
-    false_matches: int  # of these at or above it: at most fmr * comparisons
+    comparisons: int  # comparisons between different people on which it was set
+    false_matches: int  # how many of these reach it: at most fmr * comparisons
 
     @property
     def trusted(self) -> bool:
-        """Rule of 30: from 30 false matches on, the rate is known to +-30 % with 90 % confidence (Doddington 2000)."""
+        """True from 30 false matches on: then the rate is known to +-30 % with 90 % confidence (Doddington 2000)."""
         return self.false_matches >= 30
 
 
 def to_people(similarity: ArrayLike, people: ArrayLike) -> np.ndarray:
     """Similarity (N, P) of each probe to each person: the greatest over that person's enrolment images.
 
-    similarity (N, M) to the enrolment images, whose people are (M,). Enrolment images that could not be embedded (NaN)
-    are left out, and a probe that could not be has a row of NaN. Raises GmiError for a person without a usable image.
+    similarity (N, M): of probes to enrolment images, whose people are (M,). Enrolment images that could not be embedded
+    (NaN) are left out; a probe that could not be embedded has a row of NaN. Raises GmiError for a person without a
+    usable image.
     """
     similarity, people = np.asarray(similarity, np.float64), np.asarray(people)
     if similarity.ndim != 2 or similarity.shape[1:] != people.shape:
@@ -57,9 +58,9 @@ def thresholds(
 ) -> tuple[Threshold, ...]:
     """For each rate, the smallest threshold that at most this share of comparisons between different people reaches.
 
-    similarity (N, P) of real probes, whose people are (N,), to the people person_ids (P,). A probe may be an enrolment
-    image or show somebody not enrolled: only other people's columns count. Probes that could not be embedded made no
-    comparison. Ties are exact: equal similarities match together or not at all. Raises GmiError without comparisons.
+    similarity (N, P): of real probes, whose people are (N,), to the people person_ids (P,). A probe may be an enrolment
+    image or show somebody who is not enrolled: only other people's columns count. Probes that could not be embedded are
+    left out. Ties are exact: equal similarities match together or not at all. Raises GmiError without comparisons.
     """
     return _cuts(_rows(similarity, people, person_ids)[np.asarray(people)[:, None] != np.asarray(person_ids)], fmrs)
 
@@ -67,10 +68,10 @@ def thresholds(
 def pair_thresholds(
     similarity: ArrayLike, left: ArrayLike, right: ArrayLike, *, fmrs: Sequence[float] = (1e-2, 1e-3)
 ) -> tuple[Threshold, ...]:
-    """As `thresholds`, of single pairs: similarity (N, M) of images of the people (N,) and (M,).
+    """Thresholds set on single pairs of images, as in papers: similarity (N, M) of images of people (N,) and (M,).
 
-    What papers use. Where a probe is compared with several images and the best counts, strangers match more often than
-    the rate says, so that nothing but the comparison with papers rests on it.
+    If the best of several comparisons counts, strangers match more often at such a threshold than its rate says, so
+    that only figures for comparison with papers rest on it. Raises GmiError without comparisons.
     """
     similarity = np.asarray(similarity, np.float64)
     return _cuts(similarity[np.asarray(left)[:, None] != np.asarray(right)], fmrs)
@@ -92,16 +93,16 @@ def _cuts(strangers: np.ndarray, fmrs: Sequence[float]) -> tuple[Threshold, ...]
 def outcomes(
     similarity: ArrayLike, classes: ArrayLike, person_ids: ArrayLike, thresholds: Sequence[Threshold]
 ) -> dict[str, np.ndarray]:
-    """What each candidate shows of its own person, each (N,), from similarity (N, P), classes (N,), person_ids (P,).
+    """Outcomes (N,) of each candidate for its own person, from similarity (N, P), classes (N,) and person_ids (P,).
 
-    match@FMR: 1 at or above that threshold. rank1, rank5: 1 where the own person is among the k most alike; ties count
-    against, rank = 1 + others at least as alike. auc: share of others less alike, ties half. similarity: to the own
-    person. A candidate that could not be embedded (NaN) matches nobody and ranks last; its auc is 0.5, a tie with all,
-    as 0 would hide the leak of the others and flatter an attack whose control fails more; its similarity stays NaN.
-    Raises GmiError for a class that is not enrolled and for fewer than two people.
+    match@FMR: 1 at or above that threshold. rank1, rank5: 1 if the own person is among the k most alike; ties count
+    against, rank = 1 + others at least as alike. auc: share of others that are less alike, ties count half.
+    similarity: to the own person. A candidate that could not be embedded (NaN) matches nobody and ranks last; its auc
+    is 0.5, a tie with all, as 0 would hide the leak of the others and flatter an attack whose control fails more; its
+    similarity stays NaN. Raises GmiError for a class that is not enrolled, and for fewer than two people.
     """
-    own, table = _claims(similarity, classes, person_ids, thresholds)
-    return {name: values[own] for name, values in table.items()}
+    index, table = _claims(similarity, classes, person_ids, thresholds)
+    return {name: values[index] for name, values in table.items()}
 
 
 def permuted(
@@ -113,20 +114,20 @@ def permuted(
 ) -> dict[str, np.ndarray]:
     """The outcomes (N,) under permuted identities (control C2): each candidate scored as if it showed somebody else.
 
-    The exact expectation, the mean over all wrong people `among` those named, or of all P. Distractors do not belong
-    there: what all the people have in common, and others have not, must not pass for a likeness of each.
+    They are exact expectations: means over all wrong people, of those in `among`, or of all P if it is None. It should
+    leave out distractors: traits that all audited people share, and other people lack, must not pass for a likeness.
     Other arguments and errors as in `outcomes`.
     """
-    own, table = _claims(similarity, classes, person_ids, thresholds)
+    index, table = _claims(similarity, classes, person_ids, thresholds)
     sought = np.ones(len(np.asarray(person_ids)), bool) if among is None else np.isin(person_ids, among)
-    return {name: (values[:, sought].sum(1) - values[own]) / (sought.sum() - 1) for name, values in table.items()}
+    return {name: (values[:, sought].sum(1) - values[index]) / (sought.sum() - 1) for name, values in table.items()}
 
 
 def anyone(similarity: ArrayLike, person_ids: ArrayLike, thresholds: Sequence[Threshold]) -> dict[str, np.ndarray]:
-    """The outcomes of images made of nobody (control C0), by person (P,): the mean over all of them, similarity (N, P).
+    """The outcomes (P,) of images that show nobody in particular (control C0): each person's mean over all images.
 
-    Samples of the prior belong to nobody, so that each may be scored as if it showed any person: N times as many
-    comparisons as with a sample for each. Arguments and errors as in `outcomes`.
+    Samples of the prior belong to nobody, so that each can be scored as if it showed any person: N times as many
+    comparisons as with one sample per person. Arguments and errors as in `outcomes`.
     """
     ids = np.asarray(person_ids)
     _, table = _claims(similarity, np.full(len(np.asarray(similarity)), ids[0]), ids, thresholds)
@@ -134,15 +135,15 @@ def anyone(similarity: ArrayLike, person_ids: ArrayLike, thresholds: Sequence[Th
 
 
 def any_of(match: ArrayLike, classes: ArrayLike) -> np.ndarray:
-    """1 for each person (P,), sorted by id, of whose candidates any matched, from match (N,) of 0 and 1."""
+    """1 for each person (P,), sorted by id, with a candidate that matched, else 0; from match (N,) of 0 and 1."""
     return (by_person(match, classes) > 0).astype(np.float64)
 
 
 def chance(name: str, people: int, m: int = 1) -> float | None:
-    """What a stranger's image scores in the outcome `name` among P people; m > 1: any of m independent such images.
+    """The level of the outcome `name` for a stranger's image among P people; m > 1: for any of m independent images.
 
-    match@FMR: FMR. rank-k: k / P. auc: 0.5, whatever m. None for a similarity, which has no level of its own: compare
-    with `permuted`.
+    match@FMR: FMR. rank-k: k / P. auc: 0.5 for every m. None for a similarity, which has no such level: compare it with
+    `permuted`.
     """
     if name == "auc":
         return 0.5
@@ -154,7 +155,7 @@ def chance(name: str, people: int, m: int = 1) -> float | None:
 
 
 def _rows(similarity: ArrayLike, classes: ArrayLike, person_ids: ArrayLike) -> np.ndarray:
-    """similarity as float64 (N, P), of which each row is wholly NaN or wholly a number."""
+    """The similarity as float64 (N, P); each row is wholly NaN or wholly a number. Raises GmiError otherwise."""
     similarity, shape = np.asarray(similarity, np.float64), (np.shape(classes) + np.shape(person_ids))
     if similarity.shape != shape or similarity.ndim != 2:
         raise GmiError(f"similarity {similarity.shape} of probes and people {shape}: take it from to_people")
@@ -169,7 +170,7 @@ def _rows(similarity: ArrayLike, classes: ArrayLike, person_ids: ArrayLike) -> n
 def _claims(
     similarity: ArrayLike, classes: ArrayLike, person_ids: ArrayLike, thresholds: Sequence[Threshold]
 ) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, np.ndarray]]:
-    """The index of each candidate's own person, and the outcomes (N, P) as if each person in turn were claimed."""
+    """The indices of each candidate's own person, and the outcomes (N, P) as if each person in turn were claimed."""
     similarity = _rows(similarity, classes, person_ids)
     classes, ids = np.asarray(classes), np.asarray(person_ids)
     if len(ids) < 2:
@@ -177,9 +178,9 @@ def _claims(
     if len(unknown := np.setdiff1d(classes, ids)):
         raise GmiError(f"classes {unknown.tolist()} are not enrolled: give enrolment images of every person audited")
     failed = np.isnan(similarity)
-    known = np.where(failed, 0.0, similarity)
-    rank = np.where(failed, len(ids), rankdata(-known, "max", axis=1))  # of j: how many are at least as alike as j
-    middle = rankdata(-known, "average", axis=1)  # failed: all tie, in the middle
+    filled = np.where(failed, 0.0, similarity)
+    rank = np.where(failed, len(ids), rankdata(-filled, "max", axis=1))  # of j: how many are at least as alike as j
+    middle = rankdata(-filled, "average", axis=1)  # failed: all tie, in the middle
     table = {f"match@{threshold.fmr:g}": (similarity >= threshold.value).astype(float) for threshold in thresholds}
     table |= {f"rank{k}": (rank <= k).astype(float) for k in RANKS}
     table |= {"auc": (len(ids) - middle) / (len(ids) - 1), "similarity": similarity}

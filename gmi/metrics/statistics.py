@@ -1,11 +1,11 @@
-"""No bare number in a report: every statistic comes with a 95 % interval whose unit is the *person*, not the image.
+"""Statistics with intervals: no bare number in a report, but a 95 % interval whose unit is the *person*, not the image.
 
-Candidates of one person hang together, so values are averaged per person first and whole people are resampled (cluster
-bootstrap). The interval is BCa (Efron 1987) at levels expanded for small samples (Hesterberg 2015). Alone it covers 93
-to 97 % of what an audit mostly meets, but too little where nearly all people have the same value. So it is never
-narrower than a *guard* that knows what the bootstrap cannot see: for a level with known bounds, people unlike all those
-seen (`unseen`); for a difference, Student's t, which keeps false calls at 2.5 % where hits are few and BCa alone makes
-6 %. tests/test_statistics.py measures the coverage.
+Candidates of one person depend on each other, so values are averaged per person first and people are resampled (cluster
+bootstrap). The interval is BCa (Efron 1987) at levels expanded for small samples (Hesterberg 2015). By itself it covers
+the true value in 93 to 97 % of most cases an audit meets, but in fewer when nearly all people have the same value. So
+it is never narrower than a *guard* for what the bootstrap cannot see: for a level with known bounds, people unlike all
+those observed (`unseen`); for a difference, Student's t, which keeps false calls at 2.5 % when hits are few and BCa
+alone makes 6 %. tests/test_statistics.py measures the coverage.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,7 +43,10 @@ class Failed:
 
 
 def by_person(values: ArrayLike, people: ArrayLike) -> np.ndarray:
-    """Mean (P,) of the values (N,) of each distinct person in people (N,), sorted by id; with one NaN it is NaN."""
+    """Mean value (P,) of each distinct person, sorted by id, from values (N,) and their people (N,).
+
+    A person with a NaN among the values has a mean of NaN. Raises GmiError for other shapes.
+    """
     values, people = np.asarray(values, np.float64), np.asarray(people)
     if values.ndim != 1 or values.shape != people.shape:
         raise GmiError(f"{values.shape} values for {people.shape} people: give one person's id for each value")
@@ -56,9 +59,9 @@ def estimate(
 ) -> Estimate:
     """Mean over people of the per-person means of values (N,), whose people are (N,).
 
-    bounds: the least and greatest value there can be, which the guard needs and the interval keeps; None: none known (a
+    bounds: the least and greatest possible value, which the guard needs and the interval keeps; None: unknown (as for a
     distance), and the guard is Student's t. Raises GmiError for values that are missing (NaN), infinite or out of
-    bounds, and for people all equal without bounds, of whom no interval can be given.
+    bounds, and without bounds if all people are equal, since then no interval can be given.
     """
     means = by_person(values, people)
     _check(means, bounds)
@@ -68,20 +71,23 @@ def estimate(
 def difference(
     left: ArrayLike, right: ArrayLike, *, bounds: Bounds | None = (-1.0, 1.0), seed: int = 0, resamples: int = 2000
 ) -> Estimate:
-    """Mean of the paired differences left (P,) - right (P,), one pair a person, with n = P.
+    """Mean of the paired differences left (P,) - right (P,), one pair per person, with n = P.
 
-    The guard is Student's t. Where all people differ by the same amount, mostly 0, there is no spread to learn from,
-    and "no difference" is as sure as P people make it: the guard is then `unseen` (100 people: 0 +- 0.03). Raises as
-    `estimate`.
+    The guard is Student's t. If all people differ by the same amount, mostly 0, there is no spread to learn from, and
+    "no difference" is only as certain as P people make it: the guard is then `unseen` (100 people: 0 +- 0.03). Raises
+    GmiError as `estimate` does.
     """
-    paired = _paired(left, right)
-    means = paired[0] - paired[1]
+    pairs = _paired(left, right)
+    means = pairs[0] - pairs[1]
     _check(means, bounds)
     return _mean(means, bounds, False, len(means), seed, resamples)
 
 
 def p_value(differences: ArrayLike) -> float:
-    """Of Student's paired t-test, two-sided, of differences (P,), one a person; 1 for fewer than two, or all at 0."""
+    """P-value of Student's paired t-test, two-sided, for differences (P,), one per person.
+
+    It is 1 for fewer than two people, and if all differences are 0.
+    """
     values = np.asarray(differences, np.float64)
     if len(values) < 2 or not values.any():
         return 1.0
@@ -90,22 +96,23 @@ def p_value(differences: ArrayLike) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted for their number. Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979."""
-    adjusted, most = [0.0] * len(p_values), 0.0
-    for place, one in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        most = max(most, min(1.0, (len(p_values) - place) * p_values[one]))
-        adjusted[one] = most
+    """P-values adjusted for their number. Holm, A Simple Sequentially Rejective Multiple Test Procedure, 1979."""
+    adjusted, greatest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        greatest = max(greatest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = greatest
     return adjusted
 
 
 def recovered(
     attack: ArrayLike, control: ArrayLike, oracle: ArrayLike, *, seed: int = 0, resamples: int = 2000
 ) -> Estimate | Failed:
-    """Share (A - B) / (O - B) of what the prior can express that the attack found; per-person values (P,) in [0, 1].
+    """The share (A - B) / (O - B) that the attack recovered of what the prior can express.
 
-    A, B and O are the means of attack, best control and oracle projection. The interval resamples people, all three
-    values together, and is guarded by the linearised ratio's Student's t. Failed where the interval of O - B includes
-    0: what the prior can express of these people does not show in this figure. Raises as `estimate`.
+    A, B and O are the means of attack, best control and oracle projection, with per-person values (P,) in [0, 1]. The
+    interval resamples people, all three values together, and is guarded by the linearised ratio's Student's t. Failed
+    if the interval of O - B includes 0: the figure does not show then what the prior can express of these people.
+    Raises GmiError as `estimate` does.
     """
     a, b, o = _paired(attack, control, oracle)
     room = difference(o, b, seed=seed, resamples=resamples)
@@ -117,7 +124,7 @@ def recovered(
     people, gain, span = len(a), a - b, o - b
     value = gain.mean() / span.mean()
     rest = (gain - value * span) / span.mean()  # the ratio's influence on each person: mean 0
-    if np.ptp(rest) <= _epsilon(rest):  # all people alike; those unlike them can add 1 + |value| to the numerator
+    if np.ptp(rest) <= _epsilon(rest):  # all people alike; people unlike them can add 1 + |value| to the numerator
         half = unseen(people) * (1 + abs(value)) / span.mean()
         return Estimate(float(value), float(value - half), float(value + half), people, people)
     chosen = _resampled(people, seed, resamples)
@@ -130,12 +137,12 @@ def recovered(
 
 
 def detectable(differences: ArrayLike, power: float = 0.8) -> float:
-    """Smallest true mean paired difference that this audit would have called (interval above 0) with that power.
+    """Smallest true mean paired difference that this audit would have called (interval above 0) with this power.
 
-    d = (t(0.975) + t(power)) sqrt(variance / P), the variance s^2 being that of the per-person differences (P,). Where
-    most people show none, an effect brings a spread of its own: a share d of people won outright adds d (1 - d), so
-    that d > 0 even from differences all 0 (100 people: 0.07). Above 1, no rate could have been called. Raises GmiError
-    for fewer than two people.
+    d = (t(0.975) + t(power)) sqrt(variance / P), where the variance s^2 is that of the per-person differences (P,). If
+    most people show no difference, an effect brings a spread of its own: a share d of people won outright adds
+    d (1 - d), so that d > 0 even if all differences are 0 (100 people: 0.07). Above 1, no rate could have been called.
+    Raises GmiError for fewer than two people.
     """
     differences = np.asarray(differences, np.float64)
     people = len(differences)
@@ -150,7 +157,7 @@ def detectable(differences: ArrayLike, power: float = 0.8) -> float:
 
 
 def unseen(people: int) -> float:
-    """Greatest share that people unlike all those seen can have, with 95 % confidence: 1 - 0.05^(1/P), about 3/P.
+    """Greatest share that people unlike all P observed ones can have, with 95 % confidence: 1 - 0.05^(1/P), about 3/P.
 
     The zero-hit upper bound, one-sided: the upper end of `clopper_pearson(0, P, level=0.90)`, where a central interval
     of 95 % ends at 1 - 0.025^(1/P). 0/100: 2.95 %, 0/530: 0.56 %, 0/1000: 0.30 %.
@@ -159,7 +166,7 @@ def unseen(people: int) -> float:
 
 
 def clopper_pearson(hits: int, n: int, level: float = 0.95) -> Bounds:
-    """Exact central interval of a rate from n independent trials, (1 - level) / 2 a side (Clopper and Pearson 1934)."""
+    """Exact central interval of a rate from n independent trials, (1 - level) / 2 per side (Clopper & Pearson 1934)."""
     tail = (1 - level) / 2
     low = 0.0 if hits == 0 else float(betaincinv(hits, n - hits + 1, tail))
     high = 1.0 if hits == n else float(betaincinv(hits + 1, n - hits, 1 - tail))
@@ -172,10 +179,11 @@ def any_of_m(fmr: float, m: int) -> float:
 
 
 def jackknife(without: ArrayLike, value: float, n: int, *, bounds: Bounds | None = None) -> Estimate:
-    """The estimate of a statistic that is no mean (a Frechet distance), from its values (P,) with each person left out.
+    """Estimate of a statistic that is not a mean (a Frechet distance), from its values (P,) with each person left out.
 
-    Student's t on the jackknife's standard error (Tukey 1958): sqrt((P - 1) / P sum (without - mean)^2). For smooth
-    statistics only; it shows spread, not bias. Raises GmiError for fewer than two people and for values all equal.
+    Student's t on the jackknife's standard error (Tukey 1958): sqrt((P - 1) / P sum (without - mean)^2). It suits
+    smooth statistics only; it shows spread, not bias. Raises GmiError for fewer than two people, and if all values are
+    equal.
     """
     without = np.asarray(without, np.float64)
     _check(np.append(without, value), None)
@@ -262,7 +270,7 @@ Outcome = Estimate | Failed
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """As report.json has it."""
+    """The outcome as plain data, as in report.json."""
     return asdict(outcome)
 
 
@@ -270,7 +278,7 @@ Figure = TypeVar("Figure")
 
 
 def attempt(compute: Callable[[], Figure | Failed]) -> Figure | Failed:
-    """The figure, or why there is none."""
+    """The computed figure, or the reason why it could not be computed: a GmiError becomes Failed."""
     try:
         return compute()
     except GmiError as error:
