@@ -29,7 +29,7 @@ from gmi.rng import Rng, seed_of
 from gmi.run import Run
 from gmi.settings import Rate, Whole, settings
 from gmi.targets.module import ModuleTarget, Target
-from gmi.training.targets import UNDEFENDED, Head, Scratch
+from gmi.training.targets import Head, Scratch, fit
 
 Array = NDArray[np.float64]
 _BATCH = 32
@@ -89,11 +89,7 @@ def infer(
             number = int(name.rpartition("/")[2])
             inside = halves(classes, settings.shadows, number)
             taught = replace(training, seed=seed_of(training.seed, "shadow", number) % 2**31)
-            defence = target.defence or UNDEFENDED
-            with torch.random.fork_rng():
-                torch.manual_seed(taught.seed)
-                module = target.build().to(device)
-                taught(module, target.input, pixels[inside], defence.loss(module, classes[inside]), None, defence)
+            module = fit(target, taught, pixels[inside], classes[inside], device)
             model = Target(module, target.input, people.names)
             return {"sure": torch.from_numpy(sure(model)), "inside": inside}
 

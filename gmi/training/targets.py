@@ -147,7 +147,7 @@ class Scratch:
         return defence.promise(classes, self.batch, self.steps)
 
 
-def train(
+def fit(
     target: ModuleTarget,
     training: Head | Scratch,
     images: Tensor,
@@ -230,17 +230,13 @@ def train(
         whole = path.exists() and (path.with_name(PROFILE).exists() or record.promise is not None)
         if whole:
             return record
-    with torch.random.fork_rng():
-        torch.manual_seed(training.seed)
-        module = config.build().to(device)
-        with tqdm(total=training.steps, desc="train target") as bar:
+    with tqdm(total=training.steps, desc="train target") as bar:
 
-            def progress(step: int, loss: float) -> None:
-                bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-                bar.update()
+        def progress(step: int, loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            bar.update()
 
-            loss = defence.loss(module, people.training.classes)
-            training(module, config.input, people.training.bytes, loss, progress, defence)
+        module = fit(config, training, people.training.bytes, people.training.classes, device, progress)
     target = Target(module, config.input, people.names)
     record = Record(
         data_digest=people.private_digest,
