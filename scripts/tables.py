@@ -155,9 +155,11 @@ def figure(row: Row, bare: bool = False) -> str:
         show = "{:g}".format
     value, low, high = (None if end is None else show(end) for end in ends)
     if value is None:
-        return f"{low} to {high}{after}"
-    text = f"{signed}{value}{after}" + ("" if low is None else f" [{low}, {high}]")
-    return text + {"less": " **(less)**", "more": " **(more)**"}.get(row.get("finding", ""), "")
+        text = f"{low} to {high}{after}"
+    else:
+        text = f"{signed}{value}{after}" + ("" if low is None else f" [{low}, {high}]")
+    text += {"less": " **(less)**", "more": " **(more)**"}.get(row.get("finding", ""), "")
+    return text.replace(" ", "\u00a0")  # a figure stays on one line
 
 
 def source(name: str, result: Mapping[str, Any]) -> str:
