@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MARK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PLACE = re.compile(r"\{\{([^}]+)\}\}")
 SUFFIX = {"share": ", %", "share difference": ", points"}
-LONG = 200  # seconds; from here on minutes are shown
+LONG = 170  # seconds; from here on minutes are shown
 
 Row = Mapping[str, Any]
 Results = dict[str, dict[str, Any]]
