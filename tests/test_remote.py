@@ -108,7 +108,7 @@ LASTING = {
     "null": (lambda handler: handler.say(200, shaped(9, 6) | spoilt(None)), "numbers that are not finite"),
     "infinity": (lambda handler: handler.say(200, shaped(9, 6, value=float("inf"))), "numbers that are not finite"),
     "no shape": (lambda handler: handler.say(200, {"outputs": [{"name": "s", "data": [], "shape": []}]}), "not one of"),
-    "a day of patience": (lambda handler: handler.say(429, {}, Retry_After="86400"), "left alone for 86,400 seconds"),
+    "a day of patience": (lambda handler: handler.say(429, {}, Retry_After="86400"), "asks us to wait 86,400 seconds"),
     "logits": (lambda handler: handler.say(200, shaped(9, 6, value=-3.0)), "say target.gives: logits"),
 }
 

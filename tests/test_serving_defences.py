@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.oracles.access import LabelsOnly, ScoresOnly
-from gmi.oracles.guards import Noise, Stealthy, drawn, guard, nearest
+from gmi.oracles.guards import Noise, Stealthy, generators_of, guard, nearest
 from gmi.oracles.shape import Shape
 from gmi.rng import Rng
 from gmi.targets.module import Target
@@ -121,9 +121,9 @@ def test_noise_does_not_average_away_over_repetitions_but_differs_between_images
 
 def test_draws_depend_on_image_and_secret():
     images = torch.arange(32, dtype=torch.uint8).reshape(2, 1, 4, 4)
-    base = drawn(images, b"s").normal(4)
-    assert torch.equal(base, drawn(images, b"s").normal(4)) and not torch.equal(base[0], base[1])
-    assert not torch.equal(base, drawn(images, b"t").normal(4))
+    base = generators_of(images, b"s").normal(4)
+    assert torch.equal(base, generators_of(images, b"s").normal(4)) and not torch.equal(base[0], base[1])
+    assert not torch.equal(base, generators_of(images, b"t").normal(4))
 
 
 def test_two_noises_are_not_one_twice(world):

@@ -1,5 +1,7 @@
-"""What has been asked of a model behind an interface, on disk: every image is charged before it is sent, once for each
-time that it is, and an answer that came is never asked for again. So a run that was killed goes on from its answers.
+"""A ledger, on disk, of the queries to a model behind an interface.
+
+Every image is charged before it is sent, each time that it is sent, and an answer that has come is not asked for again.
+So a run that was killed goes on from its answers.
 """
 
 import sqlite3
@@ -14,8 +16,8 @@ from typing import Literal
 
 from gmi.errors import GmiError
 
-SHARED = -1  # whom a query serves that serves nobody in particular
-OWN_OPINION = "own opinion"  # the step in which the auditor asks a served target about what was found
+SHARED = -1  # the "person" of a query that serves nobody in particular
+OWN_OPINION = "own opinion"  # the step in which the auditor asks a served target about the reconstructions
 
 Repeats = Literal["free", "asked"]
 
@@ -26,24 +28,25 @@ class BudgetSpent(GmiError):
 
 @dataclass(frozen=True)
 class Account:
-    """images: different ones, or different askings of one where repeats are asked anew. sent: with retries."""
+    """Numbers of images in a ledger."""
 
-    images: int
-    sent: int
+    images: int  # different images; with repeats "asked", each repeat counts
+    sent: int  # images sent, retries included
 
 
 class Ledger:
-    """An SQLite file, which several processes of one machine may use at once.
-
-    budget: images that may be sent in all, retries included; None: any number.
-    repeats: "free": an image that was answered before is answered from the file. "asked": only where a killed run
-        repeats itself; else it is sent and charged again, as an interface that answers at random needs.
-    """
+    """An SQLite file, which several processes of one machine may use at once."""
 
     def __init__(self, path: Path, budget: int | None = None, repeats: Repeats = "free") -> None:
+        """budget: images that may be sent in all, retries included; None: any number.
+
+        repeats: "free": an image that was answered before is answered from the file. "asked": it is sent and charged
+        again, as is right for an interface that answers at random; only a resumed run gets its old answers from the
+        file.
+        """
         self.repeats: Repeats = repeats
         self._budget = budget
-        self._step, self._seen = "", Counter[bytes]()
+        self._step, self._repeats = "", Counter[bytes]()
         self._lock = Lock()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
@@ -56,32 +59,35 @@ class Ledger:
         self._file.execute("INSERT OR IGNORE INTO total VALUES (1, 0)")
 
     def at(self, step: str) -> None:
-        """From here on images are asked for this step, which a resumed run repeats from its start."""
-        self._step, self._seen = step, Counter()
+        """Begins a step of the run, which a resumed run repeats from its start."""
+        self._step, self._repeats = step, Counter()
 
     def keys(self, images: Sequence[bytes]) -> list[bytes]:
-        """By which images are known here."""
+        """The images' keys in this ledger."""
         keys = []
         for image in images:
             key = sha256(image).digest()
             if self.repeats == "asked":
-                self._seen[key] += 1
-                key = sha256(key + f"{self._step} {self._seen[key]}".encode()).digest()
+                self._repeats[key] += 1
+                key = sha256(key + f"{self._step} {self._repeats[key]}".encode()).digest()
             keys.append(key)
         return keys
 
     def answers(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Of those that have one."""
-        found = {}
+        """The answers by key; keys without an answer are left out."""
+        answers = {}
         with self._lock:
             for key in dict.fromkeys(keys):
                 row = self._file.execute("SELECT answer FROM images WHERE key = ?", (key,)).fetchone()
                 if row is not None and row[0] is not None:
-                    found[key] = row[0]
-        return found
+                    answers[key] = row[0]
+        return answers
 
     def charge(self, keys: Sequence[bytes], people: Sequence[int]) -> None:
-        """For images that are about to be sent, for the first time or again. Raises BudgetSpent, and charges none."""
+        """Charges images that are about to be sent, for the first time or again, each for a person or SHARED.
+
+        Raises BudgetSpent if they exceed the budget, and charges none of them then.
+        """
         with self._transaction():
             sent = self._sent()
             if self._budget is not None and sent + len(keys) > self._budget:
@@ -96,16 +102,19 @@ class Ledger:
             self._file.execute("UPDATE total SET sent = sent + ?", (len(keys),))
 
     def keep(self, keys: Sequence[bytes], answers: Sequence[bytes]) -> None:
+        """Stores the answers to images that were charged."""
         with self._transaction():
             self._file.executemany("UPDATE images SET answer = ? WHERE key = ?", list(zip(answers, keys, strict=True)))
 
     @property
     def total(self) -> Account:
+        """The account of all steps and people."""
         with self._lock:
             images = self._file.execute("SELECT count(*) FROM images").fetchone()[0]
             return Account(images, self._sent())
 
     def by(self, what: Literal["step", "person"]) -> dict[str | int, Account]:
+        """The account of each step, or of each person; an image counts where it was first sent."""
         with (
             self._lock,
             closing(self._file.execute(f"SELECT {what}, sum(1), sum(sent) FROM images GROUP BY 1")) as rows,

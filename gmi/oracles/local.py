@@ -1,4 +1,4 @@
-"""A model in this process: whole, or as the service behind an interface."""
+"""Oracles of a model in this process: the whole model, or the service behind an interface."""
 
 from collections.abc import Callable
 
@@ -10,9 +10,9 @@ from gmi.targets.served import Requests
 
 
 class WhiteBox:
-    """The adversary holds the model: logits and penultimate features with gradients, and all that follows from them.
+    """The whole model: logits and penultimate features with gradients, and everything that follows from them.
 
-    `queries` counts images, whatever is asked about them; a backward pass is not a query of its own.
+    `queries` counts images in forward passes; a backward pass is not a query of its own.
     """
 
     def __init__(self, target: Target) -> None:
@@ -21,7 +21,7 @@ class WhiteBox:
         self.people = len(target.classes)
 
     def logits(self, images: Tensor) -> Tensor:
-        """(N, K), differentiable."""
+        """Logits (N, K), differentiable."""
         self.queries += len(images)
         return self._target(images)
 
@@ -41,11 +41,12 @@ class WhiteBox:
 
 
 class Model:
-    """A `Service` of a target in this process: what `show` makes of its logits (N, K) for bytes (N, C, H, W)."""
+    """A `Service` over a target in this process."""
 
     requests = Requests()
 
     def __init__(self, target: Target, show: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """show: the answers (N, D) from logits (N, K) float64 and the images (N, C, H, W) as bytes."""
         self._target, self._show = target, show
 
     @torch.no_grad()

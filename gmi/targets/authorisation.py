@@ -1,4 +1,4 @@
-"""Who allowed an audit of a system that answers over a network, and until when. Without it no such audit starts."""
+"""Authorisation of an audit of a system behind a network: without it no such audit starts."""
 
 from datetime import date
 
@@ -8,11 +8,11 @@ from gmi.settings import settings
 
 @settings
 class Authorisation:
-    """Recorded in the report."""
+    """The permission to audit a system, which the report records."""
 
-    system: str  # what may be audited, in its owner's words
-    allowed_by: str  # person and office
-    until: date  # the last day
+    system: str  # the system that may be audited, in its owner's words
+    allowed_by: str  # person and office that allowed it
+    until: date  # last day on which it may be audited
 
     def __post_init__(self) -> None:
         if not (self.system.strip() and self.allowed_by.strip()):

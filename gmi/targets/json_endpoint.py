@@ -1,4 +1,4 @@
-"""A model behind an endpoint that takes and answers JSON in a form of its own, which the configuration describes."""
+"""A model behind an endpoint with JSON of its own form, which the configuration describes."""
 
 import base64
 import io
@@ -25,28 +25,25 @@ from gmi.targets.served import Gives, Served, digest_of
 class JsonTarget:
     """An endpoint that takes images in JSON and answers in JSON.
 
-    body: what is posted; in it the string "$images" stands for the list of images, or "$image" for a single one (then
-        connection.batch must be 1).
-    encoding: png or jpeg: base64 of such a file; pixels: rows of pixels, 0 to 255, with 3 values each where in colour.
-    answers: JMESPath (jmespath.org) to the list of answers, or to the one answer of "$image". Where the model gives
-        scores, an answer is a list of numbers in the order of the classes, an object of numbers by class, or a list of
-        [class, number], as `predictions[*].top[*].[label, score]` makes them; classes that are left out are hidden.
-        Where it gives labels, a class.
-    classes: the endpoint's names of the data's people, in the order of their folders; None: the folders' names.
-        A class may also be told by its number.
+    An answer with scores is a list of numbers in the order of the classes, an object of numbers by class, or a list of
+    [class, number], as from `predictions[*].top[*].[label, score]`; classes that it leaves out are hidden. An answer
+    with labels is a class. A class is a name or a number.
     """
 
     networked: ClassVar = True
     type: Literal["json"] = "json"
-    url: str
+    url: str  # address to which images are posted
+    # JSON that is posted, in which the string "$images" stands for the list of images, or "$image" for a single image
+    # (then connection.batch must be 1)
     body: JsonValue
-    answers: str
-    input: Input
+    answers: str  # JMESPath (jmespath.org) to the list of answers, or to the one answer for "$image"
+    input: Input  # size and colour of the images that the endpoint takes; no mean and std
+    # png or jpeg: base64 of such a file; pixels: rows of pixels, 0 to 255, in colour with 3 values each
     encoding: Literal["png", "jpeg", "pixels"] = "png"
-    classes: tuple[str, ...] | None = None
-    gives: Gives = "probabilities"
-    trained_on: tuple[str, ...] = ()
-    connection: Annotated[Connection, OPERATIONAL] = Connection()
+    classes: tuple[str, ...] | None = None  # the endpoint's names of the people, in the folders' order; None: the same
+    gives: Gives = "probabilities"  # meaning of the answers
+    trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused
+    connection: Annotated[Connection, OPERATIONAL] = Connection()  # how the endpoint is reached
 
     def __post_init__(self) -> None:
         refuse_scaling(self.input)
@@ -61,7 +58,10 @@ class JsonTarget:
             raise ValueError(f"answers is no JMESPath ({error})") from error
 
     def load(self, classes: tuple[str, ...]) -> Served:
-        """The served model; asks nothing. Raises GmiError where names and classes are not as many, or the block is odd."""
+        """The served model for these people, without any query yet.
+
+        Raises GmiError if `classes` has another number of names, or as `Session` does.
+        """
         names = classes if self.classes is None else self.classes
         if len(names) != len(classes):
             raise GmiError(f"target.classes names {len(names)} classes, and the data has {len(classes)} people.")
@@ -74,27 +74,27 @@ class JsonTarget:
 class _Json:
     """`Service` over a JSON endpoint."""
 
-    def __init__(self, plan: JsonTarget, names: Sequence[str], wire: Session) -> None:
-        self.requests = wire.requests
-        self._plan, self._wire, self._answers = plan, wire, jmespath.compile(plan.answers)
-        self._places = {name: place for place, name in enumerate(names)}
+    def __init__(self, plan: JsonTarget, names: Sequence[str], session: Session) -> None:
+        self.requests = session.requests
+        self._plan, self._session, self._answers = plan, session, jmespath.compile(plan.answers)
+        self._indices = {name: index for index, name in enumerate(names)}
         self._single = '"$image"' in json.dumps(plan.body)
 
     def __call__(self, images: Tensor) -> Tensor:
-        shown = [_encoded(image, self._plan.encoding) for image in pixels(images, self._plan.input)]
-        body = _filled(self._plan.body, {"$images": shown, "$image": shown[0]})
-        response = self._wire.post(json.dumps(body).encode(), {"Content-Type": "application/json"}, len(images))
+        encoded = [_encoded(image, self._plan.encoding) for image in pixels(images, self._plan.input)]
+        body = _filled(self._plan.body, {"$images": encoded, "$image": encoded[0]})
+        response = self._session.post(json.dumps(body).encode(), {"Content-Type": "application/json"}, len(images))
         try:
-            found = self._answers.search(self._wire.parsed(response.content))
+            result = self._answers.search(self._session.parsed(response.content))
         except JMESPathError as error:
             raise GmiError(
-                f"target.answers fails ({error}) in {self._wire.quoted(response.content)}: correct it."
+                f"target.answers fails ({error}) in {self._session.quoted(response.content)}: correct it."
             ) from error
-        answers = [found] if self._single else found
+        answers = [result] if self._single else result
         if not isinstance(answers, list) or len(answers) != len(images) or None in answers:
             raise GmiError(
-                f"target.answers finds no {len(images)} answers in {self._wire.quoted(response.content)}: look at what "
-                "the endpoint answers, and correct it."
+                f"target.answers does not find {len(images)} answers in {self._session.quoted(response.content)}: look "
+                "at what the endpoint answers, and correct it."
             )
         read = self._label if self._plan.gives == "labels" else self._row
         rows = [read(answer) for answer in answers]
@@ -103,30 +103,31 @@ class _Json:
         return torch.tensor(rows, dtype=torch.float64)
 
     def _label(self, answer: Any) -> list[float]:
-        return [float(self._place(answer))]
+        return [float(self._index(answer))]
 
     def _row(self, answer: Any) -> list[float]:
         if isinstance(answer, list) and answer and all(map(_is_number, answer)):
             return [float(value) for value in answer]
         pairs = list(answer.items()) if isinstance(answer, dict) else answer
-        row = [float("nan")] * len(self._places)
+        row = [float("nan")] * len(self._indices)
         for pair in pairs if isinstance(pairs, list) else [pairs]:
             if not (isinstance(pair, list | tuple) and len(pair) == 2 and _is_number(pair[1])):
                 raise GmiError(f"target.answers finds {pair!r} where a class and its number should be.")
-            row[self._place(pair[0])] = float(pair[1])
+            row[self._index(pair[0])] = float(pair[1])
         return row
 
-    def _place(self, told: Any) -> int:
-        place = self._places.get(told) if isinstance(told, str) else None
-        if place is None and (str(told).isdecimal() or (isinstance(told, float) and told.is_integer())):
-            place = int(told)
-        if place is None or not 0 <= place < len(self._places):
-            raise GmiError(f"The endpoint speaks of a class {told!r}, which is none of the data's: set target.classes.")
-        return place
+    def _index(self, label: Any) -> int:
+        """The class that a name or a number means. Raises GmiError if the data has no such class."""
+        index = self._indices.get(label) if isinstance(label, str) else None
+        if index is None and (str(label).isdecimal() or (isinstance(label, float) and label.is_integer())):
+            index = int(label)
+        if index is None or not 0 <= index < len(self._indices):
+            raise GmiError(f"The endpoint answers with a class {label!r} that the data lacks: set target.classes.")
+        return index
 
 
 def _encoded(image: Tensor, encoding: str) -> JsonValue:
-    """Of bytes (C, H, W)."""
+    """JSON for an image (C, H, W), given as bytes."""
     if encoding == "pixels":
         return (image[0] if len(image) == 1 else image.permute(1, 2, 0)).tolist()
     to_pil_image(image).save(buffer := io.BytesIO(), encoding)
@@ -134,7 +135,7 @@ def _encoded(image: Tensor, encoding: str) -> JsonValue:
 
 
 def _filled(tree: JsonValue, values: Mapping[str, JsonValue]) -> JsonValue:
-    """The tree with these strings replaced."""
+    """The tree with each string that is a key of `values` replaced by its value."""
     if isinstance(tree, dict):
         return {key: _filled(part, values) for key, part in tree.items()}
     if isinstance(tree, list):
@@ -143,7 +144,7 @@ def _filled(tree: JsonValue, values: Mapping[str, JsonValue]) -> JsonValue:
 
 
 def _is_number(value: object) -> bool:
-    """A finite one: what JSON writes as NaN is none."""
+    """True for finite numbers; False for truth values, and for the NaN that some write in JSON."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return isfinite(value) if isinstance(value, float) else abs(value) < 2**53

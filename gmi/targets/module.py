@@ -17,7 +17,7 @@ from gmi.views import Input
 
 
 class Target:
-    """`target(images) -> logits`, with class names and a digest of the weights. Frozen, in evaluation mode."""
+    """A classifier `target(images) -> logits` with class names and a digest; frozen, in evaluation mode."""
 
     def __init__(
         self,
@@ -27,7 +27,11 @@ class Target:
         trained_on: frozenset[str] = frozenset(),
         penultimate: str | None = None,
     ) -> None:
-        """`penultimate` names the module whose input is the feature vector; None: the last linear layer."""
+        """classes: names of the people (K,). trained_on: names of data sets besides the private one.
+
+        penultimate: name of the part whose input is the feature vector; None: the last linear layer. Raises GmiError if
+        weights are not finite.
+        """
         for name, value in module.state_dict().items():
             if value.is_floating_point() and not value.isfinite().all():
                 raise GmiError(f"The target's weights are broken: {name} holds NaN or infinite values.")
@@ -39,7 +43,10 @@ class Target:
         self._penultimate = penultimate
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Logits (N, K) of images (N, 1 or 3, H, W) in [0, 1], differentiable with respect to the images."""
+        """Logits (N, K) of images (N, 1 or 3, H, W) in [0, 1], differentiable with respect to the images.
+
+        Raises GmiError if the module's outputs have another shape.
+        """
         output = self.module(self.input(images).contiguous(memory_format=torch.channels_last))
         logits = getattr(output, "logits", output)  # transformers wraps them
         if logits.ndim != 2 or logits.shape[1] != len(self.classes):
@@ -50,28 +57,32 @@ class Target:
         return logits
 
     def activations(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, K) and penultimate features (N, D) of one forward pass, differentiable."""
-        seen: list[Tensor] = []
-        hook = self.head.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[:1]))
+        """Logits (N, K) and penultimate features (N, D) of one forward pass, differentiable.
+
+        Raises GmiError if the module does not call the part after the features with a tensor.
+        """
+        features: list[Tensor] = []
+        hook = self.head.register_forward_pre_hook(lambda _, inputs: features.extend(inputs[:1]))
         try:
             logits = self(images)
         finally:
             hook.remove()
-        if not seen:
+        if not features:
             raise GmiError("target.penultimate names a part that the module does not call with a tensor: name another.")
-        return logits, seen[-1].flatten(1)
+        return logits, features[-1].flatten(1)
 
     def weights(self) -> Iterable[Tensor]:
-        """To compare with a judge's."""
+        """The module's parameters, to compare with a judge's."""
         return self.module.parameters()
 
     def to(self, device: torch.device) -> "Target":
+        """The same target, moved to the device."""
         self.module.to(device)
         return self
 
     @property
     def head(self) -> nn.Module:
-        """The part after the penultimate features. Raises GmiError where there is none."""
+        """The part after the penultimate features. Raises GmiError if there is none."""
         if self._penultimate is not None:
             try:
                 return self.module.get_submodule(self._penultimate)
@@ -85,22 +96,21 @@ class Target:
 
 @settings
 class ModuleTarget:
-    """Where a target comes from. The factory is code that you name and therefore trust; weights are never code."""
+    """A torch module as the target. The factory is code that you name and therefore trust; weights are never code."""
 
-    networked: ClassVar = False  # reached over a network: then an audit needs an authorisation
+    networked: ClassVar = False  # True for a target behind a network, whose audit needs an authorisation
     type: Literal["module"] = "module"
     factory: str  # "package.module:callable" that returns a torch module
     arguments: dict[str, JsonValue] = field(default_factory=dict)  # of the factory; strings "asset:..." become paths
     weights: str | None = None  # .safetensors, or a .pt of plain tensors; None: the factory loads its own
-    input: Input
-    penultimate: str | None = None
-    trained_on: tuple[str, ...] = ()  # names of data sets beside the private one; judges trained on them are no judges
-    defence: AnyDefence | None = (
-        None  # that the weights were trained with, or are to be; it may change the module's form
-    )
+    input: Input  # the input that the module expects
+    penultimate: str | None = None  # name of the part whose input is the feature vector; None: the last linear layer
+    trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused
+    # defence with which the weights were trained or are to be trained; it may change the module's form
+    defence: AnyDefence | None = None
 
     def build(self) -> nn.Module:
-        """The module with the factory's own weights. Raises GmiError where the factory cannot be found or called."""
+        """The module with the factory's own weights. Raises GmiError if the factory cannot be found or called."""
         arguments = {
             key: str(resolve(value)) if isinstance(value, str) and value.startswith("asset:") else value
             for key, value in self.arguments.items()
@@ -110,7 +120,7 @@ class ModuleTarget:
             module = factory(**arguments)
         except (TypeError, ValueError, OSError) as error:
             raise GmiError(f"target.factory {self.factory} refused its arguments: {error}") from error
-        except Exception as error:  # what the user's own code raises is the user's to see, in one sentence
+        except Exception as error:  # errors of the user's own code are reported in one sentence
             raise GmiError(f"target.factory {self.factory} failed ({type(error).__name__}: {error}).") from error
         if not isinstance(module, nn.Module):
             raise GmiError(f"target.factory {self.factory} returned {type(module).__name__}, not a torch module.")
@@ -119,7 +129,7 @@ class ModuleTarget:
     def load(self, classes: tuple[str, ...]) -> Target:
         """The target for these people. Raises GmiError on missing, pickled, misfitting or non-finite weights.
 
-        What the factory draws at random is the same each time, as a run that goes on needs it.
+        Random weights of the factory are the same each time, because a resumed run needs the same target.
         """
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -127,7 +137,7 @@ class ModuleTarget:
         return Target(module, self.input, classes, frozenset(self.trained_on), self.penultimate)
 
     def weighed(self) -> nn.Module:
-        """The module with the configuration's weights. Raises GmiError as `load`."""
+        """The module with the configuration's weights. Raises GmiError as `load` does."""
         module = self.build()
         if self.weights is not None:
             load_weights(module, resolve(self.weights))

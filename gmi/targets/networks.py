@@ -1,4 +1,4 @@
-"""Networks of the shipped targets. Yours come from anywhere: `target.factory` names a callable that gives a module."""
+"""Networks of the shipped targets. Yours may be anywhere: `target.factory` names a callable that returns a module."""
 
 from itertools import pairwise
 
@@ -11,14 +11,14 @@ from gmi.assets.weights import load_weights
 
 
 class FaceNetClassifier(nn.Module):
-    """A frozen FaceNet backbone with a linear head, the way closed-set face recognisers are deployed.
+    """A frozen FaceNet backbone with a linear head, as closed-set face recognisers are deployed.
 
-    Schroff et al., FaceNet, CVPR 2015. Takes (N, 3, 160, 160); the head sees unit-norm embeddings (N, 512), stretched
-    so that its logits have a usual range.
+    Schroff et al., FaceNet, CVPR 2015. It takes images (N, 3, 160, 160); the head takes unit-norm embeddings (N, 512),
+    scaled so that its logits have a usual range.
     """
 
     def __init__(self, people: int, backbone: str | None = "asset:facenet-casia/model.safetensors") -> None:
-        """`backbone` None: random weights, for a state_dict that brings its own."""
+        """backbone: weights in safetensors; None: random weights, for a state_dict that brings its own."""
         super().__init__()
         self.backbone = InceptionResnetV1(pretrained=None, classify=False)
         if backbone is not None:
@@ -27,7 +27,7 @@ class FaceNetClassifier(nn.Module):
         self.head = nn.Linear(512, people)
 
     def train(self, mode: bool = True) -> "FaceNetClassifier":
-        """The backbone stays in evaluation mode: it is frozen, batch statistics and all."""
+        """Sets the mode of the head; the backbone is frozen and stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self
@@ -37,7 +37,7 @@ class FaceNetClassifier(nn.Module):
 
 
 class SmallCnn(nn.Module):
-    """A plain convolutional classifier, trained from scratch. Takes (N, 1, 64, 64)."""
+    """A plain convolutional classifier, trained from scratch. It takes grey images (N, 1, 64, 64)."""
 
     def __init__(self, people: int, width: int = 32) -> None:
         super().__init__()

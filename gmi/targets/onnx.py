@@ -1,4 +1,4 @@
-"""A model in an ONNX file, run by onnxruntime: it answers, and nothing else is taken from it."""
+"""A model in an ONNX file, run by onnxruntime: only its answers are used."""
 
 import hashlib
 import importlib
@@ -18,18 +18,18 @@ from gmi.targets.served import Gives, Requests, Served
 
 @settings
 class OnnxTarget:
-    """file: of a model that takes float images (N, C, H, W). output: its name; None: the first."""
+    """A model in an ONNX file."""
 
     networked: ClassVar = False
     type: Literal["onnx"] = "onnx"
-    file: str
-    input: Input
-    output: str | None = None
-    gives: Gives = "logits"
-    trained_on: tuple[str, ...] = ()
+    file: str  # of a model that takes float images (N, C, H, W)
+    input: Input  # the input that the model expects
+    output: str | None = None  # name of the model's output; None: its first
+    gives: Gives = "logits"  # meaning of the output
+    trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused
 
     def load(self, classes: tuple[str, ...]) -> Served:
-        """Raises GmiError where onnxruntime is not installed, or the file is missing or no such model."""
+        """The model for these people. Raises GmiError if onnxruntime is missing, or the file or its model unusable."""
         path = resolve(self.file)
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -44,7 +44,7 @@ class _Session:
 
     def __init__(self, plan: OnnxTarget, session: Any) -> None:
         self._plan, self._session = plan, session
-        inputs, outputs = session.get_inputs(), [one.name for one in session.get_outputs()]
+        inputs, outputs = session.get_inputs(), [output.name for output in session.get_outputs()]
         if len(inputs) != 1:
             raise GmiError(f"target.file: the model takes {len(inputs)} inputs, where one of images is expected.")
         if plan.output is not None and plan.output not in outputs:
@@ -54,7 +54,10 @@ class _Session:
         self.requests = Requests(batch=fixed if isinstance(fixed, int) else 64)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """A model of fixed batch gets its last images more than once, and those answers are left out."""
+        """Answers (N, D) float64.
+
+        A model of fixed batch gets the last image repeatedly, and the extra answers are dropped.
+        """
         short = self.requests.batch - len(images) if isinstance(self._session.get_inputs()[0].shape[0], int) else 0
         filled = torch.cat([images, images[-1:].expand(short, -1, -1, -1)])
         tensor = self._plan.input(filled.float() / 255).contiguous().numpy()
@@ -83,7 +86,7 @@ def _open(path: Path) -> Any:
 
 
 def _errors() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises derives from Exception alone."""
+    """The errors that onnxruntime raises; their only common base is Exception."""
     state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
 
     names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")

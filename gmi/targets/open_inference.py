@@ -1,4 +1,4 @@
-"""A model of a server that speaks the Open Inference Protocol, version 2: Triton, KServe, MLServer, OpenVINO.
+"""A model on a server with the Open Inference Protocol, version 2: Triton, KServe, MLServer, OpenVINO.
 
 https://github.com/kserve/open-inference-protocol, its REST API and binary tensor extension.
 """
@@ -24,29 +24,23 @@ _HEADER = "Inference-Header-Content-Length"
 
 @settings
 class OpenInferenceTarget:
-    """A model of a server that speaks the Open Inference Protocol v2.
-
-    url: of the server, without /v2. tensor, output: names in the model's signature; output None: its first.
-    places: output that says of which classes the numbers in `output` are, where the model shows some only.
-    datatype, layout: of the input tensor; UINT8 is 0 to 255 and takes no mean and std.
-    binary: False for a server without the binary tensor extension: numbers are written as text then.
-    """
+    """A model on a server with the Open Inference Protocol v2."""
 
     networked: ClassVar = True
     type: Literal["open-inference"] = "open-inference"
-    url: str
-    model: str
-    version: str | None = None
-    input: Input
-    tensor: str
-    output: str | None = None
-    places: str | None = None
-    datatype: Literal["FP32", "UINT8"] = "FP32"
-    layout: Literal["NCHW", "NHWC"] = "NCHW"
-    binary: bool = True
-    gives: Gives = "probabilities"
-    trained_on: tuple[str, ...] = ()
-    connection: Annotated[Connection, OPERATIONAL] = Connection()
+    url: str  # address of the server, without /v2
+    model: str  # name of the model
+    version: str | None = None  # version of the model; None: the server's choice
+    input: Input  # the input that the model expects
+    tensor: str  # name of the input tensor in the model's signature
+    output: str | None = None  # name of the output with the numbers; None: the model's first
+    places: str | None = None  # name of the output with the numbers' classes, if the model shows only some; None: all
+    datatype: Literal["FP32", "UINT8"] = "FP32"  # of the input tensor; UINT8 is 0 to 255 and takes no mean and std
+    layout: Literal["NCHW", "NHWC"] = "NCHW"  # of the input tensor
+    binary: bool = True  # False: write numbers as text, for a server without the binary tensor extension
+    gives: Gives = "probabilities"  # meaning of the output
+    trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused
+    connection: Annotated[Connection, OPERATIONAL] = Connection()  # how the server is reached
 
     def __post_init__(self) -> None:
         if self.datatype == "UINT8":
@@ -55,10 +49,10 @@ class OpenInferenceTarget:
             raise ValueError("places says of which classes the numbers in output are: name output too")
 
     def load(self, classes: tuple[str, ...]) -> Served:
-        """Asks nothing. Raises GmiError for a URL that is none, a missing token, an unreadable certificate."""
+        """The served model for these people, without any query yet. Raises GmiError as `Session` does."""
         version = "" if self.version is None else f"/versions/{self.version}"
-        wire = Session(f"{self.url.rstrip('/')}/v2/models/{self.model}{version}/infer", self.connection)
-        service = _OpenInference(self, len(classes), wire)
+        session = Session(f"{self.url.rstrip('/')}/v2/models/{self.model}{version}/infer", self.connection)
+        service = _OpenInference(self, len(classes), session)
         return Served(
             service, self.gives, classes, digest_of(self), frozenset(self.trained_on), rate=self.connection.rate
         )
@@ -67,9 +61,9 @@ class OpenInferenceTarget:
 class _OpenInference:
     """`Service` over the protocol's `infer`."""
 
-    def __init__(self, plan: OpenInferenceTarget, people: int, wire: Session) -> None:
-        self.requests = wire.requests
-        self._plan, self._people, self._wire = plan, people, wire
+    def __init__(self, plan: OpenInferenceTarget, people: int, session: Session) -> None:
+        self.requests = session.requests
+        self._plan, self._people, self._session = plan, people, session
 
     def __call__(self, images: Tensor) -> Tensor:
         tensor = pixels(images, self._plan.input) if self._plan.datatype == "UINT8" else self._floats(images)
@@ -81,8 +75,8 @@ class _OpenInference:
             "datatype": self._plan.datatype,
         }
         request: dict[str, Any] = {"inputs": [described]}
-        if wanted := [name for name in (self._plan.output, self._plan.places) if name is not None]:
-            request["outputs"] = [{"name": name, "parameters": {"binary_data": self._plan.binary}} for name in wanted]
+        if names := [name for name in (self._plan.output, self._plan.places) if name is not None]:
+            request["outputs"] = [{"name": name, "parameters": {"binary_data": self._plan.binary}} for name in names]
         if not self._plan.binary:
             described["data"] = tensor.flatten().tolist()
             content, headers = json.dumps(request).encode(), {"Content-Type": "application/json"}
@@ -93,26 +87,26 @@ class _OpenInference:
             head = json.dumps(request).encode()
             content = head + raw
             headers = {"Content-Type": "application/octet-stream", _HEADER: str(len(head))}
-        return self._read(self._wire.post(content, headers, len(images)))
+        return self._read(self._session.post(content, headers, len(images)))
 
     def _floats(self, images: Tensor) -> Tensor:
         return self._plan.input(images.float() / 255).contiguous()
 
     def _read(self, response: httpx2.Response) -> Tensor:
-        """(N, K), or (N, 1) of labels."""
+        """The numbers in a response, (N, K), or (N, 1) for labels. Raises GmiError if it does not hold them."""
         body = response.content
-        told = response.headers.get(_HEADER, "")
-        size = int(told) if told.isdecimal() else len(body)
-        answer, raw = self._wire.parsed(body[:size]), body[size:]
+        header = response.headers.get(_HEADER, "")
+        size = int(header) if header.isdecimal() else len(body)
+        answer, raw = self._session.parsed(body[:size]), body[size:]
         outputs: dict[str, Tensor] = {}
         try:
             for output in answer["outputs"]:
                 length = (output.get("parameters") or {}).get("binary_data_size")
-                own, raw = (None, raw) if length is None else (raw[:length], raw[length:])
-                outputs[output["name"]] = _tensor(output, own)
+                content, raw = (None, raw) if length is None else (raw[:length], raw[length:])
+                outputs[output["name"]] = _tensor(output, content)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise GmiError(
-                f"The answer is not one of the Open Inference Protocol ({error!r}): {self._wire.quoted(body)}"
+                f"The answer is not one of the Open Inference Protocol ({error!r}): {self._session.quoted(body)}"
             ) from error
         names = [self._plan.output or next(iter(outputs), ""), *filter(None, [self._plan.places])]
         if missing := [name for name in names if name not in outputs]:
@@ -120,23 +114,23 @@ class _OpenInference:
                 f"The model has no output {missing[0]!r}; it has {', '.join(outputs)}: set target.output and "
                 "target.places."
             )
-        values, *places = (outputs[name] for name in names)
-        return values if not places else self._placed(values, places[0])
+        values, *classes = (outputs[name] for name in names)
+        return values if not classes else self._scattered(values, classes[0])
 
-    def _placed(self, values: Tensor, places: Tensor) -> Tensor:
-        """(N, K), NaN of the classes that are not told."""
-        fits = values.shape == places.shape and bool(((places >= 0) & (places < self._people)).all())
+    def _scattered(self, values: Tensor, classes: Tensor) -> Tensor:
+        """The numbers (N, K) of all classes from those (N, D) of some classes (N, D): NaN for the others."""
+        fits = values.shape == classes.shape and bool(((classes >= 0) & (classes < self._people)).all())
         if not fits:
             raise GmiError(f"target.places: {self._plan.places} does not name a class for each of the numbers.")
-        return values.new_full((len(values), self._people), torch.nan).scatter(1, places.long(), values)
+        return values.new_full((len(values), self._people), torch.nan).scatter(1, classes.long(), values)
 
 
 def _tensor(output: Mapping[str, Any], raw: bytes | None) -> Tensor:
-    """(N, D): what follows the first dimension is made one."""
+    """An output as a tensor (N, D), with all dimensions after the first made one. Raises ValueError for odd numbers."""
     if raw is not None:
         values = np.frombuffer(raw, _TYPES[output["datatype"]]).astype(np.float64)
     else:
-        values = np.array(output["data"], np.float64).ravel()  # servers nest it or do not
+        values = np.array(output["data"], np.float64).ravel()  # some servers nest it, others do not
     shape = output["shape"]
     if shape[0] == 0 or values.size != int(np.prod(shape)):
         raise ValueError(f"{values.size} numbers for shape {shape}")

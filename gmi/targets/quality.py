@@ -1,4 +1,4 @@
-"""What a target is good for: how often it is right, how sure it is, and what it usually says of a person."""
+"""Quality of a target: accuracy, calibration error, its usual scores per person, and whether it takes the images."""
 
 import numpy as np
 import torch
@@ -7,37 +7,52 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gmi.data.images import Images
+from gmi.data.people import People
+from gmi.errors import GmiError
 from gmi.targets.module import Target
 
 
 @torch.no_grad()
 def answers(target: Target, images: Images) -> Tensor:
-    """Logits (N, K) on the CPU."""
+    """Logits (N, K), on the CPU, of a target's images (N)."""
     device = next(target.module.parameters()).device
-    return torch.cat([target(some.to(device).float() / 255).cpu() for some in images.bytes.split(32)])
+    return torch.cat([target(batch.to(device).float() / 255).cpu() for batch in images.bytes.split(32)])
 
 
 def accuracy(target: Target, images: Images) -> float:
+    """Share of the images, in [0, 1], that the target puts into the right class."""
     return (answers(target, images).argmax(1) == images.classes).double().mean().item()
 
 
 def profile(target: Target, images: Images) -> bytes:
-    """A safetensors file of the mean probabilities (K, K) of the images of each person, none of which is 0.
+    """A safetensors file of the mean probabilities (K, K) of each person's images, all above 0.
 
-    It is made of training images: where these are protected by differential privacy, it is not.
+    It is made from training images: differential privacy of the weights does not protect it.
     """
     scores = answers(target, images).double().softmax(1).clamp_min(1e-12)
     means = torch.stack([scores[images.classes == person].mean(0) for person in range(len(target.classes))])
     return save({"profile": means / means.sum(1, keepdim=True)}, {"target": target.digest})
 
 
-def calibration_error(right: ArrayLike, sure: ArrayLike, bins: int = 15) -> float:
-    """Mean distance of accuracy and confidence over bins of equal width, weighed by their images.
+def calibration_error(correct: ArrayLike, confidence: ArrayLike, bins: int = 15) -> float:
+    """Expected calibration error: the mean gap of accuracy and confidence over equal bins, weighted by their images.
 
-    right (N,) 0 or 1; sure (N,): the probability of the class that is named. Guo et al., On Calibration of Modern
+    correct (N,): 0 or 1. confidence (N,): the probability of the predicted class. Guo et al., On Calibration of Modern
     Neural Networks, ICML 2017, eq. 3.
     """
-    right, sure = np.asarray(right, np.float64), np.asarray(sure, np.float64)
-    place = np.ceil(sure * bins).clip(1, bins).astype(int)  # bins are open below, closed above
-    sums = np.abs(np.bincount(place, right - sure, minlength=bins + 1))
-    return float(sums.sum() / len(right))
+    correct, confidence = np.asarray(correct, np.float64), np.asarray(confidence, np.float64)
+    index = np.ceil(confidence * bins).clip(1, bins).astype(int)  # bins are open below, closed above
+    sums = np.abs(np.bincount(index, correct - confidence, minlength=bins + 1))
+    return float(sums.sum() / len(correct))
+
+
+def refuse_unfit(target: Target, people: People, features: bool) -> None:
+    """Raises GmiError if the target cannot take a blank image of the people, or lacks one output per person."""
+    blank = torch.zeros(1, *people.enrolment.bytes.shape[1:], device=next(target.module.parameters()).device)
+    try:
+        with torch.no_grad():
+            target.activations(blank) if features else target(blank)
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise GmiError(
+            f"The target cannot take an image: check target.input and target.penultimate ({error})."
+        ) from error

@@ -1,4 +1,4 @@
-"""How a model behind an API is reached: one address, a token from the environment, patience, a pace."""
+"""Connections to a model behind an API: one address, a token from the environment, retries, a pace."""
 
 import json
 import os
@@ -19,35 +19,29 @@ from gmi.settings import Count, Positive, Whole, settings
 from gmi.targets.module import Input
 from gmi.targets.served import Busy, Requests
 
-_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"  # of the environment: a secret in its place would be kept with the settings
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"  # name of an environment variable; a secret itself would be kept on disk
 _LATER = {408, 425, 429, *range(500, 600)}  # statuses after which the same request may succeed
 
 
 @settings
 class Connection:
-    """How the model is reached. None of this changes its answers, nor makes a run another one.
+    """The connection to a model. It changes neither the model's answers nor the identity of a run."""
 
-    batch: images of one request. concurrency: requests at once. rate: images a second at most, of one process.
-    retries: of one request that was not answered, each charged; they wait as the server asks, or ever longer.
-    token: name of the environment variable that holds it, sent as `Authorization: Bearer`, or as it is in `header`.
-    ca: file with the certificates to trust in place of the system's.
-    """
-
-    batch: Count = 32
-    concurrency: Count = 4
-    rate: Positive | None = None
-    retries: Whole = 5
-    timeout: Positive = 30.0
-    token: Annotated[str, Field(pattern=_VARIABLE)] | None = None
-    header: str = "Authorization"
-    ca: str | None = None
+    batch: Count = 32  # images in one request
+    concurrency: Count = 4  # requests at the same time
+    rate: Positive | None = None  # most images per second, of one process; None: no limit
+    retries: Whole = 5  # of a request without an answer; each is charged, and waits as the server asks or ever longer
+    timeout: Positive = 30.0  # seconds without a byte after which a request fails
+    token: Annotated[str, Field(pattern=_VARIABLE)] | None = None  # name of the environment variable that holds it
+    header: str = "Authorization"  # the token's header: Authorization sends "Bearer TOKEN", others the token alone
+    ca: str | None = None  # file with the certificates to trust; None: the system's
 
 
 class Session:
-    """Posts to one address, at its pace. Errors that may pass are `Busy`, others GmiError; no secret is in them."""
+    """Posts to one address, at its pace. Transient errors are `Busy`, others GmiError; they hold no secret."""
 
     def __init__(self, url: str, plan: Connection) -> None:
-        """Raises GmiError for an address that is none or holds a password, a missing token, a bad certificate."""
+        """Raises GmiError for an unusable address or one with a password, a missing token, a bad certificate."""
         self.requests = Requests(plan.batch, plan.concurrency, plan.retries)
         try:
             self._url = httpx2.URL(url)
@@ -90,7 +84,10 @@ class Session:
         return secret
 
     def post(self, content: bytes, headers: Mapping[str, str], images: int) -> httpx2.Response:
-        """The answer, of status 200."""
+        """The response, with status 200, to a request about this many images.
+
+        Raises Busy if the server may answer later, GmiError for another status.
+        """
         self._wait(images)
         try:
             response = self._client.post(self._url, content=content, headers=dict(headers))
@@ -101,22 +98,22 @@ class Session:
         if response.status_code != 200:
             token = f" (the token is that in {self._variable})" if self._variable else ""
             hint = {401: token, 403: token, 404: ": target.url or target.model is wrong"}.get(response.status_code, "")
-            place = f"{self._url.scheme}://{self._url.netloc.decode()}{self._url.path}"
+            address = f"{self._url.scheme}://{self._url.netloc.decode()}{self._url.path}"
             raise GmiError(
-                f"{place} refuses what it is asked with status {response.status_code}{hint}. It says "
+                f"{address} refuses the request with status {response.status_code}{hint}. It says "
                 f"{self.quoted(response.content)}"
             )
         return response
 
     def parsed(self, body: bytes) -> Any:
-        """Raises Busy for what is no JSON: half an answer, or a page of something in between."""
+        """The JSON in a body. Raises Busy if it is not JSON: half an answer, or the page of a proxy."""
         try:
             return json.loads(body)
         except (ValueError, RecursionError) as error:
             raise Busy(f"an answer that is no JSON: {self.quoted(body)}") from error
 
     def quoted(self, text: bytes | str) -> str:
-        """The start of what was answered, for a message; servers repeat tokens."""
+        """The start of an answer, for a message, without the token, which servers may repeat."""
         shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
         shown = shown.replace(self._secret, "***") if self._secret else shown
         return repr(shown[:300])
@@ -131,17 +128,18 @@ class Session:
 
 
 def pixels(images: Tensor, input: Input) -> Tensor:
-    """Bytes (N, C, H, W) of the size and colours that the model wants."""
+    """Images (N, C, H, W) as bytes, in the size and colour that the model expects."""
     return (input(images.float() / 255).clamp(0, 1) * 255).round().byte().contiguous()
 
 
 def refuse_scaling(input: Input) -> None:
+    """Raises ValueError if the input has a mean or std, which images sent as pixels cannot have."""
     if any(input.mean) or any(value != 1 for value in input.std):
         raise ValueError("input.mean and input.std cannot be sent with pixels of 0 to 255: leave them out")
 
 
 def _after(header: str | None) -> float | None:
-    """Positive that a Retry-After header asks for, given as such or as a date; None where it says nothing legible."""
+    """The seconds, at least 0, that a Retry-After header asks for, as a number or a date; None if it is illegible."""
     if header is None:
         return None
     try:

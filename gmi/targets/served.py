@@ -1,4 +1,4 @@
-"""A target that only answers: behind an API, or in a file that is run and not opened."""
+"""Targets that only answer: behind an API, or in a file that is run and not opened."""
 
 import hashlib
 import json
@@ -14,26 +14,32 @@ from gmi.settings import identity
 
 
 class Busy(Exception):
-    """The service may answer later. after: seconds that it asks to wait; None: it does not say."""
+    """The service does not answer now, but may later."""
 
     def __init__(self, reason: str, after: float | None = None) -> None:
+        """after: seconds that the service asks to wait; None: it does not say."""
         super().__init__(reason)
         self.after = after
 
 
 class Requests(NamedTuple):
-    """In what manner a service may be asked."""
+    """The form of requests that a service takes."""
 
-    batch: int = 64  # images of one request
-    concurrency: int = 1  # requests at once
-    retries: int = 0  # of one request
+    batch: int = 64  # images in one request
+    concurrency: int = 1  # requests at the same time
+    retries: int = 0  # of one request without an answer
 
 
 class Service(Protocol):
-    """Answers bytes (N, C, H, W) with float64 (N, D) on the CPU. Raises Busy; GmiError where asking again is vain."""
+    """Answers images (N, C, H, W), given as bytes, with float64 (N, D) on the CPU.
+
+    Raises Busy if it may answer later, GmiError if a retry would be in vain.
+    """
 
     @property
-    def requests(self) -> Requests: ...
+    def requests(self) -> Requests:
+        """The form of its requests."""
+        ...
 
     def __call__(self, images: Tensor) -> Tensor: ...
 
@@ -43,42 +49,37 @@ Gives = Literal["probabilities", "logits", "labels"]
 
 @dataclass(frozen=True)
 class Served:
-    """In place of a `Target` where there is none. `digest` is of what is known of it, not of its weights.
-
-    gives: what the service answers an image with: a number for each class, NaN for one that it does not show; or the
-        number of a class.
-    rate: images a second that it may be asked; None: as many as it answers.
-    """
+    """A target whose weights cannot be read; it takes the place of a `Target`."""
 
     service: Service
-    gives: Gives
-    classes: tuple[str, ...]
-    digest: str
-    trained_on: frozenset[str] = frozenset()
-    rate: float | None = None
+    gives: Gives  # meaning of an answer: a number for each class, NaN for hidden classes; or the number of a class
+    classes: tuple[str, ...]  # names of the people (K,)
+    digest: str  # SHA-256 of its name and settings, since its weights are unknown
+    trained_on: frozenset[str] = frozenset()  # names of data sets besides the private one
+    rate: float | None = None  # most images per second; None: no limit
 
     def weights(self) -> Iterable[Tensor]:
-        """None that could be compared with a judge's."""
+        """An empty iterable: no weights can be compared with a judge's."""
         return ()
 
     def to(self, device: torch.device) -> "Served":
-        """Itself: it is where it is."""
+        """The target itself: it runs elsewhere."""
         return self
 
     def scores(self) -> Service:
-        """Probabilities (N, K), NaN of what is not shown. Raises GmiError where the service tells labels only."""
+        """A service of probabilities (N, K), NaN for hidden classes. Raises GmiError if there are labels only."""
         if self.gives == "labels":
             raise GmiError("The target gives labels only: choose access: {type: labels}.")
         return _Reading(self)
 
     def labels(self) -> Service:
-        """Numbers of classes (N, 1)."""
+        """A service of predicted classes (N, 1)."""
         return _Reading(self, labels=True)
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """The service's answers, checked, as the interface wants them."""
+    """A service that checks the target's answers and converts them to probabilities or labels."""
 
     served: Served
     labels: bool = False
@@ -89,11 +90,11 @@ class _Reading:
 
     def __call__(self, images: Tensor) -> Tensor:
         answers, gives, people = self.served.service(images), self.served.gives, len(self.served.classes)
-        wanted = (len(images), 1 if gives == "labels" else people)
-        if tuple(answers.shape) != wanted or answers.isinf().any() or answers.isnan().all(1).any():
+        expected = (len(images), 1 if gives == "labels" else people)
+        if tuple(answers.shape) != expected or answers.isinf().any() or answers.isnan().all(1).any():
             raise GmiError(
                 f"The model answered {len(images)} images with numbers of shape {tuple(answers.shape)}, or with none "
-                f"that is finite, where {wanted} is expected: target.gives is wrong, or it has not the data's "
+                f"that is finite, where {expected} is expected: target.gives is wrong, or it has not the data's "
                 f"{people} classes."
             )
         if gives == "labels":
@@ -114,5 +115,5 @@ class _Reading:
 
 
 def digest_of(plan: Any) -> str:
-    """SHA-256 of how the model is named and asked; its connection decides neither."""
+    """SHA-256 of the settings that name the model and the form of its answers; its connection does not count."""
     return hashlib.sha256(json.dumps(identity(plan), sort_keys=True).encode()).hexdigest()
