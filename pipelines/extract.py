@@ -1,26 +1,11 @@
-"""Audits a generative model: which of its training records its samples copy, beside a model that never saw them.
+"""Audits a generative model: which of its training records its samples copy, compared with a model that never saw them.
 
 python pipelines/extract.py configs/extract_orl.yaml
+torchrun --nproc_per_node 2 pipelines/extract.py configs/extract_orl.yaml
 """
 
-import json
-from collections.abc import Sequence
-from pathlib import Path
-
 from gmi import cli
-from gmi.extraction.audit import audit
-from gmi.extraction.plan import ExtractionAudit
-
-
-def main(arguments: Sequence[str]) -> None:
-    parser = cli.parser(__doc__ or "")
-    parser.add_argument("--out", type=Path, help="run folder; runs/NAME unless given")
-    options, plan = cli.configured(parser, arguments, ExtractionAudit)
-    page = audit(plan, options.out or Path("runs", plan.name), cli.accelerator().device)
-    verdict = json.loads(page.with_suffix(".json").read_text("utf-8"))["verdict"]
-    print(f"{verdict['finding'].capitalize()}. {verdict['because']}")
-    print(page)
-
+from gmi.extraction.audit import EXTRACTION
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(lambda arguments: cli.main(EXTRACTION, __doc__ or "", arguments))

@@ -2,23 +2,28 @@
 
 import json
 from dataclasses import dataclass, replace
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate import debug_launcher
+from accelerate.state import AcceleratorState
 from jsonschema import Draft202012Validator
 from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.utils import save_image
 
-from gmi import toy
+from gmi import cli, toy
+from gmi.audits import Hardware, conduct, schema
 from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.extraction import page
-from gmi.extraction.audit import audit, examine
+from gmi.extraction.audit import EXTRACTION
 from gmi.extraction.copies import bar, cliques, copies, distances
+from gmi.extraction.inputs import Inputs
 from gmi.extraction.models import Given, Pair, Trained
 from gmi.extraction.plan import ExtractionAudit, Inversion
 from gmi.extraction.records import Photographs, Records
@@ -28,9 +33,11 @@ from gmi.priors.gan import Dcgan, DcganShape, Gan
 from gmi.priors.path import FlowPath
 from gmi.rng import Rng
 from gmi.run import Run
+from gmi.settings import plain
+from gmi.targets.authorisation import Authorisation
 from gmi.training.learners import Denoising
 
-SCHEMA = json.loads(Path(page.__file__).with_name("page.schema.json").read_text("utf-8"))
+SCHEMA = Path(page.__file__).with_name("page.schema.json").read_text("utf-8")
 CPU = torch.device("cpu")
 
 
@@ -167,14 +174,17 @@ PLAN = ExtractionAudit(
 )
 
 
-def examined(target, folder: Path, records: Records = RECORDS, **changes) -> dict:
-    plan = replace(PLAN, **changes)
-    run = Run.open(folder, {"plan": plan.name})
-    made = examine(plan, records, Pair(target, Parrot(smooth(12, 5), 0.5, "control")), run, CPU)
-    assert made == folder / "extraction.html"
+def audit(plan: ExtractionAudit, folder: Path, inputs: Inputs | None = None) -> dict:
+    """The report."""
+    assert conduct(EXTRACTION, plan, folder, Hardware(CPU), inputs) == folder / "extraction.html"
     report = json.loads((folder / "extraction.json").read_text())
-    Draft202012Validator(SCHEMA).validate(report)
+    Draft202012Validator(json.loads(SCHEMA)).validate(report)
     return report
+
+
+def examined(target, folder: Path, records: Records = RECORDS, **changes) -> dict:
+    pair = Pair(target, Parrot(smooth(12, 5), 0.5, "control"))
+    return audit(replace(PLAN, **changes), folder, Inputs(records, pair))
 
 
 def test_a_model_that_repeats_its_records_is_found_out(tmp_path):
@@ -228,37 +238,90 @@ def faces(folder: Path, people: int, each: int, seed: int) -> str:
     return str(folder)
 
 
-def test_a_model_is_trained_beside_its_control_and_inverted(tmp_path):
-    """End to end, in miniature: what is found is for configs/extract_orl.yaml to say."""
+def miniature(folder: Path, **changes) -> ExtractionAudit:
+    """Everything that configs/extract_orl.yaml does, on a few small images."""
     data = Photographs(
-        name="toy",
-        folder=faces(tmp_path / "faces", 9, 3, 1),
-        held_out=4,
-        other=2,
-        images=2,
-        alike=1,
-        size=16,
-        grey=True,
+        name="toy", folder=faces(folder, 9, 3, 1), held_out=4, other=2, images=2, alike=1, size=16, grey=True
     )
     learner = Denoising(type="flow", channels=(8, 8), layers=1, attention=(), groups=4, steps=2)
-    plan = replace(
-        PLAN, data=data, models=Trained(learner=learner, steps=3), samples=6, inversion=Inversion(steps=2, draws=1)
-    )
-    audit(plan, tmp_path / "run", CPU)
-    report = json.loads((tmp_path / "run" / "extraction.json").read_text())
-    Draft202012Validator(SCHEMA).validate(report)
+    models = Trained(learner=learner, steps=3)
+    return replace(PLAN, data=data, models=models, samples=6, batch=4, inversion=Inversion(steps=2, draws=1), **changes)
+
+
+def test_a_model_and_its_control_are_trained_and_inverted(tmp_path):
+    """End to end, in miniature: the figures are for configs/extract_orl.yaml to give."""
+    plan = miniature(tmp_path / "faces")
+    report = audit(plan, tmp_path / "run")
     assert report["records"] == {"trained": 6, "people": 3, "held-out": 8, "alike": 3}
     methods = [f"{method}{beside}" for method in ("inverted", "denoised") for beside in ("", ", beside the control")]
     for other in ("held-out", "alike"):
         assert [row["method"] for row in report["white_box"] if row["beside"] == other] == methods
     before = (tmp_path / "run" / "shards" / "models" / "target.safetensors").stat().st_mtime_ns
-    audit(plan, tmp_path / "run", CPU)
+    audit(plan, tmp_path / "run")
     assert (tmp_path / "run" / "shards" / "models" / "target.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(GmiError, match=r"data\.other: a control that is trained here needs people of its own"):
+        audit(replace(plan, data=replace(plan.data, other=0)), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def timeless(report: dict) -> dict:
+    return {key: value for key, value in report.items() if key != "provenance"}
+
+
+def in_two_processes(plan: ExtractionAudit, folder: Path) -> None:
+    AcceleratorState._reset_state(True)  # a forked process starts with its parent's idea of how many there are
+    cli.accelerator()
+    torch.set_num_threads(1)
+    conduct(EXTRACTION, plan, folder, Hardware(CPU))
+
+
+def test_two_processes_write_what_one_writes(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    plan = miniature(tmp_path / "faces")
+    alone = audit(plan, tmp_path / "one")
+    debug_launcher(in_two_processes, args=(plan, tmp_path / "two"), num_processes=2)
+    both = json.loads((tmp_path / "two" / "extraction.json").read_text())
+    assert both["provenance"]["processes"] == 2 and timeless(both) == timeless(alone)
+    names = [
+        sorted(path.relative_to(tmp_path / run).as_posix() for path in (tmp_path / run).rglob("*.*"))
+        for run in ("one", "two")
+    ]
+    assert names[0] == names[1] and "copies.png" in names[0]
+
+
+def test_a_dry_run_counts_the_queries_and_makes_nothing(tmp_path, capsys):
+    plan, config = miniature(tmp_path / "faces"), tmp_path / "toy.yaml"
+    config.write_text(json.dumps(plain(plan)))
+    cli.main(EXTRACTION, "", [str(config), "--dry-run", "--out", str(tmp_path / "run")])
+    text = capsys.readouterr().out
+    queries = {line.split()[0]: line.split()[1] for line in text.splitlines() if len(line.split()) == 3}
+    asked = 6 + 8 + 3
+    expected = {"samples": "6", "inversion": f"{asked * 3}", "denoising": f"{asked * 6}", "train": "0"}
+    assert expected.items() <= queries.items()
+    assert "other: 2" in text and "to compare the samples" in text and not (tmp_path / "run").exists()
+    with pytest.raises(GmiError, match="needs people of its own"):
+        cli.main(EXTRACTION, "", [str(config), "--dry-run", "--data.other", "0"])
+
+
+def test_models_of_another_size_are_refused_before_any_work(tmp_path):
+    records = replace(RECORDS, trained=kept(smooth(12, 0, 32), 0, 2))
     with pytest.raises(GmiError, match=r"set data\.size and data\.grey as it has them"):
-        small = replace(plan, data=replace(data, size=32), name="other")
-        records = small.data.load()
-        pair = plan.models.learn(data.load().trained, data.load().other, Run.open(tmp_path / "m", {}), CPU)
-        examine(small, records, pair, Run.open(tmp_path / "other", {}), CPU)
+        examined(Parrot(smooth(12, 6), 0.5), tmp_path / "run", records)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_page_says_who_allowed_the_audit(tmp_path):
+    allowed = Authorisation(system="a face generator", allowed_by="the head of research", until=date(2999, 1, 1))
+    report = examined(Parrot(smooth(12, 6), 0.5), tmp_path / "run", authorisation=allowed)
+    assert report["authorisation"]["system"] == "a face generator" and report["assets"] == []
+    assert "the head of research" in (tmp_path / "run" / "extraction.html").read_text()
+    with pytest.raises(GmiError, match="The authorisation ended on"):
+        late = replace(allowed, until=date(2020, 1, 1))
+        examined(Parrot(smooth(12, 6), 0.5), tmp_path / "late", authorisation=late)
+
+
+def test_the_schema_is_that_of_the_findings():
+    assert json.dumps(schema(EXTRACTION), indent=1) + "\n" == SCHEMA
 
 
 def test_people_are_in_one_part_and_mistakes_are_told(tmp_path):
@@ -284,9 +347,7 @@ def test_people_are_in_one_part_and_mistakes_are_told(tmp_path):
         Trained(learner=learner, steps=1).learn(found.trained, None, Run.open(tmp_path / "r", {}), CPU)
     with pytest.raises(GmiError, match="There is no prior folder"):
         audit(
-            replace(PLAN, data=replace(data, held_out=faces(tmp_path / "others", 2, 2, 5), other=0)),
-            tmp_path / "run",
-            CPU,
+            replace(PLAN, data=replace(data, held_out=faces(tmp_path / "others", 2, 2, 5), other=0)), tmp_path / "run"
         )
     flat = tmp_path / "flat"
     flat.mkdir()
@@ -326,9 +387,7 @@ def test_given_models_are_audited_and_others_are_no_part_of_their_run(tmp_path):
         samples=6,
         inversion=Inversion(steps=1),
     )
-    audit(plan, tmp_path / "run", CPU)
-    report = json.loads((tmp_path / "run" / "extraction.json").read_text())
-    Draft202012Validator(SCHEMA).validate(report)
+    report = audit(plan, tmp_path / "run")
     assert {row["method"] for row in report["white_box"]} == {"inverted", "inverted, beside the control"}
     assert report["records"] == {"trained": 8, "people": 4, "held-out": 8, "alike": 6}
     with pytest.raises(ValueError, match=r"learnt from all of data\.folder"):
@@ -336,7 +395,7 @@ def test_given_models_are_audited_and_others_are_no_part_of_their_run(tmp_path):
     (tmp_path / "a").rename(tmp_path / "old")
     (tmp_path / "c").rename(tmp_path / "a")
     with pytest.raises(GmiError, match=r"holds a run of another configuration .*target"):
-        audit(plan, tmp_path / "run", CPU)
+        audit(plan, tmp_path / "run")
     with pytest.raises(GmiError, match="is the target itself"):
         Given(target=Gan(folder=str(tmp_path / "a")), control=Gan(folder=str(tmp_path / "a"))).load(CPU)
     with pytest.raises(GmiError, match="of another kind"):

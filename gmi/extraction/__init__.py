@@ -1,1 +1,1 @@
-"""Training records out of generative models: samples that are copies, beside a model that never saw the records."""
+"""Extraction of training records from generative models: samples that copy records, compared with a control's."""

@@ -1,135 +1,121 @@
-"""An audit of what a generative model gives away of its training records, beside a model that never saw them.
+"""An extraction audit, end to end: which training records a model's samples copy, compared with a control.
 
-Both make as many samples. A sample is a copy of a record where it is far nearer to it than held-out images are; what
-the control's samples copy of the same records is chance. Then the white box: whether either model knows a given image.
+Both models make as many samples. A sample is a copy of a record if it is far nearer to it than held-out images are;
+what the control's samples copy of the same records is chance. Then the white box: whether either model knows a given
+image.
 """
 
 import io
-import json
-from importlib.metadata import version
-from pathlib import Path
-from typing import TypeGuard
 
 import torch
-from pydantic import JsonValue
+from accelerate import PartialState
 from torch import Tensor
 from torchvision.utils import save_image
 
+from gmi.audits import Hardware, Kind
 from gmi.errors import GmiError
 from gmi.extraction.copies import copies
-from gmi.extraction.findings import Told, compose
-from gmi.extraction.models import Given, Pair
+from gmi.extraction.findings import Evidence, Observed, findings
+from gmi.extraction.forecast import forecast
+from gmi.extraction.inputs import Inputs, load, refuse
+from gmi.extraction.models import Trained
 from gmi.extraction.page import render
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.records import Records
-from gmi.extraction.white_box import denoised, inverted
-from gmi.protocols import Denoiser, Prior
+from gmi.extraction.white_box import denoised, denoises, inverted
+from gmi.protocols import Prior
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
-from gmi.settings import plain
 
 
-def audit(plan: ExtractionAudit, folder: Path, device: torch.device) -> Path:
-    """As `examine`, on what the configuration names; models that it trains lie in the folder, too."""
-    records = plan.data.load()
-    inputs: dict[str, JsonValue] = {"gmi": version("gmi"), "data": records.digest}
-    if isinstance(plan.models, Given):
-        pair = plan.models.load(device)
-        run = Run.open(folder, {"extraction": plain(plan), "inputs": {**inputs, **pair.digests}})
-    else:
-        run = Run.open(folder, {"extraction": plain(plan), "inputs": inputs})
-        pair = plan.models.learn(records.trained, records.other, run, device)
-    return examine(plan, records, pair, run, device)
+def examine(plan: ExtractionAudit, inputs: Inputs, run: Run, hardware: Hardware) -> Evidence:
+    """Everything that the findings rest on; models that are trained here lie in the run, too.
 
-
-def examine(plan: ExtractionAudit, records: Records, pair: Pair, run: Run, device: torch.device) -> Path:
-    """Does what is not there yet, writes extraction.json and extraction.html, and returns the page.
-
-    Raises GmiError where the models' images are not of the records' shape, or not finite.
+    Raises GmiError where samples are not finite.
     """
-    for name, prior in vars(pair).items():
-        _refuse_misfit(name, prior, records)
-    if _denoises(pair.target, records) != _denoises(pair.control, records):
-        raise GmiError(
-            "models: one works on pixels and the other on latents: take a control of the same kind as the target."
-        )
-    told = {name: _told(plan, run, name, prior, records, device) for name, prior in vars(pair).items()}
-    report = compose(plan, records, pair, told)
-    _pictures(run, records, told, plan)
-    run.write("extraction.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
-    return render(run.folder)
+    records, pair = inputs.records, inputs.pair
+    if pair is None:
+        assert isinstance(plan.models, Trained)
+        pair = plan.models.learn(records.trained, records.other, run, hardware.device)
+    observed = {name: _observe(plan, run, name, prior, records, hardware) for name, prior in pair.named.items()}
+    if PartialState().is_main_process:
+        _picture(plan, run, records, observed["target"].samples)
+    return Evidence(pair, observed)
 
 
-def _told(plan: ExtractionAudit, run: Run, name: str, prior: Prior, records: Records, device: torch.device) -> Told:
+def _observe(
+    plan: ExtractionAudit, run: Run, name: str, prior: Prior, records: Records, hardware: Hardware
+) -> Observed:
+    starts = {f"{name}/samples/{start}": start for start in range(0, plan.samples, plan.batch)}
     samples = run.each(
-        [f"{name}/samples/{start}" for start in range(0, plan.samples, plan.batch)],
-        lambda names: [_sampled(plan, prior, int(one.rpartition("/")[2])) for one in names],
-        f"{name}: samples",
+        starts, lambda pieces: [_sample(plan, prior, starts[piece]) for piece in pieces], f"{name}: samples"
     )
-    asked = torch.cat([some.bytes for some in (records.trained, records.held_out, records.alike) if some is not None])
-    knows = run.each(
-        [f"{name}/knows/{start}" for start in range(0, len(asked), plan.batch)],
-        lambda names: [_knows(plan, prior, records, asked, int(one.rpartition("/")[2]), device) for one in names],
+    parts = (records.trained, records.held_out, records.alike)
+    images = torch.cat([part.bytes for part in parts if part is not None])
+    firsts = {f"{name}/knows/{first}": first for first in range(0, len(images), plan.batch)}
+    distances = run.each(
+        firsts,
+        lambda pieces: [
+            _distances(plan, prior, images[firsts[piece] : firsts[piece] + plan.batch], firsts[piece], hardware)
+            for piece in pieces
+        ],
         f"{name}: inversion",
     )
-    return Told(
-        torch.cat([one["samples"] for one in samples]),
+    return Observed(
+        torch.cat([piece["samples"] for piece in samples]),
         {
-            method: -torch.cat([one[method] for one in knows]).double().numpy()
+            method: -torch.cat([piece[method] for piece in distances]).double().numpy()
             for method in ("inverted", "denoised")
-            if all(method in one for one in knows)
+            if all(method in piece for piece in distances)
         },
     )
 
 
 @torch.no_grad()
-def _refuse_misfit(name: str, prior: Prior, records: Records) -> None:
-    made, wanted = prior.decode(prior.sample(Rng([0]))).shape[1:], records.trained.bytes.shape[1:]
-    if made != wanted:
-        raise GmiError(
-            f"models.{name} makes images of shape {tuple(made)}, and the records are {tuple(wanted)}: set data.size "
-            "and data.grey as it has them."
-        )
-
-
-def _denoises(prior: Prior, records: Records) -> TypeGuard[Denoiser]:
-    """Whether it says what is behind noisy images themselves, not behind noisy latents."""
-    return isinstance(prior, Denoiser) and prior.sample(Rng([0])).shape[1:] == records.trained.bytes.shape[1:]
-
-
-@torch.no_grad()
-def _sampled(plan: ExtractionAudit, prior: Prior, start: int) -> dict[str, Tensor]:
+def _sample(plan: ExtractionAudit, prior: Prior, start: int) -> dict[str, Tensor]:
     numbers = range(start, min(start + plan.batch, plan.samples))
-    images = prior.decode(prior.sample(Rng([seed_of(plan.seed, "sample", one) for one in numbers]))).clamp(0, 1)
+    images = prior.decode(prior.sample(Rng([seed_of(plan.seed, "sample", number) for number in numbers]))).clamp(0, 1)
     if not images.isfinite().all():
         raise GmiError("models: samples hold NaN or infinity: such a model cannot be audited; train it again.")
     return {"samples": (images * 255).round() / 255}
 
 
-def _knows(
-    plan: ExtractionAudit, prior: Prior, records: Records, asked: Tensor, start: int, device: torch.device
+def _distances(
+    plan: ExtractionAudit, prior: Prior, images: Tensor, first: int, hardware: Hardware
 ) -> dict[str, Tensor]:
-    """Distances, lower where the image is known better."""
-    some = (asked[start : start + plan.batch].float() / 255).to(device)
-    rng = Rng([seed_of(plan.seed, "inversion", start + place) for place in range(len(some))])
-    found = {}
+    """By method (N,): lower where the model knows the image better."""
+    pixels = (images.float() / 255).to(hardware.device)
+    rng = Rng([seed_of(plan.seed, "inversion", first + place) for place in range(len(pixels))])
+    distances = {}
     if plan.inversion.steps:
         with torch.enable_grad():
-            found["inverted"] = inverted(prior, some, rng, plan.inversion.steps, plan.inversion.lr)
-    if _denoises(prior, records):
-        found["denoised"] = denoised(prior, some, rng, plan.inversion.draws)
-    return found
+            distances["inverted"] = inverted(prior, pixels, rng, plan.inversion.steps, plan.inversion.lr)
+    if denoises(prior, pixels.shape[1:]):
+        distances["denoised"] = denoised(prior, pixels, rng, plan.inversion.draws)
+    return distances
 
 
-def _pictures(run: Run, records: Records, told: dict[str, Told], plan: ExtractionAudit) -> None:
+def _picture(plan: ExtractionAudit, run: Run, records: Records, samples: Tensor) -> None:
     """copies.png: the samples that are nearest to a record (above) and the record (below). Personal data."""
-    found = copies(told["target"].samples, records.trained.pixels, records.held_out.pixels, plan.neighbours)
-    order: list[int] = []
-    for place in found.ratio.argsort():
-        if found.nearest[place] not in found.nearest[order]:
-            order.append(int(place))
-    shown = order[:10]
-    rows = torch.cat([told["target"].samples[shown], records.trained.pixels[found.nearest[shown]]])
+    compared = copies(samples, records.trained.pixels, records.held_out.pixels, plan.neighbours)
+    places: list[int] = []
+    for place in compared.ratio.argsort():
+        if compared.nearest[place] not in compared.nearest[places]:
+            places.append(int(place))
+    shown = places[:10]
+    rows = torch.cat([samples[shown], records.trained.pixels[compared.nearest[shown]]])
     picture = io.BytesIO()
     save_image(rows, picture, nrow=len(shown), format="png")
     run.write("copies.png", picture.getvalue())
+
+
+EXTRACTION = Kind(
+    name="extraction",
+    plan=ExtractionAudit,
+    load=load,
+    refuse=refuse,
+    forecast=forecast,
+    examine=examine,
+    findings=findings,
+    render=render,
+)

@@ -1,153 +1,203 @@
-"""What a generative model shows of its records: copies among its samples, what its weights know, and a verdict."""
+"""The findings of an extraction audit: copies among samples, what the weights know, and a verdict."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from itertools import product
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gmi.audits import Verdict
 from gmi.data.images import Images
-from gmi.extraction.copies import Copies, bar, cliques, copies
+from gmi.extraction.copies import bar, cliques, copies
+from gmi.extraction.inputs import Inputs
 from gmi.extraction.models import Pair
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.records import Records
-from gmi.metrics.detection import auc, hit_rate
-from gmi.metrics.statistics import as_json, attempt, by_person, clopper_pearson, difference, estimate
+from gmi.metrics.detection import Array, Detection, detection
+from gmi.metrics.statistics import (
+    Estimate,
+    Failed,
+    Outcome,
+    attempt,
+    by_person,
+    clopper_pearson,
+    difference,
+    estimate,
+)
 
 
 @dataclass(frozen=True)
-class Told:
-    """What one model shows: samples (S, C, H, W) and, of each image that it is asked about, how well it knows it."""
+class Observed:
+    """What one model shows."""
 
-    samples: Tensor
-    knows: dict[str, NDArray[np.float64]]  # by method (trained, held-out, alike): higher where it is known better
+    samples: Tensor  # (S, C, H, W)
+    knowledge: dict[str, Array]  # by method, of trained, held-out and alike images: higher where it knows them better
 
 
-def compose(plan: ExtractionAudit, records: Records, pair: Pair, told: dict[str, Told]) -> dict[str, Any]:
-    """extraction.json, whose schema is gmi/report/extraction.schema.json."""
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that the findings rest on."""
+
+    pair: Pair
+    observed: dict[str, Observed]  # by model: target, control
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model's samples compared with one set of images."""
+
+    role: str  # target and control: with the records; held-out and alike: the target's, with such images
+    copies: Estimate  # share of the samples that copy an image
+    found: Outcome  # share of the images that are copied
+    records: int  # images that are copied
+    cliques: int  # groups of samples that copy one another
+    right: int  # groups whose centre copies an image
+    least: float  # the smallest ratio of any sample
+
+
+@dataclass(frozen=True)
+class Membership(Detection):
+    """How well a white-box method tells records from other images."""
+
+    beside: str  # which images: held-out or alike
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What extraction.json holds after the header."""
+
+    data: str
+    records: dict[str, int]  # images: trained, held-out, alike; and people
+    samples: int  # of each model
+    ratio: float  # below which a sample is a copy
+    clique: int
+    rows: tuple[Row, ...]
+    more: Outcome  # share of the records that the target copies, less the control's
+    copied: tuple[int, ...]  # copies of each record, the most first
+    white_box: tuple[Membership, ...]
+    verdict: Verdict
+    alarms: tuple[float, ...]
+    notable: float
+    models: dict[str, str]  # digests: target, control
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A comparison of one model's samples with one set of images."""
+
+    model: str
+    images: Images
+    usual: Tensor  # images whose distance to a sample is the yardstick
+    neighbours: int  # of them, the nearest
+
+
+def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findings:
+    """Everything that the page is rendered from; the same evidence gives the same findings."""
+    records, ratio = inputs.records, plan.ratio
+    held, people = records.held_out.pixels, records.trained.classes.numpy()
+    if records.alike is not None:
+        ratio = min(ratio, bar(records.alike.pixels, records.trained.pixels, held, plan.neighbours))
+    rows, counts = [], {}
+    for role, side in _sides(plan, records).items():
+        row, counts[role] = _compare(plan, role, side, evidence.observed[side.model].samples, ratio)
+        rows.append(row)
+    excess = attempt(
+        lambda: difference(*(by_person(np.minimum(counts[role], 1), people) for role in ("target", "control")))
+    )
+    sizes = {"trained": len(records.trained), "people": len(np.unique(people)), "held-out": len(held)}
+    return Findings(
+        data=plan.data.name,
+        records=sizes | ({} if records.alike is None else {"alike": len(records.alike)}),
+        samples=plan.samples,
+        ratio=ratio,
+        clique=plan.clique,
+        rows=tuple(rows),
+        more=excess,
+        copied=tuple(sorted(map(int, counts["target"]), reverse=True)),
+        white_box=tuple(_white_box(plan, records, evidence.observed)),
+        verdict=verdict(excess, plan.notable),
+        alarms=plan.alarms,
+        notable=plan.notable,
+        models=evidence.pair.digests,
+        seed=plan.seed,
+    )
+
+
+def _sides(plan: ExtractionAudit, records: Records) -> dict[str, _Side]:
+    """By role. "held-out": as many images of held-out people, which nobody learnt from, in the place of the records."""
     held = records.held_out.pixels
-    # As many images of held-out people in the place of the records: nobody learnt from them, nothing may be found.
     whose, count = records.held_out.classes.unique(return_counts=True)
     wanted = min(len(records.trained), len(held) // 2)
     first = torch.isin(records.held_out.classes, whose[: max(1, int((count.cumsum(0) <= wanted).sum()))])
     others = held[~first]
     fewer = max(1, plan.neighbours * len(others) // len(held))  # no further away than the others' are
     sides = {
-        "target": ("target", records.trained, held, plan.neighbours),
-        "control": ("control", records.trained, held, plan.neighbours),
-        "held-out": ("target", records.held_out[first.nonzero()[:, 0].tolist()], others, fewer),
+        "target": _Side("target", records.trained, held, plan.neighbours),
+        "control": _Side("control", records.trained, held, plan.neighbours),
+        "held-out": _Side("target", records.held_out[first.nonzero()[:, 0].tolist()], others, fewer),
     }
-    ratio = plan.ratio
     if records.alike is not None:
-        sides["alike"] = ("target", records.alike, held, plan.neighbours)
-        ratio = min(ratio, bar(records.alike.pixels, records.trained.pixels, held, plan.neighbours))
-    people = records.trained.classes.numpy()
-    rows, found = [], {}
-    for name, (model, looked, usual, near) in sides.items():
-        seen = copies(told[model].samples, looked.pixels, usual, near)
-        found[name] = seen.of_records(len(looked), ratio)
-        groups = cliques(told[model].samples, usual, near, ratio, plan.clique)
-        rows.append(_row(name, seen, found[name], looked, groups, ratio, plan.samples))
-    more = attempt(
-        lambda: difference(*(by_person(np.minimum(found[name], 1), people) for name in ("target", "control")))
+        sides["alike"] = _Side("target", records.alike, held, plan.neighbours)
+    return sides
+
+
+def _compare(
+    plan: ExtractionAudit, role: str, side: _Side, samples: Tensor, ratio: float
+) -> tuple[Row, NDArray[np.int64]]:
+    """The figures of one side, and how many samples copy each of its images (M,)."""
+    compared = copies(samples, side.images.pixels, side.usual, side.neighbours)
+    counts = compared.of_records(len(side.images), ratio)
+    groups = cliques(samples, side.usual, side.neighbours, ratio, plan.clique)
+    hits = int((compared.ratio < ratio).sum())
+    low, high = clopper_pearson(hits, plan.samples)
+    row = Row(
+        role=role,
+        copies=Estimate(hits / plan.samples, low, high, plan.samples, plan.samples),
+        found=attempt(lambda: estimate(np.minimum(counts, 1.0), side.images.classes.numpy())),
+        records=int((counts > 0).sum()),
+        cliques=len(groups),
+        right=sum(bool(compared.ratio[group[0]] < ratio) for group in groups),
+        least=float(compared.ratio.min()),
     )
-    return {
-        "schema_version": 1,
-        "name": plan.name,
-        "gmi": version("gmi"),
-        "data": plan.data.name,
-        "records": {"trained": len(records.trained), "people": len(np.unique(people)), "held-out": len(held)}
-        | ({} if records.alike is None else {"alike": len(records.alike)}),
-        "samples": plan.samples,
-        "ratio": ratio,
-        "clique": plan.clique,
-        "rows": rows,
-        "more": as_json(more),
-        "copied": sorted(map(int, found["target"]), reverse=True),
-        "white_box": list(_white_box(plan, records, told)),
-        "verdict": verdict(as_json(more), plan.notable),
-        "alarms": list(plan.alarms),
-        "notable": plan.notable,
-        "digests": pair.digests | {"records": records.digest},
-        "seed": plan.seed,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    return row, counts
 
 
-def _row(
-    name: str,
-    seen: Copies,
-    found: NDArray[np.int64],
-    looked: Images,
-    groups: list[list[int]],
-    ratio: float,
-    samples: int,
-) -> dict[str, Any]:
-    """One model's samples beside one set of images. found (M,): copies of each; groups: of samples that are alike."""
-    hits = int((seen.ratio < ratio).sum())
-    low, high = clopper_pearson(hits, samples)
-    return {
-        "role": name,
-        "copies": {"value": hits / samples, "low": low, "high": high, "n": samples, "people": samples},
-        "found": as_json(attempt(lambda: estimate(np.minimum(found, 1.0), looked.classes.numpy()))),
-        "records": int((found > 0).sum()),
-        "cliques": len(groups),
-        "right": sum(bool(seen.ratio[group[0]] < ratio) for group in groups),
-        "least": float(seen.ratio.min()),
-    }
-
-
-def _white_box(plan: ExtractionAudit, records: Records, told: dict[str, Told]) -> Iterator[dict[str, Any]]:
-    """Whether records are told from images that no model saw by how well the target knows them, beside the control."""
+def _white_box(plan: ExtractionAudit, records: Records, observed: dict[str, Observed]) -> Iterator[Membership]:
+    """Whether the target's knowledge tells records from images that no model saw, alone and relative to the control."""
     sets = {"trained": records.trained, "held-out": records.held_out, "alike": records.alike}
-    present = {name: some for name, some in sets.items() if some is not None}
-    part = np.repeat(list(present), [len(some) for some in present.values()])
-    people = torch.cat([some.classes for some in present.values()]).numpy()
-    for method, other in product(told["target"].knows, list(present)[1:]):
+    present = {name: images for name, images in sets.items() if images is not None}
+    part = np.repeat(list(present), [len(images) for images in present.values()])
+    people = torch.cat([images.classes for images in present.values()]).numpy()
+    for method, other in product(observed["target"].knowledge, list(present)[1:]):
         inside = (part == "trained") | (part == other)
-        truth, whose = part[inside] == "trained", people[inside]
-        ours, usual = told["target"].knows[method], told["control"].knows[method]
-        scores = {method: ours, f"{method}, beside the control": _ratio(ours, usual)}
-        for name, score in ((name, every[inside]) for name, every in scores.items()):
-            yield {
-                "method": name,
-                "beside": other,
-                "auc": as_json(attempt(lambda s=score, t=truth, w=whose: auc(s, t, w))),
-                "hits": {
-                    f"{rate:g}": as_json(attempt(lambda s=score, t=truth, w=whose, r=rate: hit_rate(s, t, r, w)))
-                    for rate in plan.alarms
-                },
-            }
+        target, control = (observed[name].knowledge[method] for name in ("target", "control"))
+        for name, scores in {method: target, f"{method}, beside the control": _ratio(target, control)}.items():
+            row = detection(name, scores[inside], part[inside] == "trained", people[inside], plan.alarms)
+            yield Membership(row.method, row.auc, row.hits, other)
 
 
-def _ratio(ours: NDArray[np.float64], usual: NDArray[np.float64]) -> NDArray[np.float64]:
+def _ratio(target: Array, control: Array) -> Array:
     """Of two distances, whose negatives are given: the control's over the target's, as a logarithm."""
-    return np.log(np.maximum(-usual, 1e-12)) - np.log(np.maximum(-ours, 1e-12))
+    return np.log(np.maximum(-control, 1e-12)) - np.log(np.maximum(-target, 1e-12))
 
 
-def verdict(more: dict[str, Any], notable: float) -> dict[str, Any]:
-    """Of the records found in the target's samples beside those found in the control's."""
-    if "failed" in more:
-        return {"finding": "inconclusive", "because": f"The records cannot be counted: {more['failed']}."}
-    told = f"{100 * more['value']:.0f} % [{100 * more['low']:.0f}, {100 * more['high']:.0f}]"
-    if more["low"] > 0:
-        return {
-            "finding": "evidence of leakage",
-            "because": f"The target's samples copy {told} more of its records than a model's that never saw them.",
-        }
-    if more["high"] < notable:
-        return {
-            "finding": "no evidence",
-            "because": f"No more records are copied than by a model that never saw them, and {100 * notable:g} % more "
-            "would have been seen.",
-        }
-    return {
-        "finding": "inconclusive",
-        "because": f"{told} more records are copied than by a model that never saw them.",
-    }
+def verdict(excess: Outcome, notable: float) -> Verdict:
+    """Whether the target's samples copy more of the records than the control's do."""
+    if isinstance(excess, Failed):
+        return Verdict("inconclusive", (f"The records cannot be counted: {excess.failed}.",))
+    figure = f"{100 * excess.value:.0f} % [{100 * excess.low:.0f}, {100 * excess.high:.0f}]"
+    if excess.low > 0:
+        sentence = f"The target's samples copy {figure} more of its records than a model's that never saw them."
+        return Verdict("evidence of leakage", (sentence,))
+    if excess.high < notable:
+        sentence = (
+            f"The target's samples copy no more of its records than a model's that never saw them; {100 * notable:g} % "
+            "more can be excluded."
+        )
+        return Verdict("no evidence", (sentence,))
+    sentence = f"The target's samples copy {figure} more of its records than a model's that never saw them."
+    return Verdict("inconclusive", (sentence, f"The interval includes 0 as well as {100 * notable:g} %."))

@@ -22,12 +22,18 @@ AnyPrior = Annotated[Gan | Diffusion, Field(discriminator="type")]
 
 @plain_dataclass(frozen=True)
 class Pair:
+    """The two models that are compared."""
+
     target: Prior
     control: Prior
 
     @property
+    def named(self) -> dict[str, Prior]:
+        return {"target": self.target, "control": self.control}
+
+    @property
     def digests(self) -> dict[str, str]:
-        return {name: prior.digest for name, prior in vars(self).items()}
+        return {name: prior.digest for name, prior in self.named.items()}
 
 
 @settings
@@ -65,24 +71,36 @@ class Trained:
     lr: Positive = 1e-3
     seed: Whole = 0
 
-    def learn(self, trained: Images, other: Images | None, run: Run, device: torch.device) -> Pair:
-        """Raises GmiError where there is nothing for the control to learn from. What is trained lies in the run."""
+    def refuse(self, other: Images | None) -> Images:
+        """What the control learns from. Raises GmiError where there is nothing."""
         if other is None:
             raise GmiError("data.other: a control that is trained here needs people of its own: set aside some.")
-        sets = {"target": trained, "control": other}
+        return other
+
+    def learn(self, trained: Images, other: Images | None, run: Run, device: torch.device) -> Pair:
+        """Trains both, one process each where there are several. Raises GmiError as `refuse`.
+
+        What is trained lies in the run.
+        """
+        sets = {"target": trained, "control": self.refuse(other)}
         found = run.each(
             [f"models/{name}" for name in sets],
-            lambda names: [self._learn(sets[name.removeprefix("models/")], device) for name in names],
+            lambda names: [self.train(sets[name.removeprefix("models/")], device) for name in names],
             "train",
         )
         return Pair(*(self._prior(weights, trained, device) for weights in found))
+
+    def untrained(self, images: Images, device: torch.device) -> Prior:
+        """A model of such images with random weights: it takes as long as a trained one."""
+        return self._prior(self._modules(images.bytes.shape)["prior"].state_dict(), images, device)
 
     def _modules(self, shape: torch.Size) -> dict[str, nn.Module]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             return self.learner.build(shape[-1], 1 if shape[1] == 1 else 3)
 
-    def _learn(self, images: Images, device: torch.device) -> dict[str, Tensor]:
+    def train(self, images: Images, device: torch.device) -> dict[str, Tensor]:
+        """The weights of one model. Raises GmiError where a loss is not finite."""
         modules = {name: one.to(device).train() for name, one in self._modules(images.bytes.shape).items()}
         pixels = (images.pixels * 2 - 1).to(device)
         draws = torch.Generator(device).manual_seed(self.seed)
@@ -90,7 +108,7 @@ class Trained:
             name: torch.optim.Adam(one.parameters(), lr=self.lr, betas=self.learner.betas)
             for name, one in modules.items()
         }
-        for step in tqdm(range(self.steps), desc="steps", leave=False):
+        for step in tqdm(range(self.steps), desc="steps", leave=False, disable=self.steps < 10):
             rows = torch.randint(len(pixels), (min(self.batch, len(pixels)),), generator=draws, device=device)
             for name, optimiser in optimisers.items():
                 optimiser.param_groups[0]["lr"] = self.lr * (1 - step / self.steps)

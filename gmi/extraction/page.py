@@ -1,7 +1,6 @@
 """The page of an extraction audit: a pure function of `extraction.json` (page.schema.json says what it holds)."""
 
 from pathlib import Path
-from typing import Any
 
 from gmi.report import page
 from gmi.report.coverage import coverage
@@ -9,9 +8,27 @@ from gmi.report.terms import estimate, number, rate
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
+ROLES = {
+    "target": ("the target", "its records"),
+    "control": ("the control", "the same records"),
+    "held-out": ("the target", "held-out images, as if they were records"),
+    "alike": ("the target", "other photographs of the same people, as if they were records"),
+}
+"""Of each row of samples: whose they are, and what they are compared with."""
+
+METHODS = {
+    "inverted": "inversion: how near an image it can make comes",
+    "inverted, beside the control": "inversion, relative to the control",
+    "denoised": "denoising: how small its error is",
+    "denoised, beside the control": "denoising, relative to the control",
+}
+
+OTHERS = {"held-out": "images of other people", "alike": "other photographs of the same people"}
+
 
 def render(folder: Path) -> Path:
-    """Write `folder/extraction.html` by one rename, and return it. Raises GmiError where extraction.json is missing."""
-    report: dict[str, Any] = page.read(Path(folder, "extraction.json"))
-    view = {"coverage": coverage({"records", "membership"} if report["white_box"] else {"records"})}
+    """Writes `folder/extraction.html`. Raises GmiError as `page.read`."""
+    report = page.read(Path(folder, "extraction.json"))
+    made = {"records", "membership"} if report["white_box"] else {"records"}
+    view = {"coverage": coverage(made), "roles": ROLES, "methods": METHODS, "others": OTHERS}
     return page.write(Path(folder, "extraction.html"), TEMPLATE, (estimate, rate, number), report | view)

@@ -1,4 +1,4 @@
-"""What an audit of a generative model is asked to do."""
+"""The configuration of an extraction audit, as one tree of frozen objects."""
 
 from typing import Annotated
 
@@ -6,40 +6,36 @@ from pydantic import Field
 
 from gmi.extraction.models import Given, Models
 from gmi.extraction.records import Photographs
-from gmi.settings import Count, Positive, Rate, Whole, settings
+from gmi.settings import OPERATIONAL, Count, Positive, Rate, Whole, settings
+from gmi.targets.authorisation import Authorisation
 
 
 @settings
 class Inversion:
-    """The white box. steps, lr: of the search for latents; draws: of noise, at each time of a denoising loss."""
+    """The white-box tests of whether a model knows an image."""
 
-    steps: Whole = 50
-    lr: Positive = 0.1
-    draws: Count = 4
+    steps: Whole = 50  # of the search for latents whose image is nearest; 0: no search
+    lr: Positive = 0.1  # learning rate of that search (Adam)
+    draws: Count = 4  # of noise, at each of six times, for the denoising loss
 
 
 @settings
 class ExtractionAudit:
-    """One generative model, its records, and a control.
+    """One generative model, its training records, and a control that never saw them."""
 
-    samples: of each model. ratio: a sample is a copy where its distance to a record is below that share of its distance
-    to the `neighbours` nearest held-out images, and below what 1 % of `data.alike` are. clique: samples that must be
-    copies of each other. alarms: as for an attribute. notable: share of records that may be found and still be said to
-    be none.
-    """
-
-    name: str
+    name: str  # of the run: its folder is runs/NAME unless --out says otherwise
     data: Photographs
     models: Models
-    samples: Count = 1000
-    ratio: Rate = 0.5
-    neighbours: Count = 20
-    clique: Annotated[int, Field(ge=2)] = 5
+    authorisation: Annotated[Authorisation | None, OPERATIONAL] = None  # who allowed the audit, and until when
+    samples: Count = 1000  # from each model
+    ratio: Rate = 0.5  # a copy is nearer to a record than this share of its distance to held-out images, or less still
+    neighbours: Count = 20  # nearest held-out images over which that distance is a mean
+    clique: Annotated[int, Field(ge=2)] = 5  # samples that must copy one another to count as a group
     inversion: Inversion = Inversion()
-    alarms: tuple[Rate, ...] = (0.1,)
-    notable: Rate = 0.05
-    batch: Count = 50
-    seed: Whole = 0
+    alarms: tuple[Rate, ...] = (0.1,)  # false-alarm rates at which hits are counted
+    notable: Rate = 0.05  # of records: "no evidence" is said only where so many more copied ones can be excluded
+    batch: Count = 50  # images at once in one process; each process takes whole batches
+    seed: Whole = 0  # of samples and noise
 
     def __post_init__(self) -> None:
         mixed = isinstance(self.data.held_out, int) or isinstance(self.data.alike, int) or self.data.other

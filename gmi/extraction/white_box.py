@@ -8,6 +8,8 @@ reference model's for the likelihood ratio.
 Differs from the papers: the distance is the mean square alone; the loss is a mean over fixed times and fixed noise.
 """
 
+from typing import TypeGuard
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,11 @@ from gmi.protocols import Denoiser, Prior
 from gmi.rng import Rng
 
 TIMES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+
+
+def denoises(prior: Prior, shape: torch.Size) -> TypeGuard[Denoiser]:
+    """Whether a prior denoises images of that shape themselves, not latents."""
+    return isinstance(prior, Denoiser) and prior.sample(Rng([0])).shape[1:] == shape
 
 
 def inverted(prior: Prior, images: Tensor, rng: Rng, steps: int, lr: float) -> Tensor:

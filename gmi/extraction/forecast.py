@@ -1,0 +1,93 @@
+"""The cost of an extraction audit, before anything is spent: queries by arithmetic, time by a few images and steps."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from time import perf_counter
+
+import torch
+from accelerate import PartialState
+from torch import Tensor
+
+from gmi.audits import Forecast, Hardware
+from gmi.extraction.inputs import Inputs, refuse
+from gmi.extraction.models import Trained
+from gmi.extraction.plan import ExtractionAudit
+from gmi.extraction.white_box import TIMES, denoised, denoises, inverted
+from gmi.protocols import Prior
+from gmi.rng import Rng
+
+_FEW = 8  # images that a timing takes
+
+
+def forecast(plan: ExtractionAudit, inputs: Inputs, hardware: Hardware) -> Forecast:
+    """For this machine as it is now, and all processes together. Models that are trained here are timed untrained.
+
+    Raises GmiError as `refuse`.
+    """
+    refuse(plan, inputs)
+    records, device, seconds = inputs.records, hardware.device, {}
+    processes = PartialState().num_processes
+    if isinstance(plan.models, Trained):
+        prior = plan.models.untrained(records.trained, device)
+        seconds["train"] = 2 * plan.models.steps * _step(plan.models, inputs, device) / min(2, processes)
+    else:
+        assert inputs.pair is not None
+        prior = inputs.pair.target
+    images = records.trained.pixels[:_FEW].to(device)
+    asked = sum(len(part) for part in (records.trained, records.held_out, records.alike) if part is not None)
+    queries = {"samples": plan.samples}
+    each = {"samples": (plan.samples, _sampling(prior, len(images)))}
+    if plan.inversion.steps:
+        queries["inversion"] = asked * (plan.inversion.steps + 1)
+        each["inversion"] = (asked, _inversion(prior, images, plan))
+    if denoises(prior, images.shape[1:]):
+        queries["denoising"] = asked * len(TIMES) * plan.inversion.draws
+        once = _timed(lambda: denoised(prior, images, Rng(range(len(images))), 1), device)
+        each["denoising"] = (asked, once * plan.inversion.draws)
+    seconds |= {step: 2 * count * took / len(images) / processes for step, (count, took) in each.items()}
+    return Forecast(
+        queries,
+        seconds,
+        without=("to compare the samples, which grows with the square of their number",),
+        notes=("queries: images that the target makes or denoises; the control makes and denoises as many",),
+    )
+
+
+def _sampling(prior: Prior, count: int) -> float:
+    """Seconds for so many samples."""
+    with torch.no_grad():
+        return _timed(lambda: prior.decode(prior.sample(Rng(range(count)))), _device(prior))
+
+
+def _inversion(prior: Prior, images: Tensor, plan: ExtractionAudit) -> float:
+    """Seconds for these images, from those of a search of one step and of none."""
+
+    def search(steps: int) -> float:
+        return _timed(lambda: inverted(prior, images, Rng(range(len(images))), steps, plan.inversion.lr), images.device)
+
+    none, one = search(0), search(1)
+    return none + plan.inversion.steps * max(0.0, one - none)
+
+
+def _step(models: Trained, inputs: Inputs, device: torch.device) -> float:
+    """Seconds of one step of training, without what is done once."""
+
+    def train(steps: int) -> float:
+        return _timed(lambda: replace(models, steps=steps).train(inputs.records.trained, device), device)
+
+    return max(0.0, train(3) - train(1)) / 2
+
+
+def _device(prior: Prior) -> torch.device:
+    return prior.sample(Rng([0])).device
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds, of a second call: the first one warms up."""
+    start = 0.0
+    for _ in range(2):
+        start = perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+    return perf_counter() - start
