@@ -1,4 +1,4 @@
-"""One random generator per candidate, so that a result does not depend on batch size, on processes, or on a resume."""
+"""One random generator per candidate, so that results depend neither on batches, nor on processes, nor on resuming."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from torch import Tensor
 
 
 def seed_of(*parts: object) -> int:
-    """A 63-bit seed from a root seed and the names of what it is for: `seed_of(0, "search", person, candidate)`."""
+    """A 63-bit seed from a root seed and names of its purpose: `seed_of(0, "search", person, candidate)`."""
     text = "\x1f".join(map(str, parts)).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
 class Rng:
-    """Independent `torch.Generator`s, one per candidate. Draws come on the CPU, the same on every device."""
+    """Independent `torch.Generator`s, one per candidate. Draws come on the CPU, the same for every device."""
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -24,9 +24,9 @@ class Rng:
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal draws (len(self), *shape)."""
-        return torch.stack([torch.randn(shape, generator=one) for one in self._generators])
+        return torch.stack([torch.randn(shape, generator=generator) for generator in self._generators])
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Uniform draws (len(self), *shape) in [low, high)."""
-        draws = torch.stack([torch.rand(shape, generator=one) for one in self._generators])
+        draws = torch.stack([torch.rand(shape, generator=generator) for generator in self._generators])
         return low + (high - low) * draws

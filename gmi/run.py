@@ -1,8 +1,8 @@
-"""The folder of one audit: what it was asked, and every finished piece of work, so that it can be killed and resumed.
+"""The folder of one run: its configuration, and every finished piece of work, so that it can be killed and resumed.
 
     config.yaml            the resolved configuration, with the digest that every piece carries
     shards/NAME.safetensors    tensors of one piece of work
-Private to its user (mode 700): reconstructions are personal data.
+It is private to its user (mode 700): reconstructions are personal data.
 """
 
 import json
@@ -35,29 +35,29 @@ class Run:
     """A run folder that belongs to one configuration."""
 
     folder: Path
-    digest: str  # of the configuration
+    digest: str  # SHA-256 of the configuration
 
     @classmethod
     def open(cls, folder: Path, config: Mapping[str, JsonValue]) -> "Run":
-        """Makes the folder, or goes on with it. Raises GmiError where it holds another configuration's run."""
+        """Makes the folder, or resumes its run. Raises GmiError if it holds another run or other files."""
         digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
         run = cls(folder, digest)
         record = folder / "config.yaml"
         try:
-            found = yaml.safe_load(record.read_text()) if record.exists() else None
+            tree = yaml.safe_load(record.read_text()) if record.exists() else None
         except (yaml.YAMLError, UnicodeDecodeError):
-            found = None
-        known = found if isinstance(found, dict) and "digest" in found else None
-        left = [path for path in folder.iterdir() if not _unfinished(path)] if folder.is_dir() else []
-        if known and (known["digest"] == digest or left != [record]):  # one that did nothing yet was refused: it may go
-            if known["digest"] != digest:
-                changed = ", ".join(_changed(known.get("config", {}), dict(config)))
+            tree = None
+        previous = tree if isinstance(tree, dict) and "digest" in tree else None
+        files = [path for path in folder.iterdir() if not _unfinished(path)] if folder.is_dir() else []
+        if previous and (previous["digest"] == digest or files != [record]):  # a run that was refused may be replaced
+            if previous["digest"] != digest:
+                changed = ", ".join(_changed(previous.get("config", {}), dict(config)))
                 raise GmiError(
                     f"{folder} holds a run of another configuration (it differs in {changed}): choose another --out, "
                     "or remove it."
                 )
             return run
-        if folder.exists() and (not folder.is_dir() or (left and not known)):
+        if folder.exists() and (not folder.is_dir() or (files and not previous)):
             raise GmiError(f"{folder} is not empty and holds no run: choose another --out.")
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -71,7 +71,7 @@ class Run:
         """Puts a file in place whole, or not at all."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _beside(path) as temporary:
+        with _replacing(path) as temporary:
             temporary.write_bytes(content)
         return path
 
@@ -80,10 +80,11 @@ class Run:
         return self.write(name, (json.dumps(tree, indent=1, allow_nan=False) + "\n").encode())
 
     def has(self, name: str) -> bool:
+        """True if the piece is finished."""
         return self._shard(name).exists()
 
     def read(self, name: str) -> dict[str, Tensor]:
-        """The tensors of a finished piece. Raises GmiError where it is damaged or of another run."""
+        """The tensors of a finished piece. Raises GmiError if it is damaged or of another run."""
         path = self._shard(name)
         try:
             with safe_open(path, "pt") as shard:
@@ -94,7 +95,7 @@ class Run:
             raise GmiError(f"{path} cannot be read ({error}): remove it and run the same command again.") from error
 
     def save(self, name: str, tensors: Tensors) -> None:
-        """A finished piece, which `read` gives back."""
+        """Stores the tensors of a finished piece, for `read`."""
         self.write(f"shards/{name}.safetensors", save(dict(tensors), {"digest": self.digest}))
 
     def each(
@@ -102,23 +103,22 @@ class Run:
     ) -> list[dict[str, Tensor]]:
         """The tensors of every named piece, in order; those that are missing are computed, split over the processes.
 
-        `compute` gets `group` names at once, the same ones whoever computes them and whenever: one process or many, at
-        once or resumed, the same pieces come out (on a GPU up to rounding), but for the seconds that each took
-        ("seconds", float64). Under
-        accelerate or torchrun every process must call this, and gets everything.
+        `compute` gets `group` names at once, always the same ones: whether one process or many compute them, at once or
+        resumed, the pieces are the same (on a GPU up to rounding), except for the seconds that each took ("seconds",
+        float64). Under accelerate or torchrun every process must call this, and gets all pieces.
         """
         names = list(names)
         groups = [names[start : start + group] for start in range(0, len(names), group)]
         state = PartialState()
         mine = groups[state.process_index :: state.num_processes]
-        missing = [some for some in mine if not all(map(self.has, some))]
-        for some in tqdm(missing, desc=title, disable=not missing or not state.is_main_process):
+        missing = [batch for batch in mine if not all(map(self.has, batch))]
+        for batch in tqdm(missing, desc=title, disable=not missing or not state.is_main_process):
             start = perf_counter()
             pieces = [
-                {key: value.detach().cpu().contiguous() for key, value in piece.items()} for piece in compute(some)
+                {key: value.detach().cpu().contiguous() for key, value in piece.items()} for piece in compute(batch)
             ]
-            seconds = torch.tensor((perf_counter() - start) / len(some), dtype=torch.float64)
-            for name, piece in zip(some, pieces, strict=True):
+            seconds = torch.tensor((perf_counter() - start) / len(batch), dtype=torch.float64)
+            for name, piece in zip(batch, pieces, strict=True):
                 self.save(name, piece | {"seconds": seconds})
         state.wait_for_everyone()
         return [self.read(name) for name in names]
@@ -128,7 +128,7 @@ class Run:
 
 
 def _changed(old: JsonValue, new: JsonValue, at: str = "") -> list[str]:
-    """Dotted names of what differs between two trees."""
+    """Dotted names of the values that differ between two trees."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
         return [name for key in keys for name in _changed(old.get(key), new.get(key), f"{at}.{key}" if at else key)]
@@ -136,13 +136,13 @@ def _changed(old: JsonValue, new: JsonValue, at: str = "") -> list[str]:
 
 
 def _unfinished(path: Path) -> bool:
-    """Left by a process that was killed while it made the folder."""
+    """True for a file of a process that was killed while it made the folder."""
     return path.name.startswith(".config.yaml-")
 
 
 @contextmanager
-def _beside(path: Path):
-    """A temporary file in the same folder that takes the path's place at the end, unless something was raised."""
+def _replacing(path: Path):
+    """A temporary file in the same folder, which takes the path's place at the end unless something was raised."""
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
         temporary = Path(file.name)
     try:

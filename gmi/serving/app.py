@@ -1,6 +1,6 @@
-"""A target behind the Open Inference Protocol, version 2, as an API would show it: the test bed of remote audits.
+"""A server that shows a target as an API would, over the Open Inference Protocol 2: the test bed of remote audits.
 
-What is shown, to whom, how often and how much is the configuration's; every image that is answered is in a log.
+The configuration says what the server shows, to whom, how often and how much; it logs every image that it answers.
 """
 
 import os
@@ -29,87 +29,81 @@ from gmi.settings import settings
 from gmi.targets.module import ModuleTarget, Target
 from gmi.training.targets import Head, Scratch
 
-_BYTES = 64 * 2**20  # of one request
+_BYTES = 64 * 2**20  # largest size of a request
 
 
 @settings
 class ShowScores:
-    """Probabilities in the output `scores`; where `shape.top` is set, `classes` says whose they are.
+    """The server shows probabilities in the output `scores`, and with `shape.top` their classes in `classes`.
 
-    defences: what the output goes through before. What is random in them is a function of the 8-bit image and of a
-    secret drawn at the start: asking again does not average it away, asking about much the same image, or after another
-    start, does.
+    The randomness of defences is a function of the 8-bit image and of a secret that is drawn at the start: repeated
+    queries do not average it away, but queries about very similar images do, and queries after another start.
     """
 
     type: Literal["scores"] = "scores"
-    shape: Shape = Shape()
-    defences: tuple[AnyGuard, ...] = ()
+    shape: Shape = Shape()  # the probabilities that are shown
+    defences: tuple[AnyGuard, ...] = ()  # changes to the output before it is shown
 
 
 @settings
 class ShowLabels:
-    """The predicted class in the output `labels`. defences: as with scores."""
+    """The server shows the predicted class in the output `labels`."""
 
     type: Literal["labels"] = "labels"
-    defences: tuple[AnyGuard, ...] = ()
+    defences: tuple[AnyGuard, ...] = ()  # changes to the output before it is shown, as with scores
 
 
 @settings
 class Serving:
-    """One target and what an API shows of it; data, target, training: as an audit's.
+    """One target, and what an API shows of it."""
 
-    keys: none: anybody, on this machine only.
-    watch: looks for searches in what each key asks; None: nobody looks.
-    log: SQLite file of what was asked: when, by whom, SHA-256 of the image, the class that was answered.
-    """
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]  # of the model, in its address
-    data: Faces
-    target: ModuleTarget
-    training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None
-    shows: Annotated[ShowScores | ShowLabels, Field(discriminator="type")] = ShowScores()
-    keys: tuple[Key, ...] = ()
-    watch: Watch | None = None
-    log: str = "runs/serve/log.sqlite"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]  # name of the model, in its address
+    data: Faces  # the people, as in an audit
+    target: ModuleTarget  # the target, as in an audit
+    training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None  # of the target, as in an audit
+    shows: Annotated[ShowScores | ShowLabels, Field(discriminator="type")] = ShowScores()  # what the API shows
+    keys: tuple[Key, ...] = ()  # clients that may query; empty: anybody, on this machine only
+    watch: Watch | None = None  # looks for searches in the queries of each key; None: nobody looks
+    log: str = "runs/serve/log.sqlite"  # SQLite file of queries: time, key, SHA-256 of the image, predicted class
 
     def __post_init__(self) -> None:
         if len({key.name for key in self.keys}) < len(self.keys):
             raise ValueError("keys: two have one name")
 
 
-class Told(NamedTuple):
-    """An answer."""
+class Answer(NamedTuple):
+    """The answer to one batch of images."""
 
     outputs: dict[str, Tensor]  # by name
-    labels: list[int]  # the class of each image
-    seen: Tensor | None  # unit features (N, D), for a watch
+    labels: list[int]  # predicted class of each image
+    features: Tensor | None  # unit features (N, D), for a watch; None: nobody watches
 
 
 class Shown:
-    """What the configuration lets out of the target."""
+    """The part of a target that the configuration shows."""
 
     def __init__(self, target: Target, shows: ShowScores | ShowLabels, secret: bytes, watched: bool = False) -> None:
-        """Raises GmiError where a defence does not fit the target."""
+        """Raises GmiError if a defence does not suit the target."""
         self.target, self.shows, self._watched = target, shows, watched
         self._guard = guard(shows.defences, target, secret)
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Told:
-        """Of images (N, C, H, W), bytes or floats in [0, 1]."""
+    def __call__(self, images: Tensor) -> Answer:
+        """The answer for images (N, C, H, W), given as bytes or as floats in [0, 1]."""
         device = next(self.target.module.parameters()).device
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images
-        coarse = (pixels * 255).round().byte()  # or a change that no pixel shows would draw anew
+        coarse = (pixels * 255).round().byte()  # else a change too small for a pixel would draw new noise
         if self._watched:
             logits, penultimate = self.target.activations(pixels.to(device))
-            seen = F.normalize(penultimate).cpu()
+            unit = F.normalize(penultimate).cpu()
         else:
-            logits, seen = self.target(pixels.to(device)), None
+            logits, unit = self.target(pixels.to(device)), None
         logits = self._guard(logits.double().cpu(), coarse)
         labels = logits.argmax(1, keepdim=True)
-        return Told(self._outputs(logits, labels), labels[:, 0].tolist(), seen)
+        return Answer(self._outputs(logits, labels), labels[:, 0].tolist(), unit)
 
     def _outputs(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """By name."""
+        """The outputs by name, from guarded logits (N, K) and labels (N, 1)."""
         if isinstance(self.shows, ShowLabels):
             return {"labels": labels}
         scores = self.shows.shape(logits)
@@ -120,7 +114,10 @@ class Shown:
 
 
 def app(plan: Serving, target: Target, watcher: Watcher | None = None) -> FastAPI:
-    """The server. watcher: what `plan.watch` has learnt of real traffic. Raises GmiError as `Gate`, and without it."""
+    """The server. watcher: made by `plan.watch` from real traffic.
+
+    Raises GmiError as `Gate` and `Shown` do, and if there is a watcher without `plan.watch` or the reverse.
+    """
     if (watcher is None) != (plan.watch is None):
         raise GmiError("watch: the server needs a watcher exactly where the configuration has one.")
     gate, shown, turn = Gate(plan.keys), Shown(target, plan.shows, os.urandom(32), watcher is not None), Lock()
@@ -165,22 +162,22 @@ def app(plan: Serving, target: Target, watcher: Watcher | None = None) -> FastAP
                 raise Refused(413, f"a request of more than {_BYTES} bytes")
 
         def answer() -> Response:
-            asked = parse(bytes(body), request.headers.get(HEADER))
-            if unknown := (asked.outputs or {}).keys() - names:
+            query = parse(bytes(body), request.headers.get(HEADER))
+            if unknown := (query.outputs or {}).keys() - names:
                 raise Refused(400, f"no output {', '.join(sorted(unknown))}: there are {', '.join(names)}")
             patience = None if plan.watch is None else plan.watch.refuse
             if patience is not None and log.alarms[key.name] >= patience:
                 raise Refused(403, "this key has asked as a search asks: speak to the owner of the model")
-            with log.charged(key, asked.raw) as classes:
-                gate.pass_(key, len(asked.raw))
+            with log.charged(key, query.raw) as classes:
+                gate.pass_(key, len(query.raw))
                 with turn:  # one batch after another: the model has all cores
-                    told = shown(asked.images)
-                    if watcher is not None and told.seen is not None:
+                    result = shown(query.images)
+                    if watcher is not None and result.features is not None:
                         stream = streams.setdefault(key.name, Stream(watcher))
-                        for odd in stream.see(told.seen, torch.tensor(told.labels)):
-                            log.alarm(key, odd)
-                classes.extend(told.labels)
-            return respond(plan.name, asked, told.outputs)
+                        for flags in stream.see(result.features, torch.tensor(result.labels)):
+                            log.alarm(key, flags)
+                classes.extend(result.labels)
+            return respond(plan.name, query, result.outputs)
 
         return await run_in_threadpool(answer)
 
@@ -188,7 +185,7 @@ def app(plan: Serving, target: Target, watcher: Watcher | None = None) -> FastAP
 
 
 def _signature(plan: Serving, people: int) -> dict[str, Any]:
-    """Inputs and outputs, for the model's metadata."""
+    """The inputs and outputs in the model's metadata."""
     if isinstance(plan.shows, ShowLabels):
         outputs = [("labels", "INT64", 1)]
     else:

@@ -1,4 +1,4 @@
-"""Who may ask a served target, how often and how much; and a log of what was asked."""
+"""Access to a served target: its keys, their rates and budgets, and a log of queries."""
 
 import hmac
 import os
@@ -15,13 +15,14 @@ from threading import Lock
 from gmi.errors import GmiError
 from gmi.settings import Count, Positive, settings
 
-_AHEAD = 1.0  # seconds of its rate that a key may be ahead: requests come together
+_AHEAD = 1.0  # seconds by which a key may be ahead of its rate, since requests come in groups
 
 
 class Refused(Exception):
-    """An answer other than 200."""
+    """A request that is answered with a status other than 200."""
 
     def __init__(self, status: int, reason: str, after: float | None = None) -> None:
+        """after: seconds after which the client may try again; None: not said."""
         super().__init__(reason)
         self.status = status
         self.headers = {} if after is None else {"Retry-After": str(ceil(after))}
@@ -29,19 +30,19 @@ class Refused(Exception):
 
 @settings
 class Key:
-    """Who may ask. token: environment variable that holds the secret. rate: images a second. budget: images in all."""
+    """A client that may query the target."""
 
-    name: str
-    token: str
-    rate: Positive | None = None
-    budget: Count | None = None
+    name: str  # name of the client, for the log
+    token: str  # name of the environment variable that holds its secret
+    rate: Positive | None = None  # images per second; None: no limit
+    budget: Count | None = None  # images in all; None: no limit
 
 
 class Gate:
-    """Who is asking, and whether it may now."""
+    """Recognises keys, and holds them to their rates."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
-        """Raises GmiError where the environment lacks a key's token."""
+        """Raises GmiError if the environment lacks a key's token."""
         self._keys: list[tuple[bytes, Key]] = []
         for key in keys:
             secret = os.environ.get(key.token, "")
@@ -55,17 +56,17 @@ class Gate:
         self._lock = Lock()
 
     def key(self, header: str | None) -> Key:
-        """Of an Authorization header. All keys are compared, in constant time."""
+        """The key in an Authorization header; all are compared, in constant time. Raises Refused if it has none."""
         if not self._keys:
             return Key(name="anybody", token="")
-        given = sha256((header or "").removeprefix("Bearer ").encode()).digest()
-        found = [key for known, key in self._keys if hmac.compare_digest(known, given)]
-        if not found:
+        sent = sha256((header or "").removeprefix("Bearer ").encode()).digest()
+        matches = [key for digest, key in self._keys if hmac.compare_digest(digest, sent)]
+        if not matches:
             raise Refused(401, "no valid key: send it as Authorization: Bearer")
-        return found[0]
+        return matches[0]
 
     def pass_(self, key: Key, images: int) -> None:
-        """Refused where what was asked before will not be paid for in time within a second."""
+        """Lets a request of this many images pass. Raises Refused while earlier ones put the key ahead of its rate."""
         if key.rate is None:
             return
         with self._lock:
@@ -77,7 +78,7 @@ class Gate:
 
 
 class Log:
-    """Who asked what, on disk, so that a budget outlives the server."""
+    """The log of queries and alarms, on disk, so that a budget outlives the server."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -87,15 +88,16 @@ class Log:
         self._file.execute("PRAGMA journal_mode = WAL")
         self._file.execute("CREATE TABLE IF NOT EXISTS queries (at REAL, key TEXT, image BLOB, class INTEGER)")
         rows = self._file.execute("SELECT key, count(*) FROM queries GROUP BY key")
-        self._asked = dict(rows.fetchall())
+        self._counts = dict(rows.fetchall())
         self._file.execute("CREATE TABLE IF NOT EXISTS alarms (at REAL, key TEXT, reason TEXT)")
         self.alarms = Counter(dict(self._file.execute("SELECT key, count(*) FROM alarms GROUP BY key").fetchall()))
 
     def close(self) -> None:
+        """Closes the file."""
         self._file.close()
 
     def alarm(self, key: Key, reasons: Sequence[str]) -> None:
-        """Keeps what was odd about a window of what a key asked. To forgive it, delete the row and start again."""
+        """Records an alarm for a key, if there are reasons. To forgive it, delete its row and start again."""
         if reasons:
             with self._lock:
                 self._file.execute("INSERT INTO alarms VALUES (?, ?, ?)", (time.time(), key.name, ", ".join(reasons)))
@@ -103,21 +105,24 @@ class Log:
 
     @contextmanager
     def charged(self, key: Key, images: Sequence[bytes]) -> Iterator[list[int]]:
-        """Within the key's budget, or Refused. Fill the list with the classes that were answered; an error is free."""
+        """A context that charges a key for images, and yields a list to fill with the classes that were answered.
+
+        If it stays empty, because the answer failed, nothing is charged. Raises Refused beyond the key's budget.
+        """
         with self._lock:
-            asked = self._asked.get(key.name, 0)
-            if key.budget is not None and asked + len(images) > key.budget:
-                raise Refused(403, f"the budget of {key.budget} images is spent: {asked} were asked")
-            self._asked[key.name] = asked + len(images)
-        answered: list[int] = []
+            count = self._counts.get(key.name, 0)
+            if key.budget is not None and count + len(images) > key.budget:
+                raise Refused(403, f"the budget of {key.budget} images is spent: {count} were asked")
+            self._counts[key.name] = count + len(images)
+        classes: list[int] = []
         try:
-            yield answered
+            yield classes
         finally:
             now = time.time()
-            told = zip(images, answered, strict=True) if answered else ()  # none, where the answer failed
-            rows = [(now, key.name, sha256(one).digest(), label) for one, label in told]
+            pairs = zip(images, classes, strict=True) if classes else ()
+            rows = [(now, key.name, sha256(image).digest(), label) for image, label in pairs]
             with self._lock:
-                self._asked[key.name] -= len(images) - len(rows)
+                self._counts[key.name] -= len(images) - len(rows)
                 self._file.execute("BEGIN")
                 self._file.executemany("INSERT INTO queries VALUES (?, ?, ?, ?)", rows)
                 self._file.execute("COMMIT")

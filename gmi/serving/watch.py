@@ -1,10 +1,11 @@
-"""Query auditing: an eye on who asks a target what, for traffic that looks like a search and not like photographs.
+"""Query auditing: looks for traffic that resembles a search and not photographs.
 
-A search asks about images that are much alike one after another, or that nearly all have one answer, or that are no
-photographs. Each shows in the target's own features, over a window of what one key asked last. Where the alarm lies
-is learnt from real traffic. Cf. Juuti et al., PRADA, EuroS&P 2019, for model extraction; MITRE ATLAS AML.M0024.
+A search sends images that are very similar to each other, or that nearly all get the same answer, or that are not
+photographs. All three show in the target's own features, over a window of one key's latest queries. The thresholds of
+an alarm are learnt from real traffic. Cf. Juuti et al., PRADA, EuroS&P 2019, on model extraction; MITRE ATLAS
+AML.M0024.
 
-Differs from the paper: three statistics, thresholds from real traffic; PRADA tests one distance for normality.
+Differs from the paper: three statistics, with thresholds from real traffic; PRADA tests one distance for normality.
 """
 
 from collections.abc import Iterator
@@ -25,124 +26,122 @@ from gmi.views import Views
 
 STATISTICS = ("alike one after another", "of one person", "unlike photographs")
 TRAFFIC = Views(scale=(0.8, 1.0), shift=0.1, rotate=10.0, exposure=0.3)
-"""How photographs of one person differ that a camera takes one after another."""
+"""Differences between photographs that a camera takes of one person in succession."""
 
-_WINDOWS = 2000  # of real traffic, for a threshold
+_WINDOWS = 2000  # windows of real traffic on which a threshold rests
 _BATCH = 50
 
 
 @settings
 class Watch:
-    """window: queries of one key that are looked at together. alarm: share of real windows that may be flagged.
+    """The settings of query auditing.
 
-    views: of each photograph, that make up real traffic, which is taken to be of many people: one who stands before the
-        camera for a whole window is an alarm. refuse: alarms after which a key is refused; None: never.
+    Real traffic is taken to be of many people: a single person in front of the camera for a whole window is an alarm.
     """
 
-    window: Annotated[int, Field(ge=8)] = 64
-    alarm: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
-    views: Count = 4
-    refuse: Count | None = None
+    window: Annotated[int, Field(ge=8)] = 64  # queries of one key that are examined together
+    alarm: Annotated[float, Field(gt=0, lt=0.5)] = 0.01  # share of real windows that may be flagged
+    views: Count = 4  # random views of each photograph that make up real traffic
+    refuse: Count | None = None  # alarms after which a key is refused; None: never
 
     def learn(self, target: Target, photographs: Tensor, seed: int = 0) -> "Watcher":
-        """From photographs (M, C, H, W) in [0, 1]: half say what photographs look like, half are the traffic.
+        """A watcher that has learnt from photographs (M, C, H, W) in [0, 1].
 
-        Raises GmiError where there are too few for a window.
+        One half serves as reference for what photographs look like, the other half as traffic. Raises GmiError if they
+        are too few for a window.
         """
-        known, asked = photographs[::2], photographs[1::2]
-        if len(asked) * self.views < 2 * self.window:
+        references, queries = photographs[::2], photographs[1::2]
+        if len(queries) * self.views < 2 * self.window:
             raise GmiError(
                 f"{len(photographs)} photographs make no real traffic for windows of {self.window} queries: watch a "
                 "smaller window."
             )
-        reference = features(target, known)[0]
-        traffic = [features(target, TRAFFIC(asked, _rng(seed, round, len(asked)))) for round in range(self.views)]
-        seen, named = (torch.cat(parts) for parts in zip(*traffic, strict=True))
+        reference = features(target, references)[0]
+        traffic = [features(target, TRAFFIC(queries, _rng(seed, round, len(queries)))) for round in range(self.views)]
+        unit, labels = (torch.cat(parts) for parts in zip(*traffic, strict=True))
         draws = torch.Generator().manual_seed(seed)
-        found = torch.stack(
-            [
-                statistics(seen[rows], named[rows], reference)
-                for rows in (torch.randperm(len(seen), generator=draws)[: self.window] for _ in range(_WINDOWS))
-            ]
-        )
-        return Watcher(self, reference, found.quantile(1 - self.alarm / len(STATISTICS), dim=0))
+        windows = (torch.randperm(len(unit), generator=draws)[: self.window] for _ in range(_WINDOWS))
+        values = torch.stack([statistics(unit[rows], labels[rows], reference) for rows in windows])
+        return Watcher(self, reference, values.quantile(1 - self.alarm / len(STATISTICS), dim=0))
 
 
 @plain_dataclass(frozen=True)
 class Watcher:
-    """Knows what real traffic looks like. thresholds (3,): what it exceeds in few windows, for each of STATISTICS."""
+    """What was learnt of real traffic, and a test of windows against it."""
 
     plan: Watch
-    reference: Tensor  # (R, D) unit features of photographs
-    thresholds: Tensor
+    reference: Tensor  # unit features (R, D) of photographs
+    thresholds: Tensor  # (3,), one for each of STATISTICS: few windows of real traffic exceed them
 
-    def flags(self, seen: Tensor, named: Tensor) -> tuple[str, ...]:
-        """What is odd about a window of unit features (W, D) and classes (W,)."""
-        found = statistics(seen, named, self.reference)
-        return tuple(what for what, value, cut in zip(STATISTICS, found, self.thresholds, strict=True) if value > cut)
+    def flags(self, unit: Tensor, labels: Tensor) -> tuple[str, ...]:
+        """Those of STATISTICS that exceed their thresholds in a window of unit features (W, D) and classes (W,)."""
+        values = statistics(unit, labels, self.reference)
+        return tuple(name for name, value, cut in zip(STATISTICS, values, self.thresholds, strict=True) if value > cut)
 
 
 class Stream:
-    """What one key asked last. Every window is looked at once, and half of it again with what comes after."""
+    """A sliding window over one key's queries; windows overlap by half."""
 
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher
-        self._seen, self._named = torch.empty(0), torch.empty(0, dtype=torch.int64)
+        self._unit, self._labels = torch.empty(0), torch.empty(0, dtype=torch.int64)
 
-    def see(self, seen: Tensor, named: Tensor) -> list[tuple[str, ...]]:
+    def see(self, unit: Tensor, labels: Tensor) -> list[tuple[str, ...]]:
         """The flags of each window that queries with these unit features (N, D) and classes (N,) complete."""
-        size, found = self.watcher.plan.window, []
-        self._seen = torch.cat([self._seen.reshape(-1, seen.shape[1]), seen])
-        self._named = torch.cat([self._named, named])
-        while len(self._seen) >= size:
-            found.append(self.watcher.flags(self._seen[:size], self._named[:size]))
-            self._seen, self._named = self._seen[size // 2 :], self._named[size // 2 :]
-        return found
+        size, flags = self.watcher.plan.window, []
+        self._unit = torch.cat([self._unit.reshape(-1, unit.shape[1]), unit])
+        self._labels = torch.cat([self._labels, labels])
+        while len(self._unit) >= size:
+            flags.append(self.watcher.flags(self._unit[:size], self._labels[:size]))
+            self._unit, self._labels = self._unit[size // 2 :], self._labels[size // 2 :]
+        return flags
 
 
-def statistics(seen: Tensor, named: Tensor, reference: Tensor) -> Tensor:
-    """(3,) of unit features (W, D) and classes (W,): how alike each query is to the one before that is most like it,
-    the share of the commonest class, and how far from photographs' features (R, D) the queries are.
+def statistics(unit: Tensor, labels: Tensor, reference: Tensor) -> Tensor:
+    """The three STATISTICS (3,) of a window with unit features (W, D) and classes (W,).
+
+    They are the mean similarity of each query to the most similar one before it, the share of the commonest class, and
+    the mean distance of the queries from photographs with features (R, D).
     """
-    alike = seen @ seen.T
+    alike = unit @ unit.T
     before = torch.ones_like(alike).tril(-1).bool()
     nearest = alike.masked_fill(~before, -1.0)[1:].amax(1).mean()
-    commonest = named.bincount().max() / len(named)
-    strange = 1 - (seen @ reference.T).amax(1).mean()
-    return torch.stack([nearest, commonest.to(nearest), strange])
+    commonest = labels.bincount().max() / len(labels)
+    distance = 1 - (unit @ reference.T).amax(1).mean()
+    return torch.stack([nearest, commonest.to(nearest), distance])
 
 
 @torch.no_grad()
 def features(target: Target, images: Tensor) -> tuple[Tensor, Tensor]:
     """Penultimate features (N, D) of unit length, and predicted classes (N,), on the CPU."""
     device = next(target.module.parameters()).device
-    parts = [target.activations(some.to(device)) for some in images.split(_BATCH)]
+    parts = [target.activations(batch.to(device)) for batch in images.split(_BATCH)]
     return (
-        F.normalize(torch.cat([own for _, own in parts])).cpu(),
+        F.normalize(torch.cat([penultimate for _, penultimate in parts])).cpu(),
         torch.cat([logits.argmax(1) for logits, _ in parts]).cpu(),
     )
 
 
 def _rng(seed: int, round: int, count: int) -> Rng:
-    return Rng([seed_of(seed, "traffic", round, place) for place in range(count)])
+    return Rng([seed_of(seed, "traffic", round, index) for index in range(count)])
 
 
 @contextmanager
 def overheard(target: Target) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Unit features (n, D) and classes (n,) of what the target is asked while this is open, call by call."""
-    heard: list[tuple[Tensor, Tensor]] = []
-    seen: list[Tensor] = []
+    """A context that collects the unit features (n, D) and classes (n,) of every query to the target."""
+    queries: list[tuple[Tensor, Tensor]] = []
+    inputs_of_head: list[Tensor] = []
 
-    def hear(module: nn.Module, inputs: object, output: Tensor) -> None:
+    def collect(module: nn.Module, inputs: object, output: Tensor) -> None:
         logits = getattr(output, "logits", output)
-        heard.append((F.normalize(seen.pop().flatten(1)).detach().cpu(), logits.argmax(1).cpu()))
+        queries.append((F.normalize(inputs_of_head.pop().flatten(1)).detach().cpu(), logits.argmax(1).cpu()))
 
     hooks = [
-        target.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0])),
-        target.module.register_forward_hook(hear),
+        target.head.register_forward_pre_hook(lambda _, inputs: inputs_of_head.append(inputs[0])),
+        target.module.register_forward_hook(collect),
     ]
     try:
-        yield heard
+        yield queries
     finally:
         for hook in hooks:
             hook.remove()

@@ -14,28 +14,28 @@ from gmi.serving.gate import Refused
 
 INPUT = "images"
 HEADER = "Inference-Header-Content-Length"
-_MOST = 256  # images of one request
+_MOST = 256  # largest number of images in one request
 _TYPES = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
 _NAMES = {"float32": "FP32", "int64": "INT64"}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a request says."""
+class Query:
+    """The content of a request."""
 
     images: Tensor  # (N, 1 or 3, H, W), bytes or floats in [0, 1]
-    raw: list[bytes]  # each image's
-    outputs: dict[str, bool] | None  # names, and whether in binary; None: all
-    binary: bool  # where an output does not say
-    id: str | None
+    raw: list[bytes]  # bytes of each image
+    outputs: dict[str, bool] | None  # names of the wanted outputs, and True for binary; None: all outputs
+    binary: bool  # answer in binary, unless an output says otherwise
+    id: str | None  # the client's name of the request
 
 
-def parse(body: bytes, header: str | None) -> Asked:
-    """Raises Refused with status 400."""
+def parse(body: bytes, header: str | None) -> Query:
+    """The request in a body. header: length of its JSON part; None: all of it. Raises Refused with status 400."""
     try:
         size = len(body) if header is None else int(header)
-        asked = json.loads(body[:size])
-        (described,) = asked["inputs"]
+        tree = json.loads(body[:size])
+        (described,) = tree["inputs"]
         if described["name"] != INPUT:
             raise ValueError(f"the input is named {INPUT}")
         kind = _TYPES[described["datatype"]]
@@ -48,10 +48,10 @@ def parse(body: bytes, header: str | None) -> Asked:
         else:
             values = np.frombuffer(body[size : size + length], kind)
         array = values.reshape([int(side) for side in described["shape"]])
-        binary = bool((asked.get("parameters") or {}).get("binary_data_output", False))
+        binary = bool((tree.get("parameters") or {}).get("binary_data_output", False))
         outputs = {
-            str(one["name"]): bool((one.get("parameters") or {}).get("binary_data", binary))
-            for one in asked.get("outputs") or []
+            str(output["name"]): bool((output.get("parameters") or {}).get("binary_data", binary))
+            for output in tree.get("outputs") or []
         }
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError) as error:
         raise Refused(400, f"one input of images is expected, datatype UINT8 or FP32 ({error})") from error
@@ -59,17 +59,17 @@ def parse(body: bytes, header: str | None) -> Asked:
         raise Refused(400, f"images of shape (1 to {_MOST}, 1 or 3, height, width) are expected, not {array.shape}")
     if kind != np.uint8 and not (array.min() >= 0 and array.max() <= 1):
         raise Refused(400, "FP32 images must lie in 0 to 1")
-    raw = [one.tobytes() for one in array]
-    return Asked(torch.from_numpy(array.copy()), raw, outputs or None, binary, asked.get("id"))
+    raw = [image.tobytes() for image in array]
+    return Query(torch.from_numpy(array.copy()), raw, outputs or None, binary, tree.get("id"))
 
 
-def respond(name: str, asked: Asked, outputs: Mapping[str, Tensor]) -> Response:
-    """The outputs that were asked for."""
+def respond(name: str, query: Query, outputs: Mapping[str, Tensor]) -> Response:
+    """The response of the model `name`, with the outputs that the query wants."""
     described, raw = [], b""
-    for wanted, binary in (asked.outputs or dict.fromkeys(outputs, asked.binary)).items():
-        values = outputs[wanted].contiguous().numpy()
+    for key, binary in (query.outputs or dict.fromkeys(outputs, query.binary)).items():
+        values = outputs[key].contiguous().numpy()
         output: dict[str, Any] = {
-            "name": wanted,
+            "name": key,
             "datatype": _NAMES[str(values.dtype)],
             "shape": list(values.shape),
         }
@@ -80,7 +80,7 @@ def respond(name: str, asked: Asked, outputs: Mapping[str, Tensor]) -> Response:
             output["data"] = values.ravel().tolist()
         described.append(output)
     answer = {"model_name": name, "model_version": "1", "outputs": described}
-    head = json.dumps(answer | ({} if asked.id is None else {"id": asked.id})).encode()
+    head = json.dumps(answer | ({} if query.id is None else {"id": query.id})).encode()
     if not raw:
         return Response(head, media_type="application/json")
     return Response(head + raw, media_type="application/octet-stream", headers={HEADER: str(len(head))})
