@@ -1,58 +1,12 @@
 """Trains a generative prior on a folder of public images. Goes on where it stopped; one process or many.
 
-python pipelines/train_prior.py configs/priors/flow64.yaml
-accelerate launch pipelines/train_prior.py configs/priors/flow64.yaml
+The same as `gmi train-prior`:
+    accelerate launch pipelines/train_prior.py configs/priors/flow64.yaml
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+import sys
 
-from tqdm import tqdm
-
-from gmi import cli
-from gmi.errors import GmiError
-from gmi.judges.face_space import FaceSpace
-from gmi.run import Run
-from gmi.settings import plain
-from gmi.training.overlap import overlap
-from gmi.training.priors import PriorTraining, train
-
-
-def main(arguments: Sequence[str]) -> None:
-    parser = cli.parser(__doc__ or "")
-    parser.add_argument("--out", type=Path, help="folder of the training; runs/NAME unless given")
-    options, plan = cli.configured(parser, arguments, PriorTraining)
-    accelerator = cli.accelerator()
-    images, held_out = plan.data.load()
-    out = options.out or Path("runs", plan.name)
-    try:
-        people = None if plan.private is None else plan.private.load()
-    except GmiError as error:
-        raise GmiError(f"private: {error}") from error
-    with accelerator.main_process_first():
-        digests = [images.digest, held_out.digest, None if people is None else people.digest]
-        run = Run.open(out, {"training": plain(plan), "data": digests})
-    remark = "The public images were compared with nobody's private ones."
-    if people is not None:
-        remark = "Before the training, the public images were compared with private ones, by file and by face."
-        if accelerator.is_main_process and not (run.folder / "overlap.txt").exists():
-            space = FaceSpace(accelerator.device, plan.batch)
-            found = [overlap(people, some, space) for some in (images, held_out)]
-            run.write("overlap.txt", "\n".join(found).encode())
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            print((run.folder / "overlap.txt").read_text())
-    with tqdm(total=plan.steps, desc="train prior", delay=2, disable=not accelerator.is_main_process) as bar:
-
-        def report(step: int, loss: float) -> None:
-            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-            bar.update(step - bar.n)
-
-        progress = train(plan, images, held_out, run, accelerator, remark, report)
-    if accelerator.is_main_process:
-        look = progress.history[progress.best]
-        print(f"{out / 'prior'}: FD-FaceNet {look['distance']:.4f} after {look['step']:,} steps")
-
+from gmi.cli import command
 
 if __name__ == "__main__":
-    cli.run(main)
+    command(["train-prior", *sys.argv[1:]])

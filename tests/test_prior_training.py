@@ -23,11 +23,11 @@ from gmi.priors.gan import Gan
 from gmi.rng import Rng
 from gmi.run import Run
 from gmi.settings import read
+from gmi.training import command
 from gmi.training import priors as prior_training
 from gmi.training.learners import Adversarial, Denoising
 from gmi.training.overlap import overlap
 from gmi.training.priors import PriorTraining, train
-from pipelines import train_prior
 
 CPU = torch.device("cpu")
 SHIPPED = sorted((Path(__file__).parents[1] / "configs" / "priors").glob("*.yaml"))
@@ -50,7 +50,7 @@ class Space:
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(prior_training, "FaceSpace", Space)
-    monkeypatch.setattr(train_prior, "FaceSpace", Space)
+    monkeypatch.setattr(command, "FaceSpace", Space)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -251,9 +251,9 @@ def test_the_command_trains_and_goes_on(plan, public, tmp_path, capsys):
     (tmp_path / "toy.yaml").write_text(yaml.safe_dump(tree))
     faces(public, tmp_path / "people")
     arguments = [str(tmp_path / "toy.yaml"), "--out", str(tmp_path / "run")]
-    train_prior.main(arguments)
+    command.main(arguments)
     first = weights(tmp_path / "run")
-    train_prior.main(arguments)
+    command.main(arguments)
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 6 and printed[:3] == printed[3:] and "FD-FaceNet" in printed[2] and "FMR" in printed[0]
     card = (tmp_path / "run" / "prior" / "README.md").read_text()
@@ -261,7 +261,7 @@ def test_the_command_trains_and_goes_on(plan, public, tmp_path, capsys):
     assert all(torch.equal(value, weights(tmp_path / "run")[key]) for key, value in first.items())
     assert [look["step"] for look in json.loads((tmp_path / "run" / "history.json").read_text())] == [2, 4]
     with pytest.raises(GmiError, match=r"differs in training\.lr"):
-        train_prior.main([*arguments, "--lr", "0.5"])
+        command.main([*arguments, "--lr", "0.5"])
 
 
 def test_a_training_starts_from_another_prior(plan, tmp_path):
@@ -289,3 +289,30 @@ def test_a_shipped_configuration_reads_and_its_networks_can_be_made(path):
     with torch.device("meta"):
         modules = shipped.learner.build(shipped.data.size, 1 if shipped.data.grey else 3)
     assert sum(value.numel() for value in modules["prior"].parameters()) < 20e6  # 40 MB in half precision
+
+
+def test_learning_rate_rises_and_falls():
+    plan = PriorTraining(
+        name="p", data=PublicImages(name="d", folder="d", size=8, terms="t"), learner=Denoising(type="flow"),
+        steps=100, lr=2.0, warmup=9, decay="cosine",
+    )  # fmt: skip
+    assert [plan.rate(step) for step in (0, 50, 100)] == pytest.approx([0.2, 1.0, 0.0])
+    assert replace(plan, decay="none").rate(99) == 2.0
+
+
+def test_a_share_of_the_times_is_uniform():
+    """A network that answers with its time: late times are rare where they are logit-normal, and a tenth as said."""
+    seen = []
+
+    def network(noisy, stamps, return_dict):
+        seen.append(stamps / 1000)
+        return (noisy,)
+
+    images, share = torch.zeros(20_000, 1, 1, 1), []
+    for uniform in (0.0, 0.1):
+        Denoising(type="flow", uniform=uniform).loss(
+            "prior", {"prior": network}, images, torch.Generator().manual_seed(0)
+        )
+        share.append(float((seen[-1] < 0.2).float().mean()))
+    # P(sigmoid(.8 + .8 n) < .2) = Phi((logit(.2) - .8) / .8) = Phi(-2.733) = .00314; a tenth of .2 on top
+    assert share == pytest.approx([0.00314, 0.9 * 0.00314 + 0.02], abs=0.003)

@@ -20,7 +20,7 @@ from gmi.errors import GmiError
 from gmi.priors.diffusion import Diffusion, DiffusionPrior, read_path
 from gmi.priors.gan import Dcgan, DcganShape
 from gmi.protocols import NoisePath, Prior
-from gmi.settings import Count, Positive, settings
+from gmi.settings import Count, Positive, Share, settings
 
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
@@ -73,6 +73,7 @@ class Denoising:
     attention: tuple[int, ...] = (2, 3)  # levels with attention, counted from 0
     groups: Count = 16  # groups of the group norms
     logit: tuple[float, Positive] = (0.8, 0.8)  # mean and standard deviation of logit t; above 0: more noise
+    uniform: Share = 0.0  # share of flow's times drawn evenly from [0, 1], so that late steps are learnt, too
     steps: Count = 20  # steps along the path for the looks during training
     start: str | None = None  # prior folder with a network of this shape, which goes on learning; None: random weights
     betas: tuple[float, float] = (0.9, 0.999)  # Adam's betas
@@ -114,6 +115,9 @@ class Denoising:
         if self.type == "flow":
             mean, spread = self.logit
             time = torch.sigmoid(mean + spread * torch.randn(len(images), generator=draws, device=images.device))
+            if self.uniform > 0:
+                even, pick = torch.rand(2, len(images), generator=draws, device=images.device)
+                time = torch.where(pick < self.uniform, even, time)
             noisy, wanted = torch.lerp(images, noise, time[:, None, None, None]), noise - images
             stamps = time * scheduler.config.num_train_timesteps
         else:

@@ -13,6 +13,7 @@ nearest to held-out public images, by the Frechet distance in FaceNet's feature 
 import copy
 import io
 import json
+import math
 import pickle
 import shutil
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -57,6 +58,7 @@ class PriorTraining:
     accumulate: Count = 1  # batches whose gradients are summed before the weights move
     lr: Positive = 2e-4  # learning rate of Adam
     warmup: Whole = 200  # steps over which the learning rate rises linearly
+    decay: Literal["none", "cosine"] = "none"  # the learning rate's way down: along a half cosine to 0 at the last step
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999  # decay of the running average of the weights
     clip: Positive = 1.0  # greatest norm of the gradient
     look: Count = 1000  # steps between two looks at the samples
@@ -64,6 +66,11 @@ class PriorTraining:
     patience: Count | None = None  # looks without a smaller distance after which the training ends; None: never
     private: Faces | None = None  # people whom the public images must not show; checked before the training starts
     seed: Whole = 0  # seed of everything that is random
+
+    def rate(self, step: int) -> float:
+        """The learning rate at a step, counted from 0."""
+        rising = min(1.0, (step + 1) / (self.warmup + 1))
+        return self.lr * rising * (0.5 + 0.5 * math.cos(math.pi * step / self.steps) if self.decay == "cosine" else 1.0)
 
 
 @dataclass
@@ -117,7 +124,7 @@ def train(
 
     while progress.step < plan.steps and not progress.exhausted(plan.patience):
         for optimiser in optimisers.values():
-            optimiser.param_groups[0]["lr"] = plan.lr * min(1.0, (progress.step + 1) / (plan.warmup + 1))
+            optimiser.param_groups[0]["lr"] = plan.rate(progress.step)
         losses = _step(plan, modules, optimisers, images, progress.step, accelerator)
         average.update_parameters(state["prior"])
         progress.step += 1

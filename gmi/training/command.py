@@ -1,0 +1,56 @@
+"""The command that trains a prior."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from gmi import cli
+from gmi.errors import GmiError
+from gmi.judges.face_space import FaceSpace
+from gmi.run import Run
+from gmi.settings import plain
+from gmi.training.overlap import overlap
+from gmi.training.priors import PriorTraining, train
+
+ABOUT = """Trains a generative prior on a folder of public images. Goes on where it stopped; one process or many.
+
+gmi train-prior priors/flow64
+accelerate launch -m gmi train-prior priors/flow64"""
+
+
+def main(arguments: Sequence[str], prog: str | None = None) -> None:
+    """Trains the prior, and prints the folder that an audit takes."""
+    parser = cli.parser(ABOUT, prog)
+    parser.add_argument("--out", type=Path, help="folder of the training; runs/NAME unless given")
+    options, plan = cli.configured(parser, arguments, PriorTraining)
+    engine = cli.accelerator()
+    images, held_out = plan.data.load()
+    out = options.out or Path("runs", plan.name)
+    try:
+        people = None if plan.private is None else plan.private.load()
+    except GmiError as error:
+        raise GmiError(f"private: {error}") from error
+    with engine.main_process_first():
+        digests = [images.digest, held_out.digest, None if people is None else people.digest]
+        run = Run.open(out, {"training": plain(plan), "data": digests})
+    remark = "The public images were compared with nobody's private ones."
+    if people is not None:
+        remark = "Before the training, the public images were compared with private ones, by file and by face."
+        if engine.is_main_process and not (run.folder / "overlap.txt").exists():
+            space = FaceSpace(engine.device, plan.batch)
+            comparisons = [overlap(people, public, space) for public in (images, held_out)]
+            run.write("overlap.txt", "\n".join(comparisons).encode())
+        engine.wait_for_everyone()
+        if engine.is_main_process:
+            print((run.folder / "overlap.txt").read_text())
+    with tqdm(total=plan.steps, desc="train prior", delay=2, disable=not engine.is_main_process) as bar:
+
+        def report(step: int, loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            bar.update(step - bar.n)
+
+        progress = train(plan, images, held_out, run, engine, remark, report)
+    if engine.is_main_process:
+        look = progress.history[progress.best]
+        print(f"{out / 'prior'}: FD-FaceNet {look['distance']:.4f} after {look['step']:,} steps")
