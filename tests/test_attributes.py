@@ -192,7 +192,7 @@ def test_the_informed_attack_has_what_public_records_tell_and_what_the_model_add
         one.type: one(Scores(Half()), private.hidden(), known).argmax(1) == private.sensitive
         for one in (Informed(), Confidences())
     }
-    young, told = private.known[:, 0] < 50, private.known[:, 1] < 2
+    young, told = private.features[:, 0] < 50, private.features[:, 1] < 2
     assert right["informed"][young | told].mean() > 0.97
     assert right["informed"][~young & ~told].mean() < 0.7
     assert right["confidences"][~young & told].mean() < 0.7
@@ -213,7 +213,7 @@ def written(folder: Path, records: Records, name: str = "people.csv") -> str:
     with path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["age", "town", "ill", "pays"])
-        for (age, town), ill, pays in zip(records.known, records.sensitive, records.outcome, strict=True):
+        for (age, town), ill, pays in zip(records.features, records.sensitive, records.outcome, strict=True):
             table.writerow([f"{age:.6f}", "abc"[int(town)], ("no", "yes")[ill], ("no", "yes")[int(pays)]])
     return str(path)
 
@@ -431,7 +431,7 @@ def test_records_of_elsewhere_must_have_the_same_categories(tmp_path):
 
 def test_nobody_is_in_two_parts(tmp_path):
     parts = plan(written(tmp_path, people(2000, 0))).data.load(3)
-    rows = [tuple(row) for some in (parts.training, parts.public, parts.held_out) for row in some.known]
+    rows = [tuple(row) for some in (parts.training, parts.public, parts.held_out) for row in some.features]
     assert len(rows) == len(set(rows)) == 2000
 
 

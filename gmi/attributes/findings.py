@@ -265,15 +265,14 @@ def _group(layout: Layout, answers: Answers, name: str, methods: Sequence[Method
     best = max(areas, key=lambda attack: areas[attack][0].value)
     scores, base = answers.scores[best], answers.scores["imputation"]
     assert not isinstance(scores, Failed) and not isinstance(base, Failed)
-    truth, place = answers.people.sensitive, [column.name for column in layout.known].index(name)
+    truth, place = answers.people.sensitive, [column.name for column in layout.features].index(name)
     right, ranked, usual = _right(scores, truth), _ranked(scores, value), _ranked(base, value)
 
     def added(rows: NDArray[np.bool_]) -> Difference:
         return auc_difference(ranked[rows], usual[rows], truth[rows] == value)
 
-    groups = {
-        label: answers.people.known[:, place] == code for code, label in enumerate(layout.known[place].values or ())
-    }
+    column, values = answers.people.features[:, place], layout.features[place].values or ()
+    groups = {label: column == code for code, label in enumerate(values)}
     groups = {label: inside for label, inside in groups.items() if inside.sum() >= GROUP}
     contrasts = {label: attempt(lambda i=inside: contrast(added(i), added(~i))) for label, inside in groups.items()}
     p = _adjusted(contrasts)

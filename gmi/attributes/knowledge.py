@@ -1,6 +1,6 @@
-"""What an adversary has besides the model: public records, and what the owner says of the model's errors."""
+"""An adversary's knowledge besides the model: public records, and statistics of the model's errors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,87 +17,93 @@ from threadpoolctl import threadpool_limits
 from gmi.attributes.records import Array, Column, Layout, Records
 from gmi.attributes.targets import Model
 
-Places = NDArray[np.int64]
-_RARE = 1e-6  # probability of what was never seen
+Codes = NDArray[np.int64]
+_RARE = 1e-6  # probability of a value that never occurs
 
 
 @dataclass(frozen=True)
 class Errors:
-    """How the model errs, on the adversary's records, which it has not learnt from.
+    """The model's errors on the adversary's records, from which it has not learnt. One of the two is None."""
 
-    confusion (K, K): the probability of each outcome (column) where the model names another or the same (row); spread:
-    standard deviation of an outcome that is a number around what the model predicts. One of them is None.
-    """
+    confusion: Array | None  # (K, K): probability of each outcome (column) given the predicted class (row)
+    spread: float | None  # standard deviation of the outcome, if it is a number, around the prediction
 
-    confusion: Array | None
-    spread: float | None
-
-    def likelihood(self, outcome: Array, told: Array) -> Array:
-        """(N,): logarithm of how probable, or dense, outcomes (N,) are where the model says `told` (N,)."""
+    def likelihood(self, outcome: Array, predicted: Array) -> Array:
+        """Logarithm of the probability, or density, of outcomes (N,) given the model's predictions (N,)."""
         if self.confusion is not None:
-            return np.log(self.confusion[told.astype(int), outcome.astype(int)])
+            return np.log(self.confusion[predicted.astype(int), outcome.astype(int)])
         assert self.spread is not None
-        return -0.5 * ((outcome - told) / self.spread) ** 2
+        return -0.5 * ((outcome - predicted) / self.spread) ** 2
 
 
 def errors(model: Model, records: Records, layout: Layout) -> Errors:
-    """Of the model on records with their own sensitive values."""
-    told = model(records.inputs(records.sensitive))
+    """The model's errors on records with their true sensitive values."""
+    answers = model(records.inputs(records.sensitive))
     if layout.classes is None:
-        return Errors(None, max(float((records.outcome - told).std()), 1e-9))
+        return Errors(None, max(float((records.outcome - answers).std()), 1e-9))
     confusion = np.zeros((layout.classes, layout.classes))
-    np.add.at(confusion, (told.argmax(1), records.outcome.astype(int)), 1.0)
-    confusion += _RARE + (confusion.sum(1, keepdims=True) == 0)  # of a class that is never named nothing is known
+    np.add.at(confusion, (answers.argmax(1), records.outcome.astype(int)), 1.0)
+    confusion += _RARE + (confusion.sum(1, keepdims=True) == 0)  # uniform for a class that is never predicted
     return Errors(confusion / confusion.sum(1, keepdims=True), None)
 
 
 @dataclass(frozen=True)
 class Knowledge:
-    """An adversary's, of records `public` whose sensitive values are known, and of the model's errors."""
+    """All that an adversary knows besides the model."""
 
     layout: Layout
-    public: Records
-    errors: Errors
+    public: Records  # records with their sensitive values
+    errors: Errors  # of the model
 
     @property
     def marginal(self) -> Array:
-        """(V,): how frequent each value of the sensitive attribute is."""
+        """Frequency of each value of the sensitive attribute, (V,), above 0."""
         return np.maximum(np.bincount(self.public.sensitive, minlength=self.layout.choices) / len(self.public), _RARE)
+
+
+def outcome_answers(ask: Callable[[Array], Array], records: Records, choices: int) -> Array:
+    """The model's answers on each person's outcome (N, V), with every value of the sensitive attribute in turn.
+
+    ask: an oracle's answers (N, K), such as probabilities or counts of each outcome, for inputs (N, D + 1).
+    """
+    index = np.arange(len(records)), records.outcome.astype(int)
+    return np.stack([ask(records.inputs(value))[index] for value in range(choices)], 1)
 
 
 def guess(
     people: Records,
-    taught: Records,
+    examples: Records,
     layout: Layout,
     *,
-    truth: Places | None = None,
+    truth: Codes | None = None,
     outcome: bool = True,
     seed: int = 0,
 ) -> Array:
-    """Log-probabilities (N, V) of people's sensitive values, from all else that is known of them; no model is asked.
+    """Log-probabilities (N, V) of people's sensitive values, imputed from their other attributes without the model.
 
-    Learnt from records whose sensitive value is known, or is taken to be `truth`, by whichever of three learners
-    tells most of the third of them that it is not shown at first. outcome: whether the outcome is among what is known.
+    Three learners learn from two thirds of the examples, and the one that predicts the last third best then learns from
+    all. truth: the examples' sensitive values; None: those in the records. outcome: True: the outcome is one of the
+    other attributes.
     """
-    columns = (*layout.known, layout.outcome)[: None if outcome else -1]
-    known, asked = ((one.context() if outcome else one.known) for one in (taught, people))
-    wanted = taught.sensitive if truth is None else truth
-    order = np.random.default_rng(seed).permutation(len(known))
-    some, rest = np.split(order, [2 * len(order) // 3])
+    columns = (*layout.features, layout.outcome)[: None if outcome else -1]
+    given, sought = ((records.context() if outcome else records.features) for records in (examples, people))
+    values = examples.sensitive if truth is None else truth
+    order = np.random.default_rng(seed).permutation(len(given))
+    first, rest = np.split(order, [2 * len(order) // 3])
 
-    def told(learner: Any) -> float:
-        """Mean log-probability of the truth, of the rest."""
-        said = _log_probabilities(learner, known[some], wanted[some], known[rest], layout.choices)
-        return float(said[np.arange(len(rest)), wanted[rest]].mean())
+    def score(learner: Any) -> float:
+        """Mean log-probability of the true values in the last third."""
+        guesses = _log_probabilities(learner, given[first], values[first], given[rest], layout.choices)
+        return float(guesses[np.arange(len(rest)), values[rest]].mean())
 
-    best = max(_learners(columns, seed), key=told)
-    return _log_probabilities(best, known, wanted, asked, layout.choices)
+    best = max(_learners(columns, seed), key=score)
+    return _log_probabilities(best, given, values, sought, layout.choices)
 
 
 def _learners(columns: Sequence[Column], seed: int) -> list[Any]:
-    """From one that suits few records to one that suits many: a weak imputation would make a model look leaky."""
-    categories = [place for place, one in enumerate(columns) if one.values is not None]
-    columns_of: Any = ColumnTransformer  # whose types say less than their documentation
+    """Learners from the simplest to the largest: a weak imputation would make a model look leaky."""
+    categories = [index for index, column in enumerate(columns) if column.values is not None]
+    columns_of: Any = ColumnTransformer  # its types are narrower than its documentation
     boosters: Any = HistGradientBoostingClassifier
     coded = columns_of([("categories", OneHotEncoder(handle_unknown="ignore"), categories)], remainder=StandardScaler())
     boosting = partial(boosters, categorical_features=categories, early_stopping=False, random_state=seed)
@@ -108,12 +114,13 @@ def _learners(columns: Sequence[Column], seed: int) -> list[Any]:
     ]
 
 
-def _log_probabilities(learner: Any, known: Array, wanted: Places, asked: Array, choices: int) -> Array:
-    shown = np.full((len(asked), choices), _RARE)
-    if len(values := np.unique(wanted)) == 1:  # no learner takes one class
-        shown[:, values] = 1.0
+def _log_probabilities(learner: Any, given: Array, values: Codes, sought: Array, choices: int) -> Array:
+    """Log-probabilities (N, V) for rows `sought` (N, D), after learning from rows `given` (M, D) with values (M,)."""
+    probabilities = np.full((len(sought), choices), _RARE)
+    if len(distinct := np.unique(values)) == 1:  # no learner takes a single class
+        probabilities[:, distinct] = 1.0
     else:
         with threadpool_limits(1):  # on so few records threads wait for one another, the longer the busier the machine
-            learner.fit(known, wanted)
-            shown[:, learner.classes_.astype(int)] = learner.predict_proba(asked)
-    return np.log(np.maximum(shown, _RARE))
+            learner.fit(given, values)
+            probabilities[:, learner.classes_.astype(int)] = learner.predict_proba(sought)
+    return np.log(np.maximum(probabilities, _RARE))

@@ -1,52 +1,52 @@
-"""What a model of tables reveals: one class for each level of access, with only what it grants. Each counts records."""
+"""Oracles of a model of tables: one class per level of access, with only the methods that it grants."""
 
 from gmi.attributes.records import Array
 from gmi.attributes.targets import Counting, Model
 
 
 class Oracle:
-    """queries: records that were asked."""
+    """Base of the oracles. `queries` counts records."""
 
     def __init__(self, model: Model) -> None:
         self.queries = 0
         self._model = model
 
-    def _asked(self, inputs: Array) -> Array:
+    def _answers(self, inputs: Array) -> Array:
         self.queries += len(inputs)
         return self._model(inputs)
 
 
 class Numbers(Oracle):
-    """Of an outcome that is a number: the prediction."""
+    """Access to the prediction, for an outcome that is a number."""
 
     def numbers(self, inputs: Array) -> Array:
-        """(N,)."""
-        return self._asked(inputs)
+        """Predictions (N,) for inputs (N, D + 1)."""
+        return self._answers(inputs)
 
 
 class Labels(Oracle):
-    """Of an outcome with classes: the one that is predicted."""
+    """Access to the predicted class only."""
 
     def labels(self, inputs: Array) -> Array:
-        """(N,)."""
-        return self._asked(inputs).argmax(1)
+        """Predicted classes (N,) for inputs (N, D + 1)."""
+        return self._answers(inputs).argmax(1)
 
 
 class Scores(Labels):
-    """And how sure the model is of each."""
+    """Access to the confidences."""
 
     def scores(self, inputs: Array) -> Array:
-        """Probabilities (N, K)."""
-        return self._asked(inputs)
+        """Probabilities (N, K) for inputs (N, D + 1)."""
+        return self._answers(inputs)
 
 
 class Leaves(Scores):
-    """A decision tree that was published whole."""
+    """Access to a whole decision tree, published with the counts in its leaves."""
 
     def __init__(self, model: Counting) -> None:
         super().__init__(model)
         self._tree = model
 
     def counts(self, inputs: Array) -> Array:
-        """(N, K): training records of each outcome in the leaf that each input falls into."""
+        """Training records of each outcome (N, K) in the leaf that each input (N, D + 1) reaches; costs no query."""
         return self._tree.counts(inputs)

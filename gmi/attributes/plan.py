@@ -41,7 +41,7 @@ class AttributeAudit:
 
     def refuse(self, layout: Layout) -> None:
         """Raises GmiError where the table has no such value or groups, or the target cannot answer an attack."""
-        values, columns = layout.sensitive.values or (), {column.name: column for column in layout.known}
+        values, columns = layout.sensitive.values or (), {column.name: column for column in layout.features}
         if self.value is not None and self.value not in values:
             raise GmiError(f"value: {layout.sensitive.name} is never {self.value!r}; it is {', '.join(values)}.")
         for name in self.groups:

@@ -1,8 +1,8 @@
-"""Models of tables under audit: scikit-learn's, a network of torch, or one's own.
+"""Models of tables under audit: scikit-learn's, a network of torch, or a model of your own.
 
-A model takes inputs (N, D + 1), the sensitive attribute last, and gives probabilities (N, K) or, of an outcome that is
-a number, predictions (N,). None is read from a pickle: those named here are trained by the audit, and one's own is made
-by a function of one's own.
+A model takes inputs (N, D + 1), the sensitive attribute last, and gives probabilities (N, K), or predictions (N,) if
+the outcome is a number. No model is read from a pickle: the audit trains the models named here, and a function of yours
+returns your own.
 """
 
 from collections.abc import Callable
@@ -29,26 +29,30 @@ from gmi.settings import Count, NonNegative, Positive, find_factory, settings
 
 
 class Model(Protocol):
-    def __call__(self, inputs: Array) -> Array: ...
+    """A model of tables."""
+
+    def __call__(self, inputs: Array) -> Array:
+        """Probabilities (N, K), or predictions (N,), for inputs (N, D + 1)."""
+        ...
 
 
 class Counting(Model, Protocol):
-    """A tree that was published with what its leaves count."""
+    """A decision tree that was published with the counts in its leaves."""
 
     def counts(self, inputs: Array) -> Array:
-        """(N, K): training records of each outcome in the leaf that each input falls into."""
+        """Training records of each outcome (N, K) in the leaf that each input (N, D + 1) reaches."""
         ...
 
 
 def encoder(layout: Layout) -> ColumnTransformer:
-    """Categories become one column each, numbers get mean 0 and variance 1."""
-    categories = [place for place, one in enumerate(layout.inputs) if one.values is not None]
-    numbers = [place for place, one in enumerate(layout.inputs) if one.values is None]
+    """An encoder of inputs: one column per category, and numbers with mean 0 and variance 1."""
+    categories = [index for index, column in enumerate(layout.inputs) if column.values is not None]
+    numbers = [index for index, column in enumerate(layout.inputs) if column.values is None]
     one_hot: Any = OneHotEncoder
-    known = [np.arange(len(layout.inputs[place].values or ()), dtype=float) for place in categories]
+    codes = [np.arange(len(layout.inputs[index].values or ()), dtype=float) for index in categories]
     return ColumnTransformer(
         [
-            ("categories", one_hot(categories=known, sparse_output=False), categories),
+            ("categories", one_hot(categories=codes, sparse_output=False), categories),
             ("numbers", StandardScaler(), numbers),
         ]
     )
@@ -59,18 +63,18 @@ class Estimator:
     """A fitted pipeline of scikit-learn."""
 
     pipeline: Pipeline
-    classes: int | None
+    classes: int | None  # K; None: the outcome is a number
 
     def __call__(self, inputs: Array) -> Array:
         if self.classes is None:
             return np.asarray(self.pipeline.predict(inputs), np.float64)
-        shown = np.zeros((len(inputs), self.classes))
-        shown[:, self._seen] = self.pipeline.predict_proba(inputs)
-        return shown
+        probabilities = np.zeros((len(inputs), self.classes))
+        probabilities[:, self._outcomes] = self.pipeline.predict_proba(inputs)
+        return probabilities
 
     @property
-    def _seen(self) -> NDArray[np.int64]:
-        """Outcomes that there were in training."""
+    def _outcomes(self) -> NDArray[np.int64]:
+        """The outcomes in the training records."""
         return self._last.classes_.astype(np.int64)
 
     @property
@@ -80,13 +84,16 @@ class Estimator:
 
 @plain_dataclass(frozen=True)
 class DecisionTree(Estimator):
+    """A fitted decision tree of scikit-learn: a `Counting` model."""
+
     def counts(self, inputs: Array) -> Array:
-        grown = self._last
-        leaves = grown.apply(self.pipeline[:-1].transform(inputs))
-        shares = grown.tree_.value[leaves, 0]  # of the weighted records of the node
-        found = np.zeros((len(inputs), self.classes or 0))
-        found[:, self._seen] = shares * grown.tree_.weighted_n_node_samples[leaves, None]
-        return found
+        """Training records of each outcome (N, K) in the leaf that each input (N, D + 1) reaches."""
+        tree = self._last
+        leaves = tree.apply(self.pipeline[:-1].transform(inputs))
+        shares = tree.tree_.value[leaves, 0]  # shares of the node's weighted records
+        counts = np.zeros((len(inputs), self.classes or 0))
+        counts[:, self._outcomes] = shares * tree.tree_.weighted_n_node_samples[leaves, None]
+        return counts
 
 
 def _fit(layout: Layout, records: Records, estimator: Any) -> Pipeline:
@@ -95,44 +102,47 @@ def _fit(layout: Layout, records: Records, estimator: Any) -> Pipeline:
 
 @settings
 class Tree:
-    """A decision tree of scikit-learn, of outcomes or of numbers. depth: None: until its leaves are pure."""
+    """A decision tree of scikit-learn, for classes or for numbers."""
 
     type: Literal["tree"] = "tree"
-    depth: Count | None = None
-    leaf: Count = 1  # records in a leaf at least
+    depth: Count | None = None  # greatest depth; None: until the leaves are pure
+    leaf: Count = 1  # least number of records in a leaf
 
     def learn(self, layout: Layout, records: Records, seed: int) -> Model:
+        """The model, fitted to these records."""
         kind = DecisionTreeRegressor if layout.classes is None else DecisionTreeClassifier
-        grown = kind(max_depth=self.depth, min_samples_leaf=self.leaf, random_state=seed)
-        made = Estimator if layout.classes is None else DecisionTree
-        return made(_fit(layout, records, grown), layout.classes)
+        estimator = kind(max_depth=self.depth, min_samples_leaf=self.leaf, random_state=seed)
+        model = Estimator if layout.classes is None else DecisionTree
+        return model(_fit(layout, records, estimator), layout.classes)
 
 
 @settings
 class Forest:
-    """A random forest of scikit-learn, of outcomes or of numbers."""
+    """A random forest of scikit-learn, for classes or for numbers."""
 
     type: Literal["forest"] = "forest"
-    trees: Count = 100
-    depth: Count | None = None
-    leaf: Count = 1
+    trees: Count = 100  # number of trees
+    depth: Count | None = None  # greatest depth of a tree; None: until the leaves are pure
+    leaf: Count = 1  # least number of records in a leaf
 
     def learn(self, layout: Layout, records: Records, seed: int) -> Model:
+        """The model, fitted to these records."""
         kind = RandomForestRegressor if layout.classes is None else RandomForestClassifier
-        grown = kind(self.trees, max_depth=self.depth, min_samples_leaf=self.leaf, random_state=seed)
-        return Estimator(_fit(layout, records, grown), layout.classes)
+        estimator = kind(self.trees, max_depth=self.depth, min_samples_leaf=self.leaf, random_state=seed)
+        return Estimator(_fit(layout, records, estimator), layout.classes)
 
 
 @settings
 class Linear:
-    """Logistic regression of outcomes, or least squares for numbers. strength: inverse, of the regularisation."""
+    """Logistic regression for classes, or least squares for numbers."""
 
     type: Literal["linear"] = "linear"
-    strength: Positive = 1.0
+    strength: Positive = 1.0  # inverse strength of the regularisation, for classes
 
     def learn(self, layout: Layout, records: Records, seed: int) -> Model:
-        made = LinearRegression() if layout.classes is None else LogisticRegression(C=self.strength, max_iter=1000)
-        return Estimator(_fit(layout, records, made), layout.classes)
+        """The model, fitted to these records."""
+        estimator = LinearRegression() if layout.classes is None else LogisticRegression(C=self.strength, max_iter=1000)
+        return Estimator(_fit(layout, records, estimator), layout.classes)
 
 
 @plain_dataclass(frozen=True)
@@ -141,26 +151,27 @@ class Network:
 
     encoder: ColumnTransformer
     module: nn.Module
-    classes: int | None
+    classes: int | None  # K; None: the outcome is a number
 
     @torch.no_grad()
     def __call__(self, inputs: Array) -> Array:
-        found = self.module(torch.from_numpy(self.encoder.transform(inputs)).float()).double()
-        return found[:, 0].numpy() if self.classes is None else found.softmax(1).numpy()
+        outputs = self.module(torch.from_numpy(self.encoder.transform(inputs)).float()).double()
+        return outputs[:, 0].numpy() if self.classes is None else outputs.softmax(1).numpy()
 
 
 @settings
 class Mlp:
-    """A network of torch with two hidden layers, of outcomes or of numbers; full passes of AdamW."""
+    """A network of torch with two hidden layers, for classes or for numbers, trained with AdamW."""
 
     type: Literal["mlp"] = "mlp"
-    width: Count = 64
-    epochs: Count = 60
-    batch: Count = 64
-    lr: Positive = 2e-3
-    weight_decay: NonNegative = 0.0
+    width: Count = 64  # units of a hidden layer
+    epochs: Count = 60  # passes over the records
+    batch: Count = 64  # records in a step
+    lr: Positive = 2e-3  # learning rate
+    weight_decay: NonNegative = 0.0  # of AdamW
 
     def learn(self, layout: Layout, records: Records, seed: int) -> Model:
+        """The model, fitted to these records."""
         prepared = encoder(layout).fit(records.inputs(records.sensitive))
         inputs = torch.from_numpy(prepared.transform(records.inputs(records.sensitive))).float()
         numbers = layout.classes is None
@@ -177,8 +188,8 @@ class Mlp:
             optimiser = torch.optim.AdamW(module.parameters(), self.lr, weight_decay=self.weight_decay)
             for _ in range(self.epochs):
                 for rows in torch.randperm(len(inputs)).split(self.batch):
-                    told = module(inputs[rows])
-                    loss = F.mse_loss(told[:, 0], truth[rows]) if numbers else F.cross_entropy(told, truth[rows])
+                    outputs = module(inputs[rows])
+                    loss = F.mse_loss(outputs[:, 0], truth[rows]) if numbers else F.cross_entropy(outputs, truth[rows])
                     optimiser.zero_grad()
                     loss.backward()
                     optimiser.step()
@@ -187,7 +198,7 @@ class Mlp:
 
 @plain_dataclass(frozen=True)
 class Foreign:
-    """A model of one's own, whose answers are looked at before they are believed."""
+    """A model of the user's own, whose answers are checked."""
 
     model: Callable[[list[dict[str, str | float]]], Any]
     layout: Layout
@@ -197,14 +208,14 @@ class Foreign:
         columns = self.layout.inputs
         rows = [
             {
-                one.name: float(cell) if one.values is None else one.values[int(cell)]
-                for one, cell in zip(columns, row, strict=True)
+                column.name: float(cell) if column.values is None else column.values[int(cell)]
+                for column, cell in zip(columns, row, strict=True)
             }
             for row in inputs
         ]
         try:
             answer = self.model(rows)
-        except Exception as error:  # what the user's own code raises is the user's to see, in one sentence
+        except Exception as error:  # errors of the user's own code are reported in one sentence
             raise GmiError(f"{self.name} cannot answer records ({type(error).__name__}: {error}).") from error
         values, classes = self.layout.outcome.values, self.layout.classes
         if values is not None:
@@ -215,30 +226,31 @@ class Foreign:
                     f"({', '.join(values)}) to its probabilities; it gave "
                     f"{', '.join(named) or f'an object of type {type(answer).__name__}'}."
                 )
-            answer = np.stack([np.asarray(named[one], np.float64) for one in values], -1)
-        told = np.asarray(answer, np.float64)
+            answer = np.stack([np.asarray(named[value], np.float64) for value in values], -1)
+        array = np.asarray(answer, np.float64)
         shape = (len(rows),) if classes is None else (len(rows), classes)
-        if told.shape != shape or not np.isfinite(told).all():
-            raise GmiError(f"{self.name} answered {len(rows)} records with an array {told.shape}, not finite {shape}.")
-        if classes is not None and (told.min() < -1e-6 or np.abs(told.sum(1) - 1).max() > 1e-3):
+        if array.shape != shape or not np.isfinite(array).all():
+            raise GmiError(f"{self.name} answered {len(rows)} records with an array {array.shape}, not finite {shape}.")
+        if classes is not None and (array.min() < -1e-6 or np.abs(array.sum(1) - 1).max() > 1e-3):
             raise GmiError(f"{self.name}: probabilities must lie in 0 to 1 and sum to 1.")
-        return told
+        return array
 
 
 @settings
 class Own:
-    """A model that is there already: `factory` (module:callable, importable) returns a function.
+    """A model of the user's own, as a function that `factory` returns.
 
     The function takes records, each a dictionary by column, and returns a dictionary from each of the outcome's values,
-    as in the file, to its probabilities (N,), or predictions (N,) of an outcome that is a number. Who learnt from what
-    is the owner's to say: with `data.shuffled: false` those that it learnt from come first in the file.
+    as in the file, to its probabilities (N,), or predictions (N,) if the outcome is a number. With
+    `data.shuffled: false` the owner says which records it learnt from: those that come first in the file.
     """
 
     type: Literal["own"] = "own"
-    factory: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    factory: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]  # "package.module:callable" that returns the function
+    arguments: dict[str, Any] = Field(default_factory=dict)  # of the factory
 
     def learn(self, layout: Layout, records: Records, seed: int) -> Model:
+        """The model as it is; it does not learn. Raises GmiError if the factory cannot be found or called."""
         factory = find_factory(self.factory)
         try:
             return Foreign(factory(**self.arguments), layout, self.factory)

@@ -1,4 +1,4 @@
-"""Attacks on an attribute: what an entry of a configuration's `attacks:` may be."""
+"""Attacks on an attribute: the entries that `attacks:` in a configuration may have."""
 
 from typing import Annotated
 

@@ -1,17 +1,17 @@
-"""The value of the sensitive attribute whose leaf of a published decision tree holds most people of that outcome.
+"""Attack by counts: the value whose leaf in a published decision tree holds most people with the person's outcome.
 
-Fredrikson et al., CCS 2015, sec. 4.2, white-box with counts: the paths that what is known of a person is consistent
-with, each weighed by how many training records took it.
+Fredrikson et al., CCS 2015, sec. 4.2, white-box with counts: the tree's paths that are consistent with the person's
+known attributes, each weighted by the number of training records that took it.
 
 Differs from the paper: a leaf counts only the records that have the person's outcome, and the marginal is left out,
-which the counts hold already.
+because the counts contain it already.
 """
 
 from typing import Literal
 
 import numpy as np
 
-from gmi.attributes.knowledge import Knowledge
+from gmi.attributes.knowledge import Knowledge, outcome_answers
 from gmi.attributes.oracles import Leaves
 from gmi.attributes.records import Array, Records
 from gmi.settings import settings
@@ -19,14 +19,15 @@ from gmi.settings import settings
 
 @settings
 class Counts:
-    """The fullest leaf."""
+    """The value with the fullest leaf."""
 
     type: Literal["counts"] = "counts"
 
     def __call__(self, oracle: Leaves, records: Records, knowledge: Knowledge) -> Array:
-        """(N, V): higher where likelier. Where no split asks for the attribute, the marginal decides."""
-        place = np.arange(len(records)), records.outcome.astype(int)
-        inside = [oracle.counts(records.inputs(value))[place] for value in range(knowledge.layout.choices)]
-        held = np.log(np.stack(inside, 1) + 1e-3)
-        same = np.ptp(held, axis=1, keepdims=True) < 1e-9
-        return held + np.where(same, np.log(knowledge.marginal), 0.0)
+        """Scores (N, V) of each value for each person: the higher, the likelier.
+
+        If no split on the person's path tests the attribute, the marginal decides.
+        """
+        counts = np.log(outcome_answers(oracle.counts, records, knowledge.layout.choices) + 1e-3)
+        same = np.ptp(counts, axis=1, keepdims=True) < 1e-9
+        return counts + np.where(same, np.log(knowledge.marginal), 0.0)

@@ -1,9 +1,9 @@
-"""CSMIA: the one value under which the model is right; of several the surest; of none the least sure.
+"""CSMIA: the value with which the model is right; if several, the surest; if none, the least sure.
 
 Mehnaz et al., Are Your Sensitive Attributes Private? Novel Model Inversion Attribute Inference Attacks on
 Classification Models, USENIX Security 2022, sec. 4.1.
 
-Differs from the paper: nothing; that scores rank people, too, is ours.
+Differs from the paper: nothing; only the ranking of people by these scores is ours.
 """
 
 from typing import Literal
@@ -18,15 +18,15 @@ from gmi.settings import settings
 
 @settings
 class Csmia:
-    """By confidences alone: no public records."""
+    """Confidences alone, without public records."""
 
     type: Literal["csmia"] = "csmia"
 
     def __call__(self, oracle: Scores, records: Records, knowledge: Knowledge) -> Array:
-        """(N, V): the confidence where the model is right, its negative where it is wrong."""
-        found = []
+        """Scores (N, V) of each value for each person: the confidence if the model is right, else its negative."""
+        columns = []
         for value in range(knowledge.layout.choices):
             scores = oracle.scores(records.inputs(value))
             right = scores.argmax(1) == records.outcome
-            found.append(np.where(right, scores.max(1), -scores.max(1)))
-        return np.stack(found, 1)
+            columns.append(np.where(right, scores.max(1), -scores.max(1)))
+        return np.stack(columns, 1)

@@ -1,4 +1,4 @@
-"""The value of the sensitive attribute under which what is known of a person is most probable.
+"""Attack by marginals: the value with which the person's outcome is most probable, given how the model errs.
 
 Fredrikson et al., Privacy in Pharmacogenetics: An End-to-End Case Study of Personalized Warfarin Dosing, USENIX
 Security 2014, fig. 2: argmax over v of pi(y, f(x with v)) times the product of the marginals, of which only that of v
@@ -19,12 +19,12 @@ from gmi.settings import settings
 
 @settings
 class Marginals:
-    """Maximum a posteriori, from what the model predicts and how it errs."""
+    """Maximum a posteriori, from the model's predictions and the statistics of its errors."""
 
     type: Literal["marginals"] = "marginals"
 
     def __call__(self, oracle: Labels | Numbers, records: Records, knowledge: Knowledge) -> Array:
-        """(N, V): higher where likelier."""
+        """Scores (N, V) of each value for each person: the higher, the likelier."""
         ask = oracle.labels if isinstance(oracle, Labels) else oracle.numbers
         fit = [
             knowledge.errors.likelihood(records.outcome, ask(records.inputs(value)))
