@@ -248,17 +248,25 @@ def miniature(folder: Path, **changes) -> ExtractionAudit:
     return replace(PLAN, data=data, models=models, samples=6, batch=4, inversion=Inversion(steps=2, draws=1), **changes)
 
 
-def test_a_model_and_its_control_are_trained_and_inverted(tmp_path):
-    """End to end, in miniature: the figures are for configs/extract_orl.yaml to give."""
-    plan = miniature(tmp_path / "faces")
-    report = audit(plan, tmp_path / "run")
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[ExtractionAudit, Path, dict]:
+    """The audit in miniature, its folder and its report."""
+    folder = tmp_path_factory.mktemp("trained")
+    plan = miniature(folder / "faces")
+    return plan, folder / "run", audit(plan, folder / "run")
+
+
+def test_a_model_and_its_control_are_trained_and_inverted(trained, tmp_path):
+    """End to end: the figures are for configs/extract_orl.yaml to give."""
+    plan, folder, report = trained
     assert report["records"] == {"trained": 6, "people": 3, "held-out": 8, "alike": 3}
     methods = [f"{method}{beside}" for method in ("inverted", "denoised") for beside in ("", ", beside the control")]
     for other in ("held-out", "alike"):
         assert [row["method"] for row in report["white_box"] if row["beside"] == other] == methods
-    before = (tmp_path / "run" / "shards" / "models" / "target.safetensors").stat().st_mtime_ns
-    audit(plan, tmp_path / "run")
-    assert (tmp_path / "run" / "shards" / "models" / "target.safetensors").stat().st_mtime_ns == before
+    weights = folder / "shards" / "models" / "target.safetensors"
+    before = weights.stat().st_mtime_ns
+    assert timeless(audit(plan, folder)) == timeless(report)
+    assert weights.stat().st_mtime_ns == before
     with pytest.raises(GmiError, match=r"data\.other: a control that is trained here needs people of its own"):
         audit(replace(plan, data=replace(plan.data, other=0)), tmp_path / "other")
     assert not (tmp_path / "other").exists()
@@ -275,18 +283,16 @@ def in_two_processes(plan: ExtractionAudit, folder: Path) -> None:
     conduct(EXTRACTION, plan, folder, Hardware(CPU))
 
 
-def test_two_processes_write_what_one_writes(tmp_path, monkeypatch):
+def test_two_processes_write_what_one_writes(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    plan = miniature(tmp_path / "faces")
-    alone = audit(plan, tmp_path / "one")
-    debug_launcher(in_two_processes, args=(plan, tmp_path / "two"), num_processes=2)
-    both = json.loads((tmp_path / "two" / "extraction.json").read_text())
-    assert both["provenance"]["processes"] == 2 and timeless(both) == timeless(alone)
-    names = [
-        sorted(path.relative_to(tmp_path / run).as_posix() for path in (tmp_path / run).rglob("*.*"))
-        for run in ("one", "two")
-    ]
-    assert names[0] == names[1] and "copies.png" in names[0]
+    plan, alone, report = trained
+    debug_launcher(in_two_processes, args=(plan, tmp_path / "run"), num_processes=2)
+    both = json.loads((tmp_path / "run" / "extraction.json").read_text())
+    assert both["provenance"]["processes"] == 2 and timeless(both) == timeless(report)
+    first, second = (
+        sorted(path.relative_to(run).as_posix() for path in run.rglob("*.*")) for run in (alone, tmp_path / "run")
+    )
+    assert first == second and "copies.png" in first
 
 
 def test_a_dry_run_counts_the_queries_and_makes_nothing(tmp_path, capsys):
@@ -346,9 +352,8 @@ def test_people_are_in_one_part_and_mistakes_are_told(tmp_path):
         learner = Denoising(type="flow", channels=(8, 8), layers=1, attention=(), groups=4)
         Trained(learner=learner, steps=1).learn(found.trained, None, Run.open(tmp_path / "r", {}), CPU)
     with pytest.raises(GmiError, match="There is no prior folder"):
-        audit(
-            replace(PLAN, data=replace(data, held_out=faces(tmp_path / "others", 2, 2, 5), other=0)), tmp_path / "run"
-        )
+        elsewhere = replace(data, held_out=faces(tmp_path / "others", 2, 2, 5), other=0)
+        audit(replace(PLAN, data=elsewhere), tmp_path / "run")
     flat = tmp_path / "flat"
     flat.mkdir()
     for number, image in enumerate(smooth(5, 0)):

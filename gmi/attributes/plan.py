@@ -18,17 +18,17 @@ from gmi.targets.authorisation import Authorisation
 class AttributeAudit:
     """One target, one table, one sensitive attribute."""
 
-    name: str  # of the run: its folder is runs/NAME unless --out says otherwise
+    name: str  # the run's: its folder is runs/NAME unless --out says otherwise
     data: Table
     target: AnyTarget
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None  # who allowed the audit, and until when
     attacks: Annotated[tuple[AnyAttack, ...], Field(min_length=1)]  # each at most once
-    attacked: Annotated[int, Field(ge=20)] = 1000  # people: so many of the training records, and of the held-out ones
-    value: str | None = None  # of the sensitive attribute, which AUC and hits are about; None: the rarest
-    groups: tuple[str, ...] = ()  # columns of categories: figures are given for each of their values, too
+    attacked: Annotated[int, Field(ge=20)] = 1000  # training records, and as many held-out ones
+    value: str | None = None  # sensitive value that AUC and hits are about; None: the rarest
+    groups: tuple[str, ...] = ()  # columns of categories for whose values figures are given, too
     alarms: tuple[Rate, ...] = (0.1, 0.01)  # false-alarm rates at which hits are counted
-    notable: Rate = 0.05  # of AUC: "no evidence" is said only where an addition of so much can be excluded
-    seed: Whole = 0  # of the split, of training, and of who is attacked
+    notable: Rate = 0.05  # addition to the AUC that must be excluded for "no evidence"
+    seed: Whole = 0  # decides the split, the training, and who is attacked
 
     def __post_init__(self) -> None:
         if len({attack.type for attack in self.attacks}) < len(self.attacks):

@@ -11,8 +11,8 @@ TEMPLATE = Path(__file__).with_name("page.html")
 ROLES = {
     "target": ("the target", "its records"),
     "control": ("the control", "the same records"),
-    "held-out": ("the target", "held-out images, as if they were records"),
-    "alike": ("the target", "other photographs of the same people, as if they were records"),
+    "held-out": ("the target", "held-out images"),
+    "alike": ("the target", "other photographs of the same people"),
 }
 """Of each row of samples: whose they are, and what they are compared with."""
 

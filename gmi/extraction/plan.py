@@ -16,26 +16,27 @@ class Inversion:
 
     steps: Whole = 50  # of the search for latents whose image is nearest; 0: no search
     lr: Positive = 0.1  # learning rate of that search (Adam)
-    draws: Count = 4  # of noise, at each of six times, for the denoising loss
+    draws: Count = 4  # noisy versions of each image, at each of six times, for the denoising loss
 
 
 @settings
 class ExtractionAudit:
     """One generative model, its training records, and a control that never saw them."""
 
-    name: str  # of the run: its folder is runs/NAME unless --out says otherwise
+    name: str  # the run's: its folder is runs/NAME unless --out says otherwise
     data: Photographs
     models: Models
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None  # who allowed the audit, and until when
     samples: Count = 1000  # from each model
-    ratio: Rate = 0.5  # a copy is nearer to a record than this share of its distance to held-out images, or less still
-    neighbours: Count = 20  # nearest held-out images over which that distance is a mean
+    # a copy is nearer to a record than this share of its distance to held-out images; data.alike may lower the share
+    ratio: Rate = 0.5
+    neighbours: Count = 20  # held-out images, the nearest, over which that distance is a mean
     clique: Annotated[int, Field(ge=2)] = 5  # samples that must copy one another to count as a group
     inversion: Inversion = Inversion()
     alarms: tuple[Rate, ...] = (0.1,)  # false-alarm rates at which hits are counted
-    notable: Rate = 0.05  # of records: "no evidence" is said only where so many more copied ones can be excluded
+    notable: Rate = 0.05  # share of records copied beyond the control that must be excluded for "no evidence"
     batch: Count = 50  # images at once in one process; each process takes whole batches
-    seed: Whole = 0  # of samples and noise
+    seed: Whole = 0  # decides the samples and the noise
 
     def __post_init__(self) -> None:
         mixed = isinstance(self.data.held_out, int) or isinstance(self.data.alike, int) or self.data.other
