@@ -164,8 +164,9 @@ def figure(row: Row, bare: bool = False) -> str:
 
 def source(name: str, result: Mapping[str, Any]) -> str:
     """One line of a list: how, when and where the figures came about."""
-    seeds = ", ".join(map(str, result["seeds"]))
-    facts = [result["date"], result["processor"], f"seed{'s' * (len(result['seeds']) > 1)} {seeds}"]
+    seeds = result["seeds"]
+    facts = [result["date"], result["processor"]]
+    facts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"] if seeds else []
     facts += [f"commit {result['commit']}"] if result["commit"] else []
     return f"\n- `{name}`: `{result['command']}`; {', '.join(facts)}"
 
