@@ -1,11 +1,11 @@
 """What every kind of audit is: six functions, and the one way in which they are carried out."""
 
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast, get_type_hints
 
@@ -19,6 +19,7 @@ from gmi.run import Run
 from gmi.settings import identity, plain
 
 PACKAGES = ("torch", "torchvision", "accelerate", "diffusers", "facenet-pytorch", "lpips", "dlib-bin", "numpy", "scipy")
+OPTIONAL = ("scikit-learn", "cma", "opacus", "onnxruntime")
 
 Autocast = Callable[[], AbstractContextManager[object]]
 
@@ -183,7 +184,7 @@ class Header:
 def header(kind: str, plan: AnyPlan, run: Run, inputs: Loaded, hardware: Hardware) -> Header:
     """The header of a run's JSON, as of now."""
     started = datetime.fromtimestamp((run.folder / "config.yaml").stat().st_mtime, UTC)
-    packages = {name: version(name) for name in PACKAGES}
+    packages = {name: version(name) for name in PACKAGES} | dict(_installed(OPTIONAL))
     return Header(
         schema_version=SCHEMA_VERSION,
         kind=kind,
@@ -201,6 +202,12 @@ def header(kind: str, plan: AnyPlan, run: Run, inputs: Loaded, hardware: Hardwar
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         ),
     )
+
+
+def _installed(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)
 
 
 def credits(plan: object) -> Iterator[Asset]:
