@@ -1,12 +1,12 @@
-"""Which samples are copies of records, and which samples are copies of one another.
+"""Copies among samples: of training records, and of each other.
 
 Carlini et al., Extracting Training Data from Diffusion Models, USENIX Security 2023, sec. 4.2 (the largest distance of
-any tile, so that a common background makes no copy), sec. 5.1 (the distance to the nearest record beside those to its
-neighbours), sec. 4.2.2 (cliques among samples, for an adversary without the records).
+any tile, so that a common background does not make a copy), sec. 5.1 (the distance to the nearest record, relative to
+the distances to its neighbours), sec. 4.2.2 (cliques among samples, for an adversary without the records).
 
-Differs from the paper: the neighbours are held-out images, which no model saw, so that a record that was trained on
-several times does not hide itself; other photographs of the same people, where there are any, say how near a copy must
-be; cliques are found greedily.
+Differs from the paper: the neighbours are held-out images, which no model saw, so that a record which occurs several
+times in the training set does not hide itself; if there are other photographs of the same people, they decide how near
+a copy must be; cliques are found greedily.
 """
 
 from dataclasses import dataclass
@@ -17,65 +17,68 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-TILES = 4  # on each side
+TILES = 4  # tiles on each side of an image
 FALSE = 0.01  # share of other photographs of the same people that may be taken for copies
 
 
 def distances(left: Tensor, right: Tensor) -> Tensor:
-    """(N, M): the largest root mean square difference of any of 4 x 4 tiles, of images (N, C, H, W), (M, C, H, W)."""
+    """Distances (N, M) of images (N, C, H, W) to images (M, C, H, W).
+
+    A distance is the largest root mean square difference of any of 4 x 4 tiles.
+    """
     rows = []
-    for one in left:
-        squares = (right - one).square().mean(1, keepdim=True)
+    for image in left:
+        squares = (right - image).square().mean(1, keepdim=True)
         rows.append(F.adaptive_avg_pool2d(squares, TILES).flatten(1).max(1).values.sqrt())
     return torch.stack(rows)
 
 
 def _usual(samples: Tensor, held_out: Tensor, neighbours: int) -> Tensor:
-    """(N,): mean distance of each sample to its nearest held-out images."""
+    """Mean distance (N,) of each sample to its nearest held-out images."""
     near = distances(samples, held_out).topk(min(neighbours, len(held_out)), largest=False).values
     return near.mean(1).clamp_min(1e-12)
 
 
 @dataclass(frozen=True)
 class Copies:
-    """nearest (N,): the record that each sample is nearest to; ratio (N,): how near, beside held-out images."""
+    """The nearest record of each of N samples."""
 
-    nearest: NDArray[np.int64]
-    ratio: NDArray[np.float64]
+    nearest: NDArray[np.int64]  # (N,), index of the record
+    ratio: NDArray[np.float64]  # (N,), its distance over the mean distance to the nearest held-out images
 
     def of_records(self, records: int, below: float) -> NDArray[np.int64]:
-        """(M,): samples that are copies of each record."""
+        """Number of samples (M,) that are copies of each of M records: nearest to it, with a ratio below this."""
         return np.bincount(self.nearest[self.ratio < below], minlength=records)
 
 
 def copies(samples: Tensor, records: Tensor, held_out: Tensor, neighbours: int) -> Copies:
-    """Samples beside records: the distance to the nearest, over the mean of those to the nearest held-out images."""
-    near, place = distances(samples, records).min(1)
+    """The nearest record of each sample (N, C, H, W), with its ratio. neighbours: held-out images in the mean."""
+    near, index = distances(samples, records).min(1)
     ratio = near / _usual(samples, held_out, neighbours)
-    return Copies(place.cpu().numpy(), ratio.double().cpu().numpy())
+    return Copies(index.cpu().numpy(), ratio.double().cpu().numpy())
 
 
 def bar(alike: Tensor, records: Tensor, held_out: Tensor, neighbours: int) -> float:
-    """The ratio that at most 1 % of photographs of the same people, which no model saw, are below."""
+    """The ratio below which lie at most 1 % of other photographs of the same people, which no model saw."""
     ratios = np.sort(copies(alike, records, held_out, neighbours).ratio)
     return float(ratios[int(FALSE * len(ratios))])
 
 
 def cliques(samples: Tensor, held_out: Tensor, neighbours: int, below: float, size: int) -> list[list[int]]:
-    """Groups of samples, all of which are copies of each other, the largest first; the first of each is its centre.
+    """Groups of at least `size` samples that are copies of each other, the largest first, each with its centre first.
 
-    Nobody needs the records for it. A sample is in one group at most.
+    It does not need the records. A sample is in one group at most.
     """
-    apart = distances(samples, samples)
+    between = distances(samples, samples)
     usual = _usual(samples, held_out, neighbours)
-    linked = (apart / torch.minimum(usual[:, None], usual) < below).cpu().numpy()
+    linked = (between / torch.minimum(usual[:, None], usual) < below).cpu().numpy()
     np.fill_diagonal(linked, False)
-    free, found = np.ones(len(samples), bool), []
+    free, groups = np.ones(len(samples), bool), []
     while True:
         degree = np.where(free, (linked & free).sum(1), -1)
         centre = int(degree.argmax())
         if degree[centre] + 1 < size:
-            return sorted(found, key=len, reverse=True)
+            return sorted(groups, key=len, reverse=True)
         group, fit = [centre], linked[centre] & free
         while fit.any():
             joined = int(np.where(fit, (linked & fit).sum(1), -1).argmax())
@@ -83,4 +86,4 @@ def cliques(samples: Tensor, held_out: Tensor, neighbours: int, below: float, si
             fit &= linked[joined]
         free[group] = False
         if len(group) >= size:
-            found.append(group)
+            groups.append(group)

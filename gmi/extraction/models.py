@@ -29,29 +29,31 @@ class Pair:
 
     @property
     def named(self) -> dict[str, Prior]:
+        """The two models by name."""
         return {"target": self.target, "control": self.control}
 
     @property
     def digests(self) -> dict[str, str]:
+        """SHA-256 of each model's weights, by name."""
         return {name: prior.digest for name, prior in self.named.items()}
 
 
 @settings
 class Given:
-    """Models that are there: folders. The control is of the same kind and was trained without the records."""
+    """Two models that exist already, in folders."""
 
     type: Literal["given"] = "given"
-    target: AnyPrior
-    control: AnyPrior
+    target: AnyPrior  # the model under audit
+    control: AnyPrior  # a model of the same kind that was trained without the records
 
     def load(self, device: torch.device) -> Pair:
-        """Raises GmiError where a folder cannot be used, where both are one model, and where they are of two kinds."""
+        """The two models. Raises GmiError if a folder cannot be used, for one model twice, and for two kinds."""
         if type(self.target) is not type(self.control):
             raise GmiError(
                 "models.control is of another kind than models.target: what such a model shows by chance is told by "
                 "one of the same kind."
             )
-        target, control = (one.load(device) for one in (self.target, self.control))
+        target, control = (prior.load(device) for prior in (self.target, self.control))
         if target.digest == control.digest:
             raise GmiError("models.control is the target itself: give one that was trained without the records.")
         return Pair(target, control)
@@ -59,39 +61,39 @@ class Given:
 
 @settings
 class Trained:
-    """Two models that are trained here in the same way, the target on its records, the control on `data.other`.
+    """Two models that are trained here in the same way: the target on its records, the control on `data.other`.
 
-    Without an average of weights and without a look at held-out images: it is to show what training too long does.
+    There is no average of weights and no look at held-out images: the training shall show what training too long does.
     """
 
     type: Literal["trained"] = "trained"
-    learner: Annotated[Denoising | Adversarial, Field(discriminator="type")]
-    steps: Count
-    batch: Count = 16
-    lr: Positive = 1e-3
-    seed: Whole = 0
+    learner: Annotated[Denoising | Adversarial, Field(discriminator="type")]  # kind of both models
+    steps: Count  # updates of the weights
+    batch: Count = 16  # images in a step
+    lr: Positive = 1e-3  # learning rate of Adam at the first step; it falls linearly to 0
+    seed: Whole = 0  # seed of everything that is random
 
     def refuse(self, other: Images | None) -> Images:
-        """What the control learns from. Raises GmiError where there is nothing."""
+        """The images that the control learns from. Raises GmiError if there are none."""
         if other is None:
             raise GmiError("data.other: a control that is trained here needs people of its own: set aside some.")
         return other
 
     def learn(self, trained: Images, other: Images | None, run: Run, device: torch.device) -> Pair:
-        """Trains both, one process each where there are several. Raises GmiError as `refuse`.
+        """Trains both models, in two processes if there are several, and keeps their weights in the run.
 
-        What is trained lies in the run.
+        Raises GmiError as `refuse` and `train` do.
         """
         sets = {"target": trained, "control": self.refuse(other)}
-        found = run.each(
+        pieces = run.each(
             [f"models/{name}" for name in sets],
             lambda names: [self.train(sets[name.removeprefix("models/")], device) for name in names],
             "train",
         )
-        return Pair(*(self._prior(weights, trained, device) for weights in found))
+        return Pair(*(self._prior(weights, trained, device) for weights in pieces))
 
     def untrained(self, images: Images, device: torch.device) -> Prior:
-        """A model of such images with random weights: it takes as long as a trained one."""
+        """A model of such images with random weights, which takes as long as a trained one."""
         return self._prior(self._modules(images.bytes.shape)["prior"].state_dict(), images, device)
 
     def _modules(self, shape: torch.Size) -> dict[str, nn.Module]:
@@ -100,13 +102,13 @@ class Trained:
             return self.learner.build(shape[-1], 1 if shape[1] == 1 else 3)
 
     def train(self, images: Images, device: torch.device) -> dict[str, Tensor]:
-        """The weights of one model. Raises GmiError where a loss is not finite."""
-        modules = {name: one.to(device).train() for name, one in self._modules(images.bytes.shape).items()}
+        """The weights of one model, trained on these images. Raises GmiError if a loss is not finite."""
+        modules = {name: module.to(device).train() for name, module in self._modules(images.bytes.shape).items()}
         pixels = (images.pixels * 2 - 1).to(device)
         draws = torch.Generator(device).manual_seed(self.seed)
         optimisers = {
-            name: torch.optim.Adam(one.parameters(), lr=self.lr, betas=self.learner.betas)
-            for name, one in modules.items()
+            name: torch.optim.Adam(module.parameters(), lr=self.lr, betas=self.learner.betas)
+            for name, module in modules.items()
         }
         for step in tqdm(range(self.steps), desc="steps", leave=False, disable=self.steps < 10):
             rows = torch.randint(len(pixels), (min(self.batch, len(pixels)),), generator=draws, device=device)

@@ -1,9 +1,9 @@
-"""Whether a model knows an image: how near its latents come to it, and how well it denoises it, beside a control.
+"""White-box tests for images in a training set: the distance that latents reach, and the loss of denoising.
 
-Chen et al., GAN-Leaks, CCS 2020, sec. 4.3-4.4: the white-box attack looks for the latents whose image is nearest, and
-is calibrated by the same on a reference model. Of diffusion models the loss of denoising stands for the likelihood
-(Carlini et al., Extracting Training Data from Diffusion Models, USENIX Security 2023, sec. 5.2), and its ratio to a
-reference model's for the likelihood ratio.
+Chen et al., GAN-Leaks, CCS 2020, sec. 4.3-4.4: the white-box attack searches for the latents whose image is nearest,
+and is calibrated with the same distance for a reference model. For diffusion models, the loss of denoising stands for
+the likelihood (Carlini et al., Extracting Training Data from Diffusion Models, USENIX Security 2023, sec. 5.2), and its
+ratio to a reference model's loss for the likelihood ratio.
 
 Differs from the papers: the distance is the mean square alone; the loss is a mean over fixed times and fixed noise.
 """
@@ -20,34 +20,37 @@ TIMES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 
 
 def denoises(prior: Prior, shape: torch.Size) -> TypeGuard[Denoiser]:
-    """Whether a prior denoises images of that shape themselves, not latents."""
+    """True if a prior denoises images of that shape (C, H, W) themselves, not latents."""
     return isinstance(prior, Denoiser) and prior.sample(Rng([0])).shape[1:] == shape
 
 
 def inverted(prior: Prior, images: Tensor, rng: Rng, steps: int, lr: float) -> Tensor:
-    """(N,): mean square difference of each image (N, C, H, W) and the nearest that was met in so many steps."""
+    """Mean square difference (N,) of each image (N, C, H, W) and the nearest image that Adam meets in so many steps."""
     latents = prior.sample(rng).clone().requires_grad_()
     optimiser = torch.optim.Adam([latents], lr=lr)
     best = torch.full((len(images),), torch.inf, device=images.device)
     for step in range(steps + 1):
-        apart = (prior.decode(latents) - images).square().flatten(1).mean(1)
-        best = torch.minimum(best, apart.detach())
+        difference = (prior.decode(latents) - images).square().flatten(1).mean(1)
+        best = torch.minimum(best, difference.detach())
         if step < steps:
             optimiser.zero_grad()
-            apart.sum().backward()
+            difference.sum().backward()
             optimiser.step()
     return best
 
 
 @torch.no_grad()
 def denoised(prior: Denoiser, images: Tensor, rng: Rng, draws: int) -> Tensor:
-    """(N,): mean square error of the clean image that the prior expects behind each noisy one, over times and draws."""
+    """Mean square error (N,) of the clean images that the prior predicts from noisy ones, over TIMES and `draws` each.
+
+    images: (N, C, H, W) in [0, 1].
+    """
     clean = images * 2 - 1
     total = torch.zeros(len(images), device=images.device)
     for time in TIMES:
         signal, level = prior.path.levels(time)
         for _ in range(draws):
             noise = rng.normal(*clean.shape[1:]).to(clean)
-            told = prior.denoise(signal * clean + level * noise, time)
-            total += (told - clean).square().flatten(1).mean(1)
+            predicted = prior.denoise(signal * clean + level * noise, time)
+            total += (predicted - clean).square().flatten(1).mean(1)
     return total / (len(TIMES) * draws)
