@@ -1,32 +1,62 @@
-"""What every pipeline does before and after its own work: arguments, the accelerator, errors in one sentence."""
+"""The console: `gmi COMMAND`, its arguments, the accelerator, and every mistake in one sentence.
+
+What takes a while to import is imported when a command starts: an interrupted import ends in one sentence too.
+"""
 
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import fields
 from datetime import timedelta
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import torch
-import yaml
-from accelerate import Accelerator
-from accelerate.utils import InitProcessGroupKwargs
+from gmi.errors import GmiError, Untrained, missing
 
-from gmi.audits import Hardware, Kind, conduct
-from gmi.defences import AnyDefence
-from gmi.errors import GmiError
-from gmi.inversion.plan import Audit
-from gmi.settings import Plan, override, parse, plain, read
-from gmi.targets.module import ModuleTarget
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from gmi.audits import Hardware, Kind
+
+Plan = TypeVar("Plan")
+
+COMMANDS = {
+    "audit": (
+        "gmi.inversion.audit:INVERSION",
+        "attack a model that recognises people, and measure what that recovers",
+    ),
+    "ladder": ("gmi.ladder.audit:LADDER", "attack one target by each level of access, and compare what they give away"),
+    "compare": (
+        "gmi.comparison.audit:COMPARISON",
+        "attack a target under several defences, and compare what they buy and cost",
+    ),
+    "attributes": ("gmi.attributes.audit:ATTRIBUTES", "attack a model of tables for one attribute of the people in it"),
+    "extract": ("gmi.extraction.audit:EXTRACTION", "look for training records among the samples of a generative model"),
+    "train-target": ("gmi.inversion.training:main", "train the target of an audit"),
+    "train-prior": ("gmi.training.command:main", "train a generative prior on a folder of public images"),
+    "serve": ("gmi.serving.command:main", "serve a target as an API would show it"),
+    "watch": ("gmi.ladder.watching:main", "see whether query auditing would notice the attacks of a ladder"),
+    "assets": ("gmi.cli:assets", "fetch data and weights, or list them with their licences and terms"),
+    "init": ("gmi.inversion.init:main", "write a configuration for photographs and a model of your own"),
+}
+"""By name: the kind of audit, or the function of a program's name and arguments, and what it does."""
 
 
-def run(work: Callable[[Sequence[str]], None]) -> None:
+def command(arguments: Sequence[str] | None = None) -> None:
+    """Carries out one command: the entry point of the console; None: with the words of the command line."""
+    run(_dispatch, arguments)
+
+
+def run(work: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> None:
     """Calls `work` with the command line. A GmiError becomes one sentence and exit code 2; others show."""
     try:
-        work(sys.argv[1:])
+        work(sys.argv[1:] if arguments is None else arguments)
     except GmiError as error:
         print("error:", *(line.strip() for line in str(error).splitlines()), file=sys.stderr)
         sys.exit(2)
@@ -35,45 +65,119 @@ def run(work: Callable[[Sequence[str]], None]) -> None:
         sys.exit(130)
 
 
+def _dispatch(arguments: Sequence[str]) -> None:
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print(_help())
+    elif name == "--version":
+        print(f"gmi {version('gmi')}")
+    elif name not in COMMANDS:
+        from gmi.settings import suggestion
+
+        raise GmiError(f"There is no command {name}{suggestion(name, COMMANDS)}; gmi --help lists them all.")
+    else:
+        place, about = COMMANDS[name]
+        module, _, attribute = place.partition(":")
+        try:
+            work: Any = getattr(import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            raise missing(error) from error
+        if callable(work):
+            work(rest, f"gmi {name}")
+        else:
+            main(work, f"{about[0].upper()}{about[1:]}.", rest, f"gmi {name}")
+
+
+def _help() -> str:
+    """One line for every command."""
+    lines = [f"  {name:14}{about}" for name, (_, about) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: gmi COMMAND ...\n\nAudits what models give away of the people behind them.\n",
+            *lines,
+            "\ngmi COMMAND --help says more of one; gmi --version names the version.",
+            "A configuration is a YAML file, or the name of one that comes with gmi: gmi train-target quickstart, "
+            "then gmi audit quickstart.",
+        ]
+    )
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are GmiErrors."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises GmiError with argparse's message in plain words."""
+        needed = message.removeprefix("the following arguments are required: ")
+        fault = message.removeprefix("argument ") if needed == message else f"{needed} is missing"
+        raise GmiError(f"{fault} ({self.prog} --help says what it takes).")
+
+
 def parser(description: str, prog: str | None = None) -> argparse.ArgumentParser:
-    """CONFIG and whatever the pipeline adds; dotted overrides are left to `configured`."""
-    parser = argparse.ArgumentParser(
+    """CONFIG and whatever the command adds; dotted overrides are left to `configured`."""
+    parser = Parser(
         prog=prog,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Every key of the configuration can be overridden: --seed 1. CONFIG --help-config lists them all; the "
-        "type of a block, and with it its keys, is chosen in the file.",
+        epilog="Every key of the configuration can be overridden: --seed 1, --search.steps 50, --perceptual null, "
+        "--search guided.",
         allow_abbrev=False,
     )
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a YAML file, such as those in configs/")
+    about = "a YAML file, or the name of a shipped configuration, such as quickstart"
+    parser.add_argument("config", metavar="CONFIG", help=about)
+    parser.add_argument("--help-config", action="store_true", help="list every key of CONFIG with its type and value")
     return parser
 
 
 def configured(
     parser: argparse.ArgumentParser, arguments: Sequence[str], kind: type[Plan]
 ) -> tuple[argparse.Namespace, Plan]:
-    """The pipeline's own options, and the plan of that kind with its overrides."""
+    """The command's own options, and the plan of that kind with its overrides.
+
+    Raises GmiError for a mistake in either. With --help-config the plan's keys are printed, and nothing else is done.
+    """
+    from gmi.settings import list_keys, override, read
+
     options, overrides = parser.parse_known_args(list(arguments))
-    overrides = ["--help" if one == "--help-config" else one for one in overrides]
-    return options, override(read(options.config, kind), overrides, f"{parser.prog} {options.config}")
+    if arguments[0] in overrides:
+        raise GmiError(f"CONFIG comes first: {parser.prog} CONFIG {arguments[0]} ...")
+    options.overrides, plan = overrides, read(options.config, kind)
+    _refuse_unknown(parser, plan, overrides)
+    if getattr(options, "defence", None) is not None:
+        overrides = [f"--target.defence={options.defence}", *overrides]
+        if getattr(getattr(plan, "target", None), "type", None) != "module":
+            raise GmiError("--defence: only a target of type module can be hardened.")
+    plan = override(plan, overrides)
+    if options.help_config:
+        list_keys(plan, f"{parser.prog} {options.config}")
+        sys.exit(0)
+    return options, plan
+
+
+def _refuse_unknown(parser: argparse.ArgumentParser, plan: Any, overrides: Sequence[str]) -> None:
+    """Raises GmiError where an option is no key of the plan either."""
+    from gmi.settings import keys, suggestion
+
+    known = {field.name for field in fields(plan)}
+    for word in overrides:
+        key = word.removeprefix("--").partition("=")[0]
+        root = key.partition(".")[0].replace("-", "_")
+        if word.startswith("--") and not {root, root.removeprefix("no_")} & known:
+            guess = suggestion(f"--{key}", [*parser._option_string_actions, *(f"--{name}" for name in keys(plan))])
+            raise GmiError(
+                f"There is neither an option nor a key --{key}{guess}; {parser.prog} --help lists the options."
+            )
 
 
 def hardened(
-    parser: argparse.ArgumentParser, arguments: Sequence[str], kind: type[Audit] = Audit
-) -> tuple[argparse.Namespace, Audit]:
-    """The options and the audit, with `--defence`, which takes the place of the configuration's target.defence."""
-    told = "of the target: its type, or YAML such as '{type: dp-sgd, epsilon: 8, part: head}'; 'null': none"
-    parser.add_argument("--defence", help=told, metavar="YAML")
-    options, plan = configured(parser, arguments, kind)
-    if options.defence is None:
-        return options, plan
-    if not isinstance(plan.target, ModuleTarget):
-        raise GmiError("--defence: only a target of type module can be hardened.")
-    defence = parse(options.defence, AnyDefence | None, "--defence")
-    return options, replace(plan, target=replace(plan.target, defence=defence))
+    parser: argparse.ArgumentParser, arguments: Sequence[str], kind: type[Plan]
+) -> tuple[argparse.Namespace, Plan]:
+    """As `configured`, with an option for the defence of the target."""
+    about = "of the target, in place of target.defence: its type, or YAML such as '{type: dp-sgd, epsilon: 8}'; 'null'"
+    parser.add_argument("--defence", help=f"{about} means none", metavar="YAML")
+    return configured(parser, arguments, kind)
 
 
-def main(kind: Kind[Any, Any, Any], description: str, arguments: Sequence[str], prog: str | None = None) -> None:
+def main(kind: "Kind[Any, Any, Any]", description: str, arguments: Sequence[str], prog: str | None = None) -> None:
     """Carries out one kind of audit as the command line asks for it.
 
     With --dry-run the configuration and the forecast are printed, and nothing is spent.
@@ -81,18 +185,39 @@ def main(kind: Kind[Any, Any, Any], description: str, arguments: Sequence[str], 
     flags = parser(description, prog)
     flags.add_argument("--out", type=Path, help="run folder; runs/NAME unless given")
     flags.add_argument("--dry-run", action="store_true", help="print configuration, queries and time; spend nothing")
-    take = hardened if kind.plan is Audit else configured
-    options, plan = take(flags, arguments, kind.plan)
+    trainable = {"target", "training"} <= {field.name for field in fields(kind.plan)}
+    options, plan = (hardened if trainable else configured)(flags, arguments, kind.plan)
+    try:
+        _forecast(kind, plan) if options.dry_run else _conduct(kind, plan, options.out)
+    except Untrained as error:
+        if not trainable:
+            raise
+        defence = [] if options.defence is None else ["--defence", options.defence]
+        words = shlex.join(["gmi", "train-target", options.config, *defence, *options.overrides])
+        raise GmiError(f"{error.reason}: {words} makes them.") from error
+
+
+def _forecast(kind: "Kind[Any, Any, Any]", plan: Any) -> None:
+    """Prints the configuration and what the audit would cost."""
+    import yaml
+
+    from gmi.settings import plain
+
     engine = accelerator()
-    hardware = Hardware(engine.device, lambda: engine.autocast())
-    if options.dry_run:
-        if engine.is_main_process:
-            inputs = kind.load(plan, hardware)
-            print(yaml.safe_dump(plain(plan), sort_keys=False), end="")
-            print(kind.forecast(plan, inputs, hardware))
+    if engine.is_main_process:
+        inputs = kind.load(plan, hardware(engine))
+        print(yaml.safe_dump(plain(plan), sort_keys=False), end="")
+        print(kind.forecast(plan, inputs, hardware(engine)))
+        with suppress(Untrained):  # which the forecast says already
             kind.refuse(plan, inputs)
-        return
-    page = conduct(kind, plan, options.out or Path("runs", plan.name), hardware)
+
+
+def _conduct(kind: "Kind[Any, Any, Any]", plan: Any, out: Path | None) -> None:
+    """Carries out the audit, and prints its verdict and its page."""
+    from gmi.audits import conduct
+
+    engine = accelerator()
+    page = conduct(kind, plan, out or Path("runs", plan.name), hardware(engine))
     if engine.is_main_process:
         verdict = json.loads(page.with_suffix(".json").read_text("utf-8")).get("verdict")
         if verdict is not None:
@@ -100,8 +225,38 @@ def main(kind: Kind[Any, Any, Any], description: str, arguments: Sequence[str], 
         print(page)
 
 
-def accelerator() -> Accelerator:
+def assets(arguments: Sequence[str], prog: str | None = None) -> None:
+    """Fetches assets, or lists them. Raises GmiError, before anything is fetched, where a name is misspelt."""
+    from gmi.assets.catalogue import ASSETS, cache_dir, fetch_asset, find
+
+    about = "Fetches gmi's data and weights into $GMI_CACHE or ~/.cache/gmi: all of them (320 MB to download), or some."
+    parser = Parser(prog=prog, description=about)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which assets (default: all)")
+    parser.add_argument("--list", action="store_true", help="only say what there is, under which licences and terms")
+    options = parser.parse_args(arguments)
+    chosen = [find(name) for name in options.names] or ASSETS
+    if options.list:
+        print(f"{'name':<15} {'licence':<36} {'download':>8}  terms")
+    for asset in chosen:
+        if options.list:
+            print(f"{asset.name:<15} {asset.licence:<36} {asset.size / 1e6:>5.0f} MB  {asset.terms}")
+        else:
+            print(f"{asset.name}: {fetch_asset(asset, cache_dir())}", flush=True)
+
+
+def hardware(engine: "Accelerator") -> "Hardware":
+    """What an audit runs on, as accelerate is configured."""
+    from gmi.audits import Hardware
+
+    return Hardware(engine.device, lambda: engine.autocast())
+
+
+def accelerator() -> "Accelerator":
     """Device, processes and precision as accelerate is configured. Raises GmiError where this machine lacks them."""
+    import torch
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
     asked = os.environ.get("ACCELERATE_TORCH_DEVICE", "")
     if asked.startswith("cuda") and not torch.cuda.is_available():
         raise GmiError(

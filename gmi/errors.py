@@ -3,3 +3,24 @@
 
 class GmiError(Exception):
     """A mistake or circumstance the user can mend: one clear sentence; command lines print it and exit with 2."""
+
+
+class Untrained(GmiError):
+    """The weights of a configuration's target are still to be made."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}: gmi train-target makes them from this configuration.")
+        self.reason = reason
+
+
+EXTRAS = {"sklearn": ("scikit-learn", "tabular"), "fastapi": ("fastapi", "serve"), "uvicorn": ("uvicorn", "serve")}
+"""Modules of gmi's optional dependencies: their packages, and the extras that bring them."""
+
+
+def missing(error: ModuleNotFoundError) -> GmiError:
+    """What to install for a module that was not found. Raises the error itself if gmi does not know the module."""
+    module = (error.name or "").partition(".")[0]
+    if module not in EXTRAS:
+        raise error
+    package, extra = EXTRAS[module]
+    return GmiError(f"This needs {package}: pip install 'gmi[{extra}]'.")

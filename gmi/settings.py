@@ -4,13 +4,14 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import field, is_dataclass
+from difflib import get_close_matches
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_type_hints
 
-import tyro
 import yaml
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -20,8 +21,14 @@ from gmi.errors import GmiError
 Plan = TypeVar("Plan")
 Kind = TypeVar("Kind")
 
+SHIPPED = Path(__file__).parent / "shipped"
+"""What comes with gmi besides its code: the folders `configs` and `priors`."""
+
 OPERATIONAL = "operational"
 """Marks a setting that may change between two starts of one run: `Annotated[Count | None, OPERATIONAL]`."""
+
+Place = tuple[str | int, ...]
+"""Keys of blocks and indices of lists, from the root of a configuration."""
 
 Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -37,15 +44,44 @@ def settings(kind: type[Kind]) -> type[Kind]:
     return cast("type[Kind]", dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(kind))
 
 
-def read(path: Path, kind: type[Plan]) -> Plan:
-    """What a YAML file describes. Raises GmiError, one line a mistake, each with its place."""
+def read(path: Path | str, kind: type[Plan]) -> Plan:
+    """The plan in a YAML file, or in the shipped configuration of that name, such as "quickstart".
+
+    Raises GmiError, which names the place of every mistake.
+    """
+    file = _file(path)
     try:
-        tree = yaml.safe_load(path.read_text("utf-8"))
+        tree = yaml.safe_load(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise GmiError(f"{path} cannot be read as a configuration: {error}") from error
+        raise GmiError(f"{file} cannot be read as a configuration: {error}") from error
     if not isinstance(tree, dict):
-        raise GmiError(f"{path} holds no keys and values: start from a copy of one in configs/.")
-    return validate(tree, path, kind)
+        raise GmiError(f"{file} holds no keys and values: start from a copy of one in configs/, or with gmi init.")
+    return validate(tree, file, kind)
+
+
+def shipped() -> dict[str, Path]:
+    """The configurations that come with gmi, by name: "quickstart", "priors/flow64"."""
+    folder = SHIPPED / "configs"
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+
+
+def _file(path: Path | str) -> Path:
+    """The path itself if it is a file or looks like one; otherwise the shipped configuration of that name."""
+    path = Path(path).expanduser()
+    if path.suffix or path.is_file():
+        return path
+    known = shipped()
+    if path.as_posix() not in known:
+        raise GmiError(
+            f"{path}: there is neither a file nor a shipped configuration of that name"
+            f"{suggestion(path.as_posix(), known)}; shipped are {', '.join(known)}."
+        )
+    return known[path.as_posix()]
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """A question in brackets that names the known word most like this one; nothing where none is like it."""
+    return "".join(f" (did you mean {match}?)" for match in get_close_matches(word, list(known), 1))
 
 
 def parse(text: str, kind: Any, name: str) -> Any:
@@ -62,21 +98,130 @@ def validate(tree: JsonValue, path: Path | str, kind: type[Plan]) -> Plan:
     try:
         return TypeAdapter(kind).validate_python(tree)
     except ValidationError as error:
-        mistakes = "; ".join(_sentence(tree, one["loc"], one["type"], one["msg"]) for one in error.errors())
+        mistakes = "; ".join(_sentence(tree, fault["loc"], fault["type"], fault["msg"]) for fault in error.errors())
         raise GmiError(f"{path}: {mistakes}.") from error
 
 
-def override(plan: Plan, arguments: Sequence[str], prog: str) -> Plan:
-    """The plan with dotted overrides such as `--search.steps 50`; `--help` lists them. Wrong ones exit with 2."""
-    if not arguments:
-        return plan
-    config = (tyro.conf.AvoidSubcommands,)
-    kind = type(plan)
+def override(plan: Plan, arguments: Sequence[str]) -> Plan:
+    """The plan with dotted overrides from a command line, such as `--search.steps 50`.
+
+    Values are YAML; several make a list; a key alone is true, and `--views.no_flip` is false. A block's type alone
+    stands for the block: `--search guided`. Raises GmiError, which names every mistake.
+    """
+    tree: Any = plain(plan)
+    given: dict[Place, list[str]] = {}
+    pairs = sorted(_pairs(arguments), key=lambda pair: not pair[0].endswith(".type"))  # first, for it clears its block
+    for key, words in pairs:
+        given[_assign(plan, tree, key, words)] = words
+    try:
+        return TypeAdapter(type(plan)).validate_python(tree)
+    except ValidationError as error:
+        for mistake in error.errors():
+            place = _place(tree, mistake["loc"])
+            if place in given and mistake["type"] in _READINGS:
+                parent = reduce(lambda node, step: node[step], place[:-1], tree)
+                parent[place[-1]] = _READINGS[mistake["type"]](parent[place[-1]], given[place])
+    return validate(tree, "command line", type(plan))
+
+
+def keys(plan: object) -> list[str]:
+    """The dotted keys of all values and blocks of a plan."""
+
+    def below(tree: JsonValue, key: str) -> Iterator[str]:
+        branches = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+        for step, branch in branches:
+            yield f"{key}{step}"
+            yield from below(branch, f"{key}{step}.")
+
+    return list(below(plain(plan), ""))
+
+
+def list_keys(plan: object, prog: str) -> None:
+    """Prints every key of a plan with its type, its value and its comment."""
+    import tyro  # only here, for it takes a while
+
     with warnings.catch_warnings():
         for remark in (".*does not match any type in Union", ".*[Dd]uplicate subcommand"):
             warnings.filterwarnings("ignore", remark)  # of tuples of variants, which stay in the file
-        found = tyro.cli(kind, default=plan, args=list(arguments), prog=prog, config=config, use_underscores=True)
-    return cast("Plan", found)
+        config = (tyro.conf.AvoidSubcommands,)
+        with suppress(SystemExit):
+            tyro.cli(type(plan), default=plan, args=["--help"], prog=prog, config=config, use_underscores=True)
+
+
+_READINGS: dict[str, Callable[[Any, list[str]], Any]] = {
+    "string_type": lambda value, words: (
+        words[0] if len(words) == 1 else value
+    ),  # not the number or the date it reads as
+    "tuple_type": lambda value, words: [value],
+    "model_attributes_type": lambda value, words: {"type": value} if isinstance(value, str) else value,
+}
+"""By pydantic's name for a mistake: what else an override's words may mean."""
+
+
+def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Every dotted key with its words."""
+    key, words = "", []
+    for argument in arguments:
+        if argument.startswith("--"):
+            if key:
+                yield key, words
+            key, equals, value = argument.removeprefix("--").partition("=")
+            words = [value] if equals else []
+        elif key:
+            words.append(argument)
+        else:
+            raise GmiError(f"{argument} belongs to no key: keys are written as in --search.steps 50.")
+    if key:
+        yield key, words
+
+
+def _assign(plan: Any, tree: Any, key: str, words: list[str]) -> Place:
+    """Sets a key of the plan's tree, and gives its place."""
+    place: Place = ()
+    *parents, last = key.split(".")
+    for part in parents:
+        step = _step(tree, part, key)
+        place += (step,)
+        if isinstance(tree, dict) and tree.get(step) is None:
+            tree[step] = {}  # a block that was turned off
+        tree = tree[step]
+        plan = plan[step] if isinstance(plan, tuple) else getattr(plan, str(step), None)
+        if not isinstance(tree, dict | list):
+            raise GmiError(f"--{key}: {'.'.join(map(str, place))} holds no keys.")
+    block: Any = tree
+    step = _step(tree, last, key)
+    old = tree[step] if isinstance(tree, list) else tree.get(step)
+    opposite = last[3:].replace("-", "_")
+    if not words and last[:3] in ("no_", "no-") and isinstance(tree, dict) and isinstance(tree.get(opposite), bool):
+        tree[opposite] = False
+        return *place, opposite
+    if not words and not isinstance(old, bool):
+        if isinstance(tree, dict) and step not in tree:
+            raise GmiError(f"There is no key {key}{suggestion(str(step), tree)}.")
+        raise GmiError(f"--{key} needs a value.")
+    values = [_value(word, key) for word in words] or [True]
+    if step == "type" and is_dataclass(plan) and old != values[0]:
+        block.clear()  # its other keys are those of another type
+    block[step] = values if len(values) > 1 else values[0]
+    return *place, step
+
+
+def _step(tree: Any, part: str, key: str) -> Any:
+    """What a part of a dotted key stands for in a block or in a list."""
+    if isinstance(tree, dict):
+        return part if part in tree else part.replace("-", "_")
+    if not part.isdigit() or int(part) >= len(tree):
+        raise GmiError(f"--{key}: {part} is no place in a list of {len(tree)}; the first is 0.")
+    return int(part)
+
+
+def _value(word: str, key: str) -> Any:
+    if word in ("", "None"):
+        return None if word else ""
+    try:
+        return yaml.safe_load(word)
+    except yaml.YAMLError as error:
+        raise GmiError(f"--{key} {word} cannot be read as YAML: {error}") from error
 
 
 def plain(plan: object) -> dict[str, JsonValue]:
@@ -105,21 +250,31 @@ def _identity(plan: Any, tree: Any) -> Any:
     return tree
 
 
-def _sentence(tree: Any, place: tuple[int | str, ...], kind: str, message: str) -> str:
-    parts = []
-    for part in place:
-        with suppress(KeyError, IndexError, TypeError):  # it is what pydantic calls the variant of a union
-            tree = tree[part]
-            parts.append(str(part))
+def _place(tree: Any, location: tuple[int | str, ...]) -> Place:
+    """Where in the tree a mistake is: pydantic's location without the names that it gives to variants of a union."""
+    place: Place = ()
+    for step in location:
+        with suppress(KeyError, IndexError, TypeError):
+            tree = tree[step]
+            place += (step,)
+    return place
+
+
+def _sentence(tree: Any, location: tuple[int | str, ...], kind: str, message: str) -> str:
+    place = _place(tree, location)
+    parent, value = None, tree
+    for step in place:
+        parent, value = value, value[step]
     if kind == "missing":
-        parts.append(str(place[-1]))
-    key = ".".join(parts)
+        place += (location[-1],)
+    key = ".".join(map(str, place))
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"there is no key {key}"
+        others = [name for name in parent if name != place[-1]] if isinstance(parent, dict) else []
+        return f"there is no key {key}{suggestion(str(place[-1]), others)}"
     if kind == "union_tag_not_found":
         return f"{key} does not say its type: take one from a file in configs/"
-    if kind == "string_type" and isinstance(tree, bool | int | float):
-        return f"{key}: YAML takes this for {tree!r}: put it in quotes"
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return f"{key}: YAML takes this for {value!r}: put it in quotes"
     message = message.removeprefix("Value error, ")
     return f"{key}: {message[0].lower()}{message[1:]}" if key else message
 

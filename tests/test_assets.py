@@ -4,7 +4,6 @@ import dataclasses
 import errno
 import hashlib
 import os
-import runpy
 import threading
 import zipfile
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from gmi.assets import catalogue as assets
 from gmi.assets.archives import Archive
 from gmi.assets.catalogue import Asset, cache_dir, fetch, fetch_asset, provenance, resolve
+from gmi.cli import command
 from gmi.errors import GmiError
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -162,12 +162,12 @@ def test_names_and_paths(toy: Asset, cache: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    main = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "fetch_assets.py"))["main"]
-    assert main(["--list"]) == 0
+    command(["assets", "--list"])
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == [a.name for a in assets.ASSETS]
-    assert main(["orl", "nobody"]) == 2
+    with pytest.raises(SystemExit) as stop:
+        command(["assets", "orl", "nobody"])
     out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
+    assert (stop.value.code, out, err.count("\n")) == (2, "", 1)
     assert "orl, facenet-casia, dcgan-digiface, lpips, dlib" in err
 
 

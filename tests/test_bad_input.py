@@ -16,7 +16,6 @@ from torch import nn
 from gmi import cli
 from gmi.priors.gan import Dcgan, DcganShape
 from gmi.run import Run
-from pipelines import audit
 
 BEN = "faces/ben/1.png"
 
@@ -142,7 +141,7 @@ MISTAKES = {
     "another size": (lambda case: case.save(BEN, Image.new("L", (16, 20))), "set data.size"),
     "copied": (copied, "enrolment images must be others"),
     "too few people": (lambda case: case.set("data.attacked", 4), "has 3 people"),
-    "not trained": (untrained, "train_target.py"),
+    "not trained": (untrained, "yet: gmi train-target "),
     "no weights": (lambda case: case.remove("model.safetensors"), "There are no weights at"),
     "NaN": (nan, "holds NaN"),
     "pickle": (pickled, "save the state_dict with safetensors instead"),
@@ -170,9 +169,8 @@ def content(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
 
 
-def start(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["audit.py", f"{case.folder}/audit.yaml", "--out", f"{case.folder}/out"])
-    cli.run(audit.main)
+def start(case: Case) -> None:
+    cli.command(["audit", f"{case.folder}/audit.yaml", "--out", f"{case.folder}/out"])
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -186,7 +184,7 @@ def test_a_mistake_ends_in_one_sentence_and_leaves_nothing(name, tmp_path, monke
     spoil(case)
     before = content(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        start(case, monkeypatch)
+        start(case)
     printed = capfd.readouterr()
     assert stop.value.code == 2 and printed.out == ""
     assert printed.err.startswith("error: ") and printed.err.count("\n") == 1 and words in printed.err
@@ -195,5 +193,5 @@ def test_a_mistake_ends_in_one_sentence_and_leaves_nothing(name, tmp_path, monke
 
 def test_the_case_that_the_table_spoils_is_correct(tmp_path, monkeypatch):
     case = Case(tmp_path).build()
-    start(case, monkeypatch)
+    start(case)
     assert (tmp_path / "out" / "report.html").exists()

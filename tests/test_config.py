@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from gmi.extraction.plan import ExtractionAudit
 from gmi.inversion.plan import Audit
 from gmi.ladder.plan import Ladder
 from gmi.serving.app import Serving
-from gmi.settings import override, plain, read, validate
+from gmi.settings import list_keys, override, plain, read, shipped, validate
 
 SHIPPED = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
 QUICKSTART = next(path for path in SHIPPED if path.stem == "quickstart")
@@ -52,9 +53,11 @@ def test_a_shipped_configuration_round_trips(path):
         assert plan.name == path.stem  # runs/NAME
 
 
-def test_the_readmes_configurations_read():
+def test_the_documented_configurations_read():
     """Blocks that are whole, or that change a part of one."""
-    blocks = re.findall(r"```yaml\n(.*?)```", (QUICKSTART.parents[1] / "README.md").read_text("utf-8"), re.DOTALL)
+    root = QUICKSTART.parents[1]
+    pages = "".join(page.read_text("utf-8") for page in (root / "README.md", *sorted(root.glob("docs/*.md"))))
+    blocks = re.findall(r"```yaml\n(.*?)```", pages, re.DOTALL)
     allowed = {"system": "a", "allowed_by": "b", "until": "2030-01-01"}
     whole = yaml.safe_load(QUICKSTART.read_text()) | {"training": None, "authorisation": allowed}
     assert len(blocks) >= 4
@@ -92,27 +95,71 @@ def test_the_record_holds_defaults_too():
         ("--target.arguments.people 7", "target.arguments.people", 7),
         ("--training.lr 0.5", "training.lr", 0.5),
         ("--fmrs 0.1", "fmrs", [0.1]),
+        ("--fmrs 0.1 0.2", "fmrs", [0.1, 0.2]),
+        ("--name 7", "name", "7"),
+        ("--data.name=2026-01-31", "data.name", "2026-01-31"),
+        ("--search.lr 1e-3", "search.lr", 1e-3),
+        ("--perceptual null", "perceptual", None),
+        ("--membership.shadows 8", "membership", {"shadows": 8}),
+        ("--search boundary", "search", {"type": "boundary"}),
+        ("--search.type boundary", "search", {"type": "boundary"}),
+        ("--search.points 3 --search.type boundary", "search", {"type": "boundary", "points": 3}),
+        ("--target.defence bottleneck", "target.defence", {"type": "bottleneck"}),
+        ("--search '{type: boundary}'", "search", {"type": "boundary"}),
+        ("--target.arguments.type x", "target.arguments.type", "x"),
     ],
 )
 def test_an_override_changes_its_key_and_no_other(arguments, dotted, value):
     before = read(QUICKSTART, Audit)
-    after = override(before, arguments.split(), "audit.py")
+    after = override(before, shlex.split(arguments))
     assert after != before and after == validate(changed(dotted, value), QUICKSTART, Audit)
 
 
 def test_no_override_changes_nothing():
-    assert override(read(QUICKSTART, Audit), [], "audit.py") == read(QUICKSTART, Audit)
+    assert override(read(QUICKSTART, Audit), []) == read(QUICKSTART, Audit)
 
 
 @pytest.mark.parametrize(
-    "arguments", ["--search.step 50", "--search.steps many", "--search.lr -1", "--fmrs 2", "--selection.keep 9"]
+    ("arguments", "words"),
+    [
+        ("--search.step 50", r"there is no key search\.step \(did you mean steps\?\)"),
+        ("--search.steps many", r"search\.steps: input should be a valid integer"),
+        ("--search.lr -1", r"search\.lr: .* greater than"),
+        ("--fmrs 2", r"fmrs\.0: .* less than 1"),
+        ("--selection.keep 9", "selection: keep must not exceed candidates"),
+        ("--serch.steps 5", r"there is no key serch \(did you mean search\?\)"),
+        ("--search.steps", "--search.steps needs a value"),
+        ("--search.no_steps", r"There is no key search\.no_steps"),
+        ("--search.steps.more 1", r"search\.steps holds no keys"),
+        ("--judges.1.type dlib", "1 is no place in a list of 1"),
+        ("--judges.workers 1", "workers is no place in a list of 1"),
+        ("--name [a", r"--name \[a cannot be read as YAML"),
+        ("50", "50 belongs to no key"),
+        ("--search unknown", "search: input tag 'unknown'"),
+    ],
 )
-def test_a_wrong_override_is_explained_and_ends_with_2(arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
-        override(read(QUICKSTART, Audit), arguments.split(), "audit.py")
-    printed = "".join(capsys.readouterr())
-    assert stop.value.code == 2 and arguments.split()[0].split(".")[-1].strip("-") in printed
-    assert "Traceback" not in printed
+def test_a_wrong_override_is_explained(arguments, words):
+    with pytest.raises(GmiError, match=words):
+        override(read(QUICKSTART, Audit), arguments.split())
+
+
+def test_every_key_is_listed_with_its_type_and_comment(capsys):
+    list_keys(read(QUICKSTART, Audit), "gmi audit quickstart")
+    printed = capsys.readouterr().out
+    for words in ("--search.steps INT", "gradient steps (default: 25)", "--target.input.size INT INT"):
+        assert words in printed
+
+
+def test_a_shipped_configuration_is_read_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert shipped().keys() >= {"quickstart", "templates_orl", "priors/flow64"}
+    assert read("quickstart", Audit) == read(QUICKSTART, Audit)
+    (tmp_path / "quickstart").mkdir()  # a folder is no configuration
+    assert read("quickstart", Audit) == read(QUICKSTART, Audit)
+    with pytest.raises(GmiError, match=r"neither a file .* \(did you mean quickstart\?\); shipped are .*templates_orl"):
+        read("quickstat", Audit)
+    with pytest.raises(GmiError, match="No such file"):
+        read("quickstart.yaml", Audit)
 
 
 def objects(node: object) -> list:

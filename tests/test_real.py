@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from jsonschema import Draft202012Validator
 from gmi import cli
 from gmi.assets.catalogue import resolve
 from gmi.inversion import page as render
-from pipelines import audit, train_target
 
 SCHEMA = json.loads(Path(render.__file__).with_name("page.schema.json").read_text("utf-8"))
 PEOPLE = 10
@@ -35,24 +33,23 @@ def slice_of_quickstart(tmp_path) -> Path:
     return config
 
 
-def call(monkeypatch, pipeline, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", [pipeline.__name__, *map(str, arguments)])
-    cli.run(pipeline.main)
+def call(*words: object) -> None:
+    cli.command(list(map(str, words)))
 
 
-def test_train_forecast_audit_and_report(slice_of_quickstart, tmp_path, monkeypatch, capsys):
+def test_train_forecast_audit_and_report(slice_of_quickstart, tmp_path, capsys):
     out = tmp_path / "run"
-    call(monkeypatch, audit, slice_of_quickstart, "--dry-run")  # before there is a target
+    call("audit", slice_of_quickstart, "--dry-run")  # before there is a target
     forecast = capsys.readouterr().out
     assert (
         "pool: 20" in forecast
         and "within a factor of two" in forecast
-        and "train_target.py makes them" in forecast
+        and "gmi train-target makes them" in forecast
         and not out.exists()
     )
-    call(monkeypatch, train_target, slice_of_quickstart)
+    call("train-target", slice_of_quickstart)
     assert "enrolment images" in capsys.readouterr().out
-    call(monkeypatch, audit, slice_of_quickstart, "--out", out)
+    call("audit", slice_of_quickstart, "--out", out)
     verdict, place = capsys.readouterr().out.strip().splitlines()
     assert verdict.split(".")[0] in ("Inconclusive", "Evidence of leakage", "No evidence")
     assert place == str(out / "report.html")

@@ -12,21 +12,24 @@ from torchvision.transforms.functional import to_pil_image
 
 from gmi import cli
 from gmi.assets.weights import digest, read_weights
+from gmi.audits import Hardware
 from gmi.data.images import Images
 from gmi.defences.base import Loss, cross_entropy_loss
 from gmi.errors import GmiError
 from gmi.inversion.inputs import load
 from gmi.inversion.plan import Audit
+from gmi.inversion.training import main as train_target
 from gmi.settings import override, read
 from gmi.targets.module import Input, Target
 from gmi.targets.networks import FaceNetClassifier, SmallCnn
-from gmi.training.targets import RECORD, Head, Scratch, record_of
-from pipelines import train_target
+from gmi.training import weights
+from gmi.training.targets import Head, Scratch
+from gmi.training.weights import RECORD, record_of
 
 PEOPLE = 3
 INPUT = Input(size=(16, 16), colour="grey", mean=(0.5,), std=(0.25,))
 LARGE = replace(INPUT, size=(64, 64))
-CPU = torch.device("cpu")
+HARDWARE = Hardware(torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)
@@ -165,7 +168,7 @@ def config(tmp_path) -> Path:
 
 def train(config: Path, *arguments: str) -> tuple[str, int, int]:
     """Digest of the weights that are there then, and when they and their record were written."""
-    train_target.main([str(config), *arguments])
+    train_target([str(config), *arguments])
     weights = config.parent / "made" / "model.safetensors"
     times = [path.stat().st_mtime_ns for path in (weights, weights.with_name(RECORD))]
     return digest(sorted(read_weights(weights).items())), *times
@@ -182,10 +185,10 @@ def test_a_target_is_trained_once_for_each_split_and_training(config, capsys):
 
 def test_an_audit_takes_the_trained_target_and_refuses_one_of_another_split(config):
     made = train(config)[0]
-    assert digest(sorted(load(read(config, Audit), CPU).target.module.state_dict().items())) == made
+    assert digest(sorted(load(read(config, Audit), HARDWARE).target.module.state_dict().items())) == made
     for change in (["--data.seed", "1"], ["--training.steps", "31"]):
         with pytest.raises(GmiError, match="another split of the people, with other settings"):
-            load(override(read(config, Audit), change, "audit.py"), CPU)
+            load(override(read(config, Audit), change), HARDWARE)
 
 
 @pytest.mark.parametrize("defence", ["{type: bottleneck, beta: 0.01}", "{type: dp-sgd, epsilon: 300, part: head}"])
@@ -203,27 +206,27 @@ def test_a_target_is_hardened_by_the_command_line_and_loaded_as_it_was(config, c
     assert ("becomes group normalisation" in printed) == ("dp-sgd" in defence)
     assert "the weights fit a configuration with the same target.defence only" in printed
     assert ("epsilon 30" in printed or "epsilon 29" in printed) == ("dp-sgd" in defence)
-    _, plan = cli.hardened(cli.parser(""), [str(config), *options])
-    module = load(plan, CPU).target.module
+    _, plan = cli.hardened(cli.parser(""), [str(config), *options], Audit)
+    module = load(plan, HARDWARE).target.module
     assert digest(sorted(module.state_dict().items())) == made
     record = record_of(plan.target)
     assert (record.promise is not None) == ("dp-sgd" in defence)
     if record.promise is not None:
         assert 290 < record.promise.image.epsilon <= 300 and record.promise.images == 4
-    with pytest.raises(GmiError, match="with other settings or by another gmi: run pipelines/train"):
-        load(override(read(config, Audit), ["--training.no-mirror"], "audit.py"), CPU)
+    with pytest.raises(GmiError, match="with other settings or by another gmi: gmi train-target"):
+        load(override(read(config, Audit), ["--training.no-mirror"]), HARDWARE)
 
 
 def test_a_defence_that_reads_wrong_is_refused(config):
     for text, words in (
         ("{type: armour}", "'armour'"),
         ("armour", "'armour'"),
-        ("{type: dp-sgd}", "--defence: epsilon"),
+        ("{type: dp-sgd}", "target.defence.epsilon: field required"),
         ("{type: erasing, most: 2}", "most"),
         ("{type", "cannot be read as YAML"),
     ):
         with pytest.raises(GmiError, match=words):
-            cli.hardened(cli.parser(""), [str(config), "--defence", text])
+            cli.hardened(cli.parser(""), [str(config), "--defence", text], Audit)
     with pytest.raises(GmiError, match="needs the whole network to learn"):
         train(config, "--defence", "{type: erasing}")
 
@@ -231,7 +234,7 @@ def test_a_defence_that_reads_wrong_is_refused(config):
 def test_weights_of_a_killed_training_are_not_taken_for_others(config, monkeypatch):
     first = train(config)[0]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train_target, "asdict", Mock(side_effect=KeyboardInterrupt))  # between the weights and the record
+        patch.setattr(weights, "asdict", Mock(side_effect=KeyboardInterrupt))  # between the weights and the record
         train(config, "--training.seed", "1")
     assert train(config)[0] == first
 
@@ -246,4 +249,4 @@ def test_a_damaged_record_is_refused_with_what_to_do(config):
 def test_nothing_to_train(config):
     config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"training": None}))
     with pytest.raises(GmiError, match="nothing to train"):
-        train_target.main([str(config)])
+        train_target([str(config)])

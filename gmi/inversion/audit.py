@@ -23,7 +23,7 @@ from gmi.inversion.release import strips
 from gmi.oracles.access import AnyOracle
 from gmi.run import Run
 from gmi.search.signature import refuse_misfit, students
-from gmi.training.targets import refuse_untrained
+from gmi.training.weights import refuse_untrained
 
 
 def refuse(plan: Audit, inputs: Inputs) -> None:
@@ -33,11 +33,11 @@ def refuse(plan: Audit, inputs: Inputs) -> None:
     refuse_overspending(plan, inputs)
     if plan.membership is not None:
         plan.membership.refuse(plan.target, plan.training)
+    refuse_untrained(plan.target, plan.training, inputs.people)
 
 
 def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Evidence:
     """Everything that the findings rest on: attacks and controls, and what the judges see in them."""
-    refuse_untrained(plan.target, plan.training, inputs.people)
     people, judges = inputs.people, inputs.everyone
     oracle = plan.access.open(inputs.target, run.folder)
     attacker = Attacker(plan.attack, inputs.prior, people, run, hardware)

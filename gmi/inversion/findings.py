@@ -25,7 +25,7 @@ from gmi.protocols import Prior
 from gmi.settings import plain
 from gmi.targets.module import ModuleTarget
 from gmi.targets.served import Served
-from gmi.training.targets import record_of
+from gmi.training.weights import record_of
 
 LIMITS = (
     "One target, one prior, one search, one level of access: a stronger attack may recover more.",

@@ -18,6 +18,7 @@ from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.quality import refuse_unfit
 from gmi.targets.served import Served
 from gmi.targets.templates import TemplateTarget
+from gmi.training.weights import refuse_untrained
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,10 @@ def load(plan: Audit, hardware: Hardware) -> Inputs:
         system = plan.target.recogniser.load(device)
         target = plan.target.load(people.names, people.training, system).to(device)
     else:
-        target = _existing(plan).load(people.names).to(device)
+        existing = _existing(plan)
+        if existing is plan.target:
+            refuse_untrained(existing, plan.training, people)
+        target = existing.load(people.names).to(device)
     if isinstance(target, Target):
         refuse_unfit(target, people, (plan.controls.oracle and guide is None) or _learns_features(plan.search))
     if guide is not None:

@@ -1,0 +1,5 @@
+"""`python -m gmi` is the command `gmi`."""
+
+from gmi.cli import command
+
+command()

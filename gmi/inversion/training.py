@@ -1,0 +1,36 @@
+"""The command that trains the target of an audit."""
+
+from collections.abc import Sequence
+
+from gmi import cli
+from gmi.errors import GmiError
+from gmi.inversion.plan import Audit
+from gmi.targets.module import ModuleTarget
+from gmi.training.weights import train
+
+ABOUT = """Trains the target of an audit on the training images of its split, and writes its weights where the audit
+reads them. Weights that are there already and fit are kept.
+
+gmi train-target quickstart
+gmi train-target orl_cnn --defence "{type: bottleneck, beta: 0.01}" --target.weights runs/hardened/model.safetensors"""
+
+
+def main(arguments: Sequence[str], prog: str | None = None) -> None:
+    """Trains the target, unless its weights are there, and prints how good it is."""
+    options, plan = cli.hardened(cli.parser(ABOUT, prog), arguments, Audit)
+    target, training = plan.target, plan.training
+    if training is None or not isinstance(target, ModuleTarget) or target.weights is None:
+        raise GmiError("The configuration has no training block and target.weights: there is nothing to train.")
+    engine = cli.accelerator()
+    if engine.is_main_process:
+        overwrite = options.defence is None  # the configuration's own target is not replaced by a hardened one
+        record = train(target, training, plan.data.load(), engine.device, overwrite)
+        print(
+            f"{target.weights}: accuracy {record.training_accuracy:.3f} on training, "
+            f"{record.enrolment_accuracy:.3f} on enrolment images"
+        )
+        if target.defence is not None and target.defence.changes is not None:
+            print(f"{target.defence.changes}: the weights fit a configuration with the same target.defence only")
+        if record.promise is not None:
+            print(record.promise)
+    engine.wait_for_everyone()

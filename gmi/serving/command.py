@@ -1,0 +1,56 @@
+"""The command that serves a target."""
+
+import socket
+from collections.abc import Sequence
+
+import torch
+import uvicorn
+
+from gmi import cli
+from gmi.errors import GmiError
+from gmi.serving.app import Serving, app
+from gmi.targets.quality import refuse_unfit
+from gmi.training.weights import refuse_untrained
+
+ABOUT = """Serves a target over the Open Inference Protocol, version 2, as an API would show it. Stop it with Ctrl+C.
+
+gmi serve serve_orl --port 8080"""
+
+
+def main(arguments: Sequence[str], prog: str | None = None) -> None:
+    """Serves until it is stopped."""
+    parser = cli.parser(ABOUT, prog)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; others than this machine need keys")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on; 0: any that is free")
+    parser.add_argument("--certificate", help="PEM file, for https")
+    parser.add_argument("--private-key", help="PEM file, for https")
+    options, plan = cli.configured(parser, arguments, Serving)
+    if options.host not in ("127.0.0.1", "localhost", "::1"):
+        if not plan.keys:
+            raise GmiError("keys: a target that other machines can reach is not served without any.")
+        if options.certificate is None:
+            raise GmiError("--certificate: keys are not taken from other machines over plain http.")
+    people = plan.data.load()
+    if plan.training is not None:
+        refuse_untrained(plan.target, plan.training, people)
+    target = plan.target.load(people.names).to(cli.accelerator().device)
+    refuse_unfit(target, people, plan.watch is not None)
+    watcher = None
+    if plan.watch is not None:
+        photographs = torch.cat([people.training.pixels, people.enrolment.pixels])
+        watcher = plan.watch.learn(target, photographs)
+    server = app(plan, target, watcher)
+    try:
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        door = socket.create_server((options.host, options.port), family=family)
+    except (OSError, OverflowError) as error:
+        raise GmiError(f"Cannot listen on {options.host}:{options.port} ({error}): choose another --port.") from error
+    print(f"{plan.name} on port {door.getsockname()[1]} of {options.host}: /v2/models/{plan.name}", flush=True)
+    config = uvicorn.Config(
+        server,
+        log_level="warning",
+        server_header=False,
+        ssl_certfile=options.certificate,
+        ssl_keyfile=options.private_key,
+    )
+    uvicorn.Server(config).run(sockets=[door])
