@@ -8,17 +8,20 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import yaml
 from jsonschema import Draft202012Validator
 from safetensors.torch import load_file
 
-from gmi import toy
+from gmi import cli, toy
+from gmi.audits import Asset, Hardware, conduct, schema
 from gmi.checks import Flag
 from gmi.comparison import page
-from gmi.comparison.advice import affordable, find
-from gmi.comparison.audit import weigh
-from gmi.comparison.findings import Figures
-from gmi.comparison.plan import Arm, Attack, Comparison, Subject, cells
-from gmi.comparison.trials import promises
+from gmi.comparison.advice import annotate
+from gmi.comparison.audit import COMPARISON
+from gmi.comparison.figures import ArmFigures, Figures, Leak, affordable
+from gmi.comparison.forecast import forecast
+from gmi.comparison.inputs import Inputs, promises, refuse
+from gmi.comparison.plan import Arm, Comparison, NamedAttack, Subject, cells
 from gmi.data.people import Faces, People
 from gmi.defences.bido import Bido
 from gmi.defences.dp_sgd import DpSgd
@@ -35,16 +38,19 @@ from gmi.run import Run
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
 from gmi.search.selection import Selection
+from gmi.settings import plain
+from gmi.targets.authorisation import Authorisation
 from gmi.targets.module import Input, ModuleTarget
 from gmi.targets.quality import calibration_error
 from gmi.training.targets import Head, Scratch
 from gmi.views import Views
-from pipelines.compare import forecast
 
 SCHEMA = json.loads(Path(page.__file__).with_name("page.schema.json").read_text("utf-8"))
-CPU = torch.device("cpu")
+CPU = Hardware(torch.device("cpu"))
 COUNT = 12
-ADAPTED = Attack(name="averaged", access=ScoresOnly(), search=Evolution(generations=12, population=10, radius=32**0.5))
+ADAPTED = NamedAttack(
+    name="averaged", access=ScoresOnly(), search=Evolution(generations=12, population=10, radius=32**0.5)
+)
 PLAN = Comparison(
     name="toy",
     data=Faces(name="toy", folder="toy"),
@@ -65,8 +71,10 @@ PLAN = Comparison(
         Arm(name="smoothed", defence=LabelSmoothing(alpha=-0.02)),
     ),
     attacks=(
-        Attack(name="gradient", access=WholeModel(), search=Gradient(steps=40, lr=0.15)),
-        Attack(name="evolution", access=ScoresOnly(), search=Evolution(generations=12, population=8, radius=32**0.5)),
+        NamedAttack(name="gradient", access=WholeModel(), search=Gradient(steps=40, lr=0.15)),
+        NamedAttack(
+            name="evolution", access=ScoresOnly(), search=Evolution(generations=12, population=8, radius=32**0.5)
+        ),
     ),
     prior=Gan(folder="toy"),
     selection=Selection(pool=40, candidates=1, views=4, keep=1),
@@ -82,9 +90,12 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+def inputs(people: People | None = None, judge: toy.Stranger | None = None) -> Inputs:
+    return Inputs(people or toy.people(COUNT, 0), toy.prior(), Judges((judge or toy.Stranger(),)))
+
+
 def compare(plan: Comparison, folder: Path, people: People | None = None) -> dict:
-    page = weigh(plan, people or toy.people(COUNT, 0), toy.prior(), Judges((toy.Stranger(),)), folder, CPU)
-    assert page == folder / "comparison.html"
+    assert conduct(COMPARISON, plan, folder, CPU, inputs(people)) == folder / "comparison.html"
     return json.loads((folder / "comparison.json").read_text())
 
 
@@ -95,17 +106,17 @@ def compared(tmp_path_factory) -> tuple[Path, dict]:
 
 
 def arm_of(report: dict, name: str) -> dict:
-    return next(one for one in report["arms"] if one["name"] == name)
+    return next(arm for arm in report["arms"] if arm["name"] == name)
 
 
 def leak(arm: dict, access: str) -> dict:
-    return next(one for one in arm["leaks"] if one["access"] == access)
+    return next(leak for leak in arm["leaks"] if leak["access"] == access)
 
 
 def test_a_comparison_says_what_each_arm_costs_and_leaves(compared):
     folder, report = compared
     Draft202012Validator(SCHEMA).validate(report)
-    assert [one["name"] for one in report["arms"]] == ["undefended", "untaught", "loud", "smoothed"]
+    assert [row["name"] for row in report["arms"]] == ["undefended", "untaught", "loud", "smoothed"]
     bare, untaught, _, smoothed = report["arms"]
     assert bare["accuracy"]["value"] > 0.9 and leak(bare, "white-box")["figures"]["auc"]["low"] > 0.6
     error = bare["calibration_error"]
@@ -117,7 +128,7 @@ def test_a_comparison_says_what_each_arm_costs_and_leaves(compared):
     assert leak(smoothed, "scores")["finding"] == "not shown" and smoothed["affordable"] != "no"
     assert smoothed["mitigation"] == ["AML.M0003 Model Hardening"] and not smoothed["known"]
     text = (folder / "comparison.html").read_text()
-    assert all(one["name"] in text for one in report["arms"]) and "<svg" in text and text.count(">made<") == 1
+    assert all(row["name"] in text for row in report["arms"]) and "<svg" in text and text.count(">made<") == 1
 
 
 def test_what_changes_answers_changes_nothing_for_a_holder_of_the_weights(compared):
@@ -135,7 +146,7 @@ def test_what_changes_answers_changes_nothing_for_a_holder_of_the_weights(compar
 
 def test_a_holder_of_the_weights_behind_a_guard_has_every_attack_of_the_bare_target(tmp_path):
     """Those that know of another arm's defence, too: else the guard would seem to stop them."""
-    other = Attack(name="margin", access=WholeModel(), search=Gradient(steps=60, lr=0.15, objective="max_margin"))
+    other = NamedAttack(name="margin", access=WholeModel(), search=Gradient(steps=60, lr=0.15, objective="max_margin"))
     smoothed = replace(PLAN.arms[2], adaptive=(other,))
     plan = replace(PLAN, arms=(replace(PLAN.arms[1], adaptive=()), smoothed), attacks=PLAN.attacks[:1], seeds=(0,))
     report = compare(plan, tmp_path / "run")
@@ -145,7 +156,7 @@ def test_a_holder_of_the_weights_behind_a_guard_has_every_attack_of_the_bare_tar
 
 def test_attacks_that_know_of_a_defence_meet_the_undefended_target_too(compared):
     _, report = compared
-    made = [(one["arm"], one["adaptive"]) for one in report["cells"] if one["attack"] == "averaged"]
+    made = [(row["arm"], row["adaptive"]) for row in report["cells"] if row["attack"] == "averaged"]
     assert made == [("undefended", False), ("loud", True)]
     assert arm_of(report, "loud")["known"]
 
@@ -184,20 +195,20 @@ def test_a_killed_comparison_goes_on_cell_by_cell(tmp_path, monkeypatch):
         compare(plan, tmp_path / "run")
     before = shards()
     again = compare(plan, tmp_path / "run")
-    assert again | {"finished": ""} == whole | {"finished": ""}
+    assert again | {"provenance": {}} == whole | {"provenance": {}}
     assert 0 < len(before) < len(shards()) and before.items() <= shards().items()
     with pytest.raises(GmiError, match="another configuration"):
         compare(replace(plan, margin=0.2), tmp_path / "run")
 
 
 def test_arms_without_weights_of_their_own_share_cells():
-    keys = {one.key for one in cells(PLAN)}
+    keys = {cell.key for cell in cells(PLAN)}
     assert len(keys) == 2 * (3 + 2 + 2 + 2)  # seeds by: undefended, untaught, what loud answers, smoothed
 
 
 def test_an_arm_may_be_called_what_it_likes():
     arms = tuple(Arm(name=name, guards=(Noise(scale=1.0),)) for name in ("open", "A", "a", "A-1", "A 1"))
-    keys = {one.key for one in cells(replace(PLAN, arms=arms, attacks=PLAN.attacks[1:], seeds=(0,)))}
+    keys = {cell.key for cell in cells(replace(PLAN, arms=arms, attacks=PLAN.attacks[1:], seeds=(0,)))}
     assert len(keys) == 6
 
 
@@ -206,11 +217,11 @@ def test_a_guard_gets_the_profile_of_the_target_that_it_guards(tmp_path):
     report = compare(replace(PLAN, arms=(arm,), attacks=PLAN.attacks[1:], seeds=(0,)), tmp_path / "run")
     stealthy = arm_of(report, "stealthy")
     assert stealthy["guards"] == "stealthy 1.5 (2 decimals)" and stealthy["accuracy"]["value"] > 0.8
-    assert "score (2 decimals) behind stealthy 1.5" in {one["access"] for one in report["cells"]}
+    assert "score (2 decimals) behind stealthy 1.5" in {row["access"] for row in report["cells"]}
 
 
-class Told(SimpleNamespace):
-    """What a judge says of each person, by cell."""
+class Means(SimpleNamespace):
+    """A judge's figure for each person, by cell."""
 
     def of_people(self, key: str, metric: str) -> np.ndarray:
         return np.array(self.values[key])
@@ -221,13 +232,13 @@ def masks(blind: set[str], arm: dict[str, float], bare: dict[str, float], bare_o
 
     bare_only: what a white-box attack finds that knows of another defence, and so meets the undefended target, too.
     """
-    margin = Attack(name="margin", access=WholeModel(), search=Gradient(objective="max_margin"))
+    margin = NamedAttack(name="margin", access=WholeModel(), search=Gradient(objective="max_margin"))
     other = (Arm(name="erasing", defence=Erasing(), adaptive=(margin,)),) if bare_only is not None else ()
     plan = replace(PLAN, arms=(*PLAN.arms[2:], *other), seeds=(0,))
     noise = np.random.default_rng(0).normal(0, 0.02, (2, 2, 30))
     values = {
-        f"mlp/{name}/open/{attack}/0": found[attack] + noise[row, column]
-        for row, (name, found) in enumerate({"smoothed": arm, "undefended": bare}.items())
+        f"mlp/{name}/open/{attack}/0": figures[attack] + noise[row, column]
+        for row, (name, figures) in enumerate({"smoothed": arm, "undefended": bare}.items())
         for column, attack in enumerate(("gradient", "evolution"))
     }
     values["mlp/undefended/open/margin/0"] = np.full(30, bare_only or 0.0)
@@ -235,8 +246,8 @@ def masks(blind: set[str], arm: dict[str, float], bare: dict[str, float], bare_o
         ("mlp", name, 0): Flag("gradients", "stop" if name in blind else "passed", "no gradient")
         for name in ("smoothed", "undefended")
     }
-    scale = Figures(plan, Told(values=values), SimpleNamespace(gradients=flags), np.zeros(1))
-    return scale._masked(plan.targets[0], plan.arms[0])
+    evidence = SimpleNamespace(recognised=Means(values=values), gradients=flags)
+    return Figures(plan, evidence, np.zeros(1)).masked(plan.targets[0], plan.arms[0])
 
 
 def test_a_defence_is_held_against_the_targets_that_have_it():
@@ -245,13 +256,15 @@ def test_a_defence_is_held_against_the_targets_that_have_it():
     plan = replace(
         PLAN, targets=(*PLAN.targets, head), arms=(Arm(name="erasing", defence=Erasing(), targets=("mlp",)),)
     )
-    people, prior = toy.people(COUNT, 3), toy.prior()
-    assert set(promises(plan, people, prior)) == {("mlp", "undefended"), ("mlp", "erasing"), ("head", "undefended")}
+    world = inputs(toy.people(COUNT, 3))
+    refuse(plan, world)
+    arms = {("mlp", "undefended"), ("mlp", "erasing"), ("head", "undefended")}
+    assert set(promises(plan, world.people.training.classes)) == arms
     with pytest.raises(GmiError, match="needs the whole network"):
-        promises(replace(plan, arms=(replace(plan.arms[0], targets=("head",)),)), people, prior)
+        refuse(replace(plan, arms=(replace(plan.arms[0], targets=("head",)),)), world)
     few = replace(PLAN.targets[0], target=replace(PLAN.targets[0].target, arguments={"people": 3}))
     with pytest.raises(GmiError, match="outputs"):
-        promises(replace(PLAN, targets=(few,)), people, prior)
+        refuse(replace(PLAN, targets=(few,)), world)
 
 
 def test_a_defence_that_hides_gradients_is_called_out_and_no_other():
@@ -268,28 +281,39 @@ def test_a_defence_that_hides_gradients_is_called_out_and_no_other():
 
 
 def test_advice_follows_from_what_was_found():
-    def arm(less: float, p: float, seeds: list[float], cost: tuple[float, float], masked: list[str]) -> dict:
-        spread = {"value": less, "low": less - 0.05, "high": less + 0.05}
-        leak = {"access": "scores", "reduction": {"auc": spread}, "p": p, "seeds": seeds}
-        price = {"value": sum(cost) / 2, "low": cost[0], "high": cost[1]}
-        told = {"name": "it", "leaks": [leak], "masked": masked, "cost": price}
-        return told | {"affordable": affordable(Estimate(price["value"], *cost, 9, 9), 0.05)}
+    def arm(less: float, p: float, seeds: tuple[float, ...], cost: tuple[float, float], *masked: str) -> ArmFigures:
+        price, figure = Estimate(sum(cost) / 2, *cost, 9, 9), Estimate(0.5, 0.4, 0.6, 9, 9)
+        reduction = {"auc": Estimate(less, less - 0.05, less + 0.05, 9, 9), "rank1": None}
+        return ArmFigures(
+            target="mlp",
+            name="it",
+            defence=None,
+            guards=None,
+            accuracy=figure,
+            cost=price,
+            calibration_error=figure,
+            affordable=affordable(price, 0.05),
+            promise=None,
+            leaks=(Leak("scores", "evolution", False, {"auc": figure}, reduction, seeds, p),),
+            masked=masked,
+            known=True,
+            mitigation=(),
+        )
 
     cheap, unsure, dear = (-0.01, 0.03), (-0.02, 0.2), (0.1, 0.3)
     cases = {
-        "Consider it: less is found by scores, for 1.0 points": arm(0.2, 0.001, [0.1, 0.3], cheap, []),
-        "which is not shown to be within what is allowed": arm(0.2, 0.001, [0.1, 0.3], unsure, []),
-        "Do not deploy it as it is: it costs more than is allowed": arm(0.2, 0.001, [0.1, 0.3], dear, []),
-        "Do not deploy it: more is found": arm(-0.2, 0.001, [-0.1, -0.3], cheap, []),
-        "Do not count on it: it is not shown": arm(0.2, 0.001, [0.5, -0.1], cheap, []),  # a seed disagrees
-        "Do not rely on it: it hides gradients": arm(0.2, 0.001, [0.1, 0.3], cheap, ["dead"]),
+        "Consider it: less is found by scores, for 1.0 points": arm(0.2, 0.001, (0.1, 0.3), cheap),
+        "which is not shown to be within what is allowed": arm(0.2, 0.001, (0.1, 0.3), unsure),
+        "Do not deploy it as it is: it costs more than is allowed": arm(0.2, 0.001, (0.1, 0.3), dear),
+        "Do not deploy it: more is found": arm(-0.2, 0.001, (-0.1, -0.3), cheap),
+        "Do not count on it: it is not shown": arm(0.2, 0.001, (0.5, -0.1), cheap),  # a seed disagrees
+        "Do not rely on it: it hides gradients": arm(0.2, 0.001, (0.1, 0.3), cheap, "dead"),
     }
-    for words, one in cases.items():
-        find([one])
-        assert words in one["advice"]
-    many = [arm(0.2, 0.02, [0.1, 0.3], cheap, []) for _ in range(3)]  # Holm: three at 0.02 are none
-    find(many)
-    assert {one["leaks"][0]["finding"] for one in many} == {"not shown"}
+    for words, figures in cases.items():
+        (advised,) = annotate([figures])
+        assert words in advised.advice and figures.advice is None
+    several = annotate([arm(0.2, 0.02, (0.1, 0.3), cheap)] * 3)  # Holm: three at 0.02 are none
+    assert {(advised.leaks[0].finding, advised.leaks[0].p) for advised in several} == {("not shown", 0.06)}
 
 
 def test_the_negative_world_says_that_nothing_helps(tmp_path):
@@ -332,7 +356,7 @@ def test_what_dp_sgd_protects_is_not_answered_with():
     ("change", "words"),
     [
         (
-            {"attacks": (Attack(name="deep", access=LabelsOnly(), search=Gradient()),)},
+            {"attacks": (NamedAttack(name="deep", access=LabelsOnly(), search=Gradient()),)},
             r"gradient needs access: \{type: white-box\}",
         ),
         ({"arms": (Arm(name="dp", defence=DpSgd(epsilon=1e-4)),)}, "cannot be reached"),
@@ -355,8 +379,7 @@ def test_a_judge_that_is_the_target_is_refused(tmp_path):
     shard = load_file(tmp_path / "run" / "shards" / "targets" / "mlp" / "undefended" / "0.safetensors")
     torch.save({name: value for name, value in shard.items() if name.startswith("state.")}, tmp_path / "weights.pt")
     with pytest.raises(GmiError, match="is not independent"):
-        judges = Judges((Judge(),))
-        weigh(replace(PLAN, name="again"), toy.people(COUNT, 0), toy.prior(), judges, tmp_path / "other", CPU)
+        conduct(COMPARISON, replace(PLAN, name="again"), tmp_path / "other", CPU, inputs(judge=Judge()))
 
 
 def test_the_calibration_error_is_the_bins_weighed_distance():
@@ -373,12 +396,60 @@ def test_the_calibration_error_is_the_bins_weighed_distance():
 
 
 def test_a_forecast_names_each_attack_once_and_what_it_asks():
-    header, *rows, total = forecast(PLAN, COUNT, toy.prior()).splitlines()
-    assert total == f"6 targets to train, {len(rows)} attacks" and "queries" in header
-    asked = {tuple(row.split()[1:3]): int(row.split()[-1].replace(",", "")) for row in rows}
-    assert asked["undefended", "gradient"] == 2 * 40 + COUNT * (40 + 4)
-    assert asked["loud", "averaged"] == 2 * 40 + COUNT * (12 * 10 + 4)
-    assert ("loud", "gradient") not in asked  # it has the undefended target's weights
+    said = forecast(PLAN, inputs(), CPU)
+    assert said.notes == ("6 targets to train, 18 attacks to make: each line is for 2 seeds together",)
+    assert len(said.queries) == 9 and all(seconds > 0 for seconds in said.seconds.values())
+    once = {"gradient": 2 * 40 + COUNT * (40 + 4), "averaged": 2 * 40 + COUNT * (12 * 10 + 4)}
+    assert said.queries["mlp, undefended: gradient, white-box access"] == 2 * once["gradient"]
+    assert said.queries["mlp, loud: averaged, score behind noise 30 access"] == 2 * once["averaged"]
+    assert "mlp, loud: gradient, white-box access" not in said.queries  # it has the undefended target's weights
+    trainings = [step for step in said.seconds if step.startswith("train")]
+    assert trainings == ["train mlp, undefended", "train mlp, untaught", "train mlp, smoothed"]
+    assert "the time that defences add to a training" in str(said)
+
+
+def test_a_forecast_says_what_the_run_asks(compared):
+    """The queries of every cell of the report, each arm's own."""
+    said, (_, report) = forecast(PLAN, inputs(), CPU).queries, compared
+    for cell in report["cells"]:
+        step = f"mlp, {cell['arm']}: {cell['attack']}, {cell['access']} access"
+        assert said.get(step, 2 * cell["queries"]) == 2 * cell["queries"]
+
+
+def test_a_dry_run_prints_configuration_queries_and_time(tmp_path, monkeypatch, capsys):
+    config = tmp_path / "toy.yaml"
+    config.write_text(yaml.safe_dump(plain(PLAN)))
+    kind = replace(COMPARISON, load=lambda plan, hardware: inputs())
+    cli.main(kind, "", [str(config), "--dry-run", "--seeds", "0", "1", "2"])
+    text = capsys.readouterr().out
+    assert "margin: 0.05" in text and "27 attacks to make" in text and "judge stranger" in text
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_page_names_permission_digests_and_the_terms_of_assets(tmp_path, monkeypatch):
+    credit = Asset("orl", "AT&T licence", "research only", "AT&T Laboratories", "0f" * 32)
+    monkeypatch.setattr("gmi.audits.credits", lambda plan: [credit])
+    allowed = Authorisation(system="Door 3", allowed_by="A. Owner", until="2099-01-31")
+    plan = replace(PLAN, arms=PLAN.arms[:1], attacks=PLAN.attacks[:1], seeds=(0,), authorisation=allowed)
+    report = compare(plan, tmp_path / "run")
+    text = (tmp_path / "run" / "comparison.html").read_text()
+    for words in (
+        "Door 3",
+        "A. Owner",
+        "AT&amp;T Laboratories",
+        "research only",
+        report["provenance"]["config_digest"],
+    ):
+        assert words in text
+    with pytest.raises(GmiError, match="authorisation ended"):
+        compare(replace(plan, authorisation=replace(allowed, until="2020-01-31")), tmp_path / "run")
+    compare(replace(plan, authorisation=None), tmp_path / "run")  # permission is no part of a run's identity
+
+
+def test_the_schema_is_that_of_the_findings():
+    assert (
+        Path(page.__file__).with_name("page.schema.json").read_text() == json.dumps(schema(COMPARISON), indent=1) + "\n"
+    )
 
 
 def test_the_front_is_what_nothing_beats():

@@ -1,183 +1,171 @@
-"""A comparison at work: each arm is trained, and attacked by everything, for each seed.
+"""The trials of a comparison: each arm is trained, and attacked by everything, for each seed.
 
-What is done lies in the run folder, cell by cell, and is not done again.
+Finished work lies in the run folder, cell by cell, and is not done again.
 """
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from gmi.audits import Autocast, Hardware
+from gmi.audits import Hardware
 from gmi.checks import Flag, dead_gradients
-from gmi.comparison.plan import Arm, Cell, Comparison, Subject, cells
-from gmi.data.people import People
+from gmi.comparison.inputs import Inputs, build, promises, target_of
+from gmi.comparison.plan import Cell, Comparison, cells
+from gmi.data.images import Images
 from gmi.defences.base import Promise
+from gmi.inversion import judging, scoring
 from gmi.inversion.attacker import Attacker
-from gmi.inversion.inputs import refuse_unfit
-from gmi.inversion.judging import Judges, Releases
-from gmi.oracles.access import AnyOracle, WholeModel
+from gmi.inversion.scoring import Recognised
+from gmi.oracles.access import WholeModel
 from gmi.oracles.guards import AnyGuard, Stealthy, guard
-from gmi.protocols import Prior
 from gmi.run import Run
 from gmi.search import AnySearch
 from gmi.search.attack import Attack
-from gmi.search.signature import refuse_misfit, students
+from gmi.search.signature import students
 from gmi.search.surrogate import Surrogate
 from gmi.targets.module import Target
-from gmi.targets.quality import profile
-from gmi.training.targets import UNDEFENDED
+from gmi.targets.quality import accuracy, answers, profile
+from gmi.training.targets import fit
+
+RANDOM = "random"
+"""The step of the control that asks nothing."""
+
+Place = tuple[str, str, int]
+"""Target, arm and seed."""
 
 
 @dataclass(frozen=True)
 class Utility:
-    """Of one arm for one seed, on enrolment images: what a user of the model has."""
+    """Answers of one arm for one seed on enrolment images: what a user of the model has."""
 
-    right: Tensor  # (M,) 0 or 1
-    sure: Tensor  # (M,) the probability that is shown for the class that is named
+    correct: Tensor  # (M,) 0 or 1
+    confidence: Tensor  # (M,) the probability that is shown for the predicted class
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a comparison found: images by `Cell.key`, and what is known of the arms."""
+class Attacked:
+    """One attack on one target."""
 
-    sets: Releases
-    named: dict[str, float]  # by key: the share that the target takes for their person
-    queries: dict[str, int]
-    utility: dict[tuple[str, str, int], Utility]  # by target, arm and seed
+    images: Images  # released
+    own_opinion: float  # share of them that the target itself takes for their person
+    queries: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that the findings rest on."""
+
+    recognised: Recognised  # by the judge; methods are the keys of cells
+    attacks: dict[str, Attacked]  # by `Cell.key`
+    utility: dict[Place, Utility]
+    gradients: dict[Place, Flag]
     promises: dict[tuple[str, str], Promise | None]  # by target and arm
-    gradients: dict[tuple[str, str, int], Flag]  # by target, arm and seed
 
 
 @dataclass(frozen=True)
 class Trials:
-    """Any people, prior and judges with the right methods will do."""
+    """Everything that is to be trained, attacked and judged."""
 
     plan: Comparison
-    people: People
-    prior: Prior
-    judges: Judges  # one face recogniser
-    run: Run
-    device: torch.device
-    autocast: Autocast = nullcontext
+    inputs: Inputs
+    store: Run
+    hardware: Hardware
 
-    def __call__(self) -> Found:
-        """Raises GmiError where a defence, a search, a prior or a judge does not fit, if it can before any training."""
-        found = Found({}, {}, {}, {}, promises(self.plan, self.people, self.prior), {})
+    def run(self) -> Evidence:
+        """Does what is not there yet. Raises GmiError where the judge is not independent of a trained target."""
         self._train()
+        attacks: dict[str, Attacked] = {}
+        utility: dict[Place, Utility] = {}
+        gradients: dict[Place, Flag] = {}
         for cell in cells(self.plan):
             place, target = (cell.subject.name, cell.arm.name, cell.seed), self.target(cell)
-            if place not in found.utility:
-                self._refuse_dependent(cell, target)
-                found.utility[place] = self._utility(cell, target)
-                found.gradients[place] = self._gradients(cell, target)
-            if cell.key not in found.sets:
-                self._attack(cell, target, found)
-        first = next(cells(self.plan))
-        found.sets["random"] = self._recipe(first).random("random", WholeModel().open(self.target(first), None))
-        return found
+            if place not in utility:
+                self._refuse_dependent(target)
+                utility[place] = self._utility(cell, target)
+                gradients[place] = self._gradients(cell, target)
+            if cell.key not in attacks:
+                attacks[cell.key] = self._attack(cell, target)
+        recognised = self._recognised({key: attacked.images for key, attacked in attacks.items()})
+        agreed = promises(self.plan, self.inputs.people.training.classes)
+        return Evidence(recognised, attacks, utility, gradients, agreed)
 
     def target(self, cell: Cell) -> Target:
-        """That is attacked. Its profile, where it has one, is in the file `_profile`."""
-        config = replace(cell.subject.target, defence=cell.arm.defence)
-        with torch.random.fork_rng():
-            module = config.build()
-        state = self.run.read(cell.weights)
+        """The trained target that a cell attacks."""
+        module, state = build(cell.subject, cell.arm), self.store.read(cell.weights)
         module.load_state_dict(
-            {name.removeprefix(_STATE): one for name, one in state.items() if name.startswith(_STATE)}
+            {name.removeprefix(_STATE): value for name, value in state.items() if name.startswith(_STATE)}
         )
-        made = Target(module, config.input, self.people.names, frozenset(config.trained_on), config.penultimate)
-        return made.to(self.device)
+        return target_of(cell.subject, module, self.inputs.people).to(self.hardware.device)
 
-    def _refuse_dependent(self, cell: Cell, target: Target) -> None:
+    def _refuse_dependent(self, target: Target) -> None:
         searches = [attack.search for attack in self.plan.every_attack]
-        taught = {repr(one): one for search in searches for one in students(search)}
-        self.judges.refuse_dependent(target, None, self.plan.data.name, list(taught.values()))
+        learners = {repr(student): student for search in searches for student in students(search)}
+        self.inputs.judges.refuse_dependent(target, None, self.plan.data.name, list(learners.values()))
 
     def _train(self) -> None:
         jobs = {cell.weights: cell for cell in cells(self.plan)}
 
         def compute(names: list[str]) -> Iterator[dict[str, Tensor]]:
             for cell in map(jobs.__getitem__, names):
-                yield self._trained(cell.subject, cell.arm, cell.seed)
+                yield self._trained(cell)
 
-        self.run.each(jobs, compute, "train")
+        self.store.each(jobs, compute, "train")
 
-    def _trained(self, subject: Subject, arm: Arm, seed: int) -> dict[str, Tensor]:
-        training, defence = replace(arm.training or subject.training, seed=seed), arm.defence or UNDEFENDED
-        config, known = replace(subject.target, defence=arm.defence), self.people.training
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            module = config.build().to(self.device)
-            training(module, config.input, known.bytes, defence.loss(module, known.classes), None, defence)
+    def _trained(self, cell: Cell) -> dict[str, Tensor]:
+        training = replace(cell.arm.training or cell.subject.training, seed=cell.seed)
+        config, images = replace(cell.subject.target, defence=cell.arm.defence), self.inputs.people.training
+        module = fit(config, training, images.bytes, images.classes, self.hardware.device)
         return {f"{_STATE}{name}": value for name, value in module.state_dict().items()}
 
-    def _recipe(self, cell: Cell) -> Attacker:
+    def _attacker(self, cell: Cell) -> Attacker:
         attack = Attack(_seeded(cell), self.plan.selection, self.plan.batch, cell.seed)
-        return Attacker(attack, self.prior, self.people, self.run, Hardware(self.device, self.autocast))
+        return Attacker(attack, self.inputs.prior, self.inputs.people, self.store, self.hardware)
 
     def _guards(self, cell: Cell, target: Target) -> tuple[AnyGuard, ...]:
-        """The arm's, with the profile of the target that they guard."""
+        """The arm's guards, with the profile of the target that they guard."""
         return tuple(
-            replace(one, profile=str(self._profile(cell, target))) if isinstance(one, Stealthy) else one
-            for one in cell.arm.guards
+            replace(each, profile=str(self._profile(cell, target))) if isinstance(each, Stealthy) else each
+            for each in cell.arm.guards
         )
 
     def _profile(self, cell: Cell, target: Target) -> Path:
-        path = self.run.folder / "profiles" / f"{cell.weights}.safetensors"
+        path = self.store.folder / "profiles" / f"{cell.weights}.safetensors"
         if not path.exists():
-            self.run.write(str(path.relative_to(self.run.folder)), profile(target, self.people.training))
+            name = str(path.relative_to(self.store.folder))
+            self.store.write(name, profile(target, self.inputs.people.training))
         return path
 
-    def _attack(self, cell: Cell, target: Target, found: Found) -> None:
-        """One cell."""
-        recipe = self._recipe(cell)
+    def _attack(self, cell: Cell, target: Target) -> Attacked:
         access = cell.attack.access.behind(self._guards(cell, target), cell.arm.shape)
-        oracle: AnyOracle = access.open(target, self.run.folder / "ledgers" / cell.key)
-        found.sets[cell.key] = images = recipe.attack(f"{cell.key}/search", oracle)
-        with torch.no_grad():
-            named = torch.cat([target(some.to(self.device)).argmax(1).cpu() for some in images.pixels.split(32)])
-        found.named[cell.key] = (named == images.classes).double().mean().item()
-        found.queries[cell.key] = sum(one.queries for one in recipe.spent.values())
+        attacker = self._attacker(cell)
+        oracle = access.open(target, self.store.folder / "ledgers" / cell.key)
+        images = attacker.attack(f"{cell.key}/search", oracle)
+        return Attacked(images, accuracy(target, images), sum(step.queries for step in attacker.spent.values()))
 
-    @torch.no_grad()
     def _utility(self, cell: Cell, target: Target) -> Utility:
-        """Of what is shown, whatever an attack would be shown."""
-        through = guard(self._guards(cell, target), target, target.digest.encode())
-        shown = torch.cat(
-            [
-                cell.arm.shape(through(target(some.to(self.device).float() / 255).double().cpu(), some))
-                for some in self.people.enrolment.bytes.split(32)
-            ]
-        )
-        sure, named = shown.nan_to_num(0.0).max(1)
-        return Utility((named == self.people.enrolment.classes).double(), sure)
+        """The answers that this arm shows to its users."""
+        enrolment = self.inputs.people.enrolment
+        guarded = guard(self._guards(cell, target), target, target.digest.encode())
+        shown = cell.arm.shape(guarded(answers(target, enrolment).double(), enrolment.bytes))
+        confidence, predicted = shown.nan_to_num(0.0).max(1)
+        return Utility((predicted == enrolment.classes).double(), confidence)
 
     def _gradients(self, cell: Cell, target: Target) -> Flag:
-        probed = self._recipe(cell).probe(WholeModel().open(target, None), name=f"checks/{cell.weights}")
-        return dead_gradients(probed["gradients"])
+        probes = self._attacker(cell).probe(WholeModel().open(target, None), name=f"checks/{cell.weights}")
+        return dead_gradients(probes["gradients"])
 
-
-def promises(plan: Comparison, people: People, prior: Prior) -> dict[tuple[str, str], Promise | None]:
-    """By target and arm. Raises GmiError where a network, a defence, a training or a search does not fit."""
-    known, found = people.training.classes, {}
-    for subject in plan.targets:
-        for arm in plan.arms_of(subject):
-            config, defence = replace(subject.target, defence=arm.defence), arm.defence or UNDEFENDED
-            training = arm.training or subject.training
-            training.refuse(defence)
-            with torch.random.fork_rng():
-                module = config.build()
-                defence.loss(module, known)
-            found[subject.name, arm.name] = training.promise(defence, known)
-            blank = Target(module, config.input, people.names)
-            refuse_unfit(blank, people, features=False)
-            for attack in (*plan.attacks, *arm.adaptive):
-                refuse_misfit(attack.search, attack.access.open(blank, None), prior)
-    return found
+    def _recognised(self, releases: judging.Releases) -> Recognised:
+        """The judge's view of every attack and of the random prior, which asks no target."""
+        first = next(cells(self.plan))
+        random = self._attacker(first).random(RANDOM, WholeModel().open(self.target(first), None))
+        releases = {**releases, RANDOM: random}
+        people, judges = self.inputs.people, self.inputs.judges
+        judged = judging.judge(self.store, judges, None, people, releases)
+        (judge,) = judges.faces
+        templates = judged.templates[judge.name]
+        return scoring.recognise(judge, templates, people, releases, self.plan.fmrs, attack=first.key)
 
 
 _STATE = "state."

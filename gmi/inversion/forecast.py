@@ -56,7 +56,7 @@ def pace(target: Target | Served, prior: Prior, people: People, device: torch.de
     latents = prior.sample(Rng(range(_FEW)))
     with torch.no_grad():
         evaluation = _timed(lambda: prior.decode(latents)) / _FEW / prior.evaluations
-    return Pace(_forward(target, tuple(people.enrolment.bytes.shape[1:]), device), evaluation)
+    return Pace(forward_seconds(target, people, device), evaluation)
 
 
 def judging_seconds(judges: Mapping[str, FaceJudge], people: People, releases: int) -> dict[str, float]:
@@ -108,10 +108,11 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
         without += (f"to train {plan.membership.shadows} shadow models",)
     queries = _queries(each)
     free = tuple(step for step in queries if step.startswith("oracle"))
-    return Forecast(queries, {step: amount for step, amount in seconds.items() if amount}, without, _notes(plan), free)
+    seconds = {step: amount for step, amount in seconds.items() if amount}
+    return Forecast(queries, seconds, without, target_notes(plan), free)
 
 
-def _notes(plan: Audit) -> tuple[str, ...]:
+def target_notes(plan: Audit) -> tuple[str, ...]:
     """What is to be done before the audit, or to be known of it."""
     if not isinstance(plan.target, ModuleTarget):
         return ()
@@ -166,13 +167,12 @@ def _work(plan: Audit, inputs: Inputs) -> dict[str, Work]:
     return each
 
 
-def _forward(target: Target | Served, shape: tuple[int, ...], device: torch.device) -> float:
-    """Seconds for one image: of one that is served no more is known than how often it may be asked."""
+def forward_seconds(target: Target | Served, people: People, device: torch.device) -> float:
+    """Seconds for one image of the people; of a served target nothing is known but how often it may be asked."""
     if isinstance(target, Served):
         return 0.0 if target.rate is None else 1 / target.rate
-    images = target.input(torch.zeros(1, *shape))
-    rate = _rate(device)
-    return _flops(target.module, images.shape) / rate
+    images = target.input(torch.zeros(1, *people.enrolment.bytes.shape[1:]))
+    return _flops(target.module, images.shape) / _rate(device)
 
 
 def _flops(module: nn.Module, shape: torch.Size) -> int:

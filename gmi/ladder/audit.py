@@ -1,102 +1,116 @@
-"""What each level of access gives away of one target: every rung with one prior, one judge, one budget.
+"""A ladder of access, end to end: the same target, prior, selection and judge for attacks by every level of access.
 
-A rung is a level of access and searches of growing cost, so that it is a curve over queries and not a point. Beside the
-rungs stand the random prior and the best of N samples by scores, without a search, for as many queries.
+A rung has attacks of growing cost, so that it is a curve over queries and not a point. They are compared with samples
+of the prior at random, and with the best of N samples by the target's scores, which is what queries buy without a
+search.
 """
 
 import json
 import re
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import replace
-from datetime import date
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate import PartialState
-
-from gmi.audits import Autocast, Hardware
+from gmi.audits import Hardware, Kind
+from gmi.errors import GmiError, Untrained
+from gmi.inversion import inputs as inversion
 from gmi.inversion import judging, scoring
 from gmi.inversion.attacker import Attacker
 from gmi.inversion.inputs import Inputs
-from gmi.inversion.judging import Judges, Releases, own_opinion
-from gmi.ladder.findings import best, compose
+from gmi.inversion.judging import Judges, Releases
+from gmi.ladder.findings import Evidence, findings
+from gmi.ladder.forecast import forecast, refuse_misfits
 from gmi.ladder.page import render
-from gmi.ladder.plan import Ladder, Point, points
+from gmi.ladder.plan import RANDOM, Cost, Ladder, costs
 from gmi.oracles.access import Access, AnyOracle, ScoresOnly, WholeModel
 from gmi.run import Run
 from gmi.search.attack import Attack
 from gmi.search.signature import students
-from gmi.settings import identity, plain
+from gmi.settings import plain
+from gmi.training.weights import refuse_untrained
 
 
-def climb(plan: Ladder, inputs: Inputs, folder: Path, device: torch.device, autocast: Autocast = nullcontext) -> Path:
-    """Does what is not there yet of the ladder in `folder`, and returns its ladder.html. Raises as `points`."""
-    if plan.audit.authorisation is not None:
-        plan.audit.authorisation.refuse_expired(date.today())
-    known = points(plan, inputs)
-    judges = Judges(inputs.judges.faces[:1])  # the one that a verdict would rest on
-    taught = [one for rung in plan.rungs for search in rung.searches for one in students(search)]
-    apart = list({repr(one): one for one in taught}.values())
-    judges.refuse_dependent(inputs.target, inputs.guide, plan.audit.data.name, apart)
-    state = PartialState()
-    with state.main_process_first():
-        run = Run.open(folder, {"ladder": identity(plan), "inputs": inputs.digests})
-    found, oracle = rungs(plan, inputs, known, run, device, autocast)
-    judged = judging.judge(run, judges, own_opinion(inputs.target, oracle, device), inputs.people, found)
-    if state.is_main_process:
-        (judge,) = judges.faces
-        templates = judged.templates[judge.name]
-        # What is scored as an audit's attack would be, beside the controls, is the point that the others stand beside.
-        templates, sets = templates | {"search": templates[best(plan)]}, found | {"search": found[best(plan)]}
-        seen = scoring.recognise(judge, templates, inputs.people, sets, plan.audit.fmrs)
-        report = compose(plan, inputs, known, seen, judged.logits["target"], found, device)
-        run.write("ladder.json", (json.dumps(report, indent=1, allow_nan=False) + "\n").encode())
-        render(run.folder)
-    state.wait_for_everyone()
-    return folder / "ladder.html"
+def load(plan: Ladder, hardware: Hardware) -> Inputs:
+    """Everything that the configuration names; a ladder has no oracle projection. Raises GmiError as an audit's."""
+    controls = replace(plan.audit.controls, oracle=False)
+    return inversion.load(replace(plan.audit, controls=controls), hardware)
 
 
-def rungs(
-    plan: Ladder,
-    inputs: Inputs,
-    known: Mapping[str, Point],
-    run: Run,
-    device: torch.device,
-    autocast: Autocast,
-) -> tuple[Releases, AnyOracle]:
-    """What each point releases, by its name; and the oracle of the first rung."""
-    found: Releases = {}
+def refuse(plan: Ladder, inputs: Inputs) -> None:
+    """Raises GmiError where an attack does not fit or costs too much, or where the judge is not independent."""
+    refuse_misfits(plan, inputs)
+    people = len(inputs.people.attacked)
+    for cost in costs(plan, inputs.prior).values():
+        if plan.budget is not None and cost.queries(people) > plan.budget:
+            raise GmiError(
+                f"{cost.rung}, {cost.search}: {cost.queries(people):,} queries are more than the budget of "
+                f"{plan.budget:,}: make the search or the pool smaller."
+            )
+    learners = {repr(student): student for _, _, search in plan.attacks() for student in students(search)}
+    _judge(inputs).refuse_dependent(inputs.target, inputs.guide, plan.audit.data.name, list(learners.values()))
+
+
+def examine(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> Evidence:
+    """The images of every attack and control, and what the judge and the target itself make of them."""
+    try:
+        refuse_untrained(plan.audit.target, plan.audit.training, inputs.people)
+    except Untrained as error:
+        raise GmiError(f"{error.reason}: train the target with the configuration of its own audit.") from error
+    judges, people = _judge(inputs), inputs.people
+    releases, oracle = reconstruct(plan, inputs, run, hardware)
+    opinion = judging.own_opinion(inputs.target, oracle, hardware.device)
+    judged = judging.judge(run, judges, opinion, people, releases)
+    (judge,) = judges.faces
+    templates = judged.templates[judge.name]
+    recognised = scoring.recognise(judge, templates, people, releases, plan.audit.fmrs, attack=plan.best)
+    return Evidence(releases, recognised, judged.logits["target"])
+
+
+def reconstruct(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> tuple[Releases, AnyOracle]:
+    """The images that every attack and control releases, by step; and the oracle of the first rung."""
+    known = costs(plan, inputs.prior)
 
     def attacker(search: Any = plan.audit.search) -> Attacker:
         attack = Attack(search, plan.audit.selection, plan.audit.batch, plan.audit.seed)
-        return Attacker(attack, inputs.prior, inputs.people, run, Hardware(device, autocast))
+        return Attacker(attack, inputs.prior, inputs.people, run, hardware)
 
-    oracles = [_open(plan, inputs, known, run, rung.access) for rung in plan.rungs]
-    for place, (rung, oracle) in enumerate(zip(plan.rungs, oracles, strict=True)):
-        for number, search in enumerate(rung.searches):
-            name = f"rung{place}_{number}"
-            found[name] = attacker(search).attack(name, oracle)
-    by_scores = ScoresOnly()
-    oracle = _open(plan, inputs, known, run, by_scores)
-    for size in plan.best_of:
-        name, control = f"best_of_{size}", attacker()
-        found[name] = control.best_of(name, oracle, control.pool(f"{name}_pool", oracle, range(size)))
-    found["random"] = attacker().random("random", oracle)
-    return found, oracles[0]
+    oracles = {rung.name: _open(plan, inputs, known, run, rung.access) for rung in plan.rungs}
+    releases = {step: attacker(search).attack(step, oracles[rung.name]) for step, rung, search in plan.attacks()}
+    oracle, control = _open(plan, inputs, known, run, ScoresOnly()), attacker()
+    for step, size in plan.controls():
+        releases[step] = control.best_of(step, oracle, control.pool(f"{step}_pool", oracle, range(size)))
+    releases[RANDOM] = control.random(RANDOM, oracle)
+    return releases, oracles[plan.rungs[0].name]
 
 
-def _open(plan: Ladder, inputs: Inputs, known: Mapping[str, Point], run: Run, access: Access) -> AnyOracle:
-    """One ledger for each level of access: what a point costs is arithmetic, and no image is asked twice for it.
+def _judge(inputs: Inputs) -> Judges:
+    """The judge on whom the verdict of an audit would rest."""
+    return Judges(inputs.judges.faces[:1])
 
-    Where the ladder has a budget, the ledger's is that of all its points: retries cannot exceed it.
+
+def _open(plan: Ladder, inputs: Inputs, known: Mapping[str, Cost], run: Run, access: Access) -> AnyOracle:
+    """The oracle of one level of access. Its ledger is that of all points by this access: what a point costs is
+    arithmetic, and no image is asked twice.
+
+    Where the ladder has a budget, the ledger's is what these points cost together: retries cannot exceed it.
     """
     if not isinstance(access, WholeModel) and plan.budget is not None:
-        mine = [point for point in known.values() if point.access == str(access)]
-        asked = sum(point.shared + len(inputs.people.attacked) * point.person for point in mine)
-        access = replace(access, budget=asked + len(inputs.people.enrolment) + len(known) * len(inputs.people.attacked))
+        people = len(inputs.people.attacked)
+        asked = sum(cost.queries(people) for cost in known.values() if cost.access == str(access))
+        access = replace(access, budget=asked + len(inputs.people.enrolment) + len(known) * people)
     whole = sha256(json.dumps(plain(replace(access, budget=None)), sort_keys=True).encode()).hexdigest()[:8]
     name = re.sub(r"[^a-z0-9]+", "-", str(access)).strip("-")
     return access.open(inputs.target, run.folder / "ledgers" / f"{name}-{whole}")
+
+
+LADDER = Kind(
+    name="ladder",
+    plan=Ladder,
+    load=load,
+    refuse=refuse,
+    forecast=forecast,
+    examine=examine,
+    findings=findings,
+    render=render,
+)

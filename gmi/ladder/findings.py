@@ -1,87 +1,105 @@
-"""What a ladder found: figures of every point beside the controls."""
+"""The findings of a ladder: the figures of every attack and of the controls."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import version
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from gmi.inversion.findings import Cut, cuts
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Releases
 from gmi.inversion.scoring import Recognised
-from gmi.ladder.plan import Ladder, Point
+from gmi.ladder.plan import RANDOM, Ladder, costs
 from gmi.metrics.identity import chance
-from gmi.metrics.statistics import as_json, attempt, estimate, recovered
-from gmi.report.page import SCHEMA_VERSION
-from gmi.settings import plain
+from gmi.metrics.statistics import Outcome, attempt, estimate, recovered
 from gmi.targets.templates import TemplateTarget
 
 
-def best(plan: Ladder) -> str:
-    """The point that the others are compared with."""
-    return f"rung0_{len(plan.rungs[0].searches) - 1}"
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that the findings rest on."""
+
+    releases: Releases  # by step
+    recognised: Recognised  # by the judge
+    opinion: Mapping[str, Tensor]  # the target's own logits or log-probabilities (N, K), by step
 
 
-def compose(
-    plan: Ladder,
-    inputs: Inputs,
-    known: Mapping[str, Point],
-    seen: Recognised,
-    logits: Mapping[str, Tensor],
-    found: Releases,
-    device: torch.device,
-) -> dict[str, Any]:
-    """ladder.json, whose schema is gmi/report/ladder.schema.json."""
-    metrics = seen.rates
-    attacked = len(inputs.people.attacked)
+@dataclass(frozen=True)
+class Point:
+    """One attack, or one size of the best-of-N control."""
 
-    def figures(method: str) -> dict[str, Any]:
-        classes = seen.classes[method]
+    rung: str
+    access: str
+    search: str
+    shared: int  # queries for everybody
+    person: int  # queries for one person
+    name: str  # the step
+    queries: int  # for everybody and all attacked people
+    figures: dict[str, Outcome]  # by metric
+    share: Outcome | None  # of the rank-1 of the point that others are compared with; None: this is that point
+    own_opinion: float  # share of its images that the target itself takes for their person
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The keys of ladder.json after the header's."""
+
+    subject: Literal["representatives", "templates"]  # what the images are made from
+    judge: str
+    people: int  # behind the target
+    attacked: int
+    gallery: int  # people among whom the judge ranks
+    best: str  # name of the point that others are compared with
+    budget: int | None
+    chance: dict[str, float]  # by metric
+    thresholds: tuple[Cut, ...]
+    random: dict[str, Outcome]  # figures of the prior's samples, by metric
+    points: tuple[Point, ...]
+
+
+def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
+    """Everything that the page is rendered from; the same evidence gives the same findings."""
+    recognised, people = evidence.recognised, len(inputs.people.attacked)
+
+    def figures(step: str) -> dict[str, Outcome]:
+        outcomes, classes = recognised.outcomes[step], recognised.classes[step]
         return {
-            metric: as_json(attempt(lambda m=metric: estimate(seen.outcomes[method][m], classes))) for metric in metrics
+            metric: attempt(lambda values=outcomes[metric]: estimate(values, classes)) for metric in recognised.rates
         }
 
-    def share(method: str) -> dict[str, Any] | None:
-        if method == best(plan):
+    def share(step: str) -> Outcome | None:
+        if step == plan.best:
             return None
-        ours, top = seen.of_people(method, "rank1"), seen.of_people(best(plan), "rank1")
-        return as_json(attempt(lambda: recovered(ours, np.zeros_like(ours), top)))
+        values, most = (recognised.of_people(each, "rank1") for each in (step, plan.best))
+        return attempt(lambda: recovered(values, np.zeros_like(values), most))
 
-    def named(method: str) -> float:
-        return float((logits[method].argmax(1).cpu() == found[method].classes).double().mean())
+    def own_opinion(step: str) -> float:
+        named = evidence.opinion[step].argmax(1).cpu()
+        return float((named == evidence.releases[step].classes).double().mean())
 
-    rows = [
-        asdict(point)
-        | {
-            "name": name,
-            "queries": point.shared + attacked * point.person,
-            "figures": figures(name),
-            "share": share(name),
-            "own_opinion": named(name),
-        }
-        for name, point in known.items()
-    ]
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "name": plan.name,
-        "kind": "templates" if isinstance(plan.audit.target, TemplateTarget) else "representatives",
-        "authorisation": None if plan.audit.authorisation is None else plain(plan.audit.authorisation),
-        "gmi": version("gmi"),
-        "judge": seen.judge,
-        "people": len(inputs.people.names),
-        "attacked": attacked,
-        "gallery": seen.people,
-        "best": best(plan),
-        "budget": plan.budget,
-        "chance": {metric: chance(metric, seen.people) for metric in metrics},
-        "thresholds": [asdict(cut) | {"trusted": cut.trusted} for cut in seen.thresholds],
-        "random": figures("random"),
-        "points": rows,
-        "device": device.type,
-        "digests": inputs.digests,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    levels = {metric: chance(metric, recognised.people) for metric in recognised.rates}
+    return Findings(
+        subject="templates" if isinstance(plan.audit.target, TemplateTarget) else "representatives",
+        judge=recognised.judge,
+        people=len(inputs.people.names),
+        attacked=people,
+        gallery=recognised.people,
+        best=plan.best,
+        budget=plan.budget,
+        chance={metric: level for metric, level in levels.items() if level is not None},
+        thresholds=cuts(recognised),
+        random=figures(RANDOM),
+        points=tuple(
+            Point(
+                **vars(cost),
+                name=step,
+                queries=cost.queries(people),
+                figures=figures(step),
+                share=share(step),
+                own_opinion=own_opinion(step),
+            )
+            for step, cost in costs(plan, inputs.prior).items()
+        ),
+    )

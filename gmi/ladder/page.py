@@ -1,4 +1,4 @@
-"""The page of a ladder: a pure function of `ladder.json` (page.schema.json says what it holds)."""
+"""The page of a ladder: a pure function of `ladder.json` (page.schema.json describes it)."""
 
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ TEMPLATE = Path(__file__).with_name("page.html")
 
 
 def render(folder: Path) -> Path:
-    """Write `folder/ladder.html` by one rename, and return it. Raises GmiError where ladder.json is missing or odd."""
+    """Writes `folder/ladder.html` and returns it. Raises GmiError where ladder.json is missing or damaged."""
     report = page.read(Path(folder, "ladder.json"))
     filters = (label, estimate, rate, number)
     return page.write(Path(folder, "ladder.html"), TEMPLATE, filters, report | _view(report))
 
 
 def _view(report: dict[str, Any]) -> dict[str, Any]:
-    """What the template shows besides the ladder itself."""
+    """What the template shows besides the findings themselves."""
     lines: dict[str, list[dict[str, Any]]] = {}
     for point in report["points"]:
         lines.setdefault(point["rung"], []).append(point)
@@ -26,12 +26,12 @@ def _view(report: dict[str, Any]) -> dict[str, Any]:
     metrics = [metric for metric in report["chance"] if metric not in doubtful]
     match = [metric for metric in metrics if metric.startswith("match@")]
     panels = {metric: label(metric) for metric in [*match[-1:], "rank1", "auc"]}
-    nobody = {metric: found["value"] for metric, found in report["random"].items() if "failed" not in found}
-    levels = {"random prior": nobody} if all(metric in nobody for metric in panels) else {}
+    random = {metric: figure["value"] for metric, figure in report["random"].items() if "failed" not in figure}
+    levels = {"random prior": random} if all(metric in random for metric in panels) else {}
     return {
         "lines": lines,
         "metrics": metrics,
         "doubtful": doubtful,
         "curves": plots.curves(panels, lines, levels),
-        "coverage": coverage({report["kind"]}),
+        "coverage": coverage({report["subject"]}),
     }

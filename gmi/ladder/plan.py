@@ -1,45 +1,41 @@
-"""What a ladder is asked to climb: rungs of access, and what each point costs."""
+"""The plan of a ladder: rungs of access to one target, and the queries that each of their points costs."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 
-from gmi.errors import GmiError
-from gmi.inversion.inputs import Inputs
 from gmi.inversion.plan import Audit
-from gmi.oracles.access import Access, ScoresOnly
+from gmi.oracles.access import Access
+from gmi.protocols import Prior
 from gmi.search import AnySearch
-from gmi.search.signature import refuse_misfit
 from gmi.settings import OPERATIONAL, Count, settings
+from gmi.targets.authorisation import Authorisation
 
 CONTROL = "best of N"
+RANDOM = "random"
+"""The step of the control that asks nothing."""
 
 
 @settings
 class Rung:
-    """One level of access, and searches by it, the cheapest first."""
+    """One level of access, and attacks by it."""
 
-    name: str
-    access: Access
-    searches: tuple[AnySearch, ...]
+    name: str  # what the page calls it
+    access: Access  # what the adversary gets of the model; its budget is the ladder's
+    searches: tuple[AnySearch, ...]  # the attacks, the cheapest first: each is a point of the rung's curve
 
 
 @settings
 class Ladder:
-    """Rungs on one target.
+    """Several levels of access to one target, with one prior, one selection and one judge."""
 
-    audit: the target, the people, the prior, the selection and the judges; its access and its search are not used.
-    budget: queries that no point may exceed; None: any number.
-    best_of: sizes of the pools of the control.
-    The dearest search of the first rung is what the others are compared with.
-    """
-
-    name: str
-    audit: Audit
-    rungs: tuple[Rung, ...]
-    budget: Annotated[Count | None, OPERATIONAL] = None
-    best_of: Annotated[tuple[Count, ...], Field(min_length=1)] = (250, 1000)
+    name: str  # the run folder is runs/NAME
+    audit: Audit  # the target, people, prior, selection and judges; not used: access, search, oracle control
+    rungs: tuple[Rung, ...]  # all points are compared with the last search of the first rung
+    budget: Annotated[Count | None, OPERATIONAL] = None  # queries that no point may exceed; None: any number
+    best_of: Annotated[tuple[Count, ...], Field(min_length=1)] = (250, 1000)  # samples that the control chooses from
 
     def __post_init__(self) -> None:
         if not self.rungs or not all(rung.searches for rung in self.rungs):
@@ -50,10 +46,31 @@ class Ladder:
         if any(rung.access.budget is not None for rung in self.rungs):
             raise ValueError("rungs: the ladder's own budget holds for every rung: leave access.budget out")
 
+    @property
+    def authorisation(self) -> Authorisation | None:
+        """Permission to audit the target."""
+        return self.audit.authorisation
+
+    @property
+    def best(self) -> str:
+        """The step of the attack that the others are compared with."""
+        return f"rung0_{len(self.rungs[0].searches) - 1}"
+
+    def attacks(self) -> Iterator[tuple[str, Rung, Any]]:
+        """Every attack's step, rung and search, rung after rung."""
+        for place, rung in enumerate(self.rungs):
+            for number, search in enumerate(rung.searches):
+                yield f"rung{place}_{number}", rung, search
+
+    def controls(self) -> Iterator[tuple[str, int]]:
+        """The step and the number of samples of every best-of-N control."""
+        for size in self.best_of:
+            yield f"best_of_{size}", size
+
 
 @dataclass(frozen=True)
-class Point:
-    """One search of a rung. Queries are those of an adversary who makes this search alone."""
+class Cost:
+    """The queries of an adversary who makes one search of one rung, and nothing else."""
 
     rung: str
     access: str
@@ -61,25 +78,20 @@ class Point:
     shared: int  # queries for everybody: the pool and what is learnt from
     person: int  # queries for one person, the final selection included
 
+    def queries(self, people: int) -> int:
+        """The queries of an attack on so many people."""
+        return self.shared + people * self.person
 
-def points(plan: Ladder, inputs: Inputs) -> dict[str, Point]:
-    """By name, rung after rung; then the control. Raises GmiError for a search that does not fit, or costs too much."""
-    found = {}
-    chosen = plan.audit.selection
-    for place, rung in enumerate(plan.rungs):
-        for number, search in enumerate(rung.searches):
-            refuse_misfit(search, rung.access.open(inputs.target, None), inputs.prior)
-            made: Any = search
-            shared, person = chosen.asked(search, inputs.prior)
-            found[f"rung{place}_{number}"] = Point(rung.name, str(rung.access), made.type, shared, person)
-    ScoresOnly().open(inputs.target, None)  # raises where the control cannot be had
-    for size in plan.best_of:
-        found[f"best_of_{size}"] = Point(CONTROL, "score", "none", 2 * size, chosen.candidates * chosen.views)
-    people = len(inputs.people.attacked)
-    for point in found.values():
-        if plan.budget is not None and (asked := point.shared + people * point.person) > plan.budget:
-            raise GmiError(
-                f"{point.rung}, {point.search}: {asked:,} queries are more than the budget of {plan.budget:,}: make "
-                "the search or the pool smaller."
-            )
-    return found
+
+def costs(plan: Ladder, prior: Prior) -> dict[str, Cost]:
+    """The cost of every point by its step: rung after rung, then the controls."""
+    selection = plan.audit.selection
+    attacks = {
+        step: Cost(rung.name, str(rung.access), search.type, *selection.asked(search, prior))
+        for step, rung, search in plan.attacks()
+    }
+    controls = {
+        step: Cost(CONTROL, "score", "none", 2 * size, selection.candidates * selection.views)
+        for step, size in plan.controls()
+    }
+    return attacks | controls

@@ -1,0 +1,260 @@
+"""The figures of a comparison: what each arm costs, and what each attack still finds."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from gmi.comparison.plan import OPEN, Arm, Cell, Comparison, Subject, cells
+from gmi.comparison.trials import Evidence, Utility
+from gmi.defences.base import Promise
+from gmi.inversion.verdict import METRIC
+from gmi.metrics.statistics import Estimate, Outcome, attempt, by_person, difference, estimate, jackknife, p_value
+from gmi.settings import plain
+from gmi.targets.quality import calibration_error
+
+Array = NDArray[np.float64]
+LEVELS = ("white-box", "scores", "labels")
+"""Levels of access, each of which includes those after it."""
+MITIGATION = {"training": "AML.M0003 Model Hardening", "guards": "AML.M0002 Passive AI Output Obfuscation"}
+"""The names that MITRE ATLAS has for defences of training and of answers."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """The strongest attack on one arm by one level of access."""
+
+    access: str
+    attack: str
+    adaptive: bool  # whether it knows of the defence
+    figures: dict[str, Outcome]  # by metric
+    reduction: dict[str, Outcome | None]  # what it finds less than on the undefended target, by metric
+    seeds: tuple[float, ...] | None  # the reduction of each seed
+    p: float | None  # of no reduction; after `advice.annotate` Holm's, over all arms and levels
+    finding: Literal["less", "more", "not shown"] | None = None  # filled in by `advice.annotate`
+
+
+@dataclass(frozen=True)
+class ArmFigures:
+    """The cost of one arm, and what it leaves to an adversary."""
+
+    target: str
+    name: str
+    defence: dict[str, JsonValue] | None
+    guards: str | None
+    accuracy: Outcome  # on enrolment images
+    cost: Estimate | None  # accuracy lost to the undefended target's; None: it is the undefended target
+    calibration_error: Outcome
+    affordable: Literal["yes", "no", "not shown"] | None  # whether the cost is within the margin
+    promise: Promise | None
+    leaks: tuple[Leak, ...]  # by level of access
+    masked: tuple[str, ...]  # reasons to think that it hides gradients rather than people
+    known: bool  # whether it met an attack that knows of it
+    mitigation: tuple[str, ...]
+    advice: str | None = None  # filled in by `advice.annotate`
+
+
+@dataclass(frozen=True)
+class CellFigures:
+    """One attack on one arm, over all seeds."""
+
+    target: str
+    arm: str
+    attack: str
+    access: str
+    adaptive: bool
+    queries: int  # most of any seed
+    figures: dict[str, Outcome]  # by metric
+    own_opinion: float  # share of its images that the target itself takes for their person
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Cells of one attack on one arm are evaluated together, whatever their seed: a person counts once."""
+
+    plan: Comparison
+    evidence: Evidence
+    enrolled: Array  # (M,) people of the enrolment images
+
+    @cached_property
+    def groups(self) -> list[list[Cell]]:
+        """The cells of each attack on each arm."""
+        groups: dict[tuple[str, str, str], list[Cell]] = {}
+        for cell in cells(self.plan):
+            groups.setdefault((cell.subject.name, cell.arm.name, cell.attack.name), []).append(cell)
+        return list(groups.values())
+
+    @cached_property
+    def levels(self) -> list[str]:
+        """The levels of access that there are attacks by."""
+        kinds = {attack.access.type for attack in self.plan.every_attack}
+        return [level for level in LEVELS if level in kinds]
+
+    def figure(self, keys: Sequence[str], metric: str) -> Outcome:
+        """The metric's mean over people for all of these methods together."""
+        recognised = self.evidence.recognised
+        values = np.concatenate([recognised.outcomes[key][metric] for key in keys])
+        classes = np.concatenate([recognised.classes[key] for key in keys])
+        return attempt(lambda: estimate(values, classes))
+
+    def figures(self, keys: Sequence[str]) -> dict[str, Outcome]:
+        """As `figure`, by metric."""
+        return {metric: self.figure(keys, metric) for metric in self.evidence.recognised.rates}
+
+    def by_seed(self, group: Sequence[Cell], metric: str) -> Array:
+        """Each attacked person's mean (S, A) for each seed."""
+        return np.stack([self.evidence.recognised.of_people(cell.key, metric) for cell in group])
+
+    def of_people(self, group: Sequence[Cell], metric: str) -> Array:
+        """Each attacked person's mean (A,) over seeds."""
+        return self.by_seed(group, metric).mean(0)
+
+    def strongest(self, groups: Sequence[list[Cell]]) -> list[Cell]:
+        """The attack that finds most."""
+        return max(groups, key=lambda group: self.of_people(group, METRIC).mean())
+
+    def attacks_on(self, subject: Subject, arm: Arm) -> list[list[Cell]]:
+        """The attacks that this arm met."""
+        place = (subject.name, arm.name)
+        return [group for group in self.groups if (group[0].subject.name, group[0].arm.name) == place]
+
+    def able(self, subject: Subject, arm: Arm, level: str) -> list[list[Cell]]:
+        """The attacks by that access or less. Guards do not stop a holder of the weights, who asks the bare target."""
+        bare = self.plan.arms_of(subject)[0]
+        free = level == "white-box" and arm.guarded
+        asked = bare if free and arm.trained == OPEN else arm
+        fit = LEVELS[LEVELS.index(level) :]
+        return [
+            group
+            for group in self.attacks_on(subject, asked)
+            if group[0].attack.access.type in fit
+            and not (free and asked is arm and group[0].attack.access.type != level)
+        ]
+
+    def cell(self, group: Sequence[Cell]) -> CellFigures:
+        """The figures of one attack on one arm."""
+        first, attacks = group[0], [self.evidence.attacks[cell.key] for cell in group]
+        return CellFigures(
+            target=first.subject.name,
+            arm=first.arm.name,
+            attack=first.attack.name,
+            access=str(first.access),
+            adaptive=first.adaptive,
+            queries=max(attacked.queries for attacked in attacks),
+            figures=self.figures([cell.key for cell in group]),
+            own_opinion=float(np.mean([attacked.own_opinion for attacked in attacks])),
+        )
+
+    def arm(self, subject: Subject, arm: Arm) -> ArmFigures:
+        """The cost of an arm, and what is left to the strongest attack by each access."""
+        bare = self.plan.arms_of(subject)[0]
+        uses = self._uses(subject, arm)
+        cost = None if arm.name == OPEN else difference(self._correct(subject, bare), self._correct(subject, arm))
+        shown = ", ".join(map(str, arm.guards)) + str(arm.shape)
+        kinds = [kind for kind, there in (("training", arm.trained != OPEN), ("guards", arm.guarded)) if there]
+        return ArmFigures(
+            target=subject.name,
+            name=arm.name,
+            defence=None if arm.defence is None else plain(arm.defence),
+            guards=shown.strip() or None,
+            accuracy=attempt(lambda: estimate(*self._images(uses))),
+            cost=cost,
+            calibration_error=attempt(lambda: self._calibration(uses)),
+            affordable=None if cost is None else affordable(cost, self.plan.margin),
+            promise=self.evidence.promises[subject.name, arm.name],
+            leaks=tuple(self._leak(subject, arm, level) for level in self.levels if self.able(subject, arm, level)),
+            masked=tuple(self.masked(subject, arm)),
+            known=arm.name == OPEN or bool(arm.adaptive),
+            mitigation=tuple(MITIGATION[kind] for kind in kinds),
+        )
+
+    def _uses(self, subject: Subject, arm: Arm) -> list[Utility]:
+        return [self.evidence.utility[subject.name, arm.name, seed] for seed in self.plan.seeds]
+
+    def _images(self, uses: Sequence[Utility]) -> tuple[Array, Array]:
+        return np.concatenate([use.correct for use in uses]), np.tile(self.enrolled, len(uses))
+
+    def _calibration(self, uses: Sequence[Utility]) -> Estimate:
+        """The mean over seeds."""
+
+        def error(kept: NDArray[np.bool_]) -> float:
+            errors = [calibration_error(use.correct.numpy()[kept], use.confidence.numpy()[kept]) for use in uses]
+            return float(np.mean(errors))
+
+        without = [error(self.enrolled != person) for person in np.unique(self.enrolled)]
+        return jackknife(without, error(self.enrolled >= 0), len(self.enrolled), bounds=(0.0, 1.0))
+
+    def _correct(self, subject: Subject, arm: Arm) -> Array:
+        """Accuracy (K,) on each person's enrolment images, over seeds."""
+        return by_person(*self._images(self._uses(subject, arm)))
+
+    def _leak(self, subject: Subject, arm: Arm, level: str) -> Leak:
+        """The strongest attack by that access, compared with the undefended target under the same attacks."""
+        able, bare = self.able(subject, arm, level), self.plan.arms_of(subject)[0]
+        strongest, names = self.strongest(able), {group[0].attack.name for group in able}
+        same = [group for group in self.able(subject, bare, level) if group[0].attack.name in names]
+        compared = arm.name != OPEN and bool(same)
+
+        def reduction(metric: str) -> Outcome | None:
+            if not compared:
+                return None
+            usual, left = (self.of_people(group, metric) for group in (self.strongest(same), strongest))
+            return attempt(lambda: difference(usual, left))
+
+        by_seed = None
+        if compared:
+            by_seed = self.by_seed(self.strongest(same), METRIC) - self.by_seed(strongest, METRIC)
+        return Leak(
+            access=level,
+            attack=strongest[0].attack.name,
+            adaptive=strongest[0].attack in arm.adaptive and arm.name != OPEN,
+            figures=self.figures([cell.key for cell in strongest]),
+            reduction={metric: reduction(metric) for metric in (METRIC, "rank1")},
+            seeds=None if by_seed is None else tuple(by_seed.mean(1).tolist()),
+            p=None if by_seed is None else p_value(by_seed.mean(0)),
+        )
+
+    def masked(self, subject: Subject, arm: Arm) -> list[str]:
+        """Reasons to think that the defence hides gradients, not people, which do not hold of the undefended target."""
+        if arm.trained == OPEN:
+            return []
+        bare, reasons, flags = self.plan.arms_of(subject)[0], [], self.evidence.gradients
+        for seed in self.plan.seeds:
+            flag, usual = (flags[subject.name, each.name, seed] for each in (arm, bare))
+            if flag.severity != "passed" == usual.severity:
+                reasons.append(flag.message)
+                break
+        met = {group[0].attack.name for group in self.attacks_on(subject, arm)}  # the bare target meets others, too
+        for level in self.levels[1:] if self.levels[0] == "white-box" else ():
+            lead, usual = (self._lead(subject, each, level, met) for each in (arm, bare))
+            if lead is None or usual is None:
+                continue
+            leads = (difference(lead, np.zeros_like(lead)), difference(lead, usual, bounds=(-2.0, 2.0)))
+            if all(each.low > 0 for each in leads):
+                reasons.append(
+                    f"With {level} alone more is found than with the weights, which is not so without the defence: it "
+                    "is gradients that it spoils."
+                )
+        return reasons
+
+    def _lead(self, subject: Subject, arm: Arm, level: str, names: Collection[str]) -> Array | None:
+        """How much more (A,) attacks of that access find than those with the weights; None: one kind is missing."""
+        kinds: dict[str, list[list[Cell]]] = {level: [], "white-box": []}
+        for group in self.attacks_on(subject, arm):
+            if group[0].attack.name in names and (kind := group[0].attack.access.type) in kinds:
+                kinds[kind].append(group)
+        if not all(kinds.values()):
+            return None
+        found, usual = (self.of_people(self.strongest(groups), METRIC) for groups in kinds.values())
+        return found - usual
+
+
+def affordable(cost: Estimate, margin: float) -> Literal["yes", "no", "not shown"]:
+    """Whether the accuracy that a defence costs is shown to be within the margin."""
+    if cost.high <= margin:
+        return "yes"
+    return "no" if cost.low > margin else "not shown"

@@ -1,0 +1,95 @@
+"""The inputs of a comparison, and the reasons to refuse them before anything is trained."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from importlib.metadata import version
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor, nn
+
+from gmi.assets.catalogue import resolve
+from gmi.audits import Hardware
+from gmi.comparison.plan import Arm, Comparison, Subject
+from gmi.data.people import People
+from gmi.defences.base import Promise
+from gmi.inversion.judging import Judges
+from gmi.protocols import Prior
+from gmi.search.signature import refuse_misfit
+from gmi.targets.module import Target
+from gmi.targets.quality import refuse_unfit
+from gmi.training.targets import UNDEFENDED
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of a comparison. Any objects with the right methods will do."""
+
+    people: People
+    prior: Prior
+    judges: Judges  # one face recogniser
+    files: tuple[str, ...] = ()  # read by defences
+
+    @property
+    def digests(self) -> dict[str, JsonValue]:
+        """What a run folder must be of, in addition to the configuration."""
+        contents = {file: resolve(file) for file in self.files}
+        return {
+            "gmi": version("gmi"),
+            "prior": self.prior.digest,
+            "data": self.people.digest,
+            **{file: sha256(path.read_bytes()).hexdigest() for file, path in contents.items() if path.exists()},
+        }
+
+
+def load(plan: Comparison, hardware: Hardware) -> Inputs:
+    """Everything that the configuration names. Raises GmiError where something is missing or broken."""
+    return Inputs(
+        people=plan.data.load(),
+        prior=plan.prior.load(hardware.device),
+        judges=Judges((plan.judge.load(hardware.device),)),
+        files=tuple(file for arm in plan.arms if arm.defence is not None for file in arm.defence.files),
+    )
+
+
+def refuse(plan: Comparison, inputs: Inputs) -> None:
+    """Raises GmiError where a network, a defence, a training or a search does not fit, before any training."""
+    for subject, arm in _arms(plan):
+        defence, classes = arm.defence or UNDEFENDED, inputs.people.training.classes
+        training = arm.training or subject.training
+        training.refuse(defence)
+        module = build(subject, arm)
+        with torch.random.fork_rng():
+            defence.loss(module, classes)
+        training.promise(defence, classes)
+        target = target_of(subject, module, inputs.people)
+        refuse_unfit(target, inputs.people, features=False)
+        for attack in (*plan.attacks, *arm.adaptive):
+            refuse_misfit(attack.search, attack.access.open(target, None), inputs.prior)
+
+
+def promises(plan: Comparison, classes: Tensor) -> dict[tuple[str, str], Promise | None]:
+    """The guarantee of each arm's training on images of these classes (N,), by target and arm."""
+    return {
+        (subject.name, arm.name): (arm.training or subject.training).promise(arm.defence or UNDEFENDED, classes)
+        for subject, arm in _arms(plan)
+    }
+
+
+def build(subject: Subject, arm: Arm) -> nn.Module:
+    """The arm's network before it is trained."""
+    with torch.random.fork_rng():
+        return replace(subject.target, defence=arm.defence).build()
+
+
+def target_of(subject: Subject, module: nn.Module, people: People) -> Target:
+    """The target that a network makes."""
+    config = subject.target
+    return Target(module, config.input, people.names, frozenset(config.trained_on), config.penultimate)
+
+
+def _arms(plan: Comparison) -> Iterator[tuple[Subject, Arm]]:
+    for subject in plan.targets:
+        for arm in plan.arms_of(subject):
+            yield subject, arm

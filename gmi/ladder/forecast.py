@@ -1,0 +1,55 @@
+"""The queries and the time of a ladder, before anything is spent."""
+
+from gmi.audits import Forecast, Hardware
+from gmi.inversion.forecast import attack_work, judging_seconds, pace, served_note, target_notes
+from gmi.inversion.inputs import Inputs
+from gmi.ladder.plan import Ladder, costs
+from gmi.oracles.access import ScoresOnly
+from gmi.oracles.ledger import OWN_OPINION
+from gmi.search.signature import refuse_misfit, students
+from gmi.targets.served import Served
+
+
+def refuse_misfits(plan: Ladder, inputs: Inputs) -> None:
+    """Raises GmiError where the target does not give a rung's access, or a search does not fit it or the prior."""
+    for _, rung, search in plan.attacks():
+        refuse_misfit(search, rung.access.open(inputs.target, None), inputs.prior)
+    ScoresOnly().open(inputs.target, None)  # the control's access
+
+
+def forecast(plan: Ladder, inputs: Inputs, hardware: Hardware) -> Forecast:
+    """The queries and seconds of every point. Raises GmiError as `refuse_misfits`."""
+    refuse_misfits(plan, inputs)
+    people, prior, selection = inputs.people, inputs.prior, plan.audit.selection
+    attacked = len(people.attacked)
+    tempo = pace(inputs.target, prior, people, hardware.device)
+    known = costs(plan, prior)
+    labels = {
+        step: f"{step} {cost.rung}, {cost.search}" if cost.search != "none" else step for step, cost in known.items()
+    }
+    queries = {labels[step]: cost.queries(attacked) for step, cost in known.items()}
+    seconds = {}
+    for step, _, search in plan.attacks():
+        work = attack_work(search, selection, attacked, prior)
+        seconds[labels[step]] = sum(map(tempo.seconds, work.values()))
+    starts = attacked * selection.candidates
+    for step, size in plan.controls():
+        evaluations = (size + starts) * prior.evaluations
+        seconds[labels[step]] = tempo.seconds((0, 2 * size + starts * selection.views, evaluations))
+    released = (len(known) + 1) * attacked * selection.keep
+    judge = inputs.judges.faces[0]
+    seconds |= judging_seconds({f"judge {judge.name}": judge}, people, released)
+    if isinstance(inputs.target, Served):
+        queries[OWN_OPINION] = len(people.enrolment) + released
+        seconds[OWN_OPINION] = tempo.seconds((0, queries[OWN_OPINION], 0))
+    without = served_note(tempo.forward)
+    if any(students(search) for _, _, search in plan.attacks()):
+        without += ("to teach students and to search them",)
+    notes = [
+        f"{step}: {cost.shared:,} queries for everybody, {cost.person:,} for each of {attacked} people"
+        for step, cost in known.items()
+    ]
+    notes.append("Points by one access share what they ask alike: their ledger may hold fewer queries than the total.")
+    if plan.budget is not None:
+        notes.append(f"No point may ask more than {plan.budget:,} queries.")
+    return Forecast(queries, seconds, without, (*notes, *target_notes(plan.audit)))
