@@ -8,22 +8,28 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from jsonschema import Draft202012Validator
 
-from gmi import toy
+from gmi import cli, toy
+from gmi.audits import Asset, Hardware, conduct, schema
 from gmi.errors import GmiError
 from gmi.ladder import page
-from gmi.ladder.audit import climb
-from gmi.ladder.plan import Ladder, Rung, points
+from gmi.ladder.audit import LADDER
+from gmi.ladder.forecast import forecast
+from gmi.ladder.plan import Ladder, Rung, costs
 from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.oracles.local import Model
 from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
+from gmi.settings import plain
+from gmi.targets.authorisation import Authorisation
 from gmi.targets.module import Target
+from gmi.training.targets import Head
 
 SCHEMA = json.loads(Path(page.__file__).with_name("page.schema.json").read_text("utf-8"))
-CPU = torch.device("cpu")
+CPU = Hardware(torch.device("cpu"))
 PLAN = Ladder(
     name="toy",
     audit=toy.plan(),
@@ -52,21 +58,22 @@ def inputs():
 @pytest.fixture(scope="module")
 def climbed(inputs, tmp_path_factory) -> tuple[Path, dict]:
     folder = tmp_path_factory.mktemp("ladder") / "run"
-    assert climb(PLAN, inputs, folder, CPU) == folder / "ladder.html"
+    assert conduct(LADDER, PLAN, folder, CPU, inputs) == folder / "ladder.html"
     return folder, json.loads((folder / "ladder.json").read_text())
 
 
 def test_a_ladder_says_what_each_rung_gave(climbed):
     _, report = climbed
     Draft202012Validator(SCHEMA).validate(report)
-    found = {point["name"]: point for point in report["points"]}
-    assert list(found) == ["rung0_0", "rung0_1", "rung1_0", "rung2_0", "best_of_20", "best_of_60"]
-    auc = {name: point["figures"]["auc"]["value"] for name, point in found.items()}
+    assert report["subject"] == "representatives" and "verdict" not in report
+    points = {point["name"]: point for point in report["points"]}
+    assert list(points) == ["rung0_0", "rung0_1", "rung1_0", "rung2_0", "best_of_20", "best_of_60"]
+    auc = {name: point["figures"]["auc"]["value"] for name, point in points.items()}
     assert auc["rung0_1"] > auc["rung0_0"] and auc["rung0_1"] > auc["rung1_0"] > report["random"]["auc"]["value"]
-    assert report["best"] == "rung0_1" and found["rung0_1"]["share"] is None
-    assert 0 < found["rung1_0"]["share"]["value"] < 1.2
-    assert found["rung1_0"]["person"] == 10 * 8 + 4 and found["rung1_0"]["shared"] == 2 * 40
-    assert found["rung1_0"]["queries"] == 80 + 15 * 84
+    assert report["best"] == "rung0_1" and points["rung0_1"]["share"] is None
+    assert 0 < points["rung1_0"]["share"]["value"] < 1.2
+    assert points["rung1_0"]["person"] == 10 * 8 + 4 and points["rung1_0"]["shared"] == 2 * 40
+    assert points["rung1_0"]["queries"] == 80 + 15 * 84
 
 
 def test_the_ledger_of_a_rung_holds_what_the_rung_is_said_to_cost(climbed):
@@ -80,13 +87,13 @@ def test_the_ledger_of_a_rung_holds_what_the_rung_is_said_to_cost(climbed):
         assert said + more - again <= sent <= said + more  # an image that comes again costs nothing
 
 
-def test_a_second_climb_asks_nobody(climbed, inputs, monkeypatch):
+def test_a_second_start_asks_nobody(climbed, inputs, monkeypatch):
     folder, report = climbed
     monkeypatch.setattr(Target, "__call__", lambda *_: pytest.fail("the target was asked again"))
     monkeypatch.setattr(Model, "__call__", lambda *_: pytest.fail("the target was asked again"))
-    climb(replace(PLAN, budget=10**6), inputs, folder, CPU)  # a budget may be set later
+    conduct(LADDER, replace(PLAN, budget=10**6), folder, CPU, inputs)  # a budget may be set later
     again = json.loads((folder / "ladder.json").read_text())
-    assert again | {"finished": "", "budget": None} == report | {"finished": "", "budget": None}
+    assert again | {"provenance": {}, "budget": None} == report | {"provenance": {}, "budget": None}
 
 
 def test_the_page_shows_every_point_and_loads_nothing(climbed):
@@ -96,14 +103,64 @@ def test_the_page_shows_every_point_and_loads_nothing(climbed):
 
 
 def test_a_budget_or_a_search_that_does_not_fit_is_refused_before_anything_is_asked(inputs, tmp_path):
-    needed = max(one.shared + 15 * one.person for one in points(PLAN, inputs).values())
+    needed = max(cost.queries(15) for cost in costs(PLAN, inputs.prior).values())
     with pytest.raises(GmiError, match=f"more than the budget of {needed - 1:,}"):
-        climb(replace(PLAN, budget=needed - 1), inputs, tmp_path / "run", CPU)
+        conduct(LADDER, replace(PLAN, budget=needed - 1), tmp_path / "run", CPU, inputs)
     wrong = replace(PLAN, rungs=(Rung(name="x", access=LabelsOnly(), searches=(Gradient(),)),))
     with pytest.raises(GmiError, match=r"gradient needs access: \{type: white-box\}"):
-        climb(wrong, inputs, tmp_path / "run", CPU)
+        conduct(LADDER, wrong, tmp_path / "run", CPU, inputs)
     assert not (tmp_path / "run").exists()
     with pytest.raises(ValueError, match="a name of its own"):
         replace(PLAN, rungs=PLAN.rungs[:1] * 2)
     with pytest.raises(ValueError, match="own budget"):
         replace(PLAN, rungs=(Rung(name="x", access=ScoresOnly(budget=5), searches=(Evolution(),)),))
+
+
+def test_a_forecast_says_what_the_report_says(climbed, inputs):
+    _, report = climbed
+    foreseen = forecast(PLAN, inputs, CPU)
+    queries = {step.split()[0]: count for step, count in foreseen.queries.items()}
+    assert queries == {point["name"]: point["queries"] for point in report["points"]}
+    assert all(seconds > 0 for seconds in foreseen.seconds.values()) and "judge stranger" in foreseen.seconds
+    assert foreseen.notes[2] == "rung1_0: 80 queries for everybody, 84 for each of 15 people"
+
+
+def test_a_dry_run_prints_configuration_queries_and_time_and_asks_nothing(inputs, tmp_path, monkeypatch, capsys):
+    config = tmp_path / "toy.yaml"
+    config.write_text(yaml.safe_dump(plain(replace(PLAN, budget=100))))
+    monkeypatch.setattr(Target, "__call__", lambda *_: pytest.fail("the target was asked"))
+    monkeypatch.chdir(tmp_path)
+    kind = replace(LADDER, load=lambda plan, hardware: inputs)
+    with pytest.raises(GmiError, match="more than the budget of 100"):
+        cli.main(kind, "", [str(config), "--dry-run"])
+    text = capsys.readouterr().out
+    assert (
+        "best_of:" in text and "rung0_1 whole, gradient" in text and "No point may ask more than 100 queries." in text
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_target_that_is_still_to_be_trained_is_refused(inputs, tmp_path):
+    target = replace(PLAN.audit.target, weights=str(tmp_path / "model.safetensors"))
+    plan = replace(PLAN, audit=replace(PLAN.audit, target=target, training=Head()))
+    assert "target.weights are not there yet" in str(forecast(plan, inputs, CPU))
+    with pytest.raises(GmiError, match="no weights at .* yet: train the target"):
+        conduct(LADDER, plan, tmp_path / "run", CPU, inputs)
+
+
+def test_the_page_names_permission_digests_and_the_terms_of_assets(climbed, inputs, monkeypatch):
+    credit = Asset("orl", "AT&T licence", "research only", "AT&T Laboratories", "0f" * 32)
+    monkeypatch.setattr("gmi.audits.credits", lambda plan: [credit])
+    allowed = Authorisation(system="Door 3", allowed_by="A. Owner", until="2099-01-31")
+    plan = replace(PLAN, audit=replace(PLAN.audit, authorisation=allowed))
+    text = conduct(LADDER, plan, climbed[0], CPU, inputs).read_text()
+    digest = climbed[1]["provenance"]["config_digest"]
+    assert all(words in text for words in ("Door 3", "A. Owner", "AT&amp;T Laboratories", "research only", digest))
+    expired = replace(PLAN, audit=replace(PLAN.audit, authorisation=replace(allowed, until="2020-01-31")))
+    with pytest.raises(GmiError, match="authorisation ended"):
+        conduct(LADDER, expired, climbed[0], CPU, inputs)
+
+
+def test_the_schema_is_that_of_the_findings():
+    text = json.dumps(schema(LADDER), indent=1) + "\n"
+    assert Path(page.__file__).with_name("page.schema.json").read_text() == text
