@@ -96,8 +96,9 @@ def _help() -> str:
             "usage: gmi COMMAND ...\n\nAudits what models give away of the people behind them.\n",
             *lines,
             "\ngmi COMMAND --help says more of one; gmi --version names the version.",
-            "A configuration is a YAML file, or the name of one that comes with gmi: gmi train-target quickstart, "
-            "then gmi audit quickstart.",
+            "A configuration is a YAML file, or the name of one that comes with gmi. To begin with:",
+            "  gmi train-target quickstart",
+            "  gmi audit quickstart",
         ]
     )
 

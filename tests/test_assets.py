@@ -161,6 +161,15 @@ def test_names_and_paths(toy: Asset, cache: Path, monkeypatch: pytest.MonkeyPatc
         provenance(cache)
 
 
+def test_a_prior_that_comes_with_gmi_is_found_from_any_folder(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = resolve("priors/flow48")
+    assert (found / "README.md").is_file() and (found / "unet" / "config.json").is_file()
+    assert resolve("priors/flow4") == Path("priors/flow4")
+    (tmp_path / "priors" / "flow48").mkdir(parents=True)
+    assert resolve("priors/flow48") == Path("priors/flow48")  # one's own first
+
+
 def test_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     command(["assets", "--list"])
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == [a.name for a in assets.ASSETS]

@@ -2,6 +2,7 @@
 
     fetch("orl")                    -> <cache>/orl-d9f2e1419c94, ready to use
     resolve("asset:orl/images")     -> <cache>/orl-d9f2e1419c94/images
+    resolve("priors/flow48")        -> a prior that comes with gmi
     resolve("~/faces")              -> a path of the user's own
 
 The cache is $GMI_CACHE, or ~/.cache/gmi. Each folder holds `provenance.json`: the source of its content, the terms of
@@ -21,6 +22,7 @@ from typing import Any
 from gmi.assets import converters
 from gmi.assets.archives import Archive, get_archive, open_archive
 from gmi.errors import GmiError
+from gmi.settings import SHIPPED
 
 _PREFIX = "asset:"
 _PROVENANCE = "provenance.json"
@@ -177,10 +179,13 @@ def fetch_asset(asset: Asset, cache: Path) -> Path:
 def resolve(path: str) -> Path:
     """The path that `asset:NAME` or `asset:NAME/sub/path` means in the cache; any other path with its ~ expanded.
 
-    Raises GmiError as `fetch` does, and if the asset has no such path. Other paths are not checked.
+    `priors/NAME` is a prior that comes with gmi, unless there is such a path in the working folder. Raises GmiError as
+    `fetch` does, and if the asset has no such path. Other paths are not checked.
     """
     if not path.startswith(_PREFIX):
-        return Path(path).expanduser()
+        own = Path(path).expanduser()
+        foreign = own.parts[:1] == ("priors",) and not own.exists() and (SHIPPED / own).exists()
+        return SHIPPED / own if foreign else own
     name, _, inside = path.removeprefix(_PREFIX).partition("/")
     folder = fetch(name)
     if not (folder / inside).exists():
