@@ -99,7 +99,8 @@ def test_a_second_start_asks_nobody(climbed, inputs, monkeypatch):
 def test_the_page_shows_every_point_and_loads_nothing(climbed):
     text = (climbed[0] / "ladder.html").read_text()
     assert "whole" in text and "label-only access" in text and "http" not in text.replace("http-equiv", "")
-    assert text.count("<tr") == (1 + 6 + 2) + (1 + 6) + 5 and text.count(">made<") == 1
+    figures, coverage = text.split("What was tested")
+    assert figures.count("<tr") == 1 + 6 + 2 and coverage.count(">made<") == 1
 
 
 def test_a_budget_or_a_search_that_does_not_fit_is_refused_before_anything_is_asked(inputs, tmp_path):
@@ -134,9 +135,8 @@ def test_a_dry_run_prints_configuration_queries_and_time_and_asks_nothing(inputs
     with pytest.raises(GmiError, match="more than the budget of 100"):
         cli.main(kind, "", [str(config), "--dry-run"])
     text = capsys.readouterr().out
-    assert (
-        "best_of:" in text and "rung0_1 whole, gradient" in text and "No point may ask more than 100 queries." in text
-    )
+    words = ("best_of:", "rung0_1 whole, gradient", "No point may ask more than 100 queries.")
+    assert all(word in text for word in words)
     assert not (tmp_path / "runs").exists()
 
 
@@ -144,7 +144,7 @@ def test_a_target_that_is_still_to_be_trained_is_refused(inputs, tmp_path):
     target = replace(PLAN.audit.target, weights=str(tmp_path / "model.safetensors"))
     plan = replace(PLAN, audit=replace(PLAN.audit, target=target, training=Head()))
     assert "target.weights are not there yet" in str(forecast(plan, inputs, CPU))
-    with pytest.raises(GmiError, match="no weights at .* yet: train the target"):
+    with pytest.raises(GmiError, match=r"no weights at .* yet: train the target"):
         conduct(LADDER, plan, tmp_path / "run", CPU, inputs)
 
 
