@@ -9,7 +9,7 @@ class Untrained(GmiError):
     """The weights of a configuration's target are still to be made."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"{reason}: gmi train-target makes them from this configuration.")
+        super().__init__(f"{reason}: gmi train-target makes them, from the configuration of an audit.")
         self.reason = reason
 
 

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Any
 
 from gmi.audits import Hardware, Kind
-from gmi.errors import GmiError, Untrained
+from gmi.errors import GmiError
 from gmi.inversion import inputs as inversion
 from gmi.inversion import judging, scoring
 from gmi.inversion.attacker import Attacker
@@ -38,7 +38,10 @@ def load(plan: Ladder, hardware: Hardware) -> Inputs:
 
 
 def refuse(plan: Ladder, inputs: Inputs) -> None:
-    """Raises GmiError where an attack does not fit or costs too much, or where the judge is not independent."""
+    """Raises GmiError where an attack does not fit or costs too much, or the judge is not independent.
+
+    Raises Untrained where the target is still to be trained.
+    """
     refuse_misfits(plan, inputs)
     people = len(inputs.people.attacked)
     for cost in costs(plan, inputs.prior).values():
@@ -49,14 +52,11 @@ def refuse(plan: Ladder, inputs: Inputs) -> None:
             )
     learners = {repr(student): student for _, _, search in plan.attacks() for student in students(search)}
     _judge(inputs).refuse_dependent(inputs.target, inputs.guide, plan.audit.data.name, list(learners.values()))
+    refuse_untrained(plan.audit.target, plan.audit.training, inputs.people)
 
 
 def examine(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> Evidence:
     """The images of every attack and control, and what the judge and the target itself make of them."""
-    try:
-        refuse_untrained(plan.audit.target, plan.audit.training, inputs.people)
-    except Untrained as error:
-        raise GmiError(f"{error.reason}: train the target with the configuration of its own audit.") from error
     judges, people = _judge(inputs), inputs.people
     releases, oracle = reconstruct(plan, inputs, run, hardware)
     opinion = judging.own_opinion(inputs.target, oracle, hardware.device)
