@@ -1,4 +1,4 @@
-"""What a network is shown of an image: its preprocessing, and random views for searches, selection and training."""
+"""Inputs of networks from images: preprocessing, and random views for searches, selection and training."""
 
 import math
 from typing import Literal

@@ -102,7 +102,7 @@ class Table:
     """A CSV file with a header, and the roles of its columns and rows."""
 
     name: str  # name of the data, for reports
-    file: str  # or "asset:NAME/..."
+    file: str  # path of the CSV file, or "asset:NAME/..."
     sensitive: str  # name of the sensitive column
     outcome: str  # name of the column that the target predicts
     numbers: tuple[str, ...] = ()  # names of columns that hold numbers; the others hold categories

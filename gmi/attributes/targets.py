@@ -168,7 +168,7 @@ class Mlp:
     epochs: Count = 60  # passes over the records
     batch: Count = 64  # records in a step
     lr: Positive = 2e-3  # learning rate
-    weight_decay: NonNegative = 0.0  # of AdamW
+    weight_decay: NonNegative = 0.0  # AdamW's weight decay
 
     def learn(self, layout: Layout, records: Records, seed: int) -> Model:
         """The model, fitted to these records."""
@@ -247,7 +247,7 @@ class Own:
 
     type: Literal["own"] = "own"
     factory: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]  # "package.module:callable" that returns the function
-    arguments: dict[str, Any] = Field(default_factory=dict)  # of the factory
+    arguments: dict[str, Any] = Field(default_factory=dict)  # arguments of the factory
 
     def learn(self, layout: Layout, records: Records, seed: int) -> Model:
         """The model as it is; it does not learn. Raises GmiError if the factory cannot be found or called."""

@@ -62,7 +62,7 @@ class Faces:
     """The people of an audit: a folder that has one folder of images for each person."""
 
     name: str  # name of the data set, for reports and for the independence of judges
-    folder: str  # or "asset:NAME/..."; the sorted names of the folders in it are the target's classes
+    folder: str  # or "asset:NAME/..."; holds a folder per person, whose sorted names are the target's classes
     # images that the target never saw, to compare reconstructions with: another such folder of the same people; or how
     # many images of each person in `folder` are set aside, drawn with `seed` (the target is trained on the others)
     enrolment: Count | str = 5

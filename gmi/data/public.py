@@ -18,7 +18,7 @@ class PublicImages:
     """A folder of images that everybody may see, for the training of a prior."""
 
     name: str  # name of the data set, for the model card
-    folder: str  # or "asset:NAME/..."; images are taken at any depth
+    folder: str  # folder of the images, at any depth, or "asset:NAME/..."
     terms: str  # terms under which the images may be used; copied into the model card
     size: Count = 64  # height and width to which images are fitted
     grey: bool = False  # True: one channel, False: three

@@ -1,4 +1,4 @@
-"""What a defence may change in a target's training. The defaults here change nothing: the undefended training."""
+"""Base of the defences: the parts of a target's training that they may change. Its defaults change nothing."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

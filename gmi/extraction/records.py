@@ -40,7 +40,7 @@ class Photographs:
     """
 
     name: str  # name of the data, for reports
-    folder: str  # or "asset:NAME/..."; photographs that the target was trained on
+    folder: str  # photographs that the target was trained on; or "asset:NAME/..."
     # images that no model saw: another such folder, of other people; or how many of the people in `folder` are set
     # aside, drawn with `seed`
     held_out: Count | str
@@ -108,7 +108,7 @@ class Photographs:
         return flat | {name: list(group) for name, group in nested}
 
     def _read(self, people: Sequence[Sequence[Path]], first: int) -> Images:
-        """The images of these people, who are numbered from `first`."""
+        """The images of these people, numbered from `first`."""
         paths = [path for group in people for path in group]
         classes = [first + person for person, group in enumerate(people) for _ in group]
         every = images.read(paths, classes, (self.size, self.size))

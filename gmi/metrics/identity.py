@@ -56,7 +56,7 @@ def to_people(similarity: ArrayLike, people: ArrayLike) -> np.ndarray:
 def thresholds(
     similarity: ArrayLike, people: ArrayLike, person_ids: ArrayLike, *, fmrs: Sequence[float] = (1e-2, 1e-3)
 ) -> tuple[Threshold, ...]:
-    """For each rate, the smallest threshold that at most this share of comparisons between different people reaches.
+    """The smallest threshold for each rate that at most this share of comparisons between different people reaches.
 
     similarity (N, P): of real probes, whose people are (N,), to the people person_ids (P,). A probe may be an enrolment
     image or show somebody who is not enrolled: only other people's columns count. Probes that could not be embedded are

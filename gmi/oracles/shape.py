@@ -17,7 +17,7 @@ class Shape:
 
     top: Count | None = None  # only this many of the likeliest classes are shown; None: all
     decimals: Annotated[int, Field(ge=0, le=10)] | None = None  # decimals to which they are rounded; None: not rounded
-    temperature: Positive = 1.0  # of the softmax
+    temperature: Positive = 1.0  # temperature of the softmax
 
     def __str__(self) -> str:
         """The shape in words; empty if everything is shown."""

@@ -96,7 +96,7 @@ class Diffusion:
     """A diffusion or flow prior in a folder."""
 
     type: Literal["diffusion"] = "diffusion"
-    folder: str  # or "asset:NAME"
+    folder: str  # folder of the prior, or "asset:NAME"
     steps: Annotated[int, Field(ge=1, le=1000)] = 20  # steps of a decode, one evaluation of the network each
 
     def load(self, device: torch.device) -> DiffusionPrior:

@@ -21,7 +21,7 @@ class DcganShape:
 
     type: Literal["dcgan"]
     latent: int  # D, dimensions of the latents
-    channels: tuple[int, ...]  # of each stage
+    channels: tuple[int, ...]  # channels of each stage
     size: int  # S, height and width in pixels: 4 * 2 ** len(channels)
     colours: Literal[1, 3]  # C, channels of the images
     range: Literal["tanh"] = "tanh"  # range of the generator's output, [-1, 1]
@@ -77,7 +77,7 @@ class Gan:
     """A GAN prior in a folder."""
 
     type: Literal["gan"] = "gan"
-    folder: str  # or "asset:NAME"
+    folder: str  # folder of the prior, or "asset:NAME"
 
     def load(self, device: torch.device) -> Dcgan:
         """The prior. Raises GmiError if the folder is missing, its config unusable, or its weights misfit or broken."""

@@ -47,7 +47,7 @@ class Gradient:
     views: Views | None = Views()  # random views through which the target is shown an image; None: the image as it is
     transforms: Count = 1  # views whose gradients are averaged in each step
     constraint: Literal["sphere", "ball", "box"] = "sphere"  # set onto which latents are projected
-    radius: Positive | None = None  # of sphere or ball, or half the box's side; None: sqrt(D), a normal latent's norm
+    radius: Positive | None = None  # of sphere or ball; half a box's side; None: sqrt(D), a normal latent's norm
 
     def __post_init__(self) -> None:
         if self.confidence < 1 and self.objective != "cross_entropy":

@@ -1,6 +1,6 @@
 """A server that shows a target as an API would, over the Open Inference Protocol 2: the test bed of remote audits.
 
-The configuration says what the server shows, to whom, how often and how much; it logs every image that it answers.
+The configuration sets what the server shows, to which keys, how often and how much; it logs every image it answers.
 """
 
 import os
@@ -60,7 +60,7 @@ class Serving:
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]  # name of the model, in its address
     data: Faces  # the people, as in an audit
     target: ModuleTarget  # the target, as in an audit
-    training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None  # of the target, as in an audit
+    training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None  # the target's, as in an audit
     shows: Annotated[ShowScores | ShowLabels, Field(discriminator="type")] = ShowScores()  # what the API shows
     keys: tuple[Key, ...] = ()  # clients that may query; empty: anybody, on this machine only
     watch: Watch | None = None  # looks for searches in the queries of each key; None: nobody looks

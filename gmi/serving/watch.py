@@ -67,7 +67,7 @@ class Watch:
 
 @plain_dataclass(frozen=True)
 class Watcher:
-    """What was learnt of real traffic, and a test of windows against it."""
+    """A test of windows of queries against real traffic, from which it has learnt."""
 
     plan: Watch
     reference: Tensor  # unit features (R, D) of photographs

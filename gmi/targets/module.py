@@ -101,7 +101,7 @@ class ModuleTarget:
     networked: ClassVar = False  # True for a target behind a network, whose audit needs an authorisation
     type: Literal["module"] = "module"
     factory: str  # "package.module:callable" that returns a torch module
-    arguments: dict[str, JsonValue] = field(default_factory=dict)  # of the factory; strings "asset:..." become paths
+    arguments: dict[str, JsonValue] = field(default_factory=dict)  # the factory's; strings "asset:..." become paths
     weights: str | None = None  # .safetensors, or a .pt of plain tensors; None: the factory loads its own
     input: Input  # the input that the module expects
     penultimate: str | None = None  # name of the part whose input is the feature vector; None: the last linear layer

@@ -22,7 +22,7 @@ class OnnxTarget:
 
     networked: ClassVar = False
     type: Literal["onnx"] = "onnx"
-    file: str  # of a model that takes float images (N, C, H, W)
+    file: str  # file with a model that takes float images (N, C, H, W)
     input: Input  # the input that the model expects
     output: str | None = None  # name of the model's output; None: its first
     gives: Gives = "logits"  # meaning of the output

@@ -35,8 +35,8 @@ class OpenInferenceTarget:
     tensor: str  # name of the input tensor in the model's signature
     output: str | None = None  # name of the output with the numbers; None: the model's first
     places: str | None = None  # name of the output with the numbers' classes, if the model shows only some; None: all
-    datatype: Literal["FP32", "UINT8"] = "FP32"  # of the input tensor; UINT8 is 0 to 255 and takes no mean and std
-    layout: Literal["NCHW", "NHWC"] = "NCHW"  # of the input tensor
+    datatype: Literal["FP32", "UINT8"] = "FP32"  # the input tensor's; UINT8 is 0 to 255 and takes no mean and std
+    layout: Literal["NCHW", "NHWC"] = "NCHW"  # order of the input tensor's dimensions
     binary: bool = True  # False: write numbers as text, for a server without the binary tensor extension
     gives: Gives = "probabilities"  # meaning of the output
     trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused

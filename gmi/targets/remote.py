@@ -30,7 +30,7 @@ class Connection:
     batch: Count = 32  # images in one request
     concurrency: Count = 4  # requests at the same time
     rate: Positive | None = None  # most images per second, of one process; None: no limit
-    retries: Whole = 5  # of a request without an answer; each is charged, and waits as the server asks or ever longer
+    retries: Whole = 5  # of an unanswered request; each is charged, and waits as the server asks, or ever longer
     timeout: Positive = 30.0  # seconds without a byte after which a request fails
     token: Annotated[str, Field(pattern=_VARIABLE)] | None = None  # name of the environment variable that holds it
     header: str = "Authorization"  # the token's header: Authorization sends "Bearer TOKEN", others the token alone

@@ -68,7 +68,7 @@ class Denoising:
     """
 
     type: Literal["flow", "ddpm"]  # flow matching, or DDPM
-    channels: tuple[Count, ...] = (64, 128, 256, 256)  # per level; each level has half the size of the one before
+    channels: tuple[Count, ...] = (64, 128, 256, 256)  # of each level, which halves the size of its images
     layers: Count = 2  # residual blocks per level
     attention: tuple[int, ...] = (2, 3)  # levels with attention, counted from 0
     groups: Count = 16  # groups of the group norms
@@ -175,7 +175,7 @@ class Adversarial:
 
     type: Literal["gan"] = "gan"
     latent: Count = 100  # dimensions of the latents
-    channels: tuple[Count, ...] = (512, 256, 128, 64)  # of the generator's layers; the critic has them in reverse
+    channels: tuple[Count, ...] = (512, 256, 128, 64)  # of each generator layer; the critic has them in reverse
     penalty: Positive = 1.0  # gamma, the weight of R1
     betas: tuple[float, float] = (0.5, 0.99)  # Adam's betas
 

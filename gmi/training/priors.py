@@ -64,7 +64,7 @@ class PriorTraining:
     look: Count = 1000  # steps between two looks at the samples
     save: Count = 500  # steps between two writings of state.pt
     patience: Count | None = None  # looks without a smaller distance after which the training ends; None: never
-    private: Faces | None = None  # people whom the public images must not show; checked before the training starts
+    private: Faces | None = None  # people that the public images must not show; checked before the training starts
     seed: Whole = 0  # seed of everything that is random
 
     def rate(self, step: int) -> float:
