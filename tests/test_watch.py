@@ -2,21 +2,30 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 
 import httpx2
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from reference.servers import serving
 from torch import Tensor
 
 from gmi import toy
+from gmi.audits import Hardware
 from gmi.errors import GmiError
-from gmi.oracles.access import ScoresOnly
+from gmi.ladder import watching
+from gmi.ladder.plan import Ladder, Rung
+from gmi.ladder.watching import Sighting, watched
+from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.rng import Rng
 from gmi.search.evolution import Evolution
+from gmi.search.gradient import Gradient
 from gmi.serving.gate import Key
 from gmi.serving.watch import STATISTICS, TRAFFIC, Stream, Watch, features, overheard, statistics
+from gmi.settings import plain
+from gmi.targets.served import Served
 
 COUNT = 20
 WATCH = Watch(window=24, alarm=0.02)
@@ -108,6 +117,55 @@ def test_a_burst_does_not_hide_before_photographs_in_one_request(inputs, watcher
     burst = seen[:1].repeat(96, 1)
     found = Stream(watcher).see(torch.cat([burst, seen]), torch.cat([named[:1].repeat(96), named]))
     assert sum(map(bool, found)) >= 7
+
+
+LADDER = Ladder(
+    name="toy",
+    audit=toy.plan(),
+    rungs=(
+        Rung(name="whole", access=WholeModel(), searches=(Gradient(steps=2),)),
+        Rung(name="scores", access=ScoresOnly(), searches=(Evolution(generations=8, population=8, radius=32**0.5),)),
+    ),
+)
+
+
+def test_attacks_by_an_interface_raise_alarms_and_a_camera_hardly_any(inputs):
+    few = replace(inputs, people=replace(inputs.people, attacked=(3, 7)))
+    camera, scores = watched(LADDER, few, WATCH, Hardware(torch.device("cpu")))
+    assert camera.name == "people at a camera" and camera.queries == 10 * 3 * COUNT
+    assert camera.alarms <= 0.1 * len(camera.flags)
+    assert scores.name == "scores (1)" and scores.queries == 2 * 40 + 2 * (8 * 8 + 4)
+    assert scores.alarms > 0.5 * len(scores.flags) and scores.first <= scores.queries
+    assert f"{scores.first}  " in str(scores) and "alike one after another" in str(scores)
+
+
+def test_a_sighting_counts_windows():
+    quiet, loud = ((), ()), ((), ("of one person",), ("of one person", "unlike photographs"))
+    assert Sighting("a", 40, 24, list(quiet)).first is None and " never " in str(Sighting("a", 40, 24, list(quiet)))
+    found = Sighting("a", 50, 24, list(loud))
+    assert (found.alarms, found.first) == (2, 24 + 12) and "of one person 67%, unlike photographs 33%" in str(found)
+    assert str(Sighting("a", 20, 24, [])).endswith("fewer than a window of 24")
+
+
+def test_a_watch_needs_weights_and_searches_that_fit(inputs):
+    cpu = Hardware(torch.device("cpu"))
+    served = replace(inputs, target=Served(None, "probabilities", inputs.target.classes, "0"))
+    with pytest.raises(GmiError, match="this needs its weights"):
+        next(watched(LADDER, served, WATCH, cpu))
+    wrong = replace(LADDER, rungs=(Rung(name="labels", access=LabelsOnly(), searches=(Evolution(),)),))
+    with pytest.raises(GmiError, match="evolution needs access"):
+        next(watched(wrong, inputs, WATCH, cpu))
+
+
+def test_the_command_prints_a_line_for_the_camera_and_for_every_attack(inputs, tmp_path, monkeypatch, capsys):
+    config = tmp_path / "toy.yaml"
+    config.write_text(yaml.safe_dump(plain(LADDER)))
+    monkeypatch.setattr(watching, "load", lambda plan, hardware: inputs)
+    watching.main([str(config), "--window", "24", "--alarm", "0.02", "--rungs.1.searches.0.generations", "2"])
+    header, camera, scores = capsys.readouterr().out.splitlines()
+    assert header.startswith("asked by") and camera.startswith("people at a camera") and scores.startswith("scores (1)")
+    with pytest.raises(GmiError, match=r"command line: window: input should be greater than or equal to 8"):
+        watching.main([str(config), "--window", "3"])
 
 
 def test_too_few_photographs_to_learn_from(inputs):

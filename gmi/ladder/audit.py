@@ -25,7 +25,6 @@ from gmi.ladder.page import render
 from gmi.ladder.plan import RANDOM, Cost, Ladder, costs
 from gmi.oracles.access import Access, AnyOracle, ScoresOnly, WholeModel
 from gmi.run import Run
-from gmi.search.attack import Attack
 from gmi.search.signature import students
 from gmi.settings import plain
 from gmi.training.weights import refuse_untrained
@@ -72,8 +71,7 @@ def reconstruct(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> t
     known = costs(plan, inputs.prior)
 
     def attacker(search: Any = plan.audit.search) -> Attacker:
-        attack = Attack(search, plan.audit.selection, plan.audit.batch, plan.audit.seed)
-        return Attacker(attack, inputs.prior, inputs.people, run, hardware)
+        return Attacker(replace(plan.audit.attack, search=search), inputs.prior, inputs.people, run, hardware)
 
     oracles = {rung.name: _open(plan, inputs, known, run, rung.access) for rung in plan.rungs}
     releases = {step: attacker(search).attack(step, oracles[rung.name]) for step, rung, search in plan.attacks()}
