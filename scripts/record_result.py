@@ -33,7 +33,7 @@ LABELS |= {"method", "metric", "other", "fmr", "finding", "group", "name"}
 RENAMED = {"value": "group", "beside": "other"}  # labels whose keys say something else in a results file
 RENAMED_IN = {"judges": {"name": "judge"}, "arms": {"name": "arm"}}
 COUNTS = {"queries", "shared", "person", "records", "questions", "comparisons", "attacked", "gallery", "distractors"}
-COUNTS |= {"training_images", "enrolment_images", "samples", "reconstructions", "evaluations", "epsilon"}
+COUNTS |= {"training_images", "enrolment_images", "samples", "reconstructions", "evaluations", "epsilon", "ledger"}
 SHARES = {"match", "anymatch", "pairmatch", "rank", "top", "hits", "accuracy", "copies", "found", "agreement", "target"}
 SHARES |= {"share", "calibration_error", "own_opinion", "precision", "recall", "coverage", "undetected"}
 DIFFERENCES = ("cost", "reduction", "added", "apart", "more")
@@ -110,7 +110,7 @@ def walk(tree: Mapping[str, Any], place: tuple[str, ...], labels: Mapping[str, s
         elif isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
             metric = labels["metric"] if key == "estimate" else metric
             ends = (value["value"], value["low"], value["high"])
-            yield line(part, labels, metric, ends, unit(metric)) | {"people": value.get("people")}
+            yield line(part or "data", labels, metric, ends, unit(metric)) | {"people": value.get("people")}
             if key == "estimate" and labels.get("method") == "search" and tree.get("chance") is not None:
                 yield line(part, {**labels, "method": "chance"}, metric, tree["chance"], unit(metric))
         elif isinstance(value, dict):

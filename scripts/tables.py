@@ -158,7 +158,8 @@ def figure(row: Row, bare: bool = False) -> str:
         text = f"{low} to {high}{after}"
     else:
         text = f"{signed}{value}{after}" + ("" if low is None else f" [{low}, {high}]")
-    text += {"less": " **(less)**", "more": " **(more)**"}.get(row.get("finding", ""), "")
+    if unit.endswith("difference") and row.get("finding") in ("less", "more"):
+        text += f" **({row['finding']})**"
     return text.replace(" ", "\u00a0")  # a figure stays on one line
 
 
