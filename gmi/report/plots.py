@@ -150,6 +150,9 @@ def curves(
             axes.grid(color=RULE, linewidth=0.5)
             axes.minorticks_off()
             ticks = [tick for tick in (100, 300, 1000, 3000, 10_000, 30_000, 100_000) if _within(axes, tick)]
+            if not ticks:
+                asked = [point["queries"] for points in lines.values() for point in points]
+                ticks = sorted({min(asked), max(asked)})
             axes.set_xticks(ticks, [f"{tick:,}".replace(",", "\u202f") for tick in ticks])
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False)
