@@ -183,9 +183,9 @@ def resolve(path: str) -> Path:
     `fetch` does, and if the asset has no such path. Other paths are not checked.
     """
     if not path.startswith(_PREFIX):
-        own = Path(path).expanduser()
-        foreign = own.parts[:1] == ("priors",) and not own.exists() and (SHIPPED / own).exists()
-        return SHIPPED / own if foreign else own
+        local = Path(path).expanduser()
+        shipped = local.parts[:1] == ("priors",) and not local.exists() and (SHIPPED / local).exists()
+        return SHIPPED / local if shipped else local
     name, _, inside = path.removeprefix(_PREFIX).partition("/")
     folder = fetch(name)
     if not (folder / inside).exists():
