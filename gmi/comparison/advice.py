@@ -27,7 +27,7 @@ def _annotated(arm: ArmFigures, adjusted: Iterator[float]) -> ArmFigures:
 
 
 def finding(leak: Leak) -> Literal["less", "more", "not shown"] | None:
-    """What the reduction shows at the leak's p-value; None where nothing is compared."""
+    """The finding that the reduction and its p-value allow; None where nothing is compared."""
     if leak.p is None or leak.seeds is None:
         return None
     reduction = leak.reduction[METRIC]

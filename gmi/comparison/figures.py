@@ -102,7 +102,7 @@ class Figures:
         return attempt(lambda: estimate(values, classes))
 
     def figures(self, keys: Sequence[str]) -> dict[str, Outcome]:
-        """As `figure`, by metric."""
+        """The means over people for all of these methods together, by metric."""
         return {metric: self.figure(keys, metric) for metric in self.evidence.recognised.rates}
 
     def by_seed(self, group: Sequence[Cell], metric: str) -> Array:
@@ -242,19 +242,19 @@ class Figures:
         return reasons
 
     def _lead(self, subject: Subject, arm: Arm, level: str, names: Collection[str]) -> Array | None:
-        """How much more (A,) attacks of that access find than those with the weights; None: one kind is missing."""
+        """The lead (A,) of attacks by that access over those with the weights; None: one kind is missing."""
         kinds: dict[str, list[list[Cell]]] = {level: [], "white-box": []}
         for group in self.attacks_on(subject, arm):
             if group[0].attack.name in names and (kind := group[0].attack.access.type) in kinds:
                 kinds[kind].append(group)
         if not all(kinds.values()):
             return None
-        found, usual = (self.of_people(self.strongest(groups), METRIC) for groups in kinds.values())
-        return found - usual
+        alone, usual = (self.of_people(self.strongest(groups), METRIC) for groups in kinds.values())
+        return alone - usual
 
 
 def affordable(cost: Estimate, margin: float) -> Literal["yes", "no", "not shown"]:
-    """Whether the accuracy that a defence costs is shown to be within the margin."""
+    """The answer to whether the accuracy that a defence costs is within the margin."""
     if cost.high <= margin:
         return "yes"
     return "no" if cost.low > margin else "not shown"

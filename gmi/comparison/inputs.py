@@ -33,7 +33,7 @@ class Inputs:
 
     @property
     def digests(self) -> dict[str, JsonValue]:
-        """What a run folder must be of, in addition to the configuration."""
+        """The identity of a run folder, in addition to the configuration."""
         contents = {file: resolve(file) for file in self.files}
         return {
             "gmi": version("gmi"),

@@ -18,7 +18,7 @@ def render(folder: Path) -> Path:
 
 
 def _view(report: dict[str, Any]) -> dict[str, Any]:
-    """What the template shows besides the findings themselves."""
+    """The values that the template shows besides the findings themselves."""
     doubtful = {f"match@{cut['fmr']:g}" for cut in report["thresholds"] if not cut["trusted"]}
     metrics = [metric for metric in report["chance"] if metric not in doubtful]
     targets = dict.fromkeys(arm["target"] for arm in report["arms"])
@@ -32,7 +32,7 @@ def _view(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _part(report: dict[str, Any], target: str) -> dict[str, Any]:
-    """What the page shows of one target."""
+    """One target's part of the page."""
     arms, metric = [arm for arm in report["arms"] if arm["target"] == target], report["metric"]
     best = front(arms, metric)
     return {

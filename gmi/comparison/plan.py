@@ -64,7 +64,7 @@ class Arm:
 
     @property
     def guarded(self) -> bool:
-        """Whether it answers otherwise than its target."""
+        """True if its answers differ from its target's."""
         return bool(self.guards) or self.shape != Shape()
 
 
@@ -146,7 +146,7 @@ class Cell:
 
     @property
     def adaptive(self) -> bool:
-        """Whether the attack knows of the arm's defence."""
+        """True if the attack knows of the arm's defence."""
         return self.arm.name != OPEN and self.attack in self.arm.adaptive
 
     @property

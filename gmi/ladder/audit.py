@@ -68,14 +68,14 @@ def examine(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> Evide
 
 def reconstruct(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> tuple[Releases, AnyOracle]:
     """The images that every attack and control releases, by step; and the oracle of the first rung."""
-    known = costs(plan, inputs.prior)
+    prices = costs(plan, inputs.prior)
 
     def attacker(search: Any = plan.audit.search) -> Attacker:
         return Attacker(replace(plan.audit.attack, search=search), inputs.prior, inputs.people, run, hardware)
 
-    oracles = {rung.name: _open(plan, inputs, known, run, rung.access) for rung in plan.rungs}
+    oracles = {rung.name: _open(plan, inputs, prices, run, rung.access) for rung in plan.rungs}
     releases = {step: attacker(search).attack(step, oracles[rung.name]) for step, rung, search in plan.attacks()}
-    oracle, control = _open(plan, inputs, known, run, ScoresOnly()), attacker()
+    oracle, control = _open(plan, inputs, prices, run, ScoresOnly()), attacker()
     for step, size in plan.controls():
         releases[step] = control.best_of(step, oracle, control.pool(f"{step}_pool", oracle, range(size)))
     releases[RANDOM] = control.random(RANDOM, oracle)
@@ -87,7 +87,7 @@ def _judge(inputs: Inputs) -> Judges:
     return Judges(inputs.judges.faces[:1])
 
 
-def _open(plan: Ladder, inputs: Inputs, known: Mapping[str, Cost], run: Run, access: Access) -> AnyOracle:
+def _open(plan: Ladder, inputs: Inputs, prices: Mapping[str, Cost], run: Run, access: Access) -> AnyOracle:
     """The oracle of one level of access. Its ledger is that of all points by this access: what a point costs is
     arithmetic, and no image is asked twice.
 
@@ -95,8 +95,8 @@ def _open(plan: Ladder, inputs: Inputs, known: Mapping[str, Cost], run: Run, acc
     """
     if not isinstance(access, WholeModel) and plan.budget is not None:
         people = len(inputs.people.attacked)
-        asked = sum(cost.queries(people) for cost in known.values() if cost.access == str(access))
-        access = replace(access, budget=asked + len(inputs.people.enrolment) + len(known) * people)
+        asked = sum(cost.queries(people) for cost in prices.values() if cost.access == str(access))
+        access = replace(access, budget=asked + len(inputs.people.enrolment) + len(prices) * people)
     whole = sha256(json.dumps(plain(replace(access, budget=None)), sort_keys=True).encode()).hexdigest()[:8]
     name = re.sub(r"[^a-z0-9]+", "-", str(access)).strip("-")
     return access.open(inputs.target, run.folder / "ledgers" / f"{name}-{whole}")

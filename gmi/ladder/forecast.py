@@ -23,11 +23,11 @@ def forecast(plan: Ladder, inputs: Inputs, hardware: Hardware) -> Forecast:
     people, prior, selection = inputs.people, inputs.prior, plan.audit.selection
     attacked = len(people.attacked)
     tempo = pace(inputs.target, prior, people, hardware.device)
-    known = costs(plan, prior)
+    prices = costs(plan, prior)
     labels = {
-        step: f"{step} {cost.rung}, {cost.search}" if cost.search != "none" else step for step, cost in known.items()
+        step: f"{step} {cost.rung}, {cost.search}" if cost.search != "none" else step for step, cost in prices.items()
     }
-    queries = {labels[step]: cost.queries(attacked) for step, cost in known.items()}
+    queries = {labels[step]: cost.queries(attacked) for step, cost in prices.items()}
     seconds = {}
     for step, _, search in plan.attacks():
         work = attack_work(search, selection, attacked, prior)
@@ -36,7 +36,7 @@ def forecast(plan: Ladder, inputs: Inputs, hardware: Hardware) -> Forecast:
     for step, size in plan.controls():
         evaluations = (size + starts) * prior.evaluations
         seconds[labels[step]] = tempo.seconds((0, 2 * size + starts * selection.views, evaluations))
-    released = (len(known) + 1) * attacked * selection.keep
+    released = (len(prices) + 1) * attacked * selection.keep
     judge = inputs.judges.faces[0]
     seconds |= judging_seconds({f"judge {judge.name}": judge}, people, released)
     if isinstance(inputs.target, Served):
@@ -47,7 +47,7 @@ def forecast(plan: Ladder, inputs: Inputs, hardware: Hardware) -> Forecast:
         without += ("to teach students and to search them",)
     notes = [
         f"{step}: {cost.shared:,} queries for everybody, {cost.person:,} for each of {attacked} people"
-        for step, cost in known.items()
+        for step, cost in prices.items()
     ]
     notes.append("Points by one access share what they ask alike: their ledger may hold fewer queries than the total.")
     if plan.budget is not None:

@@ -18,7 +18,7 @@ def render(folder: Path) -> Path:
 
 
 def _view(report: dict[str, Any]) -> dict[str, Any]:
-    """What the template shows besides the findings themselves."""
+    """The values that the template shows besides the findings themselves."""
     lines: dict[str, list[dict[str, Any]]] = {}
     for point in report["points"]:
         lines.setdefault(point["rung"], []).append(point)
