@@ -4,6 +4,7 @@ import hashlib
 import pickle
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from safetensors import SafetensorError
@@ -45,7 +46,10 @@ def load_weights(module: nn.Module, path: Path) -> None:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise GmiError(f"{path} does not fit {type(module).__name__}: {str(error).splitlines()[1].strip()}") from error
+        first = shorten(
+            str(error).splitlines()[1].strip().rstrip("."), 200, placeholder=" and more"
+        )  # it may name hundreds
+        raise GmiError(f"{path} does not fit {type(module).__name__}: {first}.") from error
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

@@ -1,0 +1,153 @@
+"""The command that writes a configuration for a model and photographs of one's own, and checks that it loads."""
+
+import inspect
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+from gmi.assets.weights import read_weights
+from gmi.cli import Parser
+from gmi.data import images
+from gmi.errors import GmiError
+from gmi.inversion.plan import Audit
+from gmi.settings import find_factory, read
+from gmi.targets.module import ModuleTarget
+from gmi.targets.quality import refuse_unfit
+
+ABOUT = (
+    "Writes a commented configuration for a model and photographs of your own, and checks that it loads. What is not "
+    "given here is asked for on a terminal, and may be completed in the file."
+)
+QUESTIONS = {
+    "people": ("DIR", "the images that the model was trained on, one folder for each person"),
+    "held_out": ("DIR", "other images of the same people, that the model never saw, laid out in the same way"),
+    "public": ("DIR", "public images, at any depth"),
+    "model": ("FILE", "the model's state_dict, as .safetensors"),
+    "factory": ("MODULE:CALLABLE", "what makes the torch module: torchvision.models:resnet18, or my_module:network"),
+}
+COUNTS = ("num_classes", "n_classes", "classes", "num_labels", "people")
+"""What factories call their number of classes."""
+
+
+def main(arguments: Sequence[str], prog: str | None = None) -> None:
+    """Writes the file, and prints what is still to be filled in. Raises GmiError, before it writes, for a mistake."""
+    parser = Parser(prog=prog, description=ABOUT)
+    parser.add_argument("folder", nargs="?", default="", metavar="FOLDER", help="where to write; the working folder")
+    for name, (value, about) in QUESTIONS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar=value, help=about)
+    parser.add_argument("--out", default="audit.yaml", metavar="NAME", help="name of the file (default: audit.yaml)")
+    options = parser.parse_args(arguments)
+    file = Path(options.folder, options.out)
+    if file.exists():
+        raise GmiError(f"{file} is there already, and is not overwritten: name another file with --out.")
+    answers = {name: getattr(options, name) or _asked(about) for name, (_, about) in QUESTIONS.items()}
+    people = answers.pop("people")
+    if people is None:
+        raise GmiError(f"--people is missing: {QUESTIONS['people'][1]}.")
+    text = configuration(file, people, **answers)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, "utf-8")
+    print(checked(file, [name for name, answer in answers.items() if answer is None and name != "public"]))
+    print(f"Then: gmi audit {file} --dry-run")
+
+
+def _asked(about: str) -> str | None:
+    """The answer to a question on a terminal; None if there is none, or no terminal."""
+    if not sys.stdin.isatty():
+        return None
+    try:
+        return input(f"{about[0].upper()}{about[1:]} (Enter: later): ").strip() or None
+    except EOFError:
+        return None
+
+
+def configuration(
+    file: Path,
+    people: str,
+    held_out: str | None = None,
+    public: str | None = None,
+    model: str | None = None,
+    factory: str | None = None,
+) -> str:
+    """The text of the file. Raises GmiError if something that is named cannot be found or read."""
+    names, photographs = images.people(images.folder(people, "--people"))
+    for key, name in (("--held-out", held_out), ("--public", public)):
+        if name is not None:
+            images.folder(name, key)
+    channels, height, width = images.read([photographs[0][0]], [0], None).bytes.shape[1:]
+    fewest = min([person for _, _, person in photographs].count(number) for number in range(len(names)))
+    colour = _colour(channels, model)
+    note = "Other images of the same people, that the model never saw: reconstructions are compared with them."
+    if held_out is None:
+        note = (
+            "CHECK: name a folder of other images of the same people. A number sets so many of each person aside, but\n"
+            "  # then the model must not have been trained on these."
+        )
+    values = {
+        "name": file.stem,
+        "data": Path(people).name or "people",
+        "people": people,
+        "enrolment": held_out or max(1, min(5, fewest // 2)),
+        "factory": factory or "my_module:network",
+        "arguments": {} if factory is None else _arguments(factory, len(names)),
+        "weights": model or "model.safetensors",
+        "colour": colour,
+        "mean": [0.5] if colour == "grey" else [0.485, 0.456, 0.406],
+        "std": [0.5] if colour == "grey" else [0.229, 0.224, 0.225],
+    }
+    template = Template(Path(__file__).with_name("init.yaml").read_text("utf-8"))
+    return template.substitute(
+        {key: json.dumps(value) for key, value in values.items()},
+        file=file,
+        run=file.stem,
+        height=height,
+        width=width,
+        enrolment_note=note,
+        public="# public: faces/public" if public is None else f"public: {json.dumps(public)}",
+    )
+
+
+def _colour(channels: int, model: str | None) -> str:
+    """The colour of what the model takes: by its first convolution, or else as the photographs are."""
+    state = {} if model is None else read_weights(Path(model).expanduser())
+    kernels = [value.shape[1] for value in state.values() if value.ndim == 4]
+    taken = kernels[0] if kernels and kernels[0] in (1, 3) else channels
+    return "grey" if taken == 1 else "rgb" if channels == 3 else "grey as rgb"
+
+
+def _arguments(factory: str, people: int) -> dict[str, int]:
+    """The number of people under the name that the factory has for it, if it is one of the usual names."""
+    try:
+        known = inspect.signature(find_factory(factory)).parameters
+    except (TypeError, ValueError):  # there is none of what is written in C
+        return {}
+    if factory.startswith("torchvision.models:") and "weights" in known:
+        return {"num_classes": people}
+    return {name: people for name in COUNTS if name in known}
+
+
+def checked(file: Path, missing: Sequence[str]) -> str:
+    """What loads of the configuration, and what is still to be filled in."""
+    plan = read(file, Audit)
+    places = {
+        "held_out": "data.enrolment (images that the model never saw)",
+        "model": "target.weights",
+        "factory": "target.factory",
+    }
+    todo = [place for name, place in places.items() if name in missing]
+    todo += ["mean and std in target.input", "target.trained_on"]
+    loaded, fault = f"{file} is written", ""
+    try:
+        people = plan.data.load()
+        loaded += (
+            f": {len(people.names)} people with {len(people.training)} training and {len(people.enrolment)} enrolment "
+            "images"
+        )
+        if isinstance(plan.target, ModuleTarget) and not {"model", "factory"} & {*missing}:
+            refuse_unfit(plan.target.load(people.names), people, True)
+            loaded += ", and weights that fit"
+    except GmiError as error:
+        fault = f" As it is, it does not load: {error}"
+    return f"{loaded}; still to be filled in: {', '.join(todo)}.{fault}"
