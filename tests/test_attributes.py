@@ -26,11 +26,11 @@ from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Column, Layout, Records, Table
 from gmi.attributes.targets import Forest, Linear, Mlp, Own, Tree
 from gmi.audits import Hardware, conduct, schema
+from gmi.cli import command
 from gmi.errors import GmiError
 from gmi.metrics.statistics import Estimate
 from gmi.settings import plain
 from gmi.targets.authorisation import Authorisation
-from pipelines import attributes
 
 SCHEMA = Path(page.__file__).with_name("page.schema.json").read_text("utf-8")
 LAYOUT = Layout(
@@ -249,7 +249,7 @@ def test_a_tree_that_remembers_its_people_gives_them_away_and_nobody_else(tmp_pa
     assert rows["training"]["csmia"]["queries"] == 2 * 250 and rows["training"]["counts"]["queries"] == 0
     assert {row["value"] for row in report["groups"][0]["rows"]} == {"a", "b", "c"}
     text = path.read_text()
-    assert text.count(">made<") == 1 and "not made (pipelines/extract.py)" in text and "Evidence of leakage" in text
+    assert text.count(">made<") == 1 and "not made (gmi extract)" in text and "Evidence of leakage" in text
 
 
 def test_a_model_of_something_else_gives_nothing_away(tmp_path):
@@ -459,7 +459,7 @@ def test_a_dry_run_counts_the_queries_and_makes_nothing(tmp_path, capsys):
     config = tmp_path / "toy.yaml"
     made = plan(written(tmp_path, people(2000, 0)))
     config.write_text(json.dumps(plain(made)))
-    attributes.main([str(config), "--dry-run", "--out", str(tmp_path / "run")])
+    command(["attributes", str(config), "--dry-run", "--out", str(tmp_path / "run")])
     text = capsys.readouterr().out
     assert "attacked: 250" in text and "to train the target and to ask it" in text and not (tmp_path / "run").exists()
     queries = {line.split()[0]: line.split()[1] for line in text.splitlines() if len(line.split()) == 3}

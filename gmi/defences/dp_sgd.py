@@ -158,7 +158,7 @@ def group_epsilon(noise: float, share: float, steps: int, size: int, delta: floa
 
 def _refuse_uninstalled() -> None:
     if find_spec("opacus") is None:
-        raise GmiError("A dp-sgd defence needs Opacus: pip install -e '.[dp]'.")
+        raise GmiError("A dp-sgd defence needs Opacus: pip install 'gmi[dp]'.")
 
 
 @contextmanager

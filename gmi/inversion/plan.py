@@ -11,8 +11,7 @@ from gmi.judges.classifier import Probe
 from gmi.judges.face import Dlib, FaceNet
 from gmi.judges.perceptual import Lpips
 from gmi.oracles.access import Access, WholeModel
-from gmi.priors.diffusion import Diffusion
-from gmi.priors.gan import Gan
+from gmi.priors import AnyPrior
 from gmi.protocols import Prior
 from gmi.search import AnySearch
 from gmi.search.attack import Attack
@@ -39,7 +38,7 @@ class Audit:
 
     target: a module with its weights, a model behind an API, or an ONNX file.
     authorisation: who allowed it; no audit of a model behind an API starts without.
-    training: how `pipelines/train_target.py` makes `target.weights`; None for a target of your own.
+    training: how `gmi train-target` makes `target.weights`; None for a target of your own.
     judges: face recognisers; the verdict rests on the first.
     membership: whether photographs are told to be trained on, beside the verdict; None: it is not asked.
     fmrs: false match rates at which matches are counted.
@@ -52,7 +51,7 @@ class Audit:
     target: AnyTarget
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None
     training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None
-    prior: Annotated[Gan | Diffusion, Field(discriminator="type")]
+    prior: AnyPrior
     access: Access = WholeModel()
     search: AnySearch = Gradient()
     selection: Selection = Selection()

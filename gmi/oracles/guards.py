@@ -77,7 +77,7 @@ class Stealthy:
     def _usual(self, target: Target) -> Tensor:
         """The usual scores (K, K) in the profile: a row for each class."""
         if self.profile is None:
-            raise GmiError("stealthy: name the profile that pipelines/train_target.py writes beside the weights.")
+            raise GmiError("stealthy: name the profile that gmi train-target writes next to the weights.")
         path = resolve(self.profile)
         try:
             with safe_open(path, "pt") as file:

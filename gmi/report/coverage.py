@@ -4,18 +4,18 @@ from collections.abc import Collection
 from typing import Any
 
 KINDS = {
-    "representatives": ("Inversion: images of a class's people", "NISTAML.032", "AML.T0024.001", "audit.py"),
-    "templates": ("Inversion of biometric templates", "NISTAML.032", "AML.T0024.001", "audit.py"),
-    "attributes": ("Inference of a person's attribute", "NISTAML.032", "AML.T0024.001", "attributes.py"),
-    "records": ("Training records out of a generative model", "NISTAML.038", "AML.T0024", "extract.py"),
-    "membership": ("Whether a record was trained on", "NISTAML.033", "AML.T0024.000", "audit.py"),
-    "copying": ("Copying the model", "NISTAML.031", "AML.T0024.002", "audit.py"),
+    "representatives": ("Inversion: images of a class's people", "NISTAML.032", "AML.T0024.001", "audit"),
+    "templates": ("Inversion of biometric templates", "NISTAML.032", "AML.T0024.001", "audit"),
+    "attributes": ("Inference of a person's attribute", "NISTAML.032", "AML.T0024.001", "attributes"),
+    "records": ("Training records out of a generative model", "NISTAML.038", "AML.T0024", "extract"),
+    "membership": ("Whether a record was trained on", "NISTAML.033", "AML.T0024.000", "audit"),
+    "copying": ("Copying the model", "NISTAML.031", "AML.T0024.002", "audit"),
 }
 
 
 def coverage(made: Collection[str]) -> list[dict[str, Any]]:
-    """A row for every kind: what it is, its names, the pipeline that makes it, and whether it was made here."""
+    """A row for every kind: what it is, its names, the command that makes it, and whether it was made here."""
     return [
-        {"what": what, "nist": nist, "atlas": atlas, "pipeline": pipeline, "made": kind in made}
-        for kind, (what, nist, atlas, pipeline) in KINDS.items()
+        {"what": what, "nist": nist, "atlas": atlas, "command": f"gmi {command}", "made": kind in made}
+        for kind, (what, nist, atlas, command) in KINDS.items()
     ]

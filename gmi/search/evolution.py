@@ -78,7 +78,7 @@ class Evolution:
         try:
             import cma
         except ImportError as error:
-            raise GmiError("Evolution needs pycma: pip install -e '.[blackbox]'.") from error
+            raise GmiError("Evolution needs pycma: pip install 'gmi[blackbox]'.") from error
         draws = np.random.default_rng(seed)
         options = {
             "popsize": self.population,

@@ -78,7 +78,7 @@ def _open(path: Path) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise GmiError("A target of type onnx needs onnxruntime: pip install -e '.[onnx]'.") from error
+        raise GmiError("A target of type onnx needs onnxruntime: pip install 'gmi[onnx]'.") from error
     try:
         return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except _errors() as error:
