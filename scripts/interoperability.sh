@@ -3,4 +3,4 @@
 source "$(dirname "$0")/setup.sh" dev
 other=.venv-interoperability
 [ -x $other/bin/mlserver ] || { "${PYTHON:-python3}" -m venv $other && $other/bin/python -m pip install --quiet mlserver==1.7.1 "tritonclient[http]==2.73.0"; }
-GMI_INTEROPERABILITY="$PWD/$other/bin/python" .venv/bin/python -m pytest -q -m slow tests/test_interoperability.py "$@"
+GMI_INTEROPERABILITY="$PWD/$other/bin/python" .venv/bin/python -m pytest -q -m slow tests/targets/test_interoperability.py "$@"

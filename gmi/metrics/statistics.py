@@ -5,7 +5,7 @@ bootstrap). The interval is BCa (Efron 1987) at levels expanded for small sample
 the true value in 93 to 97 % of most cases an audit meets, but in fewer when nearly all people have the same value. So
 it is never narrower than a *guard* for what the bootstrap cannot see: for a level with known bounds, people unlike all
 those observed (`unseen`); for a difference, Student's t, which keeps false calls at 2.5 % when hits are few and BCa
-alone makes 6 %. tests/test_statistics.py measures the coverage.
+alone makes 6 %. tests/metrics/test_statistics.py measures the coverage.
 """
 
 from collections.abc import Callable, Sequence

@@ -288,7 +288,10 @@ MISTAKES = {
         lambda made: edit(made / "unet/config.json", _class_name="UNet2DConditionModel"),
         "holds UNet2DC",
     ),
-    "another prior": (lambda made: (made / "unet/config.json").write_text("{}"), "a GAN's folder needs prior.type gan"),
+    "another prior": (
+        lambda made: (made / "unet/config.json").write_text('{"type": "dcgan"}'),
+        "it needs prior.type gan",
+    ),
     "no size": (lambda made: edit(made / "unet/config.json", sample_size=None), "set sample_size"),
     "misfit": (lambda made: edit(made / "unet/config.json", block_out_channels=[8, 24]), "cannot be loaded|do not fit"),
     "truncated": (lambda made: cut(made / WEIGHTS), "cannot be loaded"),
@@ -394,7 +397,7 @@ def test_a_conditional_prior_is_refused(tmp_path, settings, words):
 
 def test_the_shipped_prior_makes_faces_not_noise_and_tells_its_terms():
     """Lighter in the middle than in the corners, and smooth: neighbours are alike, which in noise they are not."""
-    shipped = Path(__file__).parents[1] / "priors" / "flow48"
+    shipped = Path(__file__).parents[2] / "priors" / "flow48"
     prior = Diffusion(folder=str(shipped), steps=6).load(CPU)
     with torch.no_grad():
         images = prior.decode(prior.sample(Rng(range(8))))

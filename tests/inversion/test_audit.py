@@ -63,7 +63,9 @@ def run(folder: Path, plan: Audit | None = None, inputs: Inputs | None = None) -
 
 def timeless(report: dict) -> dict:
     """The report without times, which alone may differ between two runs of one audit."""
-    provenance = {key: value for key, value in report["provenance"].items() if key not in ("started", "finished", "processes")}
+    provenance = {
+        key: value for key, value in report["provenance"].items() if key not in ("started", "finished", "processes")
+    }
     cost = {key: value for key, value in report["cost"].items() if key != "seconds"}
     return report | {"provenance": provenance, "cost": cost}
 

@@ -24,7 +24,7 @@ from gmi.targets.open_inference import OpenInferenceTarget
 from gmi.targets.remote import Connection
 
 PYTHON = os.environ.get("GMI_INTEROPERABILITY", "")
-HERE = Path(__file__).parent / "interoperability"
+HERE = Path(__file__).parents[1] / "interoperability"
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not PYTHON, reason="scripts/interoperability.sh installs what this needs"),

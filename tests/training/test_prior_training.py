@@ -30,7 +30,7 @@ from gmi.training.overlap import overlap
 from gmi.training.priors import PriorTraining, train
 
 CPU = torch.device("cpu")
-SHIPPED = sorted((Path(__file__).parents[1] / "configs" / "priors").glob("*.yaml"))
+SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "priors").glob("*.yaml"))
 LEARNERS = {
     "flow": Denoising(type="flow", channels=(8, 16), layers=1, attention=(), groups=4, steps=6),
     "ddpm": Denoising(type="ddpm", channels=(16, 32), layers=1, attention=(), groups=4, steps=20),

@@ -11,8 +11,7 @@ import torch
 from gmi import toy
 from gmi.audits import Hardware
 from gmi.data.images import Images
-from gmi.inversion.attacker import Spent
-from gmi.inversion.attacker import Attacker
+from gmi.inversion.attacker import Attacker, Spent
 from gmi.inversion.audit import reconstruct
 from gmi.inversion.controls import Controls
 from gmi.inversion.forecast import Forecast, forecast
