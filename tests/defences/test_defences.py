@@ -12,8 +12,8 @@ from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDp
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 from pydantic import TypeAdapter
+from reference.bands import INPUT, PEOPLE, Net, accuracy, banded, seeded
 from safetensors.torch import save_file
-from test_training import INPUT, PEOPLE, Net, accuracy, banded, seeded
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 from torchvision.models import resnet18

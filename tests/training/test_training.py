@@ -7,13 +7,13 @@ from unittest.mock import Mock
 import pytest
 import torch
 import yaml
+from reference.bands import INPUT, PEOPLE, Net, accuracy, banded, seeded
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 
 from gmi import cli
 from gmi.assets.weights import digest, read_weights
 from gmi.audits import Hardware
-from gmi.data.images import Images
 from gmi.defences.base import Loss, cross_entropy_loss
 from gmi.errors import GmiError
 from gmi.inversion.inputs import load
@@ -26,8 +26,6 @@ from gmi.training import weights
 from gmi.training.targets import Head, Scratch
 from gmi.training.weights import RECORD, record_of
 
-PEOPLE = 3
-INPUT = Input(size=(16, 16), colour="grey", mean=(0.5,), std=(0.25,))
 LARGE = replace(INPUT, size=(64, 64))
 HARDWARE = Hardware(torch.device("cpu"))
 
@@ -40,41 +38,10 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def banded(count: int, seed: int) -> Images:
-    """Noise, and a bright band two columns wide in the left half, whose place is the person's."""
-    classes = torch.arange(PEOPLE).repeat(count)
-    images = torch.randint(0, 100, (len(classes), 1, 16, 16), generator=torch.Generator().manual_seed(seed))
-    images += 120 * (torch.arange(16) // 2 == classes[:, None])[:, None, None]
-    return Images(images.to(torch.uint8), classes, ("",) * len(classes))
-
-
 def lesson(count: int) -> tuple[Tensor, Loss]:
     """Images and what is to be learnt of them."""
     images = banded(count, 0)
     return images.bytes, cross_entropy_loss(images.classes)
-
-
-class Net(nn.Module):
-    """A body with a batch norm, which must not move, and a head."""
-
-    def __init__(self, people: int = PEOPLE, bias: bool = True) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(1024, 64))
-        self.head = nn.Linear(64, people, bias)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.body(images).relu())
-
-
-def seeded(factory: type[nn.Module], **arguments) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        return factory(**arguments)
-
-
-def accuracy(module: nn.Module, input: Input, images: Tensor, classes: Tensor) -> float:
-    with torch.no_grad():
-        return (module.eval()(input(images)).argmax(1) == classes).double().mean().item()
 
 
 @pytest.mark.parametrize("bias", [True, False])
