@@ -17,8 +17,7 @@ from gmi.judges.face import Dlib, FaceNet
 from gmi.oracles.access import Access
 from gmi.oracles.guards import AnyGuard, Stealthy
 from gmi.oracles.shape import Shape
-from gmi.priors.diffusion import Diffusion
-from gmi.priors.gan import Gan
+from gmi.priors import AnyPrior
 from gmi.search import AnySearch
 from gmi.search.selection import Selection
 from gmi.settings import OPERATIONAL, Count, Rate, Share, Whole, settings
@@ -87,7 +86,7 @@ class Comparison:
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None  # who allowed it; recorded in the report
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)]  # the defences; the undefended arm needs no entry
     attacks: Annotated[tuple[NamedAttack, ...], Field(min_length=1)]  # what every arm meets
-    prior: Annotated[Gan | Diffusion, Field(discriminator="type")]  # the generator that attacks search
+    prior: AnyPrior  # the generator that attacks search
     selection: Selection = Selection()  # which candidates are started from, and which are released
     judge: Annotated[Dlib | FaceNet, Field(discriminator="type")] = Dlib()  # the independent face recogniser
     fmrs: tuple[Rate, ...] = (1e-2, 1e-3)  # false match rates at which matches are counted

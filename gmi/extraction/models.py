@@ -10,14 +10,11 @@ from tqdm import tqdm
 
 from gmi.data.images import Images
 from gmi.errors import GmiError
-from gmi.priors.diffusion import Diffusion
-from gmi.priors.gan import Gan
+from gmi.priors import AnyPrior
 from gmi.protocols import Prior
 from gmi.run import Run
 from gmi.settings import Count, Positive, Whole, settings
-from gmi.training.learners import Adversarial, Denoising
-
-AnyPrior = Annotated[Gan | Diffusion, Field(discriminator="type")]
+from gmi.training import AnyLearner
 
 
 @plain_dataclass(frozen=True)
@@ -67,7 +64,7 @@ class Trained:
     """
 
     type: Literal["trained"] = "trained"
-    learner: Annotated[Denoising | Adversarial, Field(discriminator="type")]  # kind of both models
+    learner: AnyLearner  # kind of both models
     steps: Count  # updates of the weights
     batch: Count = 16  # images in a step
     lr: Positive = 1e-3  # learning rate of Adam at the first step; it falls linearly to 0

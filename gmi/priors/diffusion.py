@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gmi.assets.weights import digest
 from gmi.errors import GmiError
-from gmi.priors.folder import prior_folder
+from gmi.priors.folder import prior_folder, refuse_other_type
 from gmi.priors.path import DiffusionPath, FlowPath, stamps, step
 from gmi.protocols import NoisePath
 from gmi.rng import Rng
@@ -102,6 +102,7 @@ class Diffusion:
     def load(self, device: torch.device) -> DiffusionPrior:
         """The prior. Raises GmiError if the folder is missing, of another kind or conditional, or if weights misfit."""
         folder = prior_folder(self.folder)
+        refuse_other_type(folder, self.type)
         part = next((name for name in PARTS if (folder / name / "config.json").is_file()), "")
         network = _model(folder / part, ("UNet2DModel", "DiTTransformer2DModel"))
         config: Any = network.config
@@ -158,7 +159,7 @@ def _model(folder: Path, kinds: tuple[str, ...]) -> nn.Module:
 
     name = _json(folder / "config.json").get("_class_name")
     if name is None:
-        raise GmiError(f"{folder} is no folder of diffusers (a GAN's folder needs prior.type gan).")
+        raise GmiError(f"{folder} is no folder of diffusers.")
     if name not in kinds:
         raise GmiError(f"{folder} holds {name}: a prior needs {' or '.join(kinds)}.")
     try:

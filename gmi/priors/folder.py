@@ -1,16 +1,35 @@
 """Folders of priors."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 
 from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError
+from gmi.settings import SHIPPED
+
+_TYPES = {"dcgan": "gan", "stylegan2": "stylegan"}
+"""By the type in a folder's config.json: the prior.type that loads it."""
 
 
 def prior_folder(name: str) -> Path:
     """The folder that a setting names. Raises GmiError if it is missing, or the folder of a training."""
     folder = resolve(name)
     if not name or not folder.is_dir():
-        raise GmiError(f"There is no prior folder {folder if name else repr(name)}.")
+        shipped = ", ".join(f"priors/{path.name}" for path in sorted((SHIPPED / "priors").iterdir()) if path.is_dir())
+        remark = f"; what comes with this gmi is {shipped}" if folder.parts[:1] == ("priors",) else ""
+        raise GmiError(f"There is no prior folder {folder if name else repr(name)}{remark}.")
     if (folder / "prior").is_dir():
         raise GmiError(f"{folder} is the folder of a training: its prior is {folder / 'prior'}.")
     return folder
+
+
+def refuse_other_type(folder: Path, given: str) -> None:
+    """Raises GmiError if a folder says that it needs another prior.type than the given one."""
+    needed = given
+    if any((folder / name).exists() for name in ("unet", "transformer", "scheduler", "scheduler_config.json")):
+        needed = "diffusion"
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        needed = _TYPES[json.loads((folder / "config.json").read_text("utf-8")).get("type")]
+    if needed != given:
+        raise GmiError(f"{folder} is no prior of type {given}: it needs prior.type {needed}.")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gmi.assets.weights import digest, load_weights
 from gmi.errors import GmiError
-from gmi.priors.folder import prior_folder
+from gmi.priors.folder import prior_folder, refuse_other_type
 from gmi.rng import Rng
 from gmi.settings import settings
 
@@ -82,12 +82,12 @@ class Gan:
     def load(self, device: torch.device) -> Dcgan:
         """The prior. Raises GmiError if the folder is missing, its config unusable, or its weights misfit or broken."""
         folder = prior_folder(self.folder)
+        refuse_other_type(folder, self.type)
         try:
             shape = TypeAdapter(DcganShape).validate_python(json.loads((folder / "config.json").read_text()))
         except (OSError, ValueError, ValidationError) as error:
             raise GmiError(
-                f"{folder} is no prior folder: its config.json cannot be used ({error}); a folder of diffusers needs "
-                "prior.type diffusion."
+                f"{folder} is no prior folder of a DCGAN: its config.json cannot be used ({error})."
             ) from error
         prior = Dcgan(shape)
         load_weights(prior, folder / "model.safetensors")

@@ -41,7 +41,8 @@ from gmi.protocols import Prior
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
 from gmi.settings import Count, Positive, Whole, settings
-from gmi.training.learners import Adversarial, Denoising, Learner
+from gmi.training import AnyLearner
+from gmi.training.learners import Learner
 
 GRID = 36
 
@@ -52,7 +53,7 @@ class PriorTraining:
 
     name: str  # name of the prior, and of the training's folder
     data: PublicImages  # images that it learns from
-    learner: Annotated[Denoising | Adversarial, Field(discriminator="type")]  # kind of prior, and its hyper-parameters
+    learner: AnyLearner  # kind of prior, and its hyper-parameters
     steps: Count  # updates of the weights
     batch: Count = 64  # images per batch in each process
     accumulate: Count = 1  # batches whose gradients are summed before the weights move
@@ -255,7 +256,7 @@ def card(plan: PriorTraining, progress: Progress, accelerator: Accelerator, coun
     table = "".join(f"| {key} | {value} |\n" for key, value in rows.items())
     return (
         f"# {plan.name}\n\nA generative prior for privacy audits of models whose owner asks, trained by gmi "
-        f"(`pipelines/train_prior.py`) on public images.\n\n| | |\n|---|---|\n{table}\n{remark}\n"
+        f"(`gmi train-prior`) on public images.\n\n| | |\n|---|---|\n{table}\n{remark}\n"
     )
 
 

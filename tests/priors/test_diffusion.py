@@ -289,8 +289,8 @@ MISTAKES = {
         "holds UNet2DC",
     ),
     "another prior": (
-        lambda made: (made / "unet/config.json").write_text('{"type": "dcgan"}'),
-        "it needs prior.type gan",
+        lambda made: (made / "unet/config.json").write_text("{}"),
+        "unet is no folder of diffusers",
     ),
     "no size": (lambda made: edit(made / "unet/config.json", sample_size=None), "set sample_size"),
     "misfit": (lambda made: edit(made / "unet/config.json", block_out_channels=[8, 24]), "cannot be loaded|do not fit"),

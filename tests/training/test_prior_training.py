@@ -20,6 +20,7 @@ from gmi.errors import GmiError
 from gmi.metrics.distribution import frechet
 from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Gan
+from gmi.priors.stylegan import StyleGan
 from gmi.rng import Rng
 from gmi.run import Run
 from gmi.settings import read
@@ -28,6 +29,7 @@ from gmi.training import priors as prior_training
 from gmi.training.learners import Adversarial, Denoising
 from gmi.training.overlap import overlap
 from gmi.training.priors import PriorTraining, train
+from gmi.training.style import StyleBased
 
 CPU = torch.device("cpu")
 SHIPPED = sorted((Path(__file__).parents[2] / "configs" / "priors").glob("*.yaml"))
@@ -35,7 +37,9 @@ LEARNERS = {
     "flow": Denoising(type="flow", channels=(8, 16), layers=1, attention=(), groups=4, steps=6),
     "ddpm": Denoising(type="ddpm", channels=(16, 32), layers=1, attention=(), groups=4, steps=20),
     "gan": Adversarial(latent=8, channels=(16, 8)),
+    "stylegan": StyleBased(latent=8, width=8, layers=2, channels=(8, 8, 4), critic=(8, 8, 4), every=4),
 }
+PRIORS = {"gan": Gan, "stylegan": StyleGan}  # and Diffusion
 
 
 class Space:
@@ -93,7 +97,7 @@ def test_what_is_learned_comes_nearer_to_images_never_seen(plan, tmp_path, name)
     untrained = learn(replace(plan, steps=1), tmp_path / "untrained").history[0]["distance"]
     assert best < untrained / 2
     folder = str(tmp_path / "run" / "prior")
-    prior = (Gan(folder=folder) if name == "gan" else Diffusion(folder=folder, steps=20)).load(CPU)
+    prior = PRIORS.get(name, Diffusion)(folder=folder).load(CPU)
     with torch.no_grad():
         made = (prior.decode(prior.sample(Rng(range(40)))) * 255).round().byte()
     space = Space(CPU, 8)
@@ -102,7 +106,7 @@ def test_what_is_learned_comes_nearer_to_images_never_seen(plan, tmp_path, name)
 
 
 @pytest.mark.parametrize(
-    ("name", "after"), [("flow", 1), ("flow", 5), ("flow", 11), ("ddpm", 5), ("gan", 5), ("gan", 11)]
+    ("name", "after"), [("flow", 1), ("flow", 5), ("flow", 11), ("ddpm", 5), ("gan", 5), ("gan", 11), ("stylegan", 5)]
 )
 def test_a_kill_at_any_moment_changes_nothing(plan, tmp_path, name, after):
     class Killed(Exception):
@@ -113,7 +117,7 @@ def test_a_kill_at_any_moment_changes_nothing(plan, tmp_path, name, after):
             raise Killed
 
     learner = LEARNERS[name]
-    learner = learner if isinstance(learner, Adversarial) else replace(learner, channels=(4, 8), attention=(), steps=1)
+    learner = learner if name in PRIORS else replace(learner, channels=(4, 8), attention=(), steps=1)
     plan = replace(plan, learner=learner, accumulate=2)
     whole = learn(plan, tmp_path / "whole")
     with pytest.raises(Killed):
