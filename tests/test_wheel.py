@@ -65,10 +65,12 @@ def test_the_wheel_holds_whatever_the_package_reads(installed):
     names = set(zipfile.ZipFile(installed.wheel).namelist())
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gmi").rglob("*") if path.is_file()}
     sources |= {f"gmi/shipped/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
-    sources |= {f"gmi/shipped/{path.relative_to(ROOT)}" for path in (ROOT / "priors").rglob("*") if path.is_file()}
+    flow48 = (ROOT / "priors" / "flow48").rglob("*")
+    sources |= {f"gmi/shipped/{path.relative_to(ROOT)}" for path in flow48 if path.is_file()}
     assert {name for name in sources if "__pycache__" not in name} <= names
     assert {"gmi/shipped/configs/quickstart.yaml", "gmi/shipped/priors/flow48/README.md"} <= names
     assert not any(name.startswith(("tests/", "pipelines/", "scripts/")) for name in names)
+    assert {name.split("/")[3] for name in names if name.startswith("gmi/shipped/priors/")} == {"flow48"}
 
 
 def test_the_command_works_from_an_empty_folder(installed, tmp_path):
