@@ -11,8 +11,7 @@ from gmi.judges.classifier import Probe
 from gmi.judges.face import Dlib, FaceNet
 from gmi.judges.perceptual import Lpips
 from gmi.oracles.access import Access, WholeModel
-from gmi.priors.diffusion import Diffusion
-from gmi.priors.gan import Gan
+from gmi.priors import AnyPrior
 from gmi.protocols import Prior
 from gmi.search import AnySearch
 from gmi.search.attack import Attack
@@ -52,7 +51,7 @@ class Audit:
     target: AnyTarget
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None
     training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None
-    prior: Annotated[Gan | Diffusion, Field(discriminator="type")]
+    prior: AnyPrior
     access: Access = WholeModel()
     search: AnySearch = Gradient()
     selection: Selection = Selection()
