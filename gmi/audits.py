@@ -19,7 +19,7 @@ from gmi.run import Run
 from gmi.settings import identity, plain
 
 PACKAGES = ("torch", "torchvision", "accelerate", "diffusers", "facenet-pytorch", "lpips", "dlib-bin", "numpy", "scipy")
-OPTIONAL = ("scikit-learn", "cma", "opacus", "onnxruntime")
+PACKAGES += ("scikit-learn", "cma", "opacus", "onnxruntime")  # named where they are installed
 
 Autocast = Callable[[], AbstractContextManager[object]]
 
@@ -113,6 +113,13 @@ class Kind(Generic[Plan, Inputs, Evidence]):
     render: Callable[[Path], Path]  # the page: a pure function of the folder
 
 
+def load(kind: Kind[Plan, Inputs, Evidence], plan: Plan, hardware: Hardware, inputs: Inputs | None = None) -> Inputs:
+    """The inputs that a plan names, or those that are given. Raises GmiError where its authorisation has expired."""
+    if plan.authorisation is not None:
+        plan.authorisation.refuse_expired(date.today())
+    return kind.load(plan, hardware) if inputs is None else inputs
+
+
 def conduct(
     kind: Kind[Plan, Inputs, Evidence],
     plan: Plan,
@@ -128,17 +135,18 @@ def conduct(
     inputs: any objects with the right methods; None: those that the plan names.
     Raises GmiError where the audit may not be made, something is missing, or the folder holds another run.
     """
-    if plan.authorisation is not None:
-        plan.authorisation.refuse_expired(date.today())
-    inputs = kind.load(plan, hardware) if inputs is None else inputs
+    inputs = load(kind, plan, hardware, inputs)
     kind.refuse(plan, inputs)
     state = PartialState()
     with state.main_process_first():
-        run = Run.open(folder, {kind.name: identity(plan), "inputs": inputs.digests})
+        assets = tuple(credits(plan))  # fetched and known before hours of work
+        run = Run.open(folder, {"configuration": identity(plan), "inputs": inputs.digests})
     evidence = kind.examine(plan, inputs, run, hardware)
     if state.is_main_process:
         findings = kind.findings(plan, inputs, evidence)
-        run.write_json(f"{kind.name}.json", asdict(header(kind.name, plan, run, inputs, hardware)) | asdict(findings))
+        run.write_json(
+            f"{kind.name}.json", asdict(header(kind.name, plan, run, inputs, hardware, assets)) | asdict(findings)
+        )
         kind.render(run.folder)
     state.wait_for_everyone()
     return run.folder / f"{kind.name}.html"
@@ -181,17 +189,17 @@ class Header:
     provenance: Provenance
 
 
-def header(kind: str, plan: AnyPlan, run: Run, inputs: Loaded, hardware: Hardware) -> Header:
+def header(kind: str, plan: AnyPlan, run: Run, inputs: Loaded, hardware: Hardware, assets: tuple[Asset, ...]) -> Header:
     """The header of a run's JSON, as of now."""
     started = datetime.fromtimestamp((run.folder / "config.yaml").stat().st_mtime, UTC)
-    packages = {name: version(name) for name in PACKAGES} | dict(_installed(OPTIONAL))
+    packages = dict(_installed(PACKAGES))
     return Header(
         schema_version=SCHEMA_VERSION,
         kind=kind,
         name=plan.name,
         gmi=version("gmi"),
         authorisation=None if plan.authorisation is None else plain(plan.authorisation),
-        assets=tuple(credits(plan)),
+        assets=assets,
         provenance=Provenance(
             config_digest=run.digest,
             digests=inputs.digests,
@@ -245,10 +253,12 @@ def schema(kind: Kind[Any, Any, Any]) -> dict[str, Any]:
 
 
 def _closed(tree: Any) -> Any:
-    """The schema with the keys of every object as they are written: all of them, and no others."""
+    """The schema with the keys of every object as they are written: all of them, no others, and without prose."""
     if isinstance(tree, dict):
         closed = {key: _closed(value) for key, value in tree.items()}
         if isinstance(closed.get("properties"), dict) and closed.get("type") == "object":
+            if isinstance(closed.get("description"), str):  # a dataclass's docstring
+                del closed["description"]
             closed |= {"additionalProperties": False, "required": list(closed["properties"])}
         return closed
     return [_closed(branch) for branch in tree] if isinstance(tree, list) else tree

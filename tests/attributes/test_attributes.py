@@ -25,7 +25,7 @@ from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
 from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Column, Layout, Records, Table
 from gmi.attributes.targets import Forest, Linear, Mlp, Own, Tree
-from gmi.audits import Hardware, conduct, schema
+from gmi.audits import Hardware, conduct
 from gmi.cli import command
 from gmi.errors import GmiError
 from gmi.metrics.statistics import Estimate
@@ -449,10 +449,6 @@ def test_a_verdict_does_not_overlook_an_attack_that_failed():
     assert verdict([leaky, failed], 0.05, True).finding == "evidence of leakage"
     useless = verdict([none], 0.05, True)
     assert useless.finding == "inconclusive" and "worse than the commonest does" in useless.because[0]
-
-
-def test_the_schema_is_that_of_the_findings():
-    assert json.dumps(schema(ATTRIBUTES), indent=1) + "\n" == SCHEMA
 
 
 def test_a_dry_run_counts_the_queries_and_makes_nothing(tmp_path, capsys):

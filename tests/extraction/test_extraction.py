@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.utils import save_image
 
 from gmi import cli, toy
-from gmi.audits import Hardware, conduct, schema
+from gmi.audits import Hardware, conduct
 from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.extraction import page
@@ -324,10 +324,6 @@ def test_the_page_says_who_allowed_the_audit(tmp_path):
     with pytest.raises(GmiError, match="The authorisation ended on"):
         late = replace(allowed, until=date(2020, 1, 1))
         examined(Parrot(smooth(12, 6), 0.5), tmp_path / "late", authorisation=late)
-
-
-def test_the_schema_is_that_of_the_findings():
-    assert json.dumps(schema(EXTRACTION), indent=1) + "\n" == SCHEMA
 
 
 def test_people_are_in_one_part_and_mistakes_are_told(tmp_path):

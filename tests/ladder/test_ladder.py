@@ -12,7 +12,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from gmi import cli, toy
-from gmi.audits import Asset, Hardware, conduct, schema
+from gmi.audits import Asset, Hardware, conduct
 from gmi.errors import GmiError
 from gmi.ladder import page
 from gmi.ladder.audit import LADDER
@@ -159,8 +159,3 @@ def test_the_page_names_permission_digests_and_the_terms_of_assets(climbed, inpu
     expired = replace(PLAN, audit=replace(PLAN.audit, authorisation=replace(allowed, until="2020-01-31")))
     with pytest.raises(GmiError, match="authorisation ended"):
         conduct(LADDER, expired, climbed[0], CPU, inputs)
-
-
-def test_the_schema_is_that_of_the_findings():
-    text = json.dumps(schema(LADDER), indent=1) + "\n"
-    assert Path(page.__file__).with_name("page.schema.json").read_text() == text
