@@ -154,8 +154,8 @@ MISTAKES = {
     "prior type": (lambda case: case.write("prior/config.json", b'{"type": "biggan"}'), "is no prior folder"),
     "prior size": (resized_prior, "makes 16 px, not 64"),
     "another run": (
-        lambda case: Run.open(case.folder / "out", {"audit": {"seed": 7}}).write("split.json", b"{}"),
-        "choose another --out",
+        lambda case: Run.open(case.folder / "out", {"configuration": {"seed": 7}}).write("split.json", b"{}"),
+        "it differs in configuration.",
     ),
     "foreign files": (lambda case: case.write("out/thesis.txt", b"mine"), "choose another --out"),
     "foreign config": (lambda case: case.write("out/config.yaml", b"- mine"), "choose another --out"),

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from jsonschema import Draft202012Validator
+from reference.reports import timeless
 
 from gmi import cli, toy
 from gmi.audits import Asset, Hardware, conduct
@@ -93,7 +94,7 @@ def test_a_second_start_asks_nobody(climbed, inputs, monkeypatch):
     monkeypatch.setattr(Model, "__call__", lambda *_: pytest.fail("the target was asked again"))
     conduct(LADDER, replace(PLAN, budget=10**6), folder, CPU, inputs)  # a budget may be set later
     again = json.loads((folder / "ladder.json").read_text())
-    assert again | {"provenance": {}, "budget": None} == report | {"provenance": {}, "budget": None}
+    assert again["budget"] == 10**6 and timeless(again) | {"budget": None} == timeless(report)
 
 
 def test_the_page_shows_every_point_and_loads_nothing(climbed):
