@@ -19,8 +19,8 @@ class AttributeAudit:
     """One target, one table, one sensitive attribute."""
 
     name: str  # the run's: its folder is runs/NAME unless --out says otherwise
-    data: Table
-    target: AnyTarget
+    data: Table  # the records, and what their columns mean
+    target: AnyTarget  # the model under audit
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None  # who allowed the audit, and until when
     attacks: Annotated[tuple[AnyAttack, ...], Field(min_length=1)]  # each at most once
     attacked: Annotated[int, Field(ge=20)] = 1000  # training records, and as many held-out ones

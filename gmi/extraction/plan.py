@@ -24,15 +24,15 @@ class ExtractionAudit:
     """One generative model, its training records, and a control that never saw them."""
 
     name: str  # the run's: its folder is runs/NAME unless --out says otherwise
-    data: Photographs
-    models: Models
+    data: Photographs  # the records that the target learnt from, and images that no model saw
+    models: Models  # the target and the control, which exist already or are trained here
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None  # who allowed the audit, and until when
-    samples: Count = 1000  # from each model
+    samples: Count = 1000  # samples of each model
     # a copy is nearer to a record than this share of its distance to held-out images; data.alike may lower the share
     ratio: Rate = 0.5
     neighbours: Count = 20  # held-out images, the nearest, over which that distance is a mean
     clique: Annotated[int, Field(ge=2)] = 5  # samples that must copy one another to count as a group
-    inversion: Inversion = Inversion()
+    inversion: Inversion = Inversion()  # the white-box tests
     alarms: tuple[Rate, ...] = (0.1,)  # false-alarm rates at which hits are counted
     notable: Rate = 0.05  # share of records copied beyond the control that must be excluded for "no evidence"
     batch: Count = 50  # images at once in one process; each process takes whole batches

@@ -5,12 +5,12 @@ Controls are the attack with something left out or put in its place: no selectio
 target (`Enrolled`, the oracle projection). Everything else stays: pool, views, selection, budget, release.
 """
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from gmi.protocols import Candidates, LabelOracle, Prior, Trace
@@ -24,13 +24,13 @@ _SCALE = 16.0  # of the cosine, so that a softmax over people has a usual temper
 
 @settings
 class Controls:
-    """Random prior, best of N, permuted people and, where there is a public set, public images always run.
+    """The control that may be left out, the oracle projection.
 
-    oracle: project the enrolment photographs too; without it nothing is known of what the prior can express.
-    guide: a network whose features compare a sample with the photographs; None: the target's own. It must not judge.
+    The others always run: random prior, best of N, permuted people and, where there is a public set, public images.
     """
 
-    oracle: bool = True
+    oracle: bool = True  # project the enrolment photographs; without it nothing is known of what the prior can express
+    # network whose features compare a sample with the photographs, and which must not judge; None: the target's own
     guide: ModuleTarget | None = None
 
 
@@ -41,11 +41,11 @@ class Unmoved:
     type: Literal["none"] = "none"
 
     def queries(self, prior: Prior) -> int:
-        """It asks nothing."""
+        """No queries: it only decodes."""
         return 0
 
     def passes(self, prior: Prior) -> Passes:
-        """One decode."""
+        """Evaluations of one decode."""
         return Passes(prior.evaluations, 0)
 
     @torch.no_grad()
@@ -58,7 +58,7 @@ class Unmoved:
         rng: Rng,
         trace: Trace | None = None,
     ) -> Candidates:
-        """No queries."""
+        """Candidates (N) from latents (N, ...), as they are; no queries."""
         return Candidates(prior.decode(latents, classes).clamp(0, 1), classes, latents)
 
 
@@ -74,14 +74,21 @@ class Enrolled:
     """
 
     def __init__(self, guide: Target, photographs: Tensor, people: Tensor, batch: int = 32) -> None:
-        """photographs (M, C, H, W) of people (M,), indices of classes from 0; every class needs one."""
+        """An oracle from a guide and photographs.
+
+        Args:
+            guide: the network whose features are compared.
+            photographs: (M, C, H, W).
+            people: (M,), the class of each photograph, from 0; every class needs a photograph.
+            batch: photographs at once.
+        """
         self._guide, self._photographs, self._whose, self._batch = guide, photographs, people, batch
         self.queries = 0
         self.people = int(people.max()) + 1
 
     @cached_property
     def _means(self) -> Tensor:
-        """(K, D) of length 1; not before they are needed, as a finished audit is only read."""
+        """Mean features (K, D) of length 1; not before they are needed, as a finished audit is only read."""
         with torch.no_grad(), torch.autocast(self._photographs.device.type, enabled=False):
             chunks = [self._guide.activations(batch)[1] for batch in self._photographs.split(self._batch)]
         features = F.normalize(torch.cat(chunks))
@@ -89,7 +96,7 @@ class Enrolled:
         return F.normalize(sums.index_add_(0, self._whose.to(features.device), features))
 
     def logits(self, images: Tensor) -> Tensor:
-        """(N, K), differentiable."""
+        """Logits (N, K), differentiable."""
         return self.activations(images)[0]
 
     def activations(self, images: Tensor) -> tuple[Tensor, Tensor]:

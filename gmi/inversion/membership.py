@@ -37,13 +37,10 @@ _BATCH = 32
 
 @settings
 class Membership:
-    """shadows: models that are trained as the target was, each on half of the photographs; 0: the threshold alone.
+    """Membership inference by a threshold and, with shadow models, by two methods that compare."""
 
-    alarms: false-alarm rates at which hits are counted.
-    """
-
-    shadows: Whole = 8
-    alarms: tuple[Rate, ...] = (0.1, 0.01)
+    shadows: Whole = 8  # models trained as the target was, each on half of the photographs; 0: the threshold alone
+    alarms: tuple[Rate, ...] = (0.1, 0.01)  # false-alarm rates at which hits are counted
 
     def refuse(self, target: object, training: object) -> None:
         """Raises GmiError where shadow models cannot be trained."""
@@ -78,8 +75,8 @@ def infer(
         logits = torch.cat([ask((batch.float() / 255).to(device)).cpu() for batch in pixels.split(_BATCH)])
         return confidence(logits, classes)
 
-    (own,) = run.each(["membership/target"], lambda _: [{"sure": torch.from_numpy(sure(opinion))}], "membership")
-    ours = own["sure"].numpy()
+    (answer,) = run.each(["membership/target"], lambda _: [{"sure": torch.from_numpy(sure(opinion))}], "membership")
+    ours = answer["sure"].numpy()
     scores = {"threshold": ours}
     if settings.shadows:
         assert isinstance(target, ModuleTarget) and training is not None

@@ -29,41 +29,36 @@ from gmi.training.targets import Head, Scratch
 class ReportConfig:
     """Settings of the report."""
 
-    images: bool = True  # reconstructions beside enrolment photographs: personal data
+    images: bool = True  # show reconstructions beside enrolment photographs, which are personal data
 
 
 @settings
 class Audit:
-    """One target, one level of access, one prior, one search, and how they are judged.
+    """One target, one level of access, one prior, one search, and how they are judged."""
 
-    target: a module with its weights, a model behind an API, or an ONNX file.
-    authorisation: who allowed it; no audit of a model behind an API starts without.
-    training: how `gmi train-target` makes `target.weights`; None for a target of your own.
-    judges: face recognisers; the verdict rests on the first.
-    membership: whether photographs are told to be trained on, beside the verdict; None: it is not asked.
-    fmrs: false match rates at which matches are counted.
-    batch: candidates at once in one process; the findings do not depend on it beyond rounding. Lower it where there are
-        more processes than attacked people times candidates over batch: each takes whole batches.
-    """
-
-    name: str
-    data: Faces
-    target: AnyTarget
+    name: str  # the run's: its folder is runs/NAME unless --out says otherwise
+    data: Faces  # the people and their photographs
+    target: AnyTarget  # a module with its weights, a model behind an API, an ONNX file, or a system with templates
+    # who allowed the audit, and until when; no audit of a model behind an API starts without
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None
+    # how `gmi train-target` makes `target.weights`; None: it does not, as with a target of your own
     training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None
-    prior: AnyPrior
-    access: Access = WholeModel()
-    search: AnySearch = Gradient()
-    selection: Selection = Selection()
-    controls: Controls = Controls()
+    prior: AnyPrior  # generator of the images among which the attack searches
+    access: Access = WholeModel()  # what the adversary gets of the target
+    search: AnySearch = Gradient()  # how images are sought that the target takes for a person
+    selection: Selection = Selection()  # how many samples and candidates are taken, before and after the search
+    controls: Controls = Controls()  # what the attack is compared with
+    # face recognisers; the verdict rests on the first
     judges: tuple[Annotated[Dlib | FaceNet, Field(discriminator="type")], ...] = (Dlib(),)
-    perceptual: Lpips | None = Lpips()
-    classifier: Probe | None = Probe()
-    membership: Membership | None = None
-    fmrs: tuple[Rate, ...] = (1e-2, 1e-3)
+    perceptual: Lpips | None = Lpips()  # perceptual distance to the photographs; None: it is not measured
+    classifier: Probe | None = Probe()  # evaluation classifier, trained on the private images; None: there is none
+    membership: Membership | None = None  # test, beside the verdict, of which photographs were trained on; None: none
+    fmrs: tuple[Rate, ...] = (1e-2, 1e-3)  # false match rates at which matches are counted
+    # candidates at once in one process; the findings do not depend on it beyond rounding; lower it where there are more
+    # processes than attacked people times candidates over batch: each takes whole batches
     batch: Count = 20
-    seed: Whole = 0
-    report: ReportConfig = ReportConfig()
+    seed: Whole = 0  # decides everything that is random in the attack and its controls
+    report: ReportConfig = ReportConfig()  # settings of the report
 
     def __post_init__(self) -> None:
         if not self.judges or not self.fmrs:
@@ -78,7 +73,7 @@ class Audit:
 
     @property
     def attack(self) -> Attack:
-        """What an attacker carries out."""
+        """The part of the plan that an attacker carries out."""
         return Attack(self.search, self.selection, self.batch, self.seed)
 
     def pools(self, attacked: int, prior: Prior) -> tuple[range, range]:

@@ -1,4 +1,4 @@
-"""What of the model the adversary gets, as a configuration says it: from the weights to nothing but a name.
+"""Levels of access to the model, as a configuration names them: from its weights to nothing but a label.
 
 `open` gives the oracle; its ledger is in the run folder, or in memory where there is none (None). It raises GmiError
 where the target itself gives less.
@@ -30,7 +30,7 @@ class WholeModel:
     """The weights: logits, features and their gradients."""
 
     type: Literal["white-box"] = "white-box"
-    budget: Annotated[None, OPERATIONAL] = None
+    budget: Annotated[None, OPERATIONAL] = None  # always None: who has the weights may ask any number
 
     def __str__(self) -> str:
         return "white-box"
@@ -50,18 +50,15 @@ class WholeModel:
 
 @settings
 class ScoresOnly:
-    """Confidences, as an interface shows them.
-
-    shape: what is shown of a target in this process; a served one shows what it shows, and `decimals` says how finely.
-    defences: what its output goes through before, if it is in this process.
-    budget: images that may be asked in all, those of checks, selection and controls included; None: any number.
-    repeats: whether an image is answered from the ledger when it comes again ("free"), or asked and charged anew.
-    """
+    """Confidences, as an interface shows them."""
 
     type: Literal["scores"] = "scores"
+    # what is shown of a target in this process; a served one shows what it shows, and `decimals` says how finely
     shape: Shape = Shape()
-    defences: tuple[AnyGuard, ...] = ()
+    defences: tuple[AnyGuard, ...] = ()  # what the output of a target in this process goes through before
+    # images that may be asked in all, those of checks, selection and controls included; None: any number
     budget: Annotated[Count | None, OPERATIONAL] = None
+    # whether an image is answered from the ledger when it comes again ("free"), or asked and charged anew ("asked")
     repeats: Repeats = "free"
 
     def __str__(self) -> str:
@@ -81,11 +78,13 @@ class ScoresOnly:
 
 @settings
 class LabelsOnly:
-    """The predicted class. defences, budget, repeats: as with scores."""
+    """The predicted class."""
 
     type: Literal["labels"] = "labels"
-    defences: tuple[AnyGuard, ...] = ()
+    defences: tuple[AnyGuard, ...] = ()  # what the output of a target in this process goes through before
+    # images that may be asked in all, those of checks, selection and controls included; None: any number
     budget: Annotated[Count | None, OPERATIONAL] = None
+    # whether an image is answered from the ledger when it comes again ("free"), or asked and charged anew ("asked")
     repeats: Repeats = "free"
 
     def __str__(self) -> str:
@@ -103,10 +102,12 @@ class LabelsOnly:
 
 @settings
 class EmbeddingsOnly:
-    """The templates that a recogniser makes of images. budget, repeats: as with scores."""
+    """The templates that a recogniser makes of images."""
 
     type: Literal["embeddings"] = "embeddings"
+    # images that may be asked in all, those of checks, selection and controls included; None: any number
     budget: Annotated[Count | None, OPERATIONAL] = None
+    # whether an image is answered from the ledger when it comes again ("free"), or asked and charged anew ("asked")
     repeats: Repeats = "free"
 
     def __str__(self) -> str:
@@ -128,7 +129,7 @@ Access = Annotated[WholeModel | EmbeddingsOnly | ScoresOnly | LabelsOnly, Field(
 
 
 def _winner(logits: Tensor) -> Tensor:
-    """(N, 1)."""
+    """The predicted classes (N, 1)."""
     return logits.argmax(1, keepdim=True).to(torch.float64)
 
 
@@ -148,6 +149,6 @@ def _refuse_another(target: Target | Served, defences: Sequence[AnyGuard]) -> No
 
 
 def _ledger(access: EmbeddingsOnly | ScoresOnly | LabelsOnly, folder: Path | None) -> Ledger:
-    """In the run folder; in memory where there is none yet."""
-    place = Path(":memory:") if folder is None else folder / "ledger.sqlite"
-    return Ledger(place, access.budget, access.repeats)
+    """The ledger in the run folder, or in memory where there is none yet."""
+    path = Path(":memory:") if folder is None else folder / "ledger.sqlite"
+    return Ledger(path, access.budget, access.repeats)

@@ -18,12 +18,12 @@ FINAL_VIEWS = Views(scale=(0.8, 1.0), shift=0.1, rotate=5.0)
 
 @settings
 class Selection:
-    """How many are taken at each stage."""
+    """Numbers of samples and candidates that are taken at each stage."""
 
     pool: Count = 1000  # samples of the prior that every class chooses its starts from
-    candidates: Count = 3  # searches a class
+    candidates: Count = 3  # searches for each class
     views: Count = 8  # random views by which a class's candidates are compared
-    keep: Count = 1  # released a class
+    keep: Count = 1  # images released for each class
 
     def __post_init__(self) -> None:
         if not self.keep <= self.candidates <= self.pool:
@@ -72,7 +72,7 @@ def robust_scores(oracle: LabelOracle, images: Tensor, classes: Tensor, rng: Rng
 def keep_best(scores: Tensor, classes: Tensor, keep: int) -> Tensor:
     """Indices of the `keep` best of each class, classes in order of first appearance, best first."""
     chosen = []
-    for one in dict.fromkeys(classes.tolist()):
-        own = (classes == one).nonzero().squeeze(1)
-        chosen.append(own[scores[own].argsort(descending=True, stable=True)[:keep]])
+    for person in dict.fromkeys(classes.tolist()):
+        rows = (classes == person).nonzero().squeeze(1)
+        chosen.append(rows[scores[rows].argsort(descending=True, stable=True)[:keep]])
     return torch.cat(chosen)

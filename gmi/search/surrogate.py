@@ -14,7 +14,7 @@ or a public backbone that the target may have been built on, with a head to lear
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass as plain_dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
@@ -41,23 +41,18 @@ _BATCH = 50  # images that are made and asked at once
 
 @settings
 class Surrogate:
-    """`questions` samples of the prior, a student that learns what the target says of them, `search` on the student.
-
-    student: the network before it learns, with the weights that the adversary starts from.
-    training: of the whole student, or of its head alone.
-    learn: log-probabilities by least squares, which needs all scores, unrounded; or probabilities by cross-entropy, for
-        what an interface leaves of them. Labels are learnt as probabilities.
-    rare: of probabilities: power of a class's frequency by which its images weigh less (SMILE); 0: all weigh the same.
-    polish: on the target, from where `search` ends; it needs scores, and latents that the prior decodes.
-    """
+    """Search on a student, which learns what the target says of samples of the prior."""
 
     type: Literal["surrogate"] = "surrogate"
-    questions: Count = 2500
-    student: ModuleTarget
-    training: Annotated[Head | Scratch, Field(discriminator="type")]
+    questions: Count = 2500  # samples of the prior that the target is asked about
+    student: ModuleTarget  # the network before it learns, with the weights that the adversary starts from
+    training: Annotated[Head | Scratch, Field(discriminator="type")]  # training of the whole student, or of its head
+    # log-probabilities: by least squares, which needs all scores, unrounded; probabilities: by cross-entropy, for what
+    # an interface leaves of them; labels are learnt as probabilities
     learn: Literal["log-probabilities", "probabilities"] = "log-probabilities"
-    rare: Share = 0.5
-    search: Annotated[Gradient | Guided, Field(discriminator="type")] = Gradient()
+    rare: Share = 0.5  # of probabilities: power of a class's frequency by which its images weigh less; 0: all alike
+    search: Annotated[Gradient | Guided, Field(discriminator="type")] = Gradient()  # white-box search on the student
+    # search on the target, from where `search` ends; it needs scores, and latents that the prior decodes; None: none
     polish: Evolution | None = None
 
     def __post_init__(self) -> None:
@@ -74,7 +69,7 @@ class Surrogate:
         return self.questions
 
     def queries(self, prior: Any) -> int:
-        """Of the target, for each candidate."""
+        """Queries of the target for each candidate."""
         return 0 if self.polish is None else self.polish.queries(prior)
 
     def passes(self, prior: Any) -> Passes:
@@ -95,19 +90,19 @@ class Surrogate:
         latents = prior.sample(rng)
         module = self._untaught().to(latents.device)
         self._refuse_misfit(module, oracle.people, prior, latents[:1])
-        images, told = [], []
+        images, answers = [], []
         with torch.no_grad():
-            for some in latents.split(_BATCH):
-                shown = prior.decode(some).clamp(0, 1)
-                told.append(opinion(oracle, shown))
-                images.append((shown * 255).round().byte().cpu())
+            for batch in latents.split(_BATCH):
+                samples = prior.decode(batch).clamp(0, 1)
+                answers.append(opinion(oracle, samples))
+                images.append((samples * 255).round().byte().cpu())
         before = {name: value.clone() for name, value in module.state_dict().items()}
         whole = isinstance(oracle, ScoreOracle) and self.learn == "log-probabilities"
-        known = torch.cat(told)
-        lesson = _nearness(known) if whole else _likelihood(known, self.rare)
+        scores = torch.cat(answers)
+        loss = _nearness(scores) if whole else _likelihood(scores, self.rare)
         with torch.enable_grad(), torch.random.fork_rng():
             torch.manual_seed(self.training.seed)
-            self.training(module, self.student.input, torch.cat(images), lesson)
+            self.training(module, self.student.input, torch.cat(images), loss)
         after = module.state_dict()
         return {name: value for name, value in after.items() if not torch.equal(value, before[name])}
 
@@ -130,7 +125,7 @@ class Surrogate:
         raise GmiError("A surrogate must be taught first: search.taught(search.prepare(oracle, prior, rng)).")
 
     def _refuse_misfit(self, module: nn.Module, people: int, prior: Prior, latents: Tensor) -> None:
-        """Before anything is asked. Raises GmiError where the student cannot take an image, or has other classes."""
+        """Raises GmiError where the student cannot take an image, or has other classes; the target is not asked."""
         try:
             with torch.no_grad():
                 outputs = module.eval()(self.student.input(prior.decode(latents).clamp(0, 1)))
@@ -143,13 +138,13 @@ class Surrogate:
             )
 
     def _untaught(self) -> nn.Module:
-        """The same one each time."""
+        """The student before it learns, with the same weights each time."""
         with torch.random.fork_rng():
             torch.manual_seed(self.training.seed)
             return self.student.weighed()
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Taught:
     """A surrogate that has learnt; `polish` makes its queries."""
 
@@ -167,33 +162,35 @@ class Taught:
         rng: Rng,
         trace: Trace | None = None,
     ) -> Candidates:
-        """From latents (N, ...) to candidates (N)."""
-        names = tuple(str(one) for one in range(oracle.people))
+        """Candidates (N) from latents (N, ...)."""
+        names = tuple(str(number) for number in range(oracle.people))
         student = Target(self.module, self.student.input, names, penultimate=self.student.penultimate)
-        found = self.search(WhiteBox(student.to(latents.device)), prior, latents, classes, rng, trace)
-        return found if self.polish is None else self.polish(oracle, prior, found.latents, classes, rng, trace)
+        candidates = self.search(WhiteBox(student.to(latents.device)), prior, latents, classes, rng, trace)
+        if self.polish is None:
+            return candidates
+        return self.polish(oracle, prior, candidates.latents, classes, rng, trace)
 
 
-def _nearness(known: Tensor) -> Loss:
+def _nearness(scores: Tensor) -> Loss:
     """Mean squared error of centred log-probabilities (N, K), in units of their spread: logits are told up to a sum."""
-    wanted = known - known.mean(1, keepdim=True)
+    wanted = scores - scores.mean(1, keepdim=True)
     scale = wanted.square().mean().clamp_min(1e-12)
 
-    def lesson(answer: Answer, inputs: Tensor, rows: Tensor, done: float) -> Tensor:
+    def loss(answer: Answer, inputs: Tensor, rows: Tensor, done: float) -> Tensor:
         outputs = answer(inputs)
         return (outputs - outputs.mean(1, keepdim=True) - wanted[rows]).square().mean() / scale
 
-    return lesson
+    return loss
 
 
-def _likelihood(known: Tensor, rare: float) -> Loss:
-    """Cross-entropy with probabilities (N, K), those of frequent classes weighed down."""
-    wanted = known.exp()
-    frequency = torch.bincount(known.argmax(1), minlength=known.shape[1]).clamp_min(1)
-    weights = frequency[known.argmax(1)].float().pow(-rare)
+def _likelihood(scores: Tensor, rare: float) -> Loss:
+    """Cross-entropy with the probabilities (N, K) of these scores, those of frequent classes weighed down."""
+    wanted = scores.exp()
+    frequency = torch.bincount(scores.argmax(1), minlength=scores.shape[1]).clamp_min(1)
+    weights = frequency[scores.argmax(1)].float().pow(-rare)
     weights = weights / weights.mean()
 
-    def lesson(answer: Answer, inputs: Tensor, rows: Tensor, done: float) -> Tensor:
+    def loss(answer: Answer, inputs: Tensor, rows: Tensor, done: float) -> Tensor:
         return (weights[rows] * F.cross_entropy(answer(inputs), wanted[rows], reduction="none")).mean()
 
-    return lesson
+    return loss

@@ -11,8 +11,7 @@ ISO/IEC 24745 calls the property that is tested irreversibility.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass as plain_dataclass
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Annotated, ClassVar, Literal
 
@@ -43,11 +42,11 @@ class Matcher(nn.Module):
         self.register_buffer("templates", templates)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, K): scale times the cosine, of what `Input` makes of images."""
+        """Logits (N, K), scale times the cosine, of what `Input` makes of images."""
         return self.scale * nn.functional.normalize(self.network(images)) @ nn.functional.normalize(self.templates).T
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Matching:
     """A recogniser without gradients, as the service behind an interface: scale times the similarities (N, K)."""
 
@@ -63,15 +62,12 @@ class Matching:
         return self.scale * self.judge.similarity(self.judge.embed(images.float() / 255), self.templates).double()
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Templates:
-    """What an adversary with an interface that answers with templates has: the service, and those that leaked.
+    """An interface that answers with templates, and those that leaked, as an adversary has them."""
 
-    `compare`: what templates (N, D) say of each person (N, K), as the target's logits do.
-    """
-
-    embed: Callable[[Tensor], Tensor]  # of bytes (N, C, H, W): (N, D) float64
-    compare: Callable[[Tensor], Tensor]
+    embed: Callable[[Tensor], Tensor]  # from images as bytes (N, C, H, W) to their templates (N, D) float64
+    compare: Callable[[Tensor], Tensor]  # from templates (N, D) to what they say of each person (N, K), as logits do
 
     @property
     def requests(self) -> Requests:
@@ -82,7 +78,7 @@ class Templates:
 
 
 def templates_of(target: Target | Served) -> Templates:
-    """Raises GmiError where the target is no recogniser."""
+    """The interface of a recogniser. Raises GmiError where the target is none."""
     if isinstance(target, Target) and isinstance(target.module, Matcher):
         matcher, prepare = target.module, target.input
 
@@ -91,63 +87,63 @@ def templates_of(target: Target | Served) -> Templates:
             return matcher.network(prepare(images.to(matcher.templates.device).float() / 255)).double().cpu()
 
         leaked, scale = nn.functional.normalize(matcher.templates).double().cpu(), matcher.scale
-        return Templates(embed, lambda found: scale * nn.functional.normalize(found) @ leaked.T)
+        return Templates(embed, lambda made: scale * nn.functional.normalize(made) @ leaked.T)
     if isinstance(target, Served) and isinstance(target.service, Matching):
         service = target.service
         return Templates(
             lambda images: service.judge.embed(images.float() / 255).double(),
-            lambda found: service.scale * service.judge.similarity(found.float(), service.templates).double(),
+            lambda made: service.scale * service.judge.similarity(made.float(), service.templates).double(),
         )
     raise GmiError("access: {type: embeddings} is for a target of type templates: a classifier answers with scores.")
 
 
 @settings
 class TemplateTarget:
-    """A recogniser and the templates that leaked from it.
-
-    leaked: a .safetensors file with one tensor "templates" (K, D), in the order of the people's sorted names; None:
-        those of each person's first training photograph. scale: of the similarities, as logits.
-    """
+    """A recogniser and the templates that leaked from it."""
 
     networked: ClassVar = False
     type: Literal["templates"] = "templates"
-    recogniser: Annotated[Dlib | FaceNet, Field(discriminator="type")]
+    recogniser: Annotated[Dlib | FaceNet, Field(discriminator="type")]  # the network that makes templates of faces
+    # a .safetensors file with one tensor "templates" (K, D), in the order of the people's sorted names; None: templates
+    # are made of each person's first training photograph
     leaked: str | None = None
-    scale: Positive = 20.0
+    scale: Positive = 20.0  # factor from similarities to logits
 
     def load(
         self, classes: tuple[str, ...], photographs: Images, judge: DlibJudge | FaceNetJudge | None = None
     ) -> Target | Served:
         """The system as a target. judge: the recogniser, where it is loaded already.
 
-        Raises GmiError where weights or templates are missing, or are not the recogniser's."""
+        Raises GmiError where weights or templates are missing, or are not the recogniser's.
+        """
         judge = self.recogniser.load(torch.device("cpu")) if judge is None else judge
         made = judge.embed(photographs[first(photographs, len(classes))].pixels)
         templates = made if self.leaked is None else self._leaked(made.shape)
         if isinstance(judge, FaceNetJudge):
             module = Matcher(judge.network, templates, self.scale)
             return Target(module, _INPUT, classes, judge.trained_on, "network.last_linear")
-        known = sha256(f"{self.recogniser}{self.scale}".encode() + templates.numpy().tobytes()).hexdigest()
-        return Served(Matching(judge, templates, self.scale), "logits", classes, known, judge.trained_on)
+        digest = sha256(f"{self.recogniser}{self.scale}".encode() + templates.numpy().tobytes()).hexdigest()
+        return Served(Matching(judge, templates, self.scale), "logits", classes, digest, judge.trained_on)
 
     def _leaked(self, shape: torch.Size) -> Tensor:
         path = resolve(self.leaked or "")
         if path.suffix != ".safetensors":
             raise GmiError(f"target.leaked: save {path} with safetensors, as one tensor named templates.")
-        every = read_weights(path)
-        found = every.get("templates")
-        if found is None or found.shape != shape:
-            what = f"tensors named {', '.join(every)}" if found is None else f"templates of shape {tuple(found.shape)}"
+        tensors = read_weights(path)
+        templates = tensors.get("templates")
+        if templates is None or templates.shape != shape:
+            names = f"tensors named {', '.join(tensors)}"
+            what = names if templates is None else f"templates of shape {tuple(templates.shape)}"
             raise GmiError(
                 f"target.leaked: {path} holds {what}, where a tensor templates of shape {tuple(shape)} is expected: "
                 "one a person, of the recogniser's length."
             )
-        lengths = found.float().norm(dim=1)
-        if not found.is_floating_point() or not (lengths.isfinite() & (lengths > 0)).all():
+        lengths = templates.float().norm(dim=1)
+        if not templates.is_floating_point() or not (lengths.isfinite() & (lengths > 0)).all():
             raise GmiError(f"target.leaked: {path} must hold floating-point templates that are finite and not all 0.")
-        return found.float()
+        return templates.float()
 
 
 def first(photographs: Images, people: int) -> list[int]:
-    """The place of each person's first photograph."""
+    """The index of each person's first photograph."""
     return [int((photographs.classes == person).nonzero()[0]) for person in range(people)]
