@@ -27,7 +27,7 @@ SPREAD = 0.25  # of a person's latents, of which the people's own have spread 1
 
 
 def prior(latent: int = LATENT) -> Dcgan:
-    """Random but fixed weights: the statistics of a real DCGAN, none of its training."""
+    """A DCGAN with random but fixed weights: the statistics of a real one, none of its training."""
     made = Dcgan(DcganShape(type="dcgan", latent=latent, channels=(16, 8), size=SIDE, colours=1))
     generator = torch.Generator().manual_seed(3)
     for value in made.parameters():
@@ -43,21 +43,21 @@ def truth(count: int, seed: int) -> Tensor:
 
 
 def people(count: int, seed: int) -> People:
-    """Six training and three enrolment images, grey, of each."""
+    """People with six training and three enrolment images each, all grey."""
     centres = truth(count, seed)
     training, enrolment = (
         _photographs(centres, role, number, seed) for role, number in (("training", TRAINING), ("enrolment", ENROLMENT))
     )
     files = {
-        f"{role}/{place}": [role, str(person), digest]
+        f"{role}/{number}": [role, str(person), digest]
         for role, images in (("training", training), ("enrolment", enrolment))
-        for place, (person, digest) in enumerate(zip(images.classes.tolist(), images.digests, strict=True))
+        for number, (person, digest) in enumerate(zip(images.classes.tolist(), images.digests, strict=True))
     }
-    return People(tuple(f"p{one}" for one in range(count)), tuple(range(count)), training, enrolment, files)
+    return People(tuple(f"p{person}" for person in range(count)), tuple(range(count)), training, enrolment, files)
 
 
 def target(photographs: Images, right: float, seed: int, steps: int = 150) -> Target:
-    """Trained with that share of the labels right and the others shuffled among themselves, until it knows them all.
+    """A network trained with that share of the labels right and the others shuffled, until it knows them all.
 
     0 is the negative world: a target that is sure of itself and knows nobody.
     """
@@ -76,7 +76,7 @@ def target(photographs: Images, right: float, seed: int, steps: int = 150) -> Ta
         optimiser.zero_grad()
         F.cross_entropy(module(adapter(pixels)), labels).backward()
         optimiser.step()
-    return Target(module, adapter, tuple(f"p{one}" for one in range(count)))
+    return Target(module, adapter, tuple(f"p{person}" for person in range(count)))
 
 
 class Stranger:
@@ -129,6 +129,6 @@ def plan(seed: int = 0) -> Audit:
 
 def _photographs(centres: Tensor, role: str, number: int, seed: int) -> Images:
     classes = torch.arange(len(centres)).repeat_interleave(number)
-    near = Rng([seed_of(seed, role, place) for place in range(len(classes))]).normal(LATENT)
+    near = Rng([seed_of(seed, role, index) for index in range(len(classes))]).normal(LATENT)
     pixels = (prior().decode(centres[classes] + SPREAD * near) * 255).round().byte()
     return Images.of(pixels, classes)

@@ -51,7 +51,7 @@ class Attacker:
 
     @property
     def classes(self) -> Tensor:
-        """(A,) the attacked people."""
+        """The attacked people (A,)."""
         return torch.tensor(self.people.attacked)
 
     def attack(self, step: str, oracle: LabelOracle) -> Images:
@@ -86,8 +86,8 @@ class Attacker:
         """Log-probabilities (N, K) of the prior's samples with these numbers, the same ones for every oracle."""
 
         @torch.no_grad()
-        def drawn(some: range) -> Tensor:
-            images = self.prior.decode(self._latents(some)).clamp(0, 1)
+        def drawn(batch: range) -> Tensor:
+            images = self.prior.decode(self._latents(batch)).clamp(0, 1)
             _refuse_broken(images, "The prior makes samples")
             return images
 
@@ -98,8 +98,8 @@ class Attacker:
 
         def compute(names: list[str]) -> Iterator[Tensors]:
             for piece in map(_number, names):
-                some = _batches(numbers[piece * _PIECE : (piece + 1) * _PIECE], self.plan.batch)
-                yield {"scores": torch.cat([pool_scores(oracle, look(few)) for few in some])}
+                batches = _batches(numbers[piece * _PIECE : (piece + 1) * _PIECE], self.plan.batch)
+                yield {"scores": torch.cat([pool_scores(oracle, look(batch)) for batch in batches])}
 
         names = [f"{name}/{piece:04d}" for piece in range(-(-len(numbers) // _PIECE))]
         return torch.cat([piece["scores"] for piece in self._each(name, names, oracle, compute)]).cpu()
@@ -107,8 +107,9 @@ class Attacker:
     def probe(
         self, oracle: WhiteBoxOracle | Labels | Scores | Embeddings, name: str = "checks", count: int = 8
     ) -> dict[str, Tensor]:
-        """What the checks look at: log-probabilities (N, K) of prior samples, again where that can be; where
-        the adversary has the model, its logits, and the norms (N,) of their gradients.
+        """The answers that checks look at: log-probabilities (N, K) of prior samples, a second time where that can be.
+
+        Where the adversary has the model, they are its logits, and the norms (N,) of their gradients are there, too.
         """
 
         def compute(names: list[str]) -> Iterator[Tensors]:
@@ -141,13 +142,13 @@ class Attacker:
         return search.taught(learned)
 
     def random(self, name: str, oracle: LabelOracle) -> Images:
-        """As many samples as the attack releases; no queries."""
+        """Samples of the prior, as many as the attack releases images; no queries."""
         keep = self.plan.selection.keep
 
         def compute(rows: Tensor) -> Iterator[Tensors]:
             rng = self._rng(name, [(person, i) for person in self.classes[rows].tolist() for i in range(keep)])
-            own = self.classes[rows].repeat_interleave(keep).to(self.hardware.device)
-            return self._encoded(random_prior(self.prior, own, rng))
+            classes = self.classes[rows].repeat_interleave(keep).to(self.hardware.device)
+            return self._encoded(random_prior(self.prior, classes, rng))
 
         return self._people(name, oracle, compute, self.plan.batch)
 
@@ -158,15 +159,15 @@ class Attacker:
             f"{name}_pool",
             oracle,
             range(len(images)),
-            lambda some: images[some.start : some.stop].to(self.hardware.device),
+            lambda batch: images[batch.start : batch.stop].to(self.hardware.device),
         )
         chosen = preselect(scores, self.classes, count)
 
         def compute(rows: Tensor) -> Iterator[Tensors]:
-            own = self.classes[rows].repeat_interleave(count).to(self.hardware.device)
+            classes = self.classes[rows].repeat_interleave(count).to(self.hardware.device)
             rng = self._rng(name, [(person, i) for person in self.classes[rows].tolist() for i in range(count)])
-            some = images[chosen[rows].flatten()].to(self.hardware.device)
-            return self._released(oracle, Candidates(some, own, some.new_zeros(len(some), 0)), rng)
+            taken = images[chosen[rows].flatten()].to(self.hardware.device)
+            return self._released(oracle, Candidates(taken, classes, taken.new_zeros(len(taken), 0)), rng)
 
         return self._people(name, oracle, compute, max(1, self.plan.batch // count))
 
@@ -210,8 +211,8 @@ class Attacker:
                 oracle.ledger.at(names[0])
             pieces = list(compute(names))
             queries, rest = divmod(oracle.queries - before, len(names))
-            for place, piece in enumerate(pieces):
-                yield dict(piece) | {"queries": torch.tensor(queries + (place < rest))}
+            for index, piece in enumerate(pieces):
+                yield dict(piece) | {"queries": torch.tensor(queries + (index < rest))}
 
         pieces = self.run.each(names, metered, step.replace("_", " "), group)
         queries, seconds = (sum(piece[key].item() for piece in pieces) for key in ("queries", "seconds"))

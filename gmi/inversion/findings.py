@@ -233,8 +233,8 @@ def _judge(recognised: Recognised, undetected: Mapping[str, float]) -> JudgeFigu
 
 def _cost(plan: Audit, prior: Prior, evidence: Evidence) -> Cost:
     spent, search = evidence.spent, plan.search
-    queries = {step: one.queries for step, one in spent.items() if one.queries and not step.startswith("oracle")}
-    seconds = {step: one.seconds for step, one in spent.items()}
+    queries = {step: cost.queries for step, cost in spent.items() if cost.queries and not step.startswith("oracle")}
+    seconds = {step: cost.seconds for step, cost in spent.items()}
     seconds |= {f"judge {name}": amount for name, amount in evidence.judged.seconds.items()}
     fitting: Any = prior  # `refuse_misfit` has seen to it
     passes = search.passes(fitting)
@@ -256,10 +256,10 @@ def _ledger(oracle: AnyOracle, budget: int | None) -> LedgerFigures | None:
         return None
     people = {key: account.sent for key, account in oracle.ledger.by("person").items()}
     steps = oracle.ledger.by("step")
-    own = steps[OWN_OPINION].sent if OWN_OPINION in steps else 0
-    shared = people.pop(SHARED, 0) - own
+    opinions = steps[OWN_OPINION].sent if OWN_OPINION in steps else 0
+    shared = people.pop(SHARED, 0) - opinions
     total = oracle.ledger.total
-    return LedgerFigures(budget, total.images, total.sent, shared, own, max(people.values(), default=0))
+    return LedgerFigures(budget, total.images, total.sent, shared, opinions, max(people.values(), default=0))
 
 
 def _data(plan: Audit, people: People) -> DataFigures:

@@ -47,8 +47,8 @@ class Pace:
     def seconds(self, work: Work) -> float:
         """The time for some work, all processes together."""
         gradients, scored, evaluations = work
-        asked = gradients * (1 + _BACKWARD) + scored
-        return (self.forward * asked + self.evaluation * evaluations) / PartialState().num_processes
+        passes = gradients * (1 + _BACKWARD) + scored
+        return (self.forward * passes + self.evaluation * evaluations) / PartialState().num_processes
 
 
 def pace(target: Target | Served, prior: Prior, people: People, device: torch.device) -> Pace:
@@ -74,13 +74,13 @@ def attack_work(search: Any, selection: Selection, people: int, prior: Prior) ->
     """The work of one attack on so many people, by step: "pool", "prepare" and "search"."""
     prepared, decode, passes = shared_queries(search), prior.evaluations, search.passes(prior)
     starts = people * selection.candidates
-    asked, steep = starts * search.queries(prior), access(search) == "white-box"
+    queries, steep = starts * search.queries(prior), access(search) == "white-box"
     return {
         "pool": (0, 2 * selection.pool, selection.pool * decode),
         "prepare": (0, prepared, prepared * decode),
         "search": (
-            asked if steep else 0,
-            (0 if steep else asked) + starts * selection.views,
+            queries if steep else 0,
+            (0 if steep else queries) + starts * selection.views,
             starts * (passes.without_gradient + passes.with_gradient * (1 + _BACKWARD)),
         ),
     }
@@ -125,11 +125,11 @@ def target_notes(plan: Audit) -> tuple[str, ...]:
 
 def refuse_overspending(plan: Audit, inputs: Inputs) -> None:
     """Raises GmiError where the audit is to ask more than its budget, before it asks anything."""
-    asked = sum(count for name, count in _queries(_work(plan, inputs)).items() if not name.startswith("oracle"))
-    if plan.access.budget is not None and asked > plan.access.budget:
+    queries = sum(count for name, count in _queries(_work(plan, inputs)).items() if not name.startswith("oracle"))
+    if plan.access.budget is not None and queries > plan.access.budget:
         raise GmiError(
-            f"The audit would ask {asked:,} queries and access.budget is {plan.access.budget:,}: make the search, the "
-            "selection or the number of attacked people smaller (--dry-run shows what each step asks)."
+            f"The audit would ask {queries:,} queries and access.budget is {plan.access.budget:,}: make the search, "
+            "the selection or the number of attacked people smaller (--dry-run shows what each step asks)."
         )
 
 
@@ -158,10 +158,10 @@ def _work(plan: Audit, inputs: Inputs) -> dict[str, Work]:
     }
     if isinstance(inputs.target, Served):
         released = (3 + plan.controls.oracle + (public > 0)) * people * chosen.keep
-        asked = len(inputs.people.enrolment) + released
+        opinions = len(inputs.people.enrolment) + released
         if plan.membership is not None:
-            asked += len(inputs.people.training) + anew * len(inputs.people.enrolment)
-        each[OWN_OPINION] = (0, asked, 0)
+            opinions += len(inputs.people.training) + anew * len(inputs.people.enrolment)
+        each[OWN_OPINION] = (0, opinions, 0)
     if plan.controls.oracle:
         each |= {"oracle_prepare": attack["prepare"], "oracle_pool": attack["pool"], "oracle": attack["search"]}
     return each
@@ -191,7 +191,7 @@ def _rate(device: torch.device) -> float:
 
 
 def _timed(work: Callable[[], object]) -> float:
-    """Seconds, of a second call: the first one warms up."""
+    """Seconds of a second call: the first one warms up."""
     start = 0.0
     for _ in range(2):
         start = perf_counter()

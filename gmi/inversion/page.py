@@ -25,7 +25,6 @@ from gmi.report.terms import (
     METHODS,
     METRICS,
     RATES,
-    _split,
     amounts,
     effect,
     estimate,
@@ -33,6 +32,7 @@ from gmi.report.terms import (
     number,
     rate,
     span,
+    split,
 )
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -56,17 +56,17 @@ def render(folder: Path) -> Path:
     return page.write(Path(folder, "report.html"), TEMPLATE, filters, report | _view(folder, report, samples))
 
 
-def _order(names: Iterable[str], known: Iterable[str]) -> list[str]:
+def _order(names: Iterable[str], glossary: Iterable[str]) -> list[str]:
     """Each name once: those of the glossary in its order, then the others as they come."""
-    places = {name: place for place, name in enumerate(known)}
-    return sorted(dict.fromkeys(names), key=lambda name: places.get(_split(name)[0], len(places)))
+    ranks = {name: rank for rank, name in enumerate(glossary)}
+    return sorted(dict.fromkeys(names), key=lambda name: ranks.get(split(name)[0], len(ranks)))
 
 
 def _view(folder: Path, report: dict[str, Any], samples: dict[str, Any]) -> dict[str, Any]:
     """What the template shows besides the report itself."""
     results, people = report["results"], report["people"]
     judges = {judge["name"]: judge["thresholds"] for judge in report["judges"]}
-    identity = [row for row in results if row["judge"] in judges and _split(row["metric"])[0] not in LITERATURE]
+    identity = [row for row in results if row["judge"] in judges and split(row["metric"])[0] not in LITERATURE]
     literature = [row for row in results if row not in identity]
     doubtful = {
         name: {f"{kind}@{cut['fmr']:g}" for kind in ("match", "anymatch") for cut in cuts if not cut["trusted"]}
@@ -74,10 +74,12 @@ def _view(folder: Path, report: dict[str, Any], samples: dict[str, Any]) -> dict
     }
     sheet = None
     if (real := Path(folder, "enrolment")).is_dir():
-        strips = [(one, f"{one['index']:04d}.png") for one in people[:SHOWN]]
         made = Path(folder, "shards", "search")
-        sheet = [(one, plots.tiles(real / strip, TILES), plots.tiles(made / strip, TILES)) for one, strip in strips]
-    names = [_order((row[key] for row in results), known) for key, known in KINDS.items()]
+        strips = [(person, f"{person['index']:04d}.png") for person in people[:SHOWN]]
+        sheet = [
+            (person, plots.tiles(real / strip, TILES), plots.tiles(made / strip, TILES)) for person, strip in strips
+        ]
+    names = [_order((row[key] for row in results), terms) for key, terms in KINDS.items()]
     width = plots.WIDTH / min(2, len(judges) or 1) - 0.2 * (len(judges) > 1)
     return {
         "grids": _grids(identity, judges),
@@ -117,14 +119,14 @@ def _grids(rows: list[dict[str, Any]], judges: Iterable[str]) -> dict[str, dict[
 def _judged(verdict: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, Any] | None:
     """The figure to hold against the naive one: the attack's match rate under the verdict's judge, with its control."""
     rows = {(row["method"], row["metric"]): row for row in results if row["judge"] == verdict["judge"]}
-    rates = [metric for method, metric in rows if method == "search" and _split(metric)[0] == "match"]
+    rates = [metric for method, metric in rows if method == "search" and split(metric)[0] == "match"]
     metric = max(rates, default=verdict["metric"])
-    found = rows.get(("search", metric))
-    return found and found | {"control": rows.get((verdict["control"], metric))}
+    row = rows.get(("search", metric))
+    return row and row | {"control": rows.get((verdict["control"], metric))}
 
 
 def _forest(rows: list[dict[str, Any]], judges: Iterable[str], doubtful: set[str]) -> Markup | None:
-    shown = [row for row in rows if _split(row["metric"])[0] in RATES | {"auc"}]
+    shown = [row for row in rows if split(row["metric"])[0] in RATES | {"auc"}]
     titles = {
         name: label(name) + " †" * (name in doubtful) for name in _order((row["metric"] for row in shown), METRICS)
     }

@@ -14,13 +14,13 @@ from gmi.run import Run
 
 @torch.no_grad()
 def release(images: Tensor) -> Tensor:
-    """What leaves an audit: (N, C, H, W) clamped, blurred (0.5 px), shifted by a pixel, 8-bit, JPEG of quality 75.
+    """Images (N, C, H, W) as they leave an audit: clamped, blurred (0.5 px), shifted by a pixel, 8-bit, JPEG (75).
 
     A figure that only an exact pixel pattern supports does not survive this; a face does. Gives values k / 255.
     """
     soft = gaussian_blur(images.clamp(0, 1), [3, 3], [0.5, 0.5])
     moved = F.pad(soft, (1, 0, 1, 0), mode="replicate")[..., :-1, :-1]
-    return torch.stack([_jpeg(one) for one in moved.cpu()]).to(images.device)
+    return torch.stack([_jpeg(image) for image in moved.cpu()]).to(images.device)
 
 
 def _jpeg(image: Tensor) -> Tensor:

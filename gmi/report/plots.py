@@ -26,7 +26,7 @@ COLOURS = {"search": "#a3341f", "oracle": "#2b6777", "genuine": "#2b4f81"}
 """The attack stands out, what it could have reached is blue, and every control is grey."""
 
 LINES = ("#a3341f", "#2b6777", "#85600f", "#41597a", "#6a3d7c", "#3d7c4a", "#c0703a", "#22252a")
-"""Of a ladder's rungs."""
+"""The colours of a ladder's rungs."""
 
 WIDTH = 10.2  # inches: the page's width at 96 pixels an inch
 SIDE = 128  # pixels: the most that a tile of the contact sheet keeps
@@ -62,7 +62,7 @@ def forest(
         judges: name -> label; the first is drawn filled.
         percent: the titles of the panels that show rates.
     """
-    first, *_ = places = list(judges)
+    first, *_ = names = list(judges)
     columns = min(3, len(panels))
     lines = math.ceil(len(panels) / columns)
     height = 0.5 + lines * (0.55 + len(methods) * (0.13 + 0.1 * len(judges)))
@@ -74,7 +74,7 @@ def forest(
             _frame(axes, list(methods.values()), title in percent)
             for row in rows:
                 lane = list(methods).index(row["method"])
-                inside = (places.index(row["judge"]) - (len(judges) - 1) / 2) * 0.62 / len(judges)
+                inside = (names.index(row["judge"]) - (len(judges) - 1) / 2) * 0.62 / len(judges)
                 _mark(axes, lane, lane + inside, row, filled=row["judge"] == first)
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
@@ -107,12 +107,12 @@ def _mark(axes: Axes, lane: float, y: float, row: Mapping[str, Any], *, filled: 
     colour = COLOURS.get(row["method"], CONTROL)
     if row["chance"] is not None:
         axes.vlines(row["chance"], lane - 0.5, lane + 0.5, colors=INK, linewidth=0.8, zorder=1.5)
-    found = row["estimate"]
-    if "failed" in found:
+    outcome = row["estimate"]
+    if "failed" in outcome:
         axes.text(0.01, y, "failed", color=FAINT, fontsize=7.5, fontstyle="italic", va="center")
         return
-    axes.hlines(y, found["low"], found["high"], colors=colour, linewidth=1.6)
-    axes.plot([found["value"]], [y], "o", color=colour, markersize=4.5, markerfacecolor=colour if filled else "white")
+    axes.hlines(y, outcome["low"], outcome["high"], colors=colour, linewidth=1.6)
+    axes.plot([outcome["value"]], [y], "o", color=colour, markersize=4.5, markerfacecolor=colour if filled else "white")
 
 
 def curves(
@@ -134,16 +134,17 @@ def curves(
         grid = figure.subplots(1, len(panels), squeeze=False).ravel()
         for axes, (metric, title) in zip(grid, panels.items(), strict=True):
             axes.set_title(title)
-            for place, (label, values) in enumerate(levels.items()):
-                axes.axhline(values[metric], color=INK, linewidth=0.8, linestyle=("-", ":")[place % 2], label=label)
-            for place, (label, points) in enumerate(lines.items()):
-                colour = CONTROL if label == control else LINES[place % len(LINES)]
-                known = [(one["queries"], one["figures"][metric]) for one in points]
-                known = [(queries, found) for queries, found in known if "failed" not in found]
-                at = [queries * 1.03 ** (place - len(lines) / 2) for queries, _ in known]  # apart, where they coincide
-                axes.plot(at, [found["value"] for _, found in known], "o-", color=colour, markersize=4, label=label)
-                for x, (_, found) in zip(at, known, strict=True):
-                    axes.vlines(x, found["low"], found["high"], colors=colour, linewidth=1, alpha=0.6)
+            for number, (label, values) in enumerate(levels.items()):
+                axes.axhline(values[metric], color=INK, linewidth=0.8, linestyle=("-", ":")[number % 2], label=label)
+            for number, (label, points) in enumerate(lines.items()):
+                colour = CONTROL if label == control else LINES[number % len(LINES)]
+                drawn = [point for point in points if "failed" not in point["figures"][metric]]
+                figures = [point["figures"][metric] for point in drawn]
+                shift = 1.03 ** (number - len(lines) / 2)  # no two lines coincide
+                at = [point["queries"] * shift for point in drawn]
+                axes.plot(at, [outcome["value"] for outcome in figures], "o-", color=colour, markersize=4, label=label)
+                for x, outcome in zip(at, figures, strict=True):
+                    axes.vlines(x, outcome["low"], outcome["high"], colors=colour, linewidth=1, alpha=0.6)
             axes.set_xscale("log")
             axes.set_ylim(-0.02, 1.02)
             axes.set_xlabel("queries")
@@ -151,8 +152,8 @@ def curves(
             axes.minorticks_off()
             ticks = [tick for tick in (100, 300, 1000, 3000, 10_000, 30_000, 100_000) if _within(axes, tick)]
             if not ticks:
-                asked = [point["queries"] for points in lines.values() for point in points]
-                ticks = sorted({min(asked), max(asked)})
+                queries = [point["queries"] for points in lines.values() for point in points]
+                ticks = sorted({min(queries), max(queries)})
             axes.set_xticks(ticks, [f"{tick:,}".replace(",", "\u202f") for tick in ticks])
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False)
@@ -173,22 +174,22 @@ def tradeoff(arms: Sequence[Mapping[str, Any]], metric: str, title: str, front: 
         grid = figure.subplots(1, len(levels), squeeze=False, sharey=True).ravel()
         for axes, level in zip(grid, levels, strict=True):
             axes.set_title(f"{level} access")
-            for place, arm in enumerate(arms):
-                leak = next(one["figures"][metric] for one in arm["leaks"] if one["access"] == level)
+            for number, arm in enumerate(arms):
+                leak = next(leak["figures"][metric] for leak in arm["leaks"] if leak["access"] == level)
                 right = arm["accuracy"]
                 if "failed" in leak or "failed" in right:
                     continue
-                colour = INK if place == 0 else LINES[(place - 1) % len(LINES)]
+                colour = INK if number == 0 else LINES[(number - 1) % len(LINES)]
                 x, y = right["value"], leak["value"]
                 axes.errorbar(
                     x,
                     y,
                     yerr=[[y - leak["low"]], [leak["high"] - y]],
                     xerr=[[x - right["low"]], [right["high"] - x]],
-                    fmt="osD^vP"[(place - 1) // len(LINES) % 6] if place else "*",
+                    fmt="osD^vP"[(number - 1) // len(LINES) % 6] if number else "*",
                     color=colour,
                     markerfacecolor=colour if arm["name"] in front else "white",
-                    markersize=9 if place == 0 else 6,
+                    markersize=9 if number == 0 else 6,
                     elinewidth=0.8,
                     label=arm["name"],
                 )
@@ -274,7 +275,7 @@ def tiles(path: Path, most: int) -> list[str]:
     """
     if not path.exists():
         return []
-    found = []
+    addresses = []
     try:
         with Image.open(path) as strip:
             side = strip.height
@@ -282,7 +283,7 @@ def tiles(path: Path, most: int) -> list[str]:
                 tile = strip.crop((start, 0, start + side, side)).convert("L" if strip.mode == "L" else "RGB")
                 tile.thumbnail((SIDE, SIDE))
                 tile.save(out := BytesIO(), "PNG")
-                found.append(f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}")
+                addresses.append(f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}")
     except UnidentifiedImageError as error:
         raise GmiError(f"{path} is not an image: search again for that class.") from error
-    return found
+    return addresses

@@ -81,8 +81,8 @@ LITERATURE = {
 
 
 def label(name: str, meaning: bool = False) -> str:
-    """What people call a method, judge or metric, or what it means; of an unknown name the name itself, or nothing."""
-    base, at = _split(name)
+    """The words for a method, judge or metric, or its meaning; for an unknown name the name itself, or nothing."""
+    base, at = split(name)
     term = METHODS.get(name) or JUDGES.get(name) or METRICS.get(base)
     if term is None or (at is None and "{" in term.label):
         return "" if meaning else name
@@ -90,25 +90,25 @@ def label(name: str, meaning: bool = False) -> str:
 
 
 def rate(share: float) -> str:
-    """`2.5 %`"""
+    """A share in per cent: `2.5 %`."""
     return f"{100 * share:.3g}\u202f%"
 
 
 def number(value: float, digits: int = 2) -> str:
-    """With a real minus, and thousands apart."""
+    """A number with a real minus, and thousands set apart."""
     text = f"{value:,.{digits}f}".replace(",", "\u202f")
     return text.lstrip("-") if float(f"{value:.{digits}f}") == 0 else text.replace("-", "−")
 
 
 def span(values: Iterable[float], metric: str = "") -> str:
-    """`60`, or `60 to 120` where they differ; nothing for no values. In the metric's unit."""
-    ends, show = sorted(set(values)), rate if _split(metric)[0] in RATES else "{:.4g}".format
+    """The range of values in the metric's unit: `60`, or `60 to 120` where they differ; nothing for no values."""
+    ends, show = sorted(set(values)), rate if split(metric)[0] in RATES else "{:.4g}".format
     return " to ".join(map(show, dict.fromkeys((ends[0], ends[-1])))) if ends else ""
 
 
 def effect(value: float, metric: str) -> str:
     """A difference without an interval: `5 points`, or `0.05`."""
-    return f"{100 * value:.2g} points" if _split(metric)[0] in RATES else f"{value:.2g}"
+    return f"{100 * value:.2g} points" if split(metric)[0] in RATES else f"{value:.2g}"
 
 
 def amounts(parts: dict[str, float]) -> list[tuple[str, float]]:
@@ -117,13 +117,13 @@ def amounts(parts: dict[str, float]) -> list[tuple[str, float]]:
 
 
 def estimate(outcome: dict[str, Any], metric: str = "match", difference: bool = False) -> Markup:
-    """`67 % [55, 78]`, `+58 points [43, 72]`, `0.86 [0.79, 0.92]` or `failed: reason`.
+    """A figure as HTML: `67 % [55, 78]`, `+58 points [43, 72]`, `0.86 [0.79, 0.92]` or `failed: reason`.
 
     As many digits as the interval warrants: it is at least five units of the last one wide.
     """
     if "failed" in outcome:
         return Markup('<span class="failed">failed: {}</span>').format(outcome["failed"])
-    percent = _split(metric)[0] in RATES
+    percent = split(metric)[0] in RATES
     value, low, high = (outcome[key] * (100 if percent else 1) for key in ("value", "low", "high"))
     digits = 0 if percent else 2
     if high > low:
@@ -135,7 +135,7 @@ def estimate(outcome: dict[str, Any], metric: str = "match", difference: bool = 
     )
 
 
-def _split(name: str) -> tuple[str, str | None]:
-    """`match@0.01` -> match, 0.01; `rank5` -> rank, 5; `auc` -> auc, None."""
-    found = re.fullmatch(r"(match|anymatch|pairmatch)@(\d+(?:\.\d+)?(?:e-\d+)?)|(rank|top)(\d+)", name)
-    return (found[1] or found[3], found[2] or found[4]) if found else (name, None)
+def split(name: str) -> tuple[str, str | None]:
+    """A metric's base and its number: `match@0.01` -> match, 0.01; `rank5` -> rank, 5; `auc` -> auc, None."""
+    match = re.fullmatch(r"(match|anymatch|pairmatch)@(\d+(?:\.\d+)?(?:e-\d+)?)|(rank|top)(\d+)", name)
+    return (match[1] or match[3], match[2] or match[4]) if match else (name, None)
