@@ -76,7 +76,12 @@ def load(plan: "AnyPlan", hardware: "Hardware | None" = None) -> Any:
 
     Raises GmiError where something is missing, broken or does not fit.
     """
-    return _kind(plan).load(plan, hardware or _hardware())
+    from gmi import audits
+
+    kind = _kind(plan)
+    inputs = audits.load(kind, plan, hardware or _hardware())
+    kind.refuse(plan, inputs)
+    return inputs
 
 
 def _kind(plan: object) -> Any:

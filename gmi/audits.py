@@ -18,8 +18,11 @@ from gmi.report.page import SCHEMA_VERSION
 from gmi.run import Run
 from gmi.settings import identity, plain
 
-PACKAGES = ("torch", "torchvision", "accelerate", "diffusers", "facenet-pytorch", "lpips", "dlib-bin", "numpy", "scipy")
-PACKAGES += ("scikit-learn", "cma", "opacus", "onnxruntime")  # named where they are installed
+PACKAGES = (
+    *("torch", "torchvision", "accelerate", "diffusers", "facenet-pytorch", "lpips", "dlib-bin", "numpy", "scipy"),
+    *("scikit-learn", "cma", "opacus", "onnxruntime"),
+)
+"""Packages that the provenance names where they are installed."""
 
 Autocast = Callable[[], AbstractContextManager[object]]
 
@@ -91,7 +94,7 @@ class Forecast:
         asked = sum(count for step, count in self.queries.items() if step not in self.free)
         lines.append(f"{'total':{width}}{asked:10,}{total:10.0f}")
         if any(self.queries.get(step) for step in self.free):
-            lines.append("(without the queries of the oracle projection, which no adversary makes)")
+            lines.append("(without the queries of steps that no adversary makes: " + ", ".join(self.free) + ")")
         lines.append(
             f"about {total / 60:.1f} minutes, within a factor of two"
             + "".join(f"; to this comes the time {part}" for part in self.without)

@@ -202,11 +202,12 @@ def _forecast(kind: "Kind[Any, Any, Any]", plan: Any) -> None:
     """Prints the configuration and what the audit would cost."""
     import yaml
 
+    from gmi.audits import load
     from gmi.settings import plain
 
     engine = accelerator()
     if engine.is_main_process:
-        inputs = kind.load(plan, hardware(engine))
+        inputs = load(kind, plan, hardware(engine))
         print(yaml.safe_dump(plain(plan), sort_keys=False), end="")
         print(kind.forecast(plan, inputs, hardware(engine)))
         with suppress(Untrained):  # which the forecast says already

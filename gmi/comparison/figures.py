@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from gmi.comparison.plan import OPEN, Arm, Cell, Comparison, Subject, cells
 from gmi.comparison.trials import Evidence, Utility
 from gmi.defences.base import Promise
+from gmi.inversion.scoring import Recognised
 from gmi.inversion.verdict import METRIC
 from gmi.metrics.statistics import Estimate, Outcome, attempt, by_person, difference, estimate, jackknife, p_value
 from gmi.settings import plain
@@ -78,6 +79,7 @@ class Figures:
 
     plan: Comparison
     evidence: Evidence
+    recognised: Recognised  # by the judge; methods are the keys of cells
     enrolled: Array  # (M,) people of the enrolment images
 
     @cached_property
@@ -96,18 +98,17 @@ class Figures:
 
     def figure(self, keys: Sequence[str], metric: str) -> Outcome:
         """The metric's mean over people for all of these methods together."""
-        recognised = self.evidence.recognised
-        values = np.concatenate([recognised.outcomes[key][metric] for key in keys])
-        classes = np.concatenate([recognised.classes[key] for key in keys])
+        values = np.concatenate([self.recognised.outcomes[key][metric] for key in keys])
+        classes = np.concatenate([self.recognised.classes[key] for key in keys])
         return attempt(lambda: estimate(values, classes))
 
     def figures(self, keys: Sequence[str]) -> dict[str, Outcome]:
         """The means over people for all of these methods together, by metric."""
-        return {metric: self.figure(keys, metric) for metric in self.evidence.recognised.rates}
+        return {metric: self.figure(keys, metric) for metric in self.recognised.rates}
 
     def by_seed(self, group: Sequence[Cell], metric: str) -> Array:
         """Each attacked person's mean (S, A) for each seed."""
-        return np.stack([self.evidence.recognised.of_people(cell.key, metric) for cell in group])
+        return np.stack([self.recognised.of_people(cell.key, metric) for cell in group])
 
     def of_people(self, group: Sequence[Cell], metric: str) -> Array:
         """Each attacked person's mean (A,) over seeds."""
@@ -119,20 +120,19 @@ class Figures:
 
     def attacks_on(self, subject: Subject, arm: Arm) -> list[list[Cell]]:
         """The attacks that this arm met."""
-        place = (subject.name, arm.name)
-        return [group for group in self.groups if (group[0].subject.name, group[0].arm.name) == place]
+        wanted = (subject.name, arm.name)
+        return [group for group in self.groups if (group[0].subject.name, group[0].arm.name) == wanted]
 
     def able(self, subject: Subject, arm: Arm, level: str) -> list[list[Cell]]:
         """The attacks by that access or less. Guards do not stop a holder of the weights, who asks the bare target."""
         bare = self.plan.arms_of(subject)[0]
         free = level == "white-box" and arm.guarded
-        asked = bare if free and arm.trained == OPEN else arm
+        met = bare if free and arm.trained == OPEN else arm
         fit = LEVELS[LEVELS.index(level) :]
         return [
             group
-            for group in self.attacks_on(subject, asked)
-            if group[0].attack.access.type in fit
-            and not (free and asked is arm and group[0].attack.access.type != level)
+            for group in self.attacks_on(subject, met)
+            if group[0].attack.access.type in fit and not (free and met is arm and group[0].attack.access.type != level)
         ]
 
     def cell(self, group: Sequence[Cell]) -> CellFigures:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from gmi.comparison.advice import annotate
 from gmi.comparison.figures import ArmFigures, CellFigures, Figures
 from gmi.comparison.inputs import Inputs
-from gmi.comparison.plan import Comparison
+from gmi.comparison.plan import Comparison, cells
 from gmi.comparison.trials import RANDOM, Evidence
 from gmi.inversion.findings import Cut, cuts
+from gmi.inversion.scoring import recognise
 from gmi.inversion.verdict import METRIC
 from gmi.metrics.identity import chance
 from gmi.metrics.statistics import Outcome
@@ -32,8 +33,10 @@ class Findings:
 
 def findings(plan: Comparison, inputs: Inputs, evidence: Evidence) -> Findings:
     """Everything that the page is rendered from; the same evidence gives the same findings."""
-    recognised = evidence.recognised
-    table = Figures(plan, evidence, inputs.people.enrolment.classes.numpy())
+    (judge,), first = inputs.judges.faces, next(cells(plan)).key
+    templates = evidence.judged.templates[judge.name]
+    recognised = recognise(judge, templates, inputs.people, evidence.releases, plan.fmrs, attack=first)
+    table = Figures(plan, evidence, recognised, inputs.people.enrolment.classes.numpy())
     levels = {metric: chance(metric, recognised.people) for metric in recognised.rates}
     return Findings(
         judge=recognised.judge,

@@ -15,9 +15,8 @@ from gmi.comparison.inputs import Inputs, build, promises, target_of
 from gmi.comparison.plan import Cell, Comparison, cells
 from gmi.data.images import Images
 from gmi.defences.base import Promise
-from gmi.inversion import judging, scoring
+from gmi.inversion import judging
 from gmi.inversion.attacker import Attacker
-from gmi.inversion.scoring import Recognised
 from gmi.oracles.access import WholeModel
 from gmi.oracles.guards import AnyGuard, Stealthy, guard
 from gmi.run import Run
@@ -57,7 +56,8 @@ class Attacked:
 class Evidence:
     """Everything that the findings rest on."""
 
-    recognised: Recognised  # by the judge; methods are the keys of cells
+    releases: judging.Releases  # by `Cell.key`, and those of the random prior
+    judged: judging.Judged
     attacks: dict[str, Attacked]  # by `Cell.key`
     utility: dict[Place, Utility]
     gradients: dict[Place, Flag]
@@ -87,9 +87,10 @@ class Trials:
                 gradients[place] = self._gradients(cell, target)
             if cell.key not in attacks:
                 attacks[cell.key] = self._attack(cell, target)
-        recognised = self._recognised({key: attacked.images for key, attacked in attacks.items()})
+        releases = {key: attacked.images for key, attacked in attacks.items()} | {RANDOM: self._random()}
+        judged = judging.judge(self.store, self.inputs.judges, None, self.inputs.people, releases)
         agreed = promises(self.plan, self.inputs.people.training.classes)
-        return Evidence(recognised, attacks, utility, gradients, agreed)
+        return Evidence(releases, judged, attacks, utility, gradients, agreed)
 
     def target(self, cell: Cell) -> Target:
         """The trained target that a cell attacks."""
@@ -156,16 +157,10 @@ class Trials:
         probes = self._attacker(cell).probe(WholeModel().open(target, None), name=f"checks/{cell.weights}")
         return dead_gradients(probes["gradients"])
 
-    def _recognised(self, releases: judging.Releases) -> Recognised:
-        """The judge's view of every attack and of the random prior, which asks no target."""
+    def _random(self) -> Images:
+        """Samples of the prior, which ask no target."""
         first = next(cells(self.plan))
-        random = self._attacker(first).random(RANDOM, WholeModel().open(self.target(first), None))
-        releases = {**releases, RANDOM: random}
-        people, judges = self.inputs.people, self.inputs.judges
-        judged = judging.judge(self.store, judges, None, people, releases)
-        (judge,) = judges.faces
-        templates = judged.templates[judge.name]
-        return scoring.recognise(judge, templates, people, releases, self.plan.fmrs, attack=first.key)
+        return self._attacker(first).random(RANDOM, WholeModel().open(self.target(first), None))
 
 
 _STATE = "state."

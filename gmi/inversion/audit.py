@@ -33,7 +33,8 @@ def refuse(plan: Audit, inputs: Inputs) -> None:
     refuse_overspending(plan, inputs)
     if plan.membership is not None:
         plan.membership.refuse(plan.target, plan.training)
-    refuse_untrained(plan.target, plan.training, inputs.people)
+    if inputs.untrained:
+        refuse_untrained(plan.target, plan.training, inputs.people)
 
 
 def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Evidence:
@@ -46,11 +47,12 @@ def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Eviden
     opinion = judging.own_opinion(inputs.target, oracle, hardware.device)
     judged = judging.judge(run, judges, opinion, people, releases)
     related = related_attacks(plan, inputs, run, judged, releases, opinion, hardware)
-    recognised = tuple(
-        scoring.recognise(judge, judged.templates[judge.name], people, releases, plan.fmrs)
-        for judge in inputs.judges.faces
-    )
-    if PartialState().is_main_process:
+    recognised: tuple[scoring.Recognised, ...] = ()
+    if PartialState().is_main_process:  # the others' would be the same
+        recognised = tuple(
+            scoring.recognise(judge, judged.templates[judge.name], people, releases, plan.fmrs)
+            for judge in inputs.judges.faces
+        )
         _keep(plan, inputs, run, releases, recognised)
     return Evidence(oracle, releases, probes, attacker.spent, judged, recognised, related)
 

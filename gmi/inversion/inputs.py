@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
+import torch
 from pydantic import JsonValue
 
 from gmi.assets.catalogue import resolve
@@ -31,6 +32,7 @@ class Inputs:
     judges: Judges
     guide: Target | None = None  # of the oracle projection; None: the target
     system: FaceJudge | None = None  # the recogniser whose templates leaked
+    untrained: bool = False  # whether the target's weights are still to be made: it is there for a forecast alone
 
     @property
     def everyone(self) -> Judges:
@@ -65,15 +67,19 @@ class Inputs:
 
 
 def load(plan: Audit, hardware: Hardware) -> Inputs:
-    """Reads everything the configuration names. Raises GmiError where something is missing, broken or does not fit."""
-    people, device, system = plan.data.load(), hardware.device, None
+    """Everything that the configuration names. Raises GmiError where something is missing, broken or does not fit.
+
+    Weights that are still to be trained are left out: `refuse` refuses such inputs.
+    """
+    people, device, system, untrained = plan.data.load(), hardware.device, None, False
     guide = None if plan.controls.guide is None else plan.controls.guide.load(people.names).to(device)
     if isinstance(plan.target, TemplateTarget):
-        system = plan.target.recogniser.load(device)
+        system = plan.target.recogniser.load(torch.device("cpu"))  # templates are the same on every device
         target = plan.target.load(people.names, people.training, system).to(device)
     else:
         existing = _existing(plan)
-        if existing is plan.target:
+        untrained = existing is not plan.target
+        if not untrained:
             refuse_untrained(existing, plan.training, people)
         target = existing.load(people.names).to(device)
     if isinstance(target, Target):
@@ -91,6 +97,7 @@ def load(plan: Audit, hardware: Hardware) -> Inputs:
         ),
         guide=guide,
         system=system,
+        untrained=untrained,
     )
     if plan.controls.oracle:
         _ = inputs.projector

@@ -162,7 +162,7 @@ class FaceNetJudge:
         self, name: str, trained_on: frozenset[str], network: nn.Module, detector: "MTCNN", device: torch.device
     ) -> None:
         self.name, self.trained_on = name, trained_on
-        self.network, self._detector, self._device = network.to(device), detector, device
+        self.network, self._detector = network.to(device), detector
         self.attempts = self.misses = 0
 
     def weights(self) -> Iterable[Tensor]:
@@ -175,7 +175,8 @@ class FaceNetJudge:
         with torch.no_grad():
             for i in range(0, len(images), _BATCH):
                 faces = torch.stack([self._crop(image * 255) for image in _prepared(images[i : i + _BATCH])])
-                templates.append(self.network(((faces - 127.5) / 128).to(self._device)).cpu())
+                inputs = ((faces - 127.5) / 128).to(next(self.network.parameters()).device)
+                templates.append(self.network(inputs).cpu())
         return torch.cat(templates)
 
     def similarity(self, left: Tensor, right: Tensor) -> Tensor:

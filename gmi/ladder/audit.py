@@ -15,7 +15,7 @@ from typing import Any
 from gmi.audits import Hardware, Kind
 from gmi.errors import GmiError
 from gmi.inversion import inputs as inversion
-from gmi.inversion import judging, scoring
+from gmi.inversion import judging
 from gmi.inversion.attacker import Attacker
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judges, Releases
@@ -51,7 +51,8 @@ def refuse(plan: Ladder, inputs: Inputs) -> None:
             )
     learners = {repr(student): student for _, _, search in plan.attacks() for student in students(search)}
     _judge(inputs).refuse_dependent(inputs.target, inputs.guide, plan.audit.data.name, list(learners.values()))
-    refuse_untrained(plan.audit.target, plan.audit.training, inputs.people)
+    if inputs.untrained:
+        refuse_untrained(plan.audit.target, plan.audit.training, inputs.people)
 
 
 def examine(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> Evidence:
@@ -60,10 +61,7 @@ def examine(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> Evide
     releases, oracle = reconstruct(plan, inputs, run, hardware)
     opinion = judging.own_opinion(inputs.target, oracle, hardware.device)
     judged = judging.judge(run, judges, opinion, people, releases)
-    (judge,) = judges.faces
-    templates = judged.templates[judge.name]
-    recognised = scoring.recognise(judge, templates, people, releases, plan.audit.fmrs, attack=plan.best)
-    return Evidence(releases, recognised, judged.logits["target"])
+    return Evidence(releases, judged)
 
 
 def reconstruct(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> tuple[Releases, AnyOracle]:

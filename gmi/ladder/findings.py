@@ -1,16 +1,14 @@
 """The findings of a ladder: the figures of every attack and of the controls."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from torch import Tensor
 
 from gmi.inversion.findings import Cut, cuts
 from gmi.inversion.inputs import Inputs
-from gmi.inversion.judging import Releases
-from gmi.inversion.scoring import Recognised
+from gmi.inversion.judging import Judged, Releases
+from gmi.inversion.scoring import recognise
 from gmi.ladder.plan import RANDOM, Ladder, costs
 from gmi.metrics.identity import chance
 from gmi.metrics.statistics import Outcome, attempt, estimate, recovered
@@ -22,8 +20,7 @@ class Evidence:
     """Everything that the findings rest on."""
 
     releases: Releases  # by step
-    recognised: Recognised  # by the judge
-    opinion: Mapping[str, Tensor]  # the target's own logits or log-probabilities (N, K), by step
+    judged: Judged
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,9 @@ class Findings:
 
 def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
     """Everything that the page is rendered from; the same evidence gives the same findings."""
-    recognised, people = evidence.recognised, len(inputs.people.attacked)
+    people, judge = len(inputs.people.attacked), inputs.judges.faces[0]
+    templates, opinion = evidence.judged.templates[judge.name], evidence.judged.logits["target"]
+    recognised = recognise(judge, templates, inputs.people, evidence.releases, plan.audit.fmrs, attack=plan.best)
 
     def figures(step: str) -> dict[str, Outcome]:
         outcomes, classes = recognised.outcomes[step], recognised.classes[step]
@@ -76,7 +75,7 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
         return attempt(lambda: recovered(values, np.zeros_like(values), most))
 
     def own_opinion(step: str) -> float:
-        named = evidence.opinion[step].argmax(1).cpu()
+        named = opinion[step].argmax(1).cpu()
         return float((named == evidence.releases[step].classes).double().mean())
 
     levels = {metric: chance(metric, recognised.people) for metric in recognised.rates}

@@ -58,9 +58,9 @@ class Ladder:
 
     def attacks(self) -> Iterator[tuple[str, Rung, Any]]:
         """Every attack's step, rung and search, rung after rung."""
-        for place, rung in enumerate(self.rungs):
+        for row, rung in enumerate(self.rungs):
             for number, search in enumerate(rung.searches):
-                yield f"rung{place}_{number}", rung, search
+                yield f"rung{row}_{number}", rung, search
 
     def controls(self) -> Iterator[tuple[str, int]]:
         """The step and the number of samples of every best-of-N control."""

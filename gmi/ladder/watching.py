@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from gmi import cli
-from gmi.audits import Hardware
+from gmi.audits import Hardware, load
 from gmi.errors import GmiError
 from gmi.inversion.attacker import Attacker
 from gmi.inversion.inputs import Inputs
-from gmi.ladder.audit import load
+from gmi.ladder.audit import LADDER
 from gmi.ladder.forecast import refuse_misfits
 from gmi.ladder.plan import Ladder
 from gmi.oracles.access import Access, WholeModel
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
     if engine.num_processes > 1:
         raise GmiError("A watch sees one process: start this without torchrun or accelerate launch.")
     hardware = Hardware(engine.device)
-    sightings = watched(plan, load(plan, hardware), settings, hardware)
+    sightings = watched(plan, load(LADDER, plan, hardware), settings, hardware)
     first = next(sightings)
     print(HEADER, first, sep="\n", flush=True)
     for sighting in sightings:
@@ -101,7 +101,8 @@ def watched(plan: Ladder, inputs: Inputs, settings: Watch, hardware: Hardware) -
     """
     target = _network(inputs)
     refuse_misfits(plan, inputs)
-    refuse_untrained(plan.audit.target, plan.audit.training, inputs.people)
+    if inputs.untrained:
+        refuse_untrained(plan.audit.target, plan.audit.training, inputs.people)
     watcher = settings.learn(target, inputs.people.training.pixels)
     yield sighting(camera_traffic(inputs), watcher)
     for rung in plan.rungs:
@@ -123,7 +124,7 @@ def camera_traffic(inputs: Inputs) -> Traffic:
     photographs, parts = inputs.people.enrolment.pixels, []
     for round in range(ROUNDS):
         order = torch.randperm(len(photographs), generator=torch.Generator().manual_seed(round))
-        rng = Rng([seed_of("camera", round, place) for place in range(len(order))])
+        rng = Rng([seed_of("camera", round, index) for index in range(len(order))])
         parts.append(features(_network(inputs), TRAFFIC(photographs[order], rng).clamp(0, 1)))
     return _joined("people at a camera", parts)
 

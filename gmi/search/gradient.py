@@ -13,14 +13,14 @@ over candidates, never averaged, so that a candidate's path does not depend on i
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from gmi.errors import GmiError
-from gmi.protocols import Candidates, LabelOracle, Prior, Trace, WhiteBoxOracle
+from gmi.protocols import Candidates, Prior, Trace, WhiteBoxOracle
 from gmi.rng import Rng
 from gmi.search.objectives import OBJECTIVES, cross_entropy
 from gmi.search.signature import Passes
@@ -65,15 +65,6 @@ class Gradient:
     def shared(self) -> int:
         """Queries of `prepare`, which all classes share; `prepare` needs as many generators."""
         return 0 if self.feature_weight == 0 or self.feature_mean is not None else _SAMPLES
-
-    @property
-    def students(self) -> tuple[()]:
-        """It teaches no network."""
-        return ()
-
-    def parts(self, oracle: LabelOracle | None) -> list[tuple[Any, LabelOracle | None]]:
-        """It is made of no other searches."""
-        return []
 
     @torch.no_grad()
     def prepare(self, oracle: WhiteBoxOracle, prior: Prior, rng: Rng) -> dict[str, Tensor]:

@@ -53,21 +53,31 @@ class LearningSearch(Protocol):
         """Images that `prepare` asks of the target; 0 where nothing is learnt."""
         ...
 
-    @property
-    def students(self) -> tuple[Any, ...]:
-        """Configurations of the networks that it teaches, which cannot judge what it finds."""
-        ...
-
-    def parts(self, oracle: LabelOracle | None) -> list[tuple[Any, LabelOracle | None]]:
-        """The searches that it is made of, each with the oracle it is given; None: one of its own."""
-        ...
-
     def prepare(self, oracle: Any, prior: Any, rng: Rng) -> dict[str, Tensor]:
         """What it learns, as tensors to keep; `rng` holds `shared` generators."""
         ...
 
     def taught(self, learned: Mapping[str, Tensor]) -> Any:
         """The search that goes on from what was learnt."""
+        ...
+
+
+@runtime_checkable
+class TeachingSearch(Protocol):
+    """A search that teaches networks, such as a student of the target."""
+
+    @property
+    def students(self) -> tuple[Any, ...]:
+        """Configurations of the networks, which cannot judge what the search finds."""
+        ...
+
+
+@runtime_checkable
+class ComposedSearch(Protocol):
+    """A search that is made of others."""
+
+    def parts(self, oracle: LabelOracle | None) -> list[tuple[Any, LabelOracle | None]]:
+        """The other searches, each with the oracle it is given; None: one of the search's own."""
         ...
 
 
@@ -83,7 +93,7 @@ def shared_queries(search: object) -> int:
 
 def students(search: object) -> tuple[Any, ...]:
     """Configurations of networks that the search teaches, which cannot judge what it finds."""
-    return search.students if isinstance(search, LearningSearch) else ()
+    return search.students if isinstance(search, TeachingSearch) else ()
 
 
 def refuse_misfit(search: Any, oracle: LabelOracle | None, prior: Prior) -> None:
@@ -109,7 +119,7 @@ def refuse_misfit(search: Any, oracle: LabelOracle | None, prior: Prior) -> None
 
 
 def _parts(search: object, oracle: LabelOracle | None) -> list[tuple[Any, LabelOracle | None]]:
-    return search.parts(oracle) if isinstance(search, LearningSearch) else []
+    return search.parts(oracle) if isinstance(search, ComposedSearch) else []
 
 
 def _needs(search: Search) -> dict[str, Any]:

@@ -96,8 +96,8 @@ def refuse_untrained(target: object, training: Head | Scratch | None, people: Pe
     expected = (people.private_digest, training_digest(target, training))
     if record is None or (record.data_digest, record.config_digest) != expected:
         raise Untrained(
-            f"The weights at {weights} were trained on another split of the people, with other settings or by another "
-            "gmi"
+            f"The weights at {weights or 'target.weights, which is not set,'} were trained on another split of the "
+            "people, with other settings or by another gmi"
         )
 
 

@@ -146,7 +146,8 @@ def test_a_target_that_is_still_to_be_trained_is_refused(inputs, tmp_path):
     plan = replace(PLAN, audit=replace(PLAN.audit, target=target, training=Head()))
     assert "target.weights are not there yet" in str(forecast(plan, inputs, CPU))
     with pytest.raises(GmiError, match=r"no weights at .* yet: gmi train-target makes them"):
-        conduct(LADDER, plan, tmp_path / "run", CPU, inputs)
+        conduct(LADDER, plan, tmp_path / "run", CPU, replace(inputs, untrained=True))
+    assert conduct(LADDER, plan, tmp_path / "given", CPU, inputs).exists()  # weights that are not used are not missed
 
 
 def test_the_page_names_permission_digests_and_the_terms_of_assets(climbed, inputs, monkeypatch):
