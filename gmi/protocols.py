@@ -15,7 +15,7 @@ from gmi.rng import Rng
 
 class NoisePath(Protocol):
     def times(self, steps: int) -> list[float]:
-        """From 1 down to 0 in so many steps: (steps + 1)."""
+        """The times (steps + 1) of so many steps, from 1 down to 0."""
         ...
 
     def levels(self, time: float) -> tuple[float, float]:
@@ -35,7 +35,7 @@ class NoisePath(Protocol):
         ...
 
     def advance(self, noisy: Tensor, direction: Tensor, now: float, after: float) -> Tensor:
-        """FlowPath on in one direction, for one step (Euler's, which for DDPM is DDIM's)."""
+        """Straight on in one direction, for one step (Euler's, which for DDPM is DDIM's)."""
         ...
 
 
@@ -151,7 +151,7 @@ class FaceJudge(Judge, Protocol):
         ...
 
     def similarity(self, left: Tensor, right: Tensor) -> Tensor:
-        """(N, M) from templates (N, D) and (M, D); the greater, the more alike."""
+        """Similarities (N, M) of templates (N, D) and (M, D); the greater, the more alike."""
         ...
 
 
@@ -159,7 +159,7 @@ class PerceptualJudge(Judge, Protocol):
     """A perceptual distance."""
 
     def distance(self, left: Tensor, right: Tensor) -> Tensor:
-        """(N,) from images (N, C, H, W) pair by pair; 0 for equal images."""
+        """Distances (N,) of images (N, C, H, W) pair by pair; 0 for equal images."""
         ...
 
 
@@ -173,5 +173,5 @@ class ClassifierJudge(Judge, Protocol):
         ...
 
     def logits(self, images: Tensor) -> Tensor:
-        """(N, K)."""
+        """Logits (N, K)."""
         ...

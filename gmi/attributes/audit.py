@@ -8,9 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmi.attributes.attacks import AnyAttack
-from gmi.attributes.attacks.counts import Counts
-from gmi.attributes.attacks.lomia import Lomia
-from gmi.attributes.attacks.marginals import Marginals
 from gmi.attributes.findings import CONTROLS, Answers, Evidence, findings
 from gmi.attributes.forecast import forecast
 from gmi.attributes.inputs import Inputs, load
@@ -38,14 +35,14 @@ def examine(plan: AttributeAudit, inputs: Inputs, run: Run, hardware: Hardware) 
     knowledge = Knowledge(tables.layout, tables.public, errors(model, tables.public, tables.layout))
     sets = {"training": tables.training, "held-out": tables.held_out}
     answers = {
-        name: attack(plan, model, records.take(_chosen(len(records), plan, place)), knowledge)
-        for place, (name, records) in enumerate(sets.items())
+        name: attack(plan, model, records.take(_chosen(len(records), plan, number)), knowledge)
+        for number, (name, records) in enumerate(sets.items())
     }
     return Evidence(model, answers)
 
 
-def _chosen(count: int, plan: AttributeAudit, place: int) -> NDArray[np.int64]:
-    return np.random.default_rng([plan.seed, place]).permutation(count)[: plan.attacked]
+def _chosen(count: int, plan: AttributeAudit, number: int) -> NDArray[np.int64]:
+    return np.random.default_rng([plan.seed, number]).permutation(count)[: plan.attacked]
 
 
 def attack(plan: AttributeAudit, model: Model, people: Records, knowledge: Knowledge) -> Answers:
@@ -54,12 +51,12 @@ def attack(plan: AttributeAudit, model: Model, people: Records, knowledge: Knowl
     scores: dict[str, Array | Failed] = {}
     queries: dict[str, int] = dict.fromkeys([*CONTROLS], 0)
     for method in plan.attacks:
-        asked = oracle(method, model, knowledge.layout)
+        access = oracle(method, model, knowledge.layout)
         try:
-            scores[method.type] = method(asked, hidden, knowledge)  # pyright: ignore[reportArgumentType] - it fits
+            scores[method.type] = method(access, hidden, knowledge)  # pyright: ignore[reportArgumentType] - it fits
         except GmiError as error:
             scores[method.type] = Failed(str(error))
-        queries[method.type] = asked.queries
+        queries[method.type] = access.queries
     scores["majority"] = np.tile(np.log(knowledge.marginal), (len(people), 1))
     scores["imputation"] = guess(hidden, knowledge.public, knowledge.layout, seed=plan.seed)
     return Answers(scores, queries, people)
@@ -67,12 +64,16 @@ def attack(plan: AttributeAudit, model: Model, people: Records, knowledge: Knowl
 
 def oracle(attack: AnyAttack, model: Model, layout: Layout) -> Oracle:
     """The access that an attack gets, and no more; `refuse` has made sure that the model can answer."""
-    if isinstance(attack, Marginals):
-        return Numbers(model) if layout.classes is None else Labels(model)
-    if isinstance(attack, Counts):
-        assert isinstance(model, DecisionTree)
-        return Leaves(model)
-    return Labels(model) if isinstance(attack, Lomia) else Scores(model)
+    match attack.reads:
+        case "predictions":
+            return Numbers(model) if layout.classes is None else Labels(model)
+        case "labels":
+            return Labels(model)
+        case "scores":
+            return Scores(model)
+        case "leaves":
+            assert isinstance(model, DecisionTree)
+            return Leaves(model)
 
 
 ATTRIBUTES = Kind(

@@ -137,7 +137,7 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
 
 
 def _utility(model: Model, records: Records) -> Estimate:
-    """Accuracy, or of numbers the mean absolute error."""
+    """The accuracy of a model, or where it predicts numbers, the mean absolute error."""
     predicted, people = model(records.inputs(records.sensitive)), np.arange(len(records))
     if predicted.ndim == 1:
         return estimate(np.abs(predicted - records.outcome), people, bounds=None)
@@ -199,13 +199,13 @@ def _adjusted(differences: Mapping[str, Difference | Failed]) -> dict[str, float
 
 
 def _right(scores: Array, truth: NDArray[np.int64]) -> Array:
-    """(N,): whether the likeliest value is the person's; of several that tie, the share that is."""
+    """Whether each person's likeliest value (N,) is the true one; where several tie, the share of them that is."""
     top = scores == scores.max(1, keepdims=True)
     return top[np.arange(len(truth)), truth] / top.sum(1)
 
 
 def _ranked(scores: Array, value: int) -> Array:
-    """(N,): how much likelier the value is than the likeliest other."""
+    """How much likelier the value is than the likeliest other (N,), for each person."""
     return scores[:, value] - np.delete(scores, value, 1).max(1)
 
 
@@ -265,13 +265,13 @@ def _group(layout: Layout, answers: Answers, name: str, methods: Sequence[Method
     best = max(areas, key=lambda attack: areas[attack][0].value)
     scores, base = answers.scores[best], answers.scores["imputation"]
     assert not isinstance(scores, Failed) and not isinstance(base, Failed)
-    truth, place = answers.people.sensitive, [column.name for column in layout.features].index(name)
+    truth, index = answers.people.sensitive, [column.name for column in layout.features].index(name)
     right, ranked, usual = _right(scores, truth), _ranked(scores, value), _ranked(base, value)
 
     def added(rows: NDArray[np.bool_]) -> Difference:
         return auc_difference(ranked[rows], usual[rows], truth[rows] == value)
 
-    column, values = answers.people.features[:, place], layout.features[place].values or ()
+    column, values = answers.people.features[:, index], layout.features[index].values or ()
     groups = {label: column == code for code, label in enumerate(values)}
     groups = {label: inside for label, inside in groups.items() if inside.sum() >= GROUP}
     contrasts = {label: attempt(lambda i=inside: contrast(added(i), added(~i))) for label, inside in groups.items()}

@@ -4,9 +4,6 @@ from time import perf_counter
 
 import numpy as np
 
-from gmi.attributes.attacks.counts import Counts
-from gmi.attributes.attacks.informed import Informed
-from gmi.attributes.attacks.lomia import Lomia
 from gmi.attributes.inputs import Inputs
 from gmi.attributes.knowledge import guess
 from gmi.attributes.plan import AttributeAudit
@@ -20,16 +17,17 @@ def forecast(plan: AttributeAudit, inputs: Inputs, hardware: Hardware) -> Foreca
     """Queries of each attack, and the time of what learns from public records; the target is neither made nor asked."""
     tables = inputs.tables
     sizes = [min(plan.attacked, len(records)) for records in (tables.training, tables.held_out)]
-    asked = tables.layout.choices * sum(sizes)
-    queries = {attack.type: 0 if isinstance(attack, Counts) else asked for attack in plan.attacks}
+    count = tables.layout.choices * sum(sizes)
+    queries = {attack.type: 0 if attack.reads == "leaves" else count for attack in plan.attacks}
     once = _imputation(plan, inputs)
-    learners = [attack.type for attack in plan.attacks if isinstance(attack, Informed | Lomia)]
+    learners = [attack.type for attack in plan.attacks if attack.learns]
     seconds = dict.fromkeys([*learners, "imputation"], once * len(sizes))
-    own = isinstance(plan.target, Own)
     return Forecast(
         queries,
         seconds,
-        without=("that the target takes to answer" if own else "to train the target and to ask it",),
+        without=(
+            "that the target takes to answer" if isinstance(plan.target, Own) else "to train the target and to ask it",
+        ),
         notes=("queries: records that the target is asked about, each person's with every sensitive value",),
     )
 

@@ -3,8 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass as plain_dataclass
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from io import StringIO
 from typing import Annotated
@@ -21,7 +20,7 @@ Array = NDArray[np.float64]
 _MISSING = ("", "?", "na", "n/a", "nan", "null")  # how tables mark a missing value, in lower case
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Column:
     """A column of a table."""
 
@@ -29,7 +28,7 @@ class Column:
     values: tuple[str, ...] | None  # its categories; None: it holds numbers
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Layout:
     """The roles of a table's columns."""
 
@@ -53,7 +52,7 @@ class Layout:
         return None if self.outcome.values is None else len(self.outcome.values)
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Records:
     """Records of N people, as numbers; a category is the index of the value among its column's values."""
 
@@ -86,7 +85,7 @@ class Records:
         return replace(self, sensitive=np.full(len(self), -1))
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Tables:
     """The parts of a table; each person is in one of them only."""
 

@@ -6,8 +6,7 @@ returns your own.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass as plain_dataclass
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
@@ -58,7 +57,7 @@ def encoder(layout: Layout) -> ColumnTransformer:
     )
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Estimator:
     """A fitted pipeline of scikit-learn."""
 
@@ -82,7 +81,7 @@ class Estimator:
         return self.pipeline[-1]
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class DecisionTree(Estimator):
     """A fitted decision tree of scikit-learn: a `Counting` model."""
 
@@ -145,7 +144,7 @@ class Linear:
         return Estimator(_fit(layout, records, estimator), layout.classes)
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Network:
     """A trained network of torch."""
 
@@ -196,7 +195,7 @@ class Mlp:
         return Network(prepared, module.eval(), layout.classes)
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Foreign:
     """A model of the user's own, whose answers are checked."""
 

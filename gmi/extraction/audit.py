@@ -83,9 +83,9 @@ def _sample(plan: ExtractionAudit, prior: Prior, start: int) -> dict[str, Tensor
 def _distances(
     plan: ExtractionAudit, prior: Prior, images: Tensor, first: int, hardware: Hardware
 ) -> dict[str, Tensor]:
-    """By method (N,): lower where the model knows the image better."""
+    """Distances (N,) by method: lower where the model knows the image better."""
     pixels = (images.float() / 255).to(hardware.device)
-    rng = Rng([seed_of(plan.seed, "inversion", first + place) for place in range(len(pixels))])
+    rng = Rng([seed_of(plan.seed, "inversion", first + index) for index in range(len(pixels))])
     distances = {}
     if plan.inversion.steps:
         with torch.enable_grad():
@@ -96,16 +96,16 @@ def _distances(
 
 
 def _picture(plan: ExtractionAudit, run: Run, records: Records, samples: Tensor) -> None:
-    """copies.png: the samples that are nearest to a record (above) and the record (below). Personal data."""
+    """Writes copies.png: the samples nearest to a record, above, and the record, below. Personal data."""
     compared = copies(samples, records.trained.pixels, records.held_out.pixels, plan.neighbours)
-    places: list[int] = []
-    for place in compared.ratio.argsort():
-        if compared.nearest[place] not in compared.nearest[places]:
-            places.append(int(place))
-    shown = places[:10]
-    rows = torch.cat([samples[shown], records.trained.pixels[compared.nearest[shown]]])
+    rows: list[int] = []  # the nearest sample of each record
+    for row in compared.ratio.argsort():
+        if compared.nearest[row] not in compared.nearest[rows]:
+            rows.append(int(row))
+    rows = rows[:10]
+    tiles = torch.cat([samples[rows], records.trained.pixels[compared.nearest[rows]]])
     picture = io.BytesIO()
-    save_image(rows, picture, nrow=len(shown), format="png")
+    save_image(tiles, picture, nrow=len(rows), format="png")
     run.write("copies.png", picture.getvalue())
 
 

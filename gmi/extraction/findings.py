@@ -128,7 +128,7 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
 
 
 def _sides(plan: ExtractionAudit, records: Records) -> dict[str, _Side]:
-    """By role. "held-out": as many images of held-out people, which nobody learnt from, in the place of the records."""
+    """The comparisons by role. In "held-out", as many images from which nobody learnt take the records' place."""
     held = records.held_out.pixels
     whose, count = records.held_out.classes.unique(return_counts=True)
     wanted = min(len(records.trained), len(held) // 2)
@@ -181,7 +181,7 @@ def _white_box(plan: ExtractionAudit, records: Records, observed: dict[str, Obse
 
 
 def _ratio(target: Array, control: Array) -> Array:
-    """Of two distances, whose negatives are given: the control's over the target's, as a logarithm."""
+    """The logarithm (N,) of the control's distance over the target's; both are given as their negatives."""
     return np.log(np.maximum(-control, 1e-12)) - np.log(np.maximum(-target, 1e-12))
 
 

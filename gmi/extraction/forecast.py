@@ -20,7 +20,7 @@ _FEW = 8  # images that a timing takes
 
 
 def forecast(plan: ExtractionAudit, inputs: Inputs, hardware: Hardware) -> Forecast:
-    """For this machine as it is now, and all processes together. Models that are trained here are timed untrained.
+    """Queries and time on this machine as it is now, all processes together. Models to be trained are timed untrained.
 
     Raises GmiError as `refuse`.
     """
@@ -34,16 +34,16 @@ def forecast(plan: ExtractionAudit, inputs: Inputs, hardware: Hardware) -> Forec
         assert inputs.pair is not None
         prior = inputs.pair.target
     images = records.trained.pixels[:_FEW].to(device)
-    asked = sum(len(part) for part in (records.trained, records.held_out, records.alike) if part is not None)
+    total = sum(len(part) for part in (records.trained, records.held_out, records.alike) if part is not None)
     queries = {"samples": plan.samples}
     each = {"samples": (plan.samples, _sampling(prior, len(images)))}
     if plan.inversion.steps:
-        queries["inversion"] = asked * (plan.inversion.steps + 1)
-        each["inversion"] = (asked, _inversion(prior, images, plan))
+        queries["inversion"] = total * (plan.inversion.steps + 1)
+        each["inversion"] = (total, _inversion(prior, images, plan))
     if denoises(prior, images.shape[1:]):
-        queries["denoising"] = asked * len(TIMES) * plan.inversion.draws
+        queries["denoising"] = total * len(TIMES) * plan.inversion.draws
         once = _timed(lambda: denoised(prior, images, Rng(range(len(images))), 1), device)
-        each["denoising"] = (asked, once * plan.inversion.draws)
+        each["denoising"] = (total, once * plan.inversion.draws)
     seconds |= {step: 2 * count * took / len(images) / processes for step, (count, took) in each.items()}
     return Forecast(
         queries,
@@ -65,8 +65,8 @@ def _inversion(prior: Prior, images: Tensor, plan: ExtractionAudit) -> float:
     def search(steps: int) -> float:
         return _timed(lambda: inverted(prior, images, Rng(range(len(images))), steps, plan.inversion.lr), images.device)
 
-    none, one = search(0), search(1)
-    return none + plan.inversion.steps * max(0.0, one - none)
+    start, step = search(0), search(1)
+    return start + plan.inversion.steps * max(0.0, step - start)
 
 
 def _step(models: Trained, inputs: Inputs, device: torch.device) -> float:
@@ -83,7 +83,7 @@ def _device(prior: Prior) -> torch.device:
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds, of a second call: the first one warms up."""
+    """Seconds of a second call: the first one warms up."""
     start = 0.0
     for _ in range(2):
         start = perf_counter()

@@ -1,6 +1,6 @@
 """The generative models that are compared: the target, and a control that never saw the records of interest."""
 
-from dataclasses import dataclass as plain_dataclass
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -17,7 +17,7 @@ from gmi.settings import Count, Positive, Whole, settings
 from gmi.training import AnyLearner
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Pair:
     """The two models that are compared."""
 

@@ -14,7 +14,7 @@ ROLES = {
     "held-out": ("the target", "held-out images"),
     "alike": ("the target", "other photographs of the same people"),
 }
-"""Of each row of samples: whose they are, and what they are compared with."""
+"""The owner of each row of samples, and what they are compared with."""
 
 METHODS = {
     "inverted": "inversion: how near an image it can make comes",

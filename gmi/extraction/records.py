@@ -1,7 +1,7 @@
 """Training records of a generative model, images for a control to learn from, and images that neither model saw."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass as plain_dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +16,7 @@ from gmi.settings import Count, Whole, settings
 from gmi.views import grey
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Records:
     """The images of an audit. Their `classes` are people, so that intervals count people, not images."""
 

@@ -9,8 +9,8 @@ alone makes 6 %. tests/metrics/test_statistics.py measures the coverage.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -267,11 +267,6 @@ def _check(values: np.ndarray, bounds: Bounds | None) -> None:
 
 
 Outcome = Estimate | Failed
-
-
-def as_json(outcome: Outcome) -> dict[str, Any]:
-    """The outcome as plain data, as in report.json."""
-    return asdict(outcome)
 
 
 Figure = TypeVar("Figure")

@@ -10,7 +10,7 @@ Differs from the paper: three statistics, with thresholds from real traffic; PRA
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass as plain_dataclass
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -65,7 +65,7 @@ class Watch:
         return Watcher(self, reference, values.quantile(1 - self.alarm / len(STATISTICS), dim=0))
 
 
-@plain_dataclass(frozen=True)
+@dataclass(frozen=True)
 class Watcher:
     """A test of windows of queries against real traffic, from which it has learnt."""
 
