@@ -1,4 +1,4 @@
-"""What a configuration's search costs: seconds, evaluations of networks and memory of an image, and beside what.
+"""The cost of a configuration's search: seconds, evaluations of networks and memory of an image, with comparisons.
 
 First one image at a time and the configuration's batch; on a GPU the largest batch that fits. Then two things in
 alternating rounds of a few steps, so that other load meets both:
@@ -111,10 +111,10 @@ def through_clean(search: Guided, target: Target, prior: Prior, count: int, roun
     free = Target(Blank(len(target.classes)), Input(size=(8, 8)), target.classes).to(device)
     ways = [dataclasses.replace(search, through=way) for way in ("clean", "prior")]
     share = 0.0
-    for name, one in (("with this target", target), ("of the prior alone", free)):
-        clean, whole = (searched(way, one, prior, count, device) for way in ways)
+    for name, model in (("with this target", target), ("of the prior alone", free)):
+        clean, whole = (searched(way, model, prior, count, device) for way in ways)
         seconds = _alternating(clean, whole, rounds, device)
-        share = _ratio(f"clean / prior, {name}", *seconds, f"at most {CEILING} is wanted" if one is free else "")
+        share = _ratio(f"clean / prior, {name}", *seconds, f"at most {CEILING} is wanted" if model is free else "")
     return share <= CEILING
 
 
@@ -139,7 +139,7 @@ def searched(search: Any, target: Target, prior: Prior, count: int, device: torc
 
 
 def loop(target: Target, prior: Dcgan, latents: Tensor, classes: Tensor, steps: int, passes: int) -> None:
-    """`passes` of the target for each decoded image, as many as the search makes views."""
+    """The bare loop: `passes` of the target for each decoded image, as many as the search makes views."""
     latents = latents.detach().clone().requires_grad_()
     for _ in range(steps):
         images = prior.decode(latents, classes)
@@ -147,10 +147,10 @@ def loop(target: Target, prior: Dcgan, latents: Tensor, classes: Tensor, steps: 
         torch.autograd.grad(torch.stack(sums).sum(), latents)
 
 
-def _alternating(one: Work, other: Work, rounds: int, device: torch.device) -> tuple[list[float], list[float]]:
+def _alternating(first: Work, second: Work, rounds: int, device: torch.device) -> tuple[list[float], list[float]]:
     """Seconds of each round of both, after one to warm up."""
-    times = [[_seconds(work, device) for work in (one, other)] for _ in range(rounds + 1)]
-    return [first for first, _ in times[1:]], [second for _, second in times[1:]]
+    times = [[_seconds(work, device) for work in (first, second)] for _ in range(rounds + 1)]
+    return [pair[0] for pair in times[1:]], [pair[1] for pair in times[1:]]
 
 
 def _ratio(name: str, above: Sequence[float], below: Sequence[float], wanted: str) -> float:
@@ -160,7 +160,7 @@ def _ratio(name: str, above: Sequence[float], below: Sequence[float], wanted: st
 
 
 class _Memory:
-    """What work takes beyond what was there at first; on a CPU of the whole process, where the system is Linux."""
+    """The memory that work takes beyond what was there at first; on a CPU, the whole process's, and on Linux only."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._first = device, 0.0
@@ -169,7 +169,7 @@ class _Memory:
             self._first = _resident("VmRSS")
 
     def taken_by(self, work: Work) -> float:
-        """MB at the peak."""
+        """The memory at the peak, in MB."""
         if self._device.type != "cpu":
             before = torch.cuda.memory_allocated(self._device)
             torch.cuda.reset_peak_memory_stats(self._device)
@@ -191,7 +191,7 @@ def _resident(key: str) -> float:
 
 
 def _target(plan: Audit) -> Target:
-    """With the factory's own weights where the configuration's are not trained yet: they take the same time."""
+    """The target, with the factory's weights where the configuration's are not trained yet: they take the same time."""
     config = plan.target
     if not isinstance(config, ModuleTarget):
         raise GmiError("The search is timed with a target of type module: name another configuration.")

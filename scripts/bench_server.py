@@ -69,26 +69,26 @@ def main(arguments: Sequence[str]) -> None:
 
 def measure(options: argparse.Namespace, remote: Served, target: Target, images: Tensor) -> None:
     bare(target, images, 1)
-    asked(remote, images, 1, 1)  # both are warm
+    ask(remote, images, 1, 1)  # both are warm
     ratios, latencies, speeds = [], [], []
     for _ in range(options.rounds):
         alone = bare(target, images, options.requests)
         start = perf_counter()
-        latencies += asked(remote, images, options.requests, options.concurrency)
+        latencies += ask(remote, images, options.requests, options.concurrency)
         through = options.requests * len(images) / (perf_counter() - start)
         ratios.append(through / alone)
         speeds.append((through, alone))
     ratio = np.array(ratios)
     without = (ratio.sum() - ratio) / (len(ratio) - 1)
-    found = jackknife(without, float(ratio.mean()), len(ratio))
+    speed = jackknife(without, float(ratio.mean()), len(ratio))
     through, alone = np.mean(speeds, 0)
     p50, p95 = np.percentile(latencies, (50, 95))
     print(f"{cli.accelerator().device}, {torch.get_num_threads()} threads, batches of {len(images)}")
     print(f"model alone {alone:.1f} images/s, server {through:.1f} images/s")
-    print(f"server / model {found.value:.3f} [{found.low:.3f}, {found.high:.3f}] over {found.n} rounds in turns")
+    print(f"server / model {speed.value:.3f} [{speed.low:.3f}, {speed.high:.3f}] over {speed.n} rounds in turns")
     many = f"{len(latencies)} requests, {options.concurrency} at once"
     print(f"{many}: p50 {p50 * 1e3:.0f} ms, p95 {p95 * 1e3:.0f} ms")
-    if found.value < LEAST:
+    if speed.value < LEAST:
         raise SystemExit(1)
 
 
@@ -102,16 +102,16 @@ def bare(target: Target, images: Tensor, requests: int) -> float:
     return requests * len(images) / (perf_counter() - start)
 
 
-def asked(remote: Served, images: Tensor, requests: int, concurrency: int) -> list[float]:
+def ask(remote: Served, images: Tensor, requests: int, concurrency: int) -> list[float]:
     """Seconds of each request."""
 
-    def one(_: int) -> float:
+    def request(_: int) -> float:
         start = perf_counter()
         remote.service(images)
         return perf_counter() - start
 
     with ThreadPoolExecutor(concurrency) as threads:
-        return list(threads.map(one, range(requests)))
+        return list(threads.map(request, range(requests)))
 
 
 def served(plan: Serving, port: int, options: argparse.Namespace, names: tuple[str, ...]) -> Served:
@@ -130,9 +130,9 @@ def served(plan: Serving, port: int, options: argparse.Namespace, names: tuple[s
 
 
 def _free() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def _wait(port: int, server: "subprocess.Popen[bytes]") -> None:

@@ -1,4 +1,4 @@
-"""How often the verdict is wrong, measured where the truth is planted.
+"""The share of wrong verdicts, measured where the truth is planted.
 
     python scripts/calibrate_verdict.py
 
@@ -25,7 +25,9 @@ import numpy as np
 import torch
 
 from gmi import toy
+from gmi.audits import Hardware
 from gmi.inversion import judging, scoring
+from gmi.inversion.attacker import Attacker
 from gmi.inversion.audit import reconstruct
 from gmi.inversion.judging import own_opinion
 from gmi.inversion.verdict import METRIC
@@ -38,13 +40,15 @@ STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 @dataclass(frozen=True)
 class Outcome:
-    right: float  # share of labels
+    """The verdict and the figures of one audit."""
+
+    right: float  # share of the target's labels that are right
     finding: str
     figures: Mapping[str, Estimate]
 
 
 def audited(task: tuple[float, int]) -> Outcome:
-    """One audit, up to its verdict."""
+    """The outcome of one audit, up to its verdict."""
     right, seed = task
     torch.set_num_threads(1)
     plan, inputs = toy.plan(seed), toy.inputs(PEOPLE, right, seed)
@@ -53,15 +57,16 @@ def audited(task: tuple[float, int]) -> Outcome:
         run = Run.open(Path(folder, "run"), {})
         cpu = torch.device("cpu")
         oracle = plan.access.open(inputs.target, run.folder)
-        found, _, _ = reconstruct(plan, inputs, oracle, run, cpu)
-        judged = judging.judge(run, inputs.judges, own_opinion(inputs.target, oracle, cpu), inputs.people, found)
-    seen = scoring.recognise(judge, judged.templates[judge.name], inputs.people, found, plan.fmrs)
-    search, classes = seen.outcomes["search"], seen.classes["search"]
+        attacker = Attacker(plan.attack, inputs.prior, inputs.people, run, Hardware(cpu))
+        releases = reconstruct(plan, inputs, oracle, attacker)
+        judged = judging.judge(run, inputs.judges, own_opinion(inputs.target, oracle, cpu), inputs.people, releases)
+    recognised = scoring.recognise(judge, judged.templates[judge.name], inputs.people, releases, plan.fmrs)
+    search, classes = recognised.outcomes["search"], recognised.classes["search"]
     figures = {name: estimate(search[name], classes) for name in ("match@0.01", "rank1", "rank5", METRIC)}
     for control in ("best_of_n", "permuted"):
-        own = by_person(search[METRIC], classes)
-        figures[f"{METRIC} - {control}"] = difference(own, seen.of_people(control, METRIC))
-    return Outcome(right, scoring.verdicts([seen])[judge.name].finding, figures)
+        attacked = by_person(search[METRIC], classes)
+        figures[f"{METRIC} - {control}"] = difference(attacked, recognised.of_people(control, METRIC))
+    return Outcome(right, scoring.verdicts([recognised])[judge.name].finding, figures)
 
 
 def main() -> None:
@@ -73,12 +78,12 @@ def main() -> None:
     start = perf_counter()
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         outcomes = list(pool.map(audited, tasks, chunksize=5))
-    cells = {right: [one for one in outcomes if one.right == right] for right in (0.0, *STRENGTHS)}
+    cells = {right: [outcome for outcome in outcomes if outcome.right == right] for right in (0.0, *STRENGTHS)}
 
     print(f"{PEOPLE} people an audit, {perf_counter() - start:.0f} s, {platform.machine()}, {date.today()}\n")
     print("labels right   audits   evidence           no evidence   inconclusive")
     for right, cell in cells.items():
-        findings = Counter(one.finding for one in cell)
+        findings = Counter(outcome.finding for outcome in cell)
         alarms = findings["evidence of leakage"]
         low, high = clopper_pearson(alarms, len(cell))
         rate = f"{alarms / len(cell):.0%} [{low:.0%}, {high:.0%}]"
@@ -87,18 +92,18 @@ def main() -> None:
 
     print("\n95 % interval of          null              planted")
     for name in outcomes[0].figures:
-        shown = [_covered([cells[0.0]], name), _covered([cells[right] for right in STRENGTHS], name)]
-        print(f"{name:22}" + "".join(f"{one:>18}" for one in shown))
+        shares = [_covered([cells[0.0]], name), _covered([cells[right] for right in STRENGTHS], name)]
+        print(f"{name:22}" + "".join(f"{share:>18}" for share in shares))
 
 
 def _covered(cells: list[list[Outcome]], name: str) -> str:
-    """How many of the intervals hold their cell's mean; the mean itself is taken without the audit that is asked."""
+    """The share of intervals that hold their cell's mean, which is taken without the interval's own audit."""
     hits = total = 0
     for cell in cells:
-        values = np.array([one.figures[name].value for one in cell])
-        for place, one in enumerate(cell):
-            truth = np.delete(values, place).mean()
-            hits += one.figures[name].low <= truth <= one.figures[name].high
+        values = np.array([outcome.figures[name].value for outcome in cell])
+        for number, outcome in enumerate(cell):
+            truth = np.delete(values, number).mean()
+            hits += outcome.figures[name].low <= truth <= outcome.figures[name].high
             total += 1
     low, high = clopper_pearson(hits, total)
     return f"{hits / total:.0%} [{low:.0%}, {high:.0%}]"

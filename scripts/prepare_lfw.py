@@ -38,29 +38,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.out.exists():
         raise GmiError(f"{options.out} exists: remove it, or name another --out.")
-    found = [one for one in (_lying(options.folder) if options.folder else _fetched()) if len(one.images) >= FEW]
-    found.sort(key=lambda one: (-len(one.images), one.name))
-    if len(found) < PEOPLE + 2 or len(found[PEOPLE - 1].images) < ENOUGH:
+    everybody = _lying(options.folder) if options.folder else _fetched()
+    persons = sorted(
+        (person for person in everybody if len(person.images) >= FEW),
+        key=lambda person: (-len(person.images), person.name),
+    )
+    if len(persons) < PEOPLE + 2 or len(persons[PEOPLE - 1].images) < ENOUGH:
         raise GmiError(
             f"The benchmark needs {PEOPLE} people with {ENOUGH} images and others with {FEW}: there are fewer."
         )
     draft = options.out.with_name(f".{options.out.name}-new")
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        for place, one in enumerate(tqdm(found, desc="people")):
-            _lay(one, draft / ("people" if place < PEOPLE else "strangers") / one.name)
+        for rank, person in enumerate(tqdm(persons, desc="people")):
+            _lay(person, draft / ("people" if rank < PEOPLE else "strangers") / person.name)
         draft.replace(options.out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    print(f"{options.out}: {PEOPLE} people, {len(found) - PEOPLE} strangers")
+    print(f"{options.out}: {PEOPLE} people, {len(persons) - PEOPLE} strangers")
 
 
 @dataclass(frozen=True)
 class Person:
-    """images: files, or arrays (H, W) in [0, 1]."""
+    """A person of the data set."""
 
     name: str
-    images: Sequence[Path | np.ndarray]
+    images: Sequence[Path | np.ndarray]  # files, or arrays (H, W) in [0, 1]
 
 
 def _lay(person: Person, folder: Path) -> None:
@@ -79,15 +82,15 @@ def _bytes(pixels: np.ndarray) -> np.ndarray:
 
 
 def _lying(where: str) -> list[Person]:
-    names, found = people(folder(where, "--folder"))
-    own: list[list[Path]] = [[] for _ in names]
-    for path, _, person in found:
-        own[person].append(path)
-    return [Person(name, some) for name, some in zip(names, own, strict=True)]
+    names, photographs = people(folder(where, "--folder"))
+    paths: list[list[Path]] = [[] for _ in names]
+    for path, _, person in photographs:
+        paths[person].append(path)
+    return [Person(name, images) for name, images in zip(names, paths, strict=True)]
 
 
 def _fetched() -> list[Person]:
-    """Under numbers, as names are no part of an audit."""
+    """The people of scikit-learn's copy, under numbers, as names are no part of an audit."""
     try:
         from sklearn import datasets
     except ImportError as error:

@@ -27,7 +27,7 @@ COMMANDS = {
     "attributes": "attributes",
     "extraction": "extract",
 }
-LEFT = {"people", "assets", "provenance", "checks", "limits", "authorisation", "gap", "copied", "advantage", "naive"}
+OMITTED = {"people", "assets", "provenance", "checks", "limits", "authorisation", "gap", "copied", "advantage", "naive"}
 LABELS = {"target", "arm", "rung", "access", "search", "attack", "column", "role", "system", "judge", "photograph"}
 LABELS |= {"method", "metric", "other", "fmr", "finding", "group", "name"}
 RENAMED = {"value": "group", "beside": "other"}  # labels whose keys say something else in a results file
@@ -55,13 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, help="how long it took, where it was interrupted or resumed")
     options = parser.parse_args(arguments)
     path = ROOT / "results" / f"{options.name or options.config}.json"
-    known = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    earlier = json.loads(path.read_text("utf-8")) if path.exists() else {}
     try:
         content = record(options.run, options.config, options.command, options.seconds)
     except Mistake as mistake:
         print(mistake, file=sys.stderr)
         return 1
-    write(path, content | {"about": options.about or known.get("about") or options.config})
+    write(path, content | {"about": options.about or earlier.get("about") or options.config})
     print(path.relative_to(ROOT))
     return 0
 
@@ -93,20 +93,20 @@ def record(folder: Path, config: str, command: str | None = None, seconds: float
     }
 
 
-def walk(tree: Mapping[str, Any], place: tuple[str, ...], labels: Mapping[str, str]) -> Iterator[Row]:
-    """Every figure below. `place`: the keys from the root, `*` for a list; labels: those of the lists' items."""
-    if place and place[-1] == "*":
-        renamed = RENAMED | RENAMED_IN.get(place[-2], {})
+def walk(tree: Mapping[str, Any], keys: tuple[str, ...], labels: Mapping[str, str]) -> Iterator[Row]:
+    """Every figure below. `keys`: those from the root, `*` for a list; labels: those of the lists' items."""
+    if keys and keys[-1] == "*":
+        renamed = RENAMED | RENAMED_IN.get(keys[-2], {})
         words = {renamed.get(key, key): value for key, value in tree.items() if isinstance(value, str)}
         words |= {"fmr": f"{tree['fmr']:g}"} if "fmr" in tree else {}
         labels = {**labels, **{key: word for key, word in words.items() if key in LABELS}}
     for key, value in tree.items():
-        if key in LEFT:
+        if key in OMITTED:
             continue
-        part, metric = split((*place, key))
+        part, metric = split((*keys, key))
         if isinstance(value, list):
             for item in value:
-                yield from walk(item, (*place, key, "*"), labels) if isinstance(item, dict) else ()
+                yield from walk(item, (*keys, key, "*"), labels) if isinstance(item, dict) else ()
         elif isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
             metric = labels["metric"] if key == "estimate" else metric
             ends = (value["value"], value["low"], value["high"])
@@ -114,9 +114,9 @@ def walk(tree: Mapping[str, Any], place: tuple[str, ...], labels: Mapping[str, s
             if key == "estimate" and labels.get("method") == "search" and tree.get("chance") is not None:
                 yield line(part, {**labels, "method": "chance"}, metric, tree["chance"], unit(metric))
         elif isinstance(value, dict):
-            yield from walk(value, (*place, key), labels)
+            yield from walk(value, (*keys, key), labels)
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            above = place[-1] if place else ""
+            above = keys[-1] if keys else ""
             if key in COUNTS or above in COUNTS:
                 yield line(part or "data", labels, metric, value, "count")
             elif key == "own_opinion" or above in ("undetected", "chance"):
@@ -135,16 +135,16 @@ def unit(metric: str) -> str:
     return kind
 
 
-def split(place: tuple[str, ...]) -> tuple[str, str]:
+def split(keys: tuple[str, ...]) -> tuple[str, str]:
     """The part of the report, which is the keys up to the last list, and the metric, which is the rest."""
-    last = max((number for number, key in enumerate(place) if key == "*"), default=len(place) - 2)
-    part = [key for key in place[: last + 1] if key != "*"]
-    rest = [key for key in place[last + 1 :] if key not in ("figures", "estimate")]
+    last = max((number for number, key in enumerate(keys) if key == "*"), default=len(keys) - 2)
+    part = [key for key in keys[: last + 1] if key != "*"]
+    rest = [key for key in keys[last + 1 :] if key not in ("figures", "estimate")]
     return ".".join(part), ("@" if rest[:1] == ["hits"] else ".").join(rest)
 
 
 def line(part: str, labels: Mapping[str, str], metric: str, value: Any, unit: str) -> Row:
-    """value: a number, or a figure with the ends of its interval."""
+    """A row of the file. value: a number, or a figure with the ends of its interval."""
     value, low, high = value if isinstance(value, tuple) else (value, None, None)
     shown = {key: word for key, word in labels.items() if key != "metric"}
     return {"part": part, **shown, "metric": metric, "value": value, "low": low, "high": high, "unit": unit}
@@ -160,7 +160,7 @@ def seeds(config: Mapping[str, Any]) -> list[int]:
 
 
 def commit() -> str | None:
-    """Of this checkout, and whether gmi/ differs from it; None outside git."""
+    """The commit of this checkout, and whether gmi/ differs from it; None outside git."""
     git = ("git", "-C", str(ROOT))
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "gmi"], capture_output=True).returncode
@@ -168,7 +168,7 @@ def commit() -> str | None:
 
 
 def processor(device: str) -> str:
-    """`2 cores of an AMD EPYC 7B13, no GPU`, or the GPU's name."""
+    """The hardware: `2 cores, AMD EPYC 7B13, no GPU`, or the GPU's name."""
     if device != "cpu":
         import torch
 
@@ -180,7 +180,7 @@ def processor(device: str) -> str:
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:
-    """One row a line, so that a difference can be read."""
+    """Writes the file with one row a line, so that a difference can be read."""
     head = json.dumps({key: value for key, value in content.items() if key != "rows"}, indent=1, ensure_ascii=False)
     body = ",\n".join("  " + json.dumps(row, ensure_ascii=False, allow_nan=False) for row in content["rows"])
     path.write_text(f'{head[:-2]},\n "rows": [\n{body}\n ]\n}}\n', "utf-8")

@@ -56,21 +56,21 @@ def pages(root: Path) -> Iterator[tuple[Path, str]]:
         text = path.read_text("utf-8")
         if unknown := {name for _, name, _ in MARK.findall(text)} - set(tables):
             raise Mistake(f"{path.relative_to(root)} has the table {min(unknown)}, which results/tables.yaml lacks.")
-        yield path, MARK.sub(lambda found: f"{found[1]}\n{tables[found[2]]()}\n{found[3]}", text)
+        yield path, MARK.sub(lambda match: f"{match[1]}\n{tables[match[2]]()}\n{match[3]}", text)
 
 
 def specs(root: Path) -> dict[str, Any]:
-    """What results/tables.yaml says of each table; `names`, what labels are called, goes into all of them."""
-    found = yaml.safe_load((root / "results" / "tables.yaml").read_text("utf-8"))
-    names = found.pop("names")
-    return {name: {"names": names} | spec for name, spec in found.items()}
+    """The description of each table in results/tables.yaml; `names`, what labels are called, goes into all of them."""
+    tables = yaml.safe_load((root / "results" / "tables.yaml").read_text("utf-8"))
+    names = tables.pop("names")
+    return {name: {"names": names} | spec for name, spec in tables.items()}
 
 
 def table(spec: Mapping[str, Any], results: Results) -> str:
-    """Markdown: lines with figures in named places (`lines`), or rows of results laid out by their labels (`by`)."""
+    """A table in Markdown: lines with figures in named places (`lines`), or rows laid out by their labels (`by`)."""
     if "lines" in spec:
-        lines = [[PLACE.sub(lambda found: named(found[1], results), cell) for cell in line] for line in spec["lines"]]
-        used = [place.split("|")[0].strip() for line in spec["lines"] for cell in line for place in PLACE.findall(cell)]
+        lines = [[PLACE.sub(lambda match: named(match[1], results), cell) for cell in line] for line in spec["lines"]]
+        used = [words.split("|")[0].strip() for line in spec["lines"] for cell in line for words in PLACE.findall(cell)]
         text = markdown(spec["header"], lines)
     else:
         used = spec["from"]
@@ -88,31 +88,31 @@ def rows(name: str, results: Results) -> Iterator[dict[str, Any]]:
     return (about | row for row in results[name]["rows"])
 
 
-def pivot(spec: Mapping[str, Any], found: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def pivot(spec: Mapping[str, Any], results: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Header and lines. by: labels and their titles; those without a title tell lines apart and are not shown.
 
     where, and each column but for its title: values that labels must have, one or a list; null where there is none.
     """
-    keep = [row for row in found if matches(row, spec.get("where", {}))]
-    columns = [(one["title"], {key: value for key, value in one.items() if key != "title"}) for one in spec["columns"]]
+    keep = [row for row in results if matches(row, spec.get("where", {}))]
+    columns = [(entry["title"], {k: value for k, value in entry.items() if k != "title"}) for entry in spec["columns"]]
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in keep:
         if any(matches(row, wanted) for _, wanted in columns):
-            own = [str(row.get(name, "")) for name in spec["by"]]
+            labels = [str(row.get(name, "")) for name in spec["by"]]
             if row["part"] in ("random", "chance"):  # has no labels of its own
-                own[0] = row["part"]
-            groups.setdefault(tuple(spec["names"].get(name, name) for name in own), []).append(row)
-    shown = [place for place, title in enumerate(spec["by"].values()) if title is not None]
+                labels[0] = row["part"]
+            groups.setdefault(tuple(spec["names"].get(name, name) for name in labels), []).append(row)
+    shown = [index for index, title in enumerate(spec["by"].values()) if title is not None]
     lines, units, before = [], [set() for _ in columns], None
-    for key, own in groups.items():
-        lead = [key[place] for place in shown]
-        line = ["" if before and lead[: place + 1] == before[: place + 1] else name for place, name in enumerate(lead)]
+    for key, group in groups.items():
+        lead = [key[index] for index in shown]
+        line = ["" if before and lead[: index + 1] == before[: index + 1] else name for index, name in enumerate(lead)]
         line[-1], before = lead[-1], lead
-        for place, (title, wanted) in enumerate(columns):
-            here = [row for row in own if matches(row, wanted)]
+        for column, (title, wanted) in enumerate(columns):
+            here = [row for row in group if matches(row, wanted)]
             if len(here) > 1:
                 raise Mistake(f"results/tables.yaml: {len(here)} rows fit the column {title!r} of {', '.join(key)}.")
-            units[place] |= {row["unit"] for row in here}
+            units[column] |= {row["unit"] for row in here}
             line.append(figure(here[0], bare=True) if here else "")
         lines.append(line)
     titles = [title for title in spec["by"].values() if title is not None]
@@ -125,18 +125,18 @@ def matches(row: Row, wanted: Row) -> bool:
     return all(row.get(key) in (value if isinstance(value, list) else [value]) for key, value in wanted.items())
 
 
-def named(place: str, results: Results) -> str:
+def named(words: str, results: Results) -> str:
     """The figure of `FILE | label=value | label=value`."""
-    name, *labels = (part.strip() for part in place.split("|"))
-    wanted: dict[str, Any] = dict(one.split("=", 1) for one in labels)
-    found = [row for row in rows(name, results) if matches({key: str(row.get(key)) for key in wanted}, wanted)]
-    if len(found) != 1:
-        raise Mistake(f"results/tables.yaml: {len(found)} rows of results/{name}.json fit {{{{{place}}}}}, not one.")
-    return figure(found[0])
+    name, *labels = (part.strip() for part in words.split("|"))
+    wanted: dict[str, Any] = dict(label.split("=", 1) for label in labels)
+    fitting = [row for row in rows(name, results) if matches({key: str(row.get(key)) for key in wanted}, wanted)]
+    if len(fitting) != 1:
+        raise Mistake(f"results/tables.yaml: {len(fitting)} rows of results/{name}.json fit {{{{{words}}}}}, not one.")
+    return figure(fitting[0])
 
 
 def figure(row: Row, bare: bool = False) -> str:
-    """`48 % [30, 62]`, `+0.10 [0.06, 0.14]`, `4 min`; bare: without the unit, which the column's title has."""
+    """A figure: `48 % [30, 62]`, `+0.10 [0.06, 0.14]`, `4 min`; bare: without the unit, which is in the title."""
     unit, ends = row["unit"], [row["value"], row["low"], row["high"]]
     signed = "+" if unit.endswith("difference") and (row["value"] or 0) > 0 else ""
     after, show = "", partial(number, digits=3 if row["metric"] == "frechet" else 2)
@@ -164,7 +164,7 @@ def figure(row: Row, bare: bool = False) -> str:
 
 
 def source(name: str, result: Mapping[str, Any]) -> str:
-    """One line of a list: how, when and where the figures came about."""
+    """The line of a list that says how, when and where the figures came about."""
     seeds = result["seeds"]
     facts = [result["date"], result["processor"]]
     facts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"] if seeds else []

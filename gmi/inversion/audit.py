@@ -60,9 +60,11 @@ def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Eviden
 def reconstruct(plan: Audit, inputs: Inputs, oracle: AnyOracle, attacker: Attacker) -> Releases:
     """What the attack and the controls release, by step."""
     people = inputs.people
-    first, more = plan.pools(len(people.attacked), inputs.prior)
+    first, further = plan.pools(len(people.attacked), inputs.prior)
     releases = {"search": attacker.attack("search", oracle)}
-    pools = [attacker.pool("pool", oracle, first), *([attacker.pool("best_of_n_pool", oracle, more)] if more else [])]
+    pools = [attacker.pool("pool", oracle, first)]
+    if further:
+        pools.append(attacker.pool("best_of_n_pool", oracle, further))
     releases["best_of_n"] = attacker.best_of("best_of_n", oracle, torch.cat(pools))
     releases["random"] = attacker.random("random", oracle)
     if people.public is not None:

@@ -43,7 +43,7 @@ class Inputs:
 
     @property
     def projector(self) -> Target:
-        """Whose features the oracle projection compares. Raises GmiError where there is no such network."""
+        """The network whose features the oracle projection compares. Raises GmiError where there is no such network."""
         if self.guide is not None:
             return self.guide
         if isinstance(self.target, Target):

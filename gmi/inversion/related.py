@@ -38,7 +38,7 @@ class Copying:
 
 @dataclass(frozen=True)
 class Passing:
-    """Whether a method's images pass for their people in one system, compared with one kind of photograph."""
+    """How often a method's images pass for their people in one system, compared with one kind of photograph."""
 
     system: str  # "same": the recogniser whose templates leaked; "other"
     judge: str

@@ -54,7 +54,7 @@ class LearningSearch(Protocol):
         ...
 
     def prepare(self, oracle: Any, prior: Any, rng: Rng) -> dict[str, Tensor]:
-        """What it learns, as tensors to keep; `rng` holds `shared` generators."""
+        """The tensors that the search learns, to be kept; `rng` holds `shared` generators."""
         ...
 
     def taught(self, learned: Mapping[str, Tensor]) -> Any:
