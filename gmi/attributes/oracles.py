@@ -1,7 +1,12 @@
 """Oracles of a model of tables: one class per level of access, with only the methods that it grants."""
 
+from typing import Literal
+
 from gmi.attributes.records import Array
 from gmi.attributes.targets import Counting, Model
+
+Reads = Literal["predictions", "labels", "scores", "leaves"]
+"""What an attack reads of the model's answers; `predictions` are labels or, where the outcome is one, numbers."""
 
 
 class Oracle:

@@ -2,22 +2,24 @@
 
 from pathlib import Path
 
+from gmi.attributes.attacks import ATTACKS
+from gmi.attributes.findings import CONTROLS
+from gmi.attributes.oracles import Reads
 from gmi.report import page
 from gmi.report.coverage import coverage
 from gmi.report.terms import estimate, number, rate
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
-ACCESS = {
-    "marginals": "predictions",
-    "confidences": "scores",
-    "informed": "scores",
-    "counts": "the whole tree",
-    "csmia": "scores",
-    "lomia": "predictions",
-    "majority": "nothing",
-    "imputation": "nothing",
+WORDS: dict[Reads, str] = {
+    "predictions": "predictions",
+    "labels": "predictions",
+    "scores": "scores",
+    "leaves": "the whole tree",
 }
+"""What an attack asks for, by what it reads."""
+
+ACCESS = {attack.type: WORDS[attack.reads] for attack in ATTACKS} | dict.fromkeys(CONTROLS, "nothing")
 """What each attack or control asks of the target."""
 
 

@@ -5,8 +5,6 @@ from typing import Annotated
 from pydantic import Field
 
 from gmi.attributes.attacks import AnyAttack
-from gmi.attributes.attacks.counts import Counts
-from gmi.attributes.attacks.marginals import Marginals
 from gmi.attributes.records import Layout, Table
 from gmi.attributes.targets import AnyTarget, Own, Tree
 from gmi.errors import GmiError
@@ -48,9 +46,11 @@ class AttributeAudit:
             if name not in columns or columns[name].values is None:
                 raise GmiError(f"groups: {name!r} is no column of categories that is known of people.")
         for attack in self.attacks:
-            if layout.classes is None and not isinstance(attack, Marginals):
+            if layout.classes is None and attack.reads != "predictions":
                 raise GmiError(
                     f"attacks: {attack.type} needs an outcome with classes, and {layout.outcome.name} is a number."
                 )
-            if isinstance(attack, Counts) and not isinstance(self.target, Tree):
-                raise GmiError("attacks: counts reads the leaves of a decision tree: take target: {type: tree}.")
+            if attack.reads == "leaves" and not isinstance(self.target, Tree):
+                raise GmiError(
+                    f"attacks: {attack.type} reads the leaves of a decision tree: take target: {{type: tree}}."
+                )

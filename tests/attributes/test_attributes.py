@@ -5,28 +5,35 @@ import json
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import torch
+from accelerate import debug_launcher
+from accelerate.state import AcceleratorState
 from jsonschema import Draft202012Validator
+from reference.reports import timeless
 
-from gmi.attributes import page
+from gmi.attributes import attacks, page
 from gmi.attributes.attacks.confidences import Confidences
 from gmi.attributes.attacks.counts import Counts
 from gmi.attributes.attacks.csmia import Csmia
 from gmi.attributes.attacks.informed import Informed
 from gmi.attributes.attacks.lomia import Lomia
 from gmi.attributes.attacks.marginals import Marginals
-from gmi.attributes.audit import ATTRIBUTES, oracle
+from gmi.attributes.audit import ATTRIBUTES, attack, oracle
 from gmi.attributes.findings import Added, Method, _right, verdict
+from gmi.attributes.forecast import forecast
+from gmi.attributes.inputs import load
 from gmi.attributes.knowledge import Errors, Knowledge, errors, guess
 from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
 from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Column, Layout, Records, Table
 from gmi.attributes.targets import Forest, Linear, Mlp, Own, Tree
 from gmi.audits import Hardware, conduct
-from gmi.cli import command
+from gmi.cli import accelerator, command
 from gmi.errors import GmiError
 from gmi.metrics.statistics import Estimate
 from gmi.settings import plain
@@ -36,6 +43,7 @@ SCHEMA = Path(page.__file__).with_name("page.schema.json").read_text("utf-8")
 LAYOUT = Layout(
     (Column("age", None), Column("town", ("a", "b", "c"))), Column("ill", ("no", "yes")), Column("pays", ("no", "yes"))
 )
+CPU = Hardware(torch.device("cpu"))
 ATTACKS = (Marginals(), Confidences(), Counts(), Csmia(), Lomia())
 
 
@@ -232,7 +240,7 @@ def report_of(folder: Path) -> dict:
 
 
 def audit(plan: AttributeAudit, folder: Path) -> Path:
-    return conduct(ATTRIBUTES, plan, folder, Hardware(torch.device("cpu")))
+    return conduct(ATTRIBUTES, plan, folder, CPU)
 
 
 def test_a_tree_that_remembers_its_people_gives_them_away_and_nobody_else(tmp_path):
@@ -368,6 +376,63 @@ def test_each_attack_gets_what_it_may_ask_and_no_more():
     kinds = {one.type: type(oracle(one, tree, LAYOUT)) for one in ATTACKS}
     assert kinds == {"marginals": Labels, "confidences": Scores, "counts": Leaves, "csmia": Scores, "lomia": Labels}
     assert not hasattr(Labels(tree), "scores") and not hasattr(Scores(tree), "counts") and issubclass(Labels, Oracle)
+
+
+@pytest.mark.parametrize("kind", attacks.ATTACKS, ids=lambda kind: kind.type)
+@pytest.mark.parametrize("layout", [LAYOUT, replace(LAYOUT, outcome=Column("dose", None))], ids=["classes", "numbers"])
+def test_an_attack_gets_the_oracle_that_it_names_and_the_page_has_words_for_it(kind, layout):
+    """Whatever is in the union: nothing else has to be registered."""
+    made, tree = kind(), Tree(depth=2).learn(LAYOUT, people(100, 0), 0)
+    named = get_type_hints(kind.__call__)["oracle"]
+    if layout.classes is not None or made.reads == "predictions":
+        assert type(oracle(made, tree, layout)) in (get_args(named) or (named,))
+    assert page.ACCESS[made.type]
+
+
+class New(SimpleNamespace):
+    """An attack that only its class describes."""
+
+    type, reads, learns = "new", "labels", True
+
+    def __call__(self, oracle, records, knowledge):
+        assert type(oracle) is Labels
+        return np.stack([oracle.labels(records.inputs(value)) == records.outcome for value in (0, 1)], 1) * 1.0
+
+
+def test_an_attack_that_is_new_is_carried_out_and_counted_by_what_it_says_of_itself(tmp_path):
+    made = plan(written(tmp_path, people(2000, 0)))
+    object.__setattr__(made, "attacks", (New(),))
+    inputs = load(made, CPU)
+    model, attacked = Tree().learn(LAYOUT, inputs.tables.training, 0), inputs.tables.held_out.take(np.arange(250))
+    answers = attack(made, model, attacked, knowledge(model, inputs.tables.public))
+    said = forecast(made, inputs, CPU)
+    assert answers.scores["new"].shape == (250, 2) and said.seconds["new"] > 0
+    assert said.queries["new"] == 2 * answers.queries["new"] == 2 * 2 * 250
+    object.__setattr__(made, "attacks", (New(reads="leaves"),))
+    object.__setattr__(made, "target", Linear())
+    with pytest.raises(GmiError, match="new reads the leaves of a decision tree"):
+        made.refuse(LAYOUT)
+
+
+def in_two_processes(plan: AttributeAudit, folder: Path) -> None:
+    AcceleratorState._reset_state(True)  # a forked process starts with its parent's idea of how many there are
+    accelerator()
+    torch.set_num_threads(1)
+    audit(plan, folder)
+
+
+def test_two_processes_write_what_one_writes(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    made = plan(written(tmp_path, people(1200, 0, leak=0.2)))
+    made = replace(made, attacks=(Csmia(), Counts()), attacked=50, groups=())
+    audit(made, tmp_path / "alone")
+    debug_launcher(in_two_processes, args=(made, tmp_path / "both"), num_processes=2)
+    alone, both = (report_of(tmp_path / name) for name in ("alone", "both"))
+    assert both["provenance"]["processes"] == 2
+    assert timeless(both, "processes") == timeless(alone, "processes")
+    assert {path.name for path in (tmp_path / "both").iterdir()} == {
+        path.name for path in (tmp_path / "alone").iterdir()
+    }
 
 
 MISTAKES = {

@@ -6,12 +6,12 @@ sec. 4: as in 2014 (see marginals.py), with the model's own confidences instead 
 Differs from the paper: it uses confidences of decision trees; here they may be any classifier's.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from gmi.attributes.knowledge import Knowledge, outcome_answers
-from gmi.attributes.oracles import Scores
+from gmi.attributes.oracles import Reads, Scores
 from gmi.attributes.records import Array, Records
 from gmi.settings import settings
 
@@ -21,6 +21,8 @@ class Confidences:
     """Maximum a posteriori, from the model's confidences."""
 
     type: Literal["confidences"] = "confidences"
+    reads: ClassVar[Reads] = "scores"
+    learns: ClassVar[bool] = False
 
     def __call__(self, oracle: Scores, records: Records, knowledge: Knowledge) -> Array:
         """Scores (N, V) of each value for each person: the higher, the likelier."""

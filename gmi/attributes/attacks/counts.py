@@ -7,12 +7,12 @@ Differs from the paper: a leaf counts only the records that have the person's ou
 because the counts contain it already.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from gmi.attributes.knowledge import Knowledge, outcome_answers
-from gmi.attributes.oracles import Leaves
+from gmi.attributes.oracles import Leaves, Reads
 from gmi.attributes.records import Array, Records
 from gmi.settings import settings
 
@@ -22,6 +22,8 @@ class Counts:
     """The value with the fullest leaf."""
 
     type: Literal["counts"] = "counts"
+    reads: ClassVar[Reads] = "leaves"
+    learns: ClassVar[bool] = False
 
     def __call__(self, oracle: Leaves, records: Records, knowledge: Knowledge) -> Array:
         """Scores (N, V) of each value for each person: the higher, the likelier.

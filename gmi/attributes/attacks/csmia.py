@@ -6,12 +6,12 @@ Classification Models, USENIX Security 2022, sec. 4.1.
 Differs from the paper: nothing; only the ranking of people by these scores is ours.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from gmi.attributes.knowledge import Knowledge
-from gmi.attributes.oracles import Scores
+from gmi.attributes.oracles import Reads, Scores
 from gmi.attributes.records import Array, Records
 from gmi.settings import settings
 
@@ -21,6 +21,8 @@ class Csmia:
     """Confidences alone, without public records."""
 
     type: Literal["csmia"] = "csmia"
+    reads: ClassVar[Reads] = "scores"
+    learns: ClassVar[bool] = False
 
     def __call__(self, oracle: Scores, records: Records, knowledge: Knowledge) -> Array:
         """Scores (N, V) of each value for each person: the confidence if the model is right, else its negative."""

@@ -7,12 +7,12 @@ Imputation?, CCS 2022, sec. 4, combine the two so that an attack is not weaker t
 Differs from the paper: the two are multiplied; a threshold does not choose between them.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from gmi.attributes.knowledge import Knowledge, guess, outcome_answers
-from gmi.attributes.oracles import Scores
+from gmi.attributes.oracles import Reads, Scores
 from gmi.attributes.records import Array, Records
 from gmi.settings import settings
 
@@ -22,6 +22,8 @@ class Informed:
     """Maximum a posteriori, from the model's confidences and public records."""
 
     type: Literal["informed"] = "informed"
+    reads: ClassVar[Reads] = "scores"
+    learns: ClassVar[bool] = True
 
     def __call__(self, oracle: Scores, records: Records, knowledge: Knowledge) -> Array:
         """Scores (N, V) of each value for each person: the higher, the likelier."""

@@ -6,12 +6,12 @@ no public records.
 Differs from the paper: the attack model is gradient boosting; people who served as examples keep their value.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from gmi.attributes.knowledge import Knowledge, guess
-from gmi.attributes.oracles import Labels
+from gmi.attributes.oracles import Labels, Reads
 from gmi.attributes.records import Array, Records
 from gmi.errors import GmiError
 from gmi.settings import settings
@@ -22,6 +22,8 @@ class Lomia:
     """Labels alone, without public records."""
 
     type: Literal["lomia"] = "lomia"
+    reads: ClassVar[Reads] = "labels"
+    learns: ClassVar[bool] = True
 
     def __call__(self, oracle: Labels, records: Records, knowledge: Knowledge) -> Array:
         """Log-probabilities (N, V) of each value for each person.

@@ -7,12 +7,12 @@ matters.
 Differs from the paper: nothing. pi is the confusion matrix of classes, or a normal density around predicted numbers.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from gmi.attributes.knowledge import Knowledge
-from gmi.attributes.oracles import Labels, Numbers
+from gmi.attributes.oracles import Labels, Numbers, Reads
 from gmi.attributes.records import Array, Records
 from gmi.settings import settings
 
@@ -22,6 +22,8 @@ class Marginals:
     """Maximum a posteriori, from the model's predictions and the statistics of its errors."""
 
     type: Literal["marginals"] = "marginals"
+    reads: ClassVar[Reads] = "predictions"
+    learns: ClassVar[bool] = False
 
     def __call__(self, oracle: Labels | Numbers, records: Records, knowledge: Knowledge) -> Array:
         """Scores (N, V) of each value for each person: the higher, the likelier."""
