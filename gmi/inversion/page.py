@@ -104,7 +104,7 @@ def _made(related: dict[str, Any]) -> set[str]:
 
 
 def _grids(rows: list[dict[str, Any]], judges: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """For each judge with a result a table of methods by metrics."""
+    """A table of methods by metrics for each judge that has results."""
     grids = {}
     for judge in judges:
         if mine := [row for row in rows if row["judge"] == judge]:

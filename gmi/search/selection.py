@@ -52,7 +52,7 @@ def pool_scores(oracle: LabelOracle, images: Tensor) -> Tensor:
 
 
 def preselect(scores: Tensor, classes: Tensor, count: int) -> Tensor:
-    """For each of the classes (M,) the `count` rows of pool scores (N, K) ranking it highest (M, count), best first."""
+    """The `count` rows of pool scores (N, K) that rank each of the classes (M,) highest: (M, count), best first."""
     return scores[:, classes].sort(dim=0, descending=True, stable=True).indices[:count].T  # labels alone make ties
 
 
