@@ -160,7 +160,7 @@ def test_a_watch_needs_weights_and_searches_that_fit(inputs):
 def test_the_command_prints_a_line_for_the_camera_and_for_every_attack(inputs, tmp_path, monkeypatch, capsys):
     config = tmp_path / "toy.yaml"
     config.write_text(yaml.safe_dump(plain(LADDER)))
-    monkeypatch.setattr(watching, "load", lambda plan, hardware: inputs)
+    monkeypatch.setattr(watching, "load", lambda kind, plan, hardware: inputs)
     watching.main([str(config), "--window", "24", "--alarm", "0.02", "--rungs.1.searches.0.generations", "2"])
     header, camera, scores = capsys.readouterr().out.splitlines()
     assert header.startswith("asked by") and camera.startswith("people at a camera") and scores.startswith("scores (1)")
