@@ -96,9 +96,32 @@ def test_unsearched_samples_do_not_resemble_the_planted_people(world):
     assert (alike.argmax(1) == CLASSES).sum() <= 3
 
 
+def short(name: str) -> Any:
+    """The search with few steps."""
+    search = SEARCHES[name]
+    assert type(search) in SHORT, f"add a row to SHORT for {type(search).__name__}, with a setting that has few steps"
+    return dataclasses.replace(search, **SHORT[type(search)])
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_what_is_asked_and_evaluated_is_what_was_said(world, name, monkeypatch):
+    """`queries` are the images that the oracle gets, and `passes` the images that the prior makes."""
+    search, oracle, decoded = short(name), world.oracle(), []
+    decode = type(world.prior).decode
+    if shared := shared_queries(search):
+        search = search.taught(search.prepare(world.oracle(), world.prior, Rng(range(shared))))
+    latents = Rng(range(6)).normal(8)
+    monkeypatch.setattr(
+        type(world.prior), "decode", lambda self, z, classes=None: decoded.append(len(z)) or decode(self, z, classes)
+    )
+    search(oracle, world.prior, latents, CLASSES, Rng(range(6)))
+    assert oracle.queries == 6 * short(name).queries(world.prior)
+    assert sum(decoded) == 6 * sum(short(name).passes(world.prior))
+
+
 @pytest.mark.parametrize("name", SEARCHES)
 def test_six_at_once_equal_six_runs_of_one(world, name):
-    search = dataclasses.replace(SEARCHES[name], **SHORT[type(SEARCHES[name])])
+    search = short(name)
     together = run(world, search)
     for one in range(6):
         alone = run(world, search, slice(one, one + 1))
