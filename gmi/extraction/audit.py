@@ -6,6 +6,7 @@ image.
 """
 
 import io
+from collections.abc import Mapping
 
 import torch
 from accelerate import PartialState
@@ -19,7 +20,7 @@ from gmi.extraction.findings import Evidence, Observed, findings
 from gmi.extraction.forecast import forecast
 from gmi.extraction.inputs import Inputs, load, refuse
 from gmi.extraction.models import Trained
-from gmi.extraction.page import render
+from gmi.extraction.page import METHODS, render
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.records import Records
 from gmi.extraction.white_box import denoised, denoises, inverted
@@ -65,10 +66,15 @@ def _observe(
         torch.cat([piece["samples"] for piece in samples]),
         {
             method: -torch.cat([piece[method] for piece in distances]).double().numpy()
-            for method in ("inverted", "denoised")
-            if all(method in piece for piece in distances)
+            for method in _methods(distances[0])
         },
     )
+
+
+def _methods(piece: Mapping[str, Tensor]) -> list[str]:
+    """The methods in a piece, in the order of the page's words; a file does not keep theirs."""
+    names = sorted(piece.keys() - {"seconds"})
+    return sorted(names, key=lambda name: [*METHODS, name].index(name))
 
 
 @torch.no_grad()

@@ -22,6 +22,7 @@ METHODS = {
     "denoised": "denoising: how small its error is",
     "denoised, beside the control": "denoising, relative to the control",
 }
+"""What each white-box method is called on the page, in its order; one that is not here has its own name, at the end."""
 
 OTHERS = {"held-out": "images of other people", "alike": "other photographs of the same people"}
 

@@ -21,6 +21,7 @@ from gmi import cli, toy
 from gmi.audits import Hardware, conduct
 from gmi.data.images import Images
 from gmi.errors import GmiError
+from gmi.extraction import audit as extraction
 from gmi.extraction import page
 from gmi.extraction.audit import EXTRACTION
 from gmi.extraction.copies import bar, cliques, copies, distances
@@ -186,6 +187,18 @@ def audit(plan: ExtractionAudit, folder: Path, inputs: Inputs | None = None) -> 
 def examined(target, folder: Path, records: Records = RECORDS, **changes) -> dict:
     pair = Pair(target, Parrot(smooth(12, 5), 0.5, "control"))
     return audit(replace(PLAN, **changes), folder, Inputs(records, pair))
+
+
+def test_a_measure_that_is_new_is_reported_under_its_own_name(tmp_path, monkeypatch):
+    def distances(plan, prior, images, first, hardware):
+        light = images.float().mean((1, 2, 3)) + prior.memory.mean()
+        return {"brightness": light, "inverted": 2 * light}
+
+    monkeypatch.setattr(extraction, "_distances", distances)
+    report = examined(Parrot(smooth(12, 6), 0.5), tmp_path)
+    methods = list(dict.fromkeys(row["method"].split(",")[0] for row in report["white_box"]))
+    assert methods == ["inverted", "brightness"]
+    assert "brightness, beside the control" in (tmp_path / "extraction.html").read_text()
 
 
 def test_a_model_that_repeats_its_records_is_found_out(tmp_path):
