@@ -139,7 +139,7 @@ def configured(
     from gmi.settings import list_keys, override, read
 
     options, overrides = parser.parse_known_args(list(arguments))
-    if arguments[0] in overrides:
+    if arguments[0].startswith("-") and arguments[0] in overrides:
         raise GmiError(f"CONFIG comes first: {parser.prog} CONFIG {arguments[0]} ...")
     options.overrides, plan = overrides, read(options.config, kind)
     _refuse_unknown(parser, plan, overrides)

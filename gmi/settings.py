@@ -1,10 +1,7 @@
 """A YAML file and dotted overrides become one tree of frozen, validated objects: an `Audit` or a `PriorTraining`."""
 
-import importlib
-import os
-import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import field, is_dataclass
 from difflib import get_close_matches
@@ -26,6 +23,9 @@ SHIPPED = Path(__file__).parent / "shipped"
 
 OPERATIONAL = "operational"
 """Marks a setting that may change between two starts of one run: `Annotated[Count | None, OPERATIONAL]`."""
+
+_UNREADABLE = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
+"""Raised by YAML for text that is none, dates and numbers that are none, and blocks without end."""
 
 Place = tuple[str | int, ...]
 """Keys of blocks and indices of lists, from the root of a configuration."""
@@ -52,7 +52,7 @@ def read(path: Path | str, kind: type[Plan]) -> Plan:
     file = _file(path)
     try:
         tree = yaml.safe_load(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, *_UNREADABLE) as error:
         raise GmiError(f"{file} cannot be read as a configuration: {error}") from error
     if not isinstance(tree, dict):
         raise GmiError(f"{file} holds no keys and values: start from a copy of one in configs/, or with gmi init.")
@@ -67,7 +67,9 @@ def shipped() -> dict[str, Path]:
 
 def _file(path: Path | str) -> Path:
     """The path itself if it is a file or looks like one; otherwise the shipped configuration of that name."""
-    path = Path(path).expanduser()
+    path = Path(path)
+    with suppress(RuntimeError):  # nobody of that name: then it is no such file either
+        path = path.expanduser()
     if path.suffix or path.is_file():
         return path
     known = shipped()
@@ -88,9 +90,9 @@ def parse(text: str, kind: Any, name: str) -> Any:
     """What a piece of YAML describes; a word alone is a type. Raises GmiError as `read`."""
     try:
         tree = yaml.safe_load(text)
-        return validate({"type": tree} if isinstance(tree, str) else tree, name, kind)
-    except yaml.YAMLError as error:
+    except _UNREADABLE as error:
         raise GmiError(f"{name} cannot be read as YAML: {error}") from error
+    return validate({"type": tree} if isinstance(tree, str) else tree, name, kind)
 
 
 def validate(tree: JsonValue, path: Path | str, kind: type[Plan]) -> Plan:
@@ -110,9 +112,10 @@ def override(plan: Plan, arguments: Sequence[str]) -> Plan:
     """
     tree: Any = plain(plan)
     given: dict[Place, list[str]] = {}
-    pairs = sorted(_pairs(arguments), key=lambda pair: not pair[0].endswith(".type"))  # first, for it clears its block
+    # blocks before their keys, and types first of all keys, for they clear their block
+    pairs = sorted(_pairs(arguments), key=lambda pair: pair[0].count(".") - pair[0].endswith(".type") / 2)
     for key, words in pairs:
-        given[_assign(plan, tree, key, words)] = words
+        given[_assign(plan, tree, key, words, given)] = words
     try:
         return TypeAdapter(type(plan)).validate_python(tree)
     except ValidationError as error:
@@ -175,8 +178,8 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         yield key, words
 
 
-def _assign(plan: Any, tree: Any, key: str, words: list[str]) -> Place:
-    """Sets a key of the plan's tree, and gives its place."""
+def _assign(plan: Any, tree: Any, key: str, words: list[str], given: Collection[Place]) -> Place:
+    """Sets a key of the plan's tree, and gives its place. given: places that were set before."""
     place: Place = ()
     *parents, last = key.split(".")
     for part in parents:
@@ -184,6 +187,8 @@ def _assign(plan: Any, tree: Any, key: str, words: list[str]) -> Place:
         place += (step,)
         if isinstance(tree, dict) and tree.get(step) is None:
             tree[step] = {}  # a block that was turned off
+        if isinstance(tree[step], str) and place in given:
+            tree[step] = {"type": tree[step]}  # a block that was named by its type
         tree = tree[step]
         plan = plan[step] if isinstance(plan, tuple) else getattr(plan, str(step), None)
         if not isinstance(tree, dict | list):
@@ -220,7 +225,7 @@ def _value(word: str, key: str) -> Any:
         return None if word else ""
     try:
         return yaml.safe_load(word)
-    except yaml.YAMLError as error:
+    except _UNREADABLE as error:
         raise GmiError(f"--{key} {word} cannot be read as YAML: {error}") from error
 
 
@@ -277,19 +282,3 @@ def _sentence(tree: Any, location: tuple[int | str, ...], kind: str, message: st
         return f"{key}: YAML takes this for {value!r}: put it in quotes"
     message = message.removeprefix("Value error, ")
     return f"{key}: {message[0].lower()}{message[1:]}" if key else message
-
-
-def find_factory(factory: str) -> Callable[..., Any]:
-    """Raises GmiError where it cannot be imported. The folder that a command is started in is looked in last."""
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)
-    module, _, name = factory.partition(":")
-    try:
-        found = cast("Any", importlib.import_module(module))
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise GmiError(
-            f"target.factory {factory!r} cannot be imported ({error}); it reads 'module:callable'."
-        ) from error
-    return found

@@ -148,3 +148,22 @@ def test_what_is_still_to_be_trained_is_named_with_the_command_that_does_it(flag
     )
     with pytest.raises(GmiError, match=expected):
         cli.main(kind, "", words)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--search.steps", "5", "--search", "boundary"], "there is no key search.steps"),
+        (["--authorisation.until", "2025-02-30"], "cannot be read as YAML: day is out of range"),
+        (["--name.first", "x"], "name holds no keys"),
+    ],
+)
+def test_overrides_that_cannot_be(words, says):
+    with pytest.raises(GmiError, match=says):
+        override(read("quickstart", Audit), words)
+
+
+def test_a_block_named_by_its_type_takes_keys_in_any_order():
+    for words in (["--search", "boundary", "--search.points", "3"], ["--search.points", "3", "--search", "boundary"]):
+        search = override(read("quickstart", Audit), words).search
+        assert (search.type, getattr(search, "points", None)) == ("boundary", 3)

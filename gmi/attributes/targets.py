@@ -24,7 +24,8 @@ from torch import nn
 
 from gmi.attributes.records import Array, Layout, Records
 from gmi.errors import GmiError
-from gmi.settings import Count, NonNegative, Positive, find_factory, settings
+from gmi.settings import Count, NonNegative, Positive, settings
+from gmi.targets.factory import find_factory
 
 
 class Model(Protocol):

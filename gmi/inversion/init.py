@@ -12,7 +12,8 @@ from gmi.cli import Parser
 from gmi.data import images
 from gmi.errors import GmiError
 from gmi.inversion.plan import Audit
-from gmi.settings import find_factory, read
+from gmi.settings import read
+from gmi.targets.factory import find_factory
 from gmi.targets.module import ModuleTarget
 from gmi.targets.quality import refuse_unfit
 
@@ -47,8 +48,11 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
     if people is None:
         raise GmiError(f"--people is missing: {QUESTIONS['people'][1]}.")
     text = configuration(file, people, **answers)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, "utf-8")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, "utf-8")
+    except OSError as error:
+        raise GmiError(f"{file} cannot be written ({error}): name another folder.") from error
     print(checked(file, [name for name, answer in answers.items() if answer is None and name != "public"]))
     print(f"Then: gmi audit {file} --dry-run")
 
@@ -99,13 +103,13 @@ def configuration(
     }
     template = Template(Path(__file__).with_name("init.yaml").read_text("utf-8"))
     return template.substitute(
-        {key: json.dumps(value) for key, value in values.items()},
+        {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()},
         file=file,
         run=file.stem,
         height=height,
         width=width,
         enrolment_note=note,
-        public="# public: faces/public" if public is None else f"public: {json.dumps(public)}",
+        public="# public: faces/public" if public is None else f"public: {json.dumps(public, ensure_ascii=False)}",
     )
 
 

@@ -12,7 +12,8 @@ from gmi.assets.catalogue import resolve
 from gmi.assets.weights import digest, load_weights
 from gmi.defences import AnyDefence
 from gmi.errors import GmiError
-from gmi.settings import find_factory, settings
+from gmi.settings import settings
+from gmi.targets.factory import find_factory
 from gmi.views import Input
 
 
