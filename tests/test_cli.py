@@ -12,6 +12,7 @@ import gmi
 from gmi import cli, toy
 from gmi.errors import GmiError, Untrained
 from gmi.inversion.plan import Audit
+from gmi.settings import override, read
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = {
