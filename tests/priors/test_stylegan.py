@@ -96,8 +96,8 @@ def test_descent_recovers_a_planted_style():
     truth = prior.sample(Rng(range(2)))
     wanted = prior.network.synthesis(prior.styles(truth))
     w = prior.network.mapping.w_avg.expand(2, -1).clone().requires_grad_()
-    optimiser = torch.optim.Adam([w], lr=0.1)
-    for _ in range(100):
+    optimiser = torch.optim.Adam([w], lr=0.2)
+    for _ in range(60):
         optimiser.zero_grad()
         (prior.network.synthesis(prior.styles(w)) - wanted).square().mean((1, 2, 3)).sum().backward()
         optimiser.step()
