@@ -99,7 +99,7 @@ def control_wins(differences: Mapping[str, Estimate | Failed]) -> Flag:
             "warning",
             f"The attack does worse than {', '.join(winners)}: its search works against the people.",
         )
-    return Flag("controls", "passed", "No control does better than the attack.")
+    return Flag("controls", "passed", "No control is shown to do better than the attack.")
 
 
 def judges_disagree(findings: Mapping[str, str]) -> Flag:

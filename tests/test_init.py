@@ -48,7 +48,7 @@ def test_a_configuration_from_nothing_but_paths_loads(own, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert printed == [
         "audit.yaml is written: 3 people with 6 training and 6 enrolment images, and weights that fit; still to be "
-        "filled in: mean and std in target.input, target.trained_on.",
+        "filled in: size, colour, mean and std in target.input, target.trained_on.",
         "Then: gmi audit audit.yaml --dry-run",
     ]
     plan = read("audit.yaml", Audit)
@@ -71,7 +71,7 @@ def test_every_block_is_explained(own):
 def test_what_was_not_said_is_to_be_filled_in(own, capsys):
     command(["init", "--people", "a", "--public", "b"])
     printed = capsys.readouterr().out
-    for words in ("3 training and 3 enrolment images", "data.enrolment", "target.weights, target.factory, mean"):
+    for words in ("3 training and 3 enrolment images", "data.enrolment", "target.weights, target.factory, size"):
         assert words in printed
     tree = yaml.safe_load(Path("audit.yaml").read_text("utf-8"))
     assert tree["data"] | {"name": ""} == {"name": "", "folder": "a", "enrolment": 1, "size": [20, 16], "public": "b"}

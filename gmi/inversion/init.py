@@ -141,7 +141,7 @@ def checked(file: Path, missing: Sequence[str]) -> str:
         "factory": "target.factory",
     }
     todo = [place for name, place in places.items() if name in missing]
-    todo += ["mean and std in target.input", "target.trained_on"]
+    todo += ["size, colour, mean and std in target.input", "target.trained_on"]
     loaded, fault = f"{file} is written", ""
     try:
         people = plan.data.load()
