@@ -54,7 +54,7 @@ class StyleGanPrior:
     """
 
     def __init__(
-        self, network: Generator, shape: StyleGanShape, space: Space = "z", psi: float = 1.0, cutoff: int | None = None
+        self, network: Generator, shape: StyleGanShape, space: Space = "w", psi: float = 1.0, cutoff: int | None = None
     ) -> None:
         """Raises GmiError if `cutoff` is above the number of layers L."""
         if cutoff is not None and cutoff > network.synthesis.layers:
@@ -130,13 +130,14 @@ class StyleGanPrior:
 class StyleGan:
     """A StyleGAN2 prior in a folder.
 
-    Only z is normal: a search that keeps latents on a sphere about 0, as `gradient` does unless told otherwise, needs
-    space z. In w and w+ it needs `constraint: box`, whose default radius is so wide that it holds every style.
+    Latents are normal in space z only. Unless told otherwise, `gradient` keeps latents on a sphere about 0. That suits
+    z, and styles that are about as long as its radius, as those of priors/stylegan64 are; `constraint: box` leaves any
+    styles free, as its default radius is wider.
     """
 
     type: Literal["stylegan"] = "stylegan"
     folder: str  # folder of the prior, or "asset:NAME"
-    space: Space = "z"  # where searches look: z, normal latents; w, one style for all layers; w+, one for each
+    space: Space = "w"  # where searches look: z, normal latents; w, one style for all layers; w+, one for each
     psi: Share = 1.0  # truncation, share of the way from the mean style, 1: none; in w and w+ that of the starts only
     cutoff: Count | None = None  # layers that are truncated, from the first; None: all; not in space w
 
