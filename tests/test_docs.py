@@ -4,13 +4,21 @@ import ast
 import importlib
 import json
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
+from reference import networks
+from safetensors.torch import save_file
+from sklearn.tree import DecisionTreeClassifier
 
 from gmi import toy
+from gmi.assets.weights import digest
 from gmi.attributes.plan import AttributeAudit
 from gmi.extraction.plan import ExtractionAudit
 from gmi.inversion.plan import Audit
@@ -46,7 +54,7 @@ def test_what_a_page_names_exists(page):
 
 def test_every_command_names_a_shipped_configuration():
     pages = [page.read_text("utf-8") for page in PAGES]
-    own = {f"{name}.yaml" for name in EXAMPLES} | {"CONFIG", "NAME"}
+    own = {f"{name}.yaml" for name in EXAMPLES} | {"audit.yaml", "CONFIG", "NAME"}
     named = {config for text in pages for config in COMMAND.findall(text)} - own
     assert named
     assert not [name for name in named if not ((ROOT / name).exists() or (ROOT / "configs" / f"{name}.yaml").exists())]
@@ -61,6 +69,62 @@ def test_python_examples_parse_and_their_imports_resolve(page, text):
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 importlib.import_module(alias.name)
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Photographs, a prior and a configuration in the working folder, as `docs/own-model.md` has them."""
+    monkeypatch.chdir(tmp_path)
+    noise = np.random.default_rng(0)
+    for place in (f"{role}/{name}/1.png" for role in ("train", "held_out") for name in "abc"):
+        Path(place).parent.mkdir(parents=True)
+        Image.fromarray(noise.integers(0, 256, (toy.SIDE, toy.SIDE), np.uint8)).save(place)
+    Path("prior").mkdir()
+    shape = {"type": "dcgan", "latent": toy.LATENT, "channels": [16, 8], "size": toy.SIDE, "colours": 1}
+    Path("prior", "config.json").write_text(json.dumps(shape))
+    save_file(toy.prior().state_dict(), "prior/model.safetensors")
+    save_file(networks.fixed(3).state_dict(), "model.safetensors")
+    plan = {
+        "name": "mine",
+        "data": {"name": "mine", "folder": "train", "enrolment": "held_out", "size": [toy.SIDE] * 2},
+        "target": {
+            "factory": "reference.networks:mlp",
+            "arguments": {"people": 3},
+            "weights": "model.safetensors",
+            "input": {"size": [toy.SIDE] * 2, "colour": "grey", "mean": [0.4]},
+        },
+        "prior": {"type": "gan", "folder": "prior"},
+        "search": {"type": "gradient", "steps": 1},
+        "selection": {"pool": 4, "candidates": 1},
+        "perceptual": None,
+        "classifier": None,
+    }
+    Path("audit.yaml").write_text(yaml.safe_dump(plan))
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [(page, text) for page, text in blocks("python") if "audit.yaml" in text],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_python_examples_of_an_audit_run(page, text, own, monkeypatch):
+    network, prior = networks.mlp(3, width=8), toy.prior()
+    script = ModuleType("__main__")
+    vars(script).update(network=network, prior=prior)
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    exec(compile(text, page.name, "exec"), vars(script))
+    digests = json.loads(script.page.with_suffix(".json").read_text("utf-8"))["provenance"]["digests"]
+    in_memory = "return network" in text
+    assert (digests["target"] == digest(network.state_dict().items())) == in_memory
+
+
+def test_the_table_model_of_attributes_answers_a_list_of_dictionaries():
+    (text,) = (text for path, text in blocks("python") if path.name == "attributes.md")
+    tree = DecisionTreeClassifier().fit([[20], [60]], ["low", "high"])
+    names = {"pair": (tree, lambda records: [[record["age"]] for record in records])}
+    exec(text.replace("...", "pair"), names)
+    answer = names["load"]()([{"age": 20.0, "ill": "no"}, {"age": 60.0, "ill": "yes"}])
+    assert answer["low"].tolist() == [1, 0] and answer["high"].tolist() == [0, 1]
 
 
 def test_whole_configurations_in_the_docs_are_valid():
