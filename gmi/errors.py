@@ -1,5 +1,7 @@
 """The one exception that the toolkit's own checks raise."""
 
+from textwrap import shorten
+
 
 class GmiError(Exception):
     """A mistake or circumstance the user can mend: one clear sentence; command lines print it and exit with 2."""
@@ -11,6 +13,16 @@ class Untrained(GmiError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"{reason}: gmi train-target makes them, from the configuration of an audit.")
         self.reason = reason
+
+
+def because(error: Exception) -> str:
+    """The error's own words, in one line: without the number and the path that a system puts around them."""
+    words = str(error)
+    if isinstance(error, UnicodeDecodeError):
+        words = "it is no text in UTF-8"
+    elif isinstance(error, OSError) and error.strerror:
+        words = f"{error.strerror[0].lower()}{error.strerror[1:]}"
+    return shorten(words.rstrip(". \n"), 300, placeholder=" ...")
 
 
 EXTRAS = {"sklearn": ("scikit-learn", "tabular"), "fastapi": ("fastapi", "serve"), "uvicorn": ("uvicorn", "serve")}

@@ -1,19 +1,19 @@
 """A YAML file and dotted overrides become one tree of frozen, validated objects: an `Audit` or a `PriorTraining`."""
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import field, is_dataclass
-from difflib import get_close_matches
 from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_type_hints
 
-import yaml
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from gmi.errors import GmiError
+from gmi.documents import parse_yaml
+from gmi.errors import GmiError, because
+from gmi.mistakes import Place, place_of, sentence, suggestion
 
 Plan = TypeVar("Plan")
 Kind = TypeVar("Kind")
@@ -23,12 +23,6 @@ SHIPPED = Path(__file__).parent / "shipped"
 
 OPERATIONAL = "operational"
 """Marks a setting that may change between two starts of one run: `Annotated[Count | None, OPERATIONAL]`."""
-
-_UNREADABLE = (yaml.YAMLError, ValueError, AttributeError, RecursionError)
-"""Raised by YAML for text that is none, dates and numbers that are none, and blocks without end."""
-
-Place = tuple[str | int, ...]
-"""Keys of blocks and indices of lists, from the root of a configuration."""
 
 Whole = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -49,14 +43,22 @@ def read(path: Path | str, kind: type[Plan]) -> Plan:
 
     Raises GmiError, which names the place of every mistake.
     """
+    file, tree = document(path)
+    return validate(tree, file, kind)
+
+
+def document(path: Path | str) -> tuple[Path, dict[str, JsonValue]]:
+    """The file that `read` reads, and the keys and values in it. Raises GmiError where it holds none."""
     file = _file(path)
     try:
-        tree = yaml.safe_load(file.read_text("utf-8"))
-    except (OSError, *_UNREADABLE) as error:
-        raise GmiError(f"{file} cannot be read as a configuration: {error}") from error
+        tree = parse_yaml(file.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise GmiError(f"There is no file {file}.") from error
+    except (OSError, ValueError) as error:
+        raise GmiError(f"{file} cannot be read as a configuration: {because(error)}.") from error
     if not isinstance(tree, dict):
         raise GmiError(f"{file} holds no keys and values: start from a copy of one in configs/, or with gmi init.")
-    return validate(tree, file, kind)
+    return file, tree
 
 
 def shipped() -> dict[str, Path]:
@@ -81,17 +83,12 @@ def _file(path: Path | str) -> Path:
     return known[path.as_posix()]
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """A question in brackets that names the known word most like this one; nothing where none is like it."""
-    return "".join(f" (did you mean {match}?)" for match in get_close_matches(word, list(known), 1))
-
-
 def parse(text: str, kind: Any, name: str) -> Any:
     """What a piece of YAML describes; a word alone is a type. Raises GmiError as `read`."""
     try:
-        tree = yaml.safe_load(text)
-    except _UNREADABLE as error:
-        raise GmiError(f"{name} cannot be read as YAML: {error}") from error
+        tree = parse_yaml(text)
+    except ValueError as error:
+        raise GmiError(f"{name} cannot be read as YAML: {because(error)}.") from error
     return validate({"type": tree} if isinstance(tree, str) else tree, name, kind)
 
 
@@ -100,7 +97,7 @@ def validate(tree: JsonValue, path: Path | str, kind: type[Plan]) -> Plan:
     try:
         return TypeAdapter(kind).validate_python(tree)
     except ValidationError as error:
-        mistakes = "; ".join(_sentence(tree, fault["loc"], fault["type"], fault["msg"]) for fault in error.errors())
+        mistakes = "; ".join(sentence(tree, fault) for fault in error.errors())
         raise GmiError(f"{path}: {mistakes}.") from error
 
 
@@ -120,7 +117,7 @@ def override(plan: Plan, arguments: Sequence[str]) -> Plan:
         return TypeAdapter(type(plan)).validate_python(tree)
     except ValidationError as error:
         for mistake in error.errors():
-            place = _place(tree, mistake["loc"])
+            place = place_of(tree, mistake["loc"])
             if place in given and mistake["type"] in _READINGS:
                 parent = reduce(lambda node, step: node[step], place[:-1], tree)
                 parent[place[-1]] = _READINGS[mistake["type"]](parent[place[-1]], given[place])
@@ -224,9 +221,9 @@ def _value(word: str, key: str) -> Any:
     if word in ("", "None"):
         return None if word else ""
     try:
-        return yaml.safe_load(word)
-    except _UNREADABLE as error:
-        raise GmiError(f"--{key} {word} cannot be read as YAML: {error}") from error
+        return parse_yaml(word)
+    except ValueError as error:
+        raise GmiError(f"--{key} {word} cannot be read as YAML: {because(error)}.") from error
 
 
 def plain(plan: object) -> dict[str, JsonValue]:
@@ -253,32 +250,3 @@ def _identity(plan: Any, tree: Any) -> Any:
     if isinstance(plan, tuple):
         return [_identity(*pair) for pair in zip(plan, tree, strict=True)]
     return tree
-
-
-def _place(tree: Any, location: tuple[int | str, ...]) -> Place:
-    """Where in the tree a mistake is: pydantic's location without the names that it gives to variants of a union."""
-    place: Place = ()
-    for step in location:
-        with suppress(KeyError, IndexError, TypeError):
-            tree = tree[step]
-            place += (step,)
-    return place
-
-
-def _sentence(tree: Any, location: tuple[int | str, ...], kind: str, message: str) -> str:
-    place = _place(tree, location)
-    parent, value = None, tree
-    for step in place:
-        parent, value = value, value[step]
-    if kind == "missing":
-        place += (location[-1],)
-    key = ".".join(map(str, place))
-    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        others = [name for name in parent if name != place[-1]] if isinstance(parent, dict) else []
-        return f"there is no key {key}{suggestion(str(place[-1]), others)}"
-    if kind == "union_tag_not_found":
-        return f"{key} does not say its type: take one from a file in configs/"
-    if kind == "string_type" and isinstance(value, bool | int | float):
-        return f"{key}: YAML takes this for {value!r}: put it in quotes"
-    message = message.removeprefix("Value error, ")
-    return f"{key}: {message[0].lower()}{message[1:]}" if key else message

@@ -125,7 +125,7 @@ def nan(case: Case) -> None:
 
 
 MISTAKES = {
-    "no config": (lambda case: case.remove("audit.yaml"), "No such file"),
+    "no config": (lambda case: case.remove("audit.yaml"), "There is no file"),
     "broken config": (lambda case: case.write("audit.yaml", b"a: [1\nb: 2"), "cannot be read as a configuration"),
     "empty config": (lambda case: case.write("audit.yaml", b""), "start from a copy of one in configs/"),
     "unknown key": (lambda case: case.set("search.stpes", 3), "there is no key search.stpes"),
