@@ -27,16 +27,19 @@ COMMANDS = {
     "attributes": "attributes",
     "extraction": "extract",
 }
-OMITTED = {"people", "assets", "provenance", "checks", "limits", "authorisation", "gap", "copied", "advantage", "naive"}
+OMITTED = {"people", "assets", "provenance", "checks", "limits", "authorisation", "gap", "advantage", "naive"}
+OMITTED |= {"copies_by_record"}
 LABELS = {"target", "arm", "rung", "access", "search", "attack", "column", "role", "system", "judge", "photograph"}
-LABELS |= {"method", "metric", "other", "fmr", "finding", "group", "name"}
-RENAMED = {"value": "group", "beside": "other"}  # labels whose keys say something else in a results file
+LABELS |= {"method", "metric", "comparison", "fmr", "finding", "group", "name"}
+RENAMED = {"value": "group"}  # labels whose keys say something else in a results file
 RENAMED_IN = {"judges": {"name": "judge"}, "arms": {"name": "arm"}}
-COUNTS = {"queries", "shared", "person", "records", "questions", "comparisons", "attacked", "gallery", "distractors"}
+COUNTS = {"queries", "common_queries", "person_queries", "records", "questions", "comparisons", "attacked", "gallery"}
 COUNTS |= {"training_images", "enrolment_images", "samples", "reconstructions", "evaluations", "epsilon", "ledger"}
-SHARES = {"match", "anymatch", "pairmatch", "rank", "top", "hits", "accuracy", "copies", "found", "agreement", "target"}
+COUNTS |= {"distractors"}
+SHARES = {"match", "anymatch", "pairmatch", "rank", "top", "hits", "accuracy", "copies", "originals", "agreement"}
 SHARES |= {"share", "calibration_error", "own_opinion", "precision", "recall", "coverage", "undetected"}
-DIFFERENCES = ("cost", "reduction", "added", "apart", "more")
+SHARES |= {"target_accuracy"}
+DIFFERENCES = ("cost", "reduction", "gain", "contrast", "excess")
 
 Row = dict[str, Any]
 
@@ -131,7 +134,7 @@ def unit(metric: str) -> str:
     )
     kind = "share" if base in SHARES else "area" if base == "auc" else "number"
     if metric.split(".")[0] in DIFFERENCES:
-        return "share difference" if kind == "share" or metric in ("cost", "more") else "area difference"
+        return "share difference" if kind == "share" or metric in ("cost", "excess") else "area difference"
     return kind
 
 

@@ -99,7 +99,7 @@ def pivot(spec: Mapping[str, Any], results: Sequence[Row]) -> tuple[list[str], l
     for row in keep:
         if any(matches(row, wanted) for _, wanted in columns):
             labels = [str(row.get(name, "")) for name in spec["by"]]
-            if row["part"] in ("random", "chance"):  # has no labels of its own
+            if row["part"] in ("random_prior", "chance"):  # has no labels of its own
                 labels[0] = row["part"]
             groups.setdefault(tuple(spec["names"].get(name, name) for name in labels), []).append(row)
     shown = [index for index, title in enumerate(spec["by"].values()) if title is not None]

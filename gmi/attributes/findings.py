@@ -37,7 +37,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Added:
+class Gain:
     """What an attack has over the imputation, person by person."""
 
     accuracy: Outcome
@@ -51,9 +51,9 @@ class Method:
 
     method: str
     queries: int
-    failed: str | None  # why there are no figures
+    failure: str | None  # why there are no figures
     figures: dict[str, Outcome]  # accuracy, auc, and hits@RATE at each rate of false alarms
-    added: Added | None  # None: a control, or an attack that failed
+    gain: Gain | None  # None: a control, or an attack that failed
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class SetFigures:
     """The figures of one set of people."""
 
     people: int
-    with_value: int  # people who have the value that is to be detected
+    positives: int  # people who have the value that is to be detected
     methods: tuple[Method, ...]
 
 
@@ -72,8 +72,8 @@ class GroupRow:
     value: str
     people: int
     accuracy: Outcome  # of the attack alone
-    added: Outcome  # AUC beyond the imputation
-    apart: Outcome  # that, less the same of everybody else
+    gain: Outcome  # AUC beyond the imputation
+    contrast: Outcome  # that, less the same of everybody else
     p: float | None  # of no difference from everybody else, by Holm for the number of groups
 
 
@@ -94,7 +94,7 @@ class Findings:
     sensitive: str
     value: str  # of the sensitive attribute: what is to be detected
     outcome: str
-    numeric: bool  # whether the outcome is a number
+    is_numeric: bool  # whether the outcome is a number
     records: dict[str, int]  # by part: training, held-out, public
     target: str
     utility: dict[str, Outcome]  # of the target, by set of people: accuracy, or of numbers the mean absolute error
@@ -123,7 +123,7 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
         sensitive=layout.sensitive.name,
         value=values[value],
         outcome=layout.outcome.name,
-        numeric=layout.classes is None,
+        is_numeric=layout.classes is None,
         records={"training": len(tables.training), "held-out": len(tables.held_out), "public": len(tables.public)},
         target=plan.target.type,
         utility=utility,
@@ -167,10 +167,10 @@ def _set(plan: AttributeAudit, answers: Answers, value: int) -> SetFigures:
         if isinstance(scores, Failed):
             methods.append(Method(name, answers.queries[name], scores.failed, {}, None))
             continue
-        figures, added = _figures(plan, name, scores, answers.people.sensitive, value), None
+        figures, gain = _figures(plan, name, scores, answers.people.sensitive, value), None
         if name in differences:
-            added = Added(_accuracy_added(scores, base, answers.people), _of(differences[name]), p[name])
-        methods.append(Method(name, answers.queries[name], None, figures, added))
+            gain = Gain(_accuracy_gain(scores, base, answers.people), _of(differences[name]), p[name])
+        methods.append(Method(name, answers.queries[name], None, figures, gain))
     return SetFigures(len(positive), int(positive.sum()), tuple(methods))
 
 
@@ -183,7 +183,7 @@ def _figures(
     return {"accuracy": accuracy, "auc": detected.auc, **hits}
 
 
-def _accuracy_added(scores: Array, base: Array, people: Records) -> Outcome:
+def _accuracy_gain(scores: Array, base: Array, people: Records) -> Outcome:
     truth = people.sensitive
     return attempt(lambda: difference(_right(scores, truth), _right(base, truth)))
 
@@ -251,9 +251,9 @@ def verdict(methods: Sequence[Method], notable: float, useless: bool) -> Verdict
 def _areas(methods: Sequence[Method]) -> dict[str, tuple[Estimate, float]]:
     """The AUC that each attack adds, and its p-value; without those that failed."""
     return {
-        row.method: (row.added.auc, row.added.p)
+        row.method: (row.gain.auc, row.gain.p)
         for row in methods
-        if row.added is not None and row.added.p is not None and isinstance(row.added.auc, Estimate)
+        if row.gain is not None and row.gain.p is not None and isinstance(row.gain.auc, Estimate)
     }
 
 
@@ -268,21 +268,21 @@ def _group(layout: Layout, answers: Answers, name: str, methods: Sequence[Method
     truth, index = answers.people.sensitive, [column.name for column in layout.features].index(name)
     right, ranked, usual = _right(scores, truth), _ranked(scores, value), _ranked(base, value)
 
-    def added(rows: NDArray[np.bool_]) -> Difference:
+    def gain(rows: NDArray[np.bool_]) -> Difference:
         return auc_difference(ranked[rows], usual[rows], truth[rows] == value)
 
     column, values = answers.people.features[:, index], layout.features[index].values or ()
     groups = {label: column == code for code, label in enumerate(values)}
     groups = {label: inside for label, inside in groups.items() if inside.sum() >= GROUP}
-    contrasts = {label: attempt(lambda i=inside: contrast(added(i), added(~i))) for label, inside in groups.items()}
+    contrasts = {label: attempt(lambda i=inside: contrast(gain(i), gain(~i))) for label, inside in groups.items()}
     p = _adjusted(contrasts)
     rows = [
         GroupRow(
             value=label,
             people=int(inside.sum()),
             accuracy=attempt(lambda i=inside: estimate(right[i], np.arange(int(i.sum())))),
-            added=attempt(lambda i=inside: added(i).estimate),
-            apart=_of(contrasts[label]),
+            gain=attempt(lambda i=inside: gain(i).estimate),
+            contrast=_of(contrasts[label]),
             p=p[label],
         )
         for label, inside in groups.items()

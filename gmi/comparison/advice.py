@@ -46,7 +46,7 @@ def advice(arm: ArmFigures, cost: Estimate) -> str:
         levels[leak.finding or "not shown"].append(leak.access)
     value, low, high = (f"{round(100 * end, 1) + 0.0:.1f}" for end in (cost.value, cost.low, cost.high))  # no -0.0
     price = f"{value} points of accuracy [{low}, {high}]"
-    if arm.masked:
+    if arm.masking:
         return f"Do not rely on {name}: it hides gradients rather than people, for {price}."
     if levels["more"]:
         return f"Do not deploy {name}: more is found than without it by {_and(levels['more'])}, for {price}."
@@ -55,9 +55,9 @@ def advice(arm: ArmFigures, cost: Estimate) -> str:
     against = f"less is found by {_and(levels['less'])}"
     if levels["not shown"]:
         against += f", which is not shown by {_and(levels['not shown'])}"
-    if arm.affordable == "no":
+    if arm.affordability == "no":
         return f"Do not deploy {name} as it is: it costs more than is allowed, {price}, though {against}."
-    doubt = "" if arm.affordable == "yes" else ", which is not shown to be within what is allowed"
+    doubt = "" if arm.affordability == "yes" else ", which is not shown to be within what is allowed"
     return f"Consider {name}: {against}, for {price}{doubt}."
 
 

@@ -31,7 +31,7 @@ class Leak:
 
     access: str
     attack: str
-    adaptive: bool  # whether it knows of the defence
+    is_adaptive: bool  # whether it knows of the defence
     figures: dict[str, Outcome]  # by metric
     reduction: dict[str, Outcome | None]  # what it finds less than on the undefended target, by metric
     seeds: tuple[float, ...] | None  # the reduction of each seed
@@ -50,11 +50,11 @@ class ArmFigures:
     accuracy: Outcome  # on enrolment images
     cost: Estimate | None  # accuracy lost to the undefended target's; None: it is the undefended target
     calibration_error: Outcome
-    affordable: Literal["yes", "no", "not shown"] | None  # whether the cost is within the margin
+    affordability: Literal["yes", "no", "not shown"] | None  # whether the cost is within the margin
     promise: Promise | None
     leaks: tuple[Leak, ...]  # by level of access
-    masked: tuple[str, ...]  # reasons to think that it hides gradients rather than people
-    known: bool  # whether it met an attack that knows of it
+    masking: tuple[str, ...]  # reasons to think that it hides gradients rather than people
+    has_adaptive_attack: bool  # whether it met an attack that knows of it
     mitigation: tuple[str, ...]
     advice: str | None = None  # filled in by `advice.annotate`
 
@@ -67,7 +67,7 @@ class CellFigures:
     arm: str
     attack: str
     access: str
-    adaptive: bool
+    is_adaptive: bool
     queries: int  # most of any seed
     figures: dict[str, Outcome]  # by metric
     own_opinion: float  # share of its images that the target itself takes for their person
@@ -143,7 +143,7 @@ class Figures:
             arm=first.arm.name,
             attack=first.attack.name,
             access=str(first.access),
-            adaptive=first.adaptive,
+            is_adaptive=first.adaptive,
             queries=max(attacked.queries for attacked in attacks),
             figures=self.figures([cell.key for cell in group]),
             own_opinion=float(np.mean([attacked.own_opinion for attacked in attacks])),
@@ -164,11 +164,11 @@ class Figures:
             accuracy=attempt(lambda: estimate(*self._images(uses))),
             cost=cost,
             calibration_error=attempt(lambda: self._calibration(uses)),
-            affordable=None if cost is None else affordable(cost, self.plan.margin),
+            affordability=None if cost is None else affordability(cost, self.plan.margin),
             promise=self.evidence.promises[subject.name, arm.name],
             leaks=tuple(self._leak(subject, arm, level) for level in self.levels if self.able(subject, arm, level)),
-            masked=tuple(self.masked(subject, arm)),
-            known=arm.name == OPEN or bool(arm.adaptive),
+            masking=tuple(self.masking(subject, arm)),
+            has_adaptive_attack=arm.name == OPEN or bool(arm.adaptive),
             mitigation=tuple(MITIGATION[kind] for kind in kinds),
         )
 
@@ -211,14 +211,14 @@ class Figures:
         return Leak(
             access=level,
             attack=strongest[0].attack.name,
-            adaptive=strongest[0].attack in arm.adaptive and arm.name != OPEN,
+            is_adaptive=strongest[0].attack in arm.adaptive and arm.name != OPEN,
             figures=self.figures([cell.key for cell in strongest]),
             reduction={metric: reduction(metric) for metric in (METRIC, "rank1")},
             seeds=None if by_seed is None else tuple(by_seed.mean(1).tolist()),
             p=None if by_seed is None else p_value(by_seed.mean(0)),
         )
 
-    def masked(self, subject: Subject, arm: Arm) -> list[str]:
+    def masking(self, subject: Subject, arm: Arm) -> list[str]:
         """Reasons to think that the defence hides gradients, not people, which do not hold of the undefended target."""
         if arm.trained == OPEN:
             return []
@@ -253,7 +253,7 @@ class Figures:
         return alone - usual
 
 
-def affordable(cost: Estimate, margin: float) -> Literal["yes", "no", "not shown"]:
+def affordability(cost: Estimate, margin: float) -> Literal["yes", "no", "not shown"]:
     """The answer to whether the accuracy that a defence costs is within the margin."""
     if cost.high <= margin:
         return "yes"

@@ -26,7 +26,7 @@ class Findings:
     metric: str  # by which attacks are compared
     chance: dict[str, float]  # by metric
     thresholds: tuple[Cut, ...]
-    random: dict[str, Outcome]  # figures of the prior's samples, by metric
+    random_prior: dict[str, Outcome]  # figures of the prior's samples, by metric
     arms: tuple[ArmFigures, ...]
     cells: tuple[CellFigures, ...]
 
@@ -47,7 +47,7 @@ def findings(plan: Comparison, inputs: Inputs, evidence: Evidence) -> Findings:
         metric=METRIC,
         chance={metric: level for metric, level in levels.items() if level is not None},
         thresholds=cuts(recognised),
-        random=table.figures([RANDOM]),
+        random_prior=table.figures([RANDOM]),
         arms=annotate([table.arm(subject, arm) for subject in plan.targets for arm in plan.arms_of(subject)]),
         cells=tuple(table.cell(group) for group in table.groups),
     )

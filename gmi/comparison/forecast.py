@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 from gmi.audits import Forecast, Hardware
-from gmi.comparison.inputs import Inputs, build, refuse, target_of
+from gmi.comparison.inputs import Inputs, build, target_of
 from gmi.comparison.plan import Cell, Comparison, Training, cells
 from gmi.inversion.forecast import Pace, Work, attack_work, forward_seconds, judging_seconds, pace
 from gmi.search.signature import students
@@ -12,8 +12,7 @@ from gmi.training.targets import Head
 
 
 def forecast(plan: Comparison, inputs: Inputs, hardware: Hardware) -> Forecast:
-    """The queries and seconds of every training and attack, over all seeds. Raises GmiError as `refuse`."""
-    refuse(plan, inputs)
+    """The queries and seconds of every training and attack of a comparison that is not refused, over all seeds."""
     people, prior = inputs.people, inputs.prior
     attacked = len(people.attacked)
     trainings: dict[str, Cell] = {}

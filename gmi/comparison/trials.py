@@ -44,7 +44,7 @@ class Utility:
 
 
 @dataclass(frozen=True)
-class Attacked:
+class AttackResult:
     """One attack on one target."""
 
     images: Images  # released
@@ -58,7 +58,7 @@ class Evidence:
 
     releases: judging.Releases  # by `Cell.key`, and those of the random prior
     judged: judging.Judged
-    attacks: dict[str, Attacked]  # by `Cell.key`
+    attacks: dict[str, AttackResult]  # by `Cell.key`
     utility: dict[Place, Utility]
     gradients: dict[Place, Flag]
     promises: dict[tuple[str, str], Promise | None]  # by target and arm
@@ -76,7 +76,7 @@ class Trials:
     def run(self) -> Evidence:
         """Does what is not there yet. Raises GmiError where the judge is not independent of a trained target."""
         self._train()
-        attacks: dict[str, Attacked] = {}
+        attacks: dict[str, AttackResult] = {}
         utility: dict[Place, Utility] = {}
         gradients: dict[Place, Flag] = {}
         for cell in cells(self.plan):
@@ -138,12 +138,12 @@ class Trials:
             self.store.write(name, profile(target, self.inputs.people.training))
         return path
 
-    def _attack(self, cell: Cell, target: Target) -> Attacked:
+    def _attack(self, cell: Cell, target: Target) -> AttackResult:
         access = cell.attack.access.behind(self._guards(cell, target), cell.arm.shape)
         attacker = self._attacker(cell)
         oracle = access.open(target, self.store.folder / "ledgers" / cell.key)
         images = attacker.attack(f"{cell.key}/search", oracle)
-        return Attacked(images, accuracy(target, images), sum(step.queries for step in attacker.spent.values()))
+        return AttackResult(images, accuracy(target, images), sum(step.queries for step in attacker.spent.values()))
 
     def _utility(self, cell: Cell, target: Target) -> Utility:
         """The answers that this arm shows to its users."""

@@ -16,7 +16,7 @@ from torchvision.utils import save_image
 from gmi.audits import Hardware, Kind
 from gmi.errors import GmiError
 from gmi.extraction.copies import copies
-from gmi.extraction.findings import Evidence, Observed, findings
+from gmi.extraction.findings import Evidence, Observation, findings
 from gmi.extraction.forecast import forecast
 from gmi.extraction.inputs import Inputs, load, refuse
 from gmi.extraction.models import Trained
@@ -37,21 +37,21 @@ def examine(plan: ExtractionAudit, inputs: Inputs, run: Run, hardware: Hardware)
     records, pair = inputs.records, inputs.pair
     if pair is None:
         assert isinstance(plan.models, Trained)
-        pair = plan.models.learn(records.trained, records.other, run, hardware.device)
-    observed = {name: _observe(plan, run, name, prior, records, hardware) for name, prior in pair.named.items()}
+        pair = plan.models.learn(records.training, records.other, run, hardware.device)
+    observations = {name: _observe(plan, run, name, prior, records, hardware) for name, prior in pair.named.items()}
     if PartialState().is_main_process:
-        _picture(plan, run, records, observed["target"].samples)
-    return Evidence(pair, observed)
+        _picture(plan, run, records, observations["target"].samples)
+    return Evidence(pair, observations)
 
 
 def _observe(
     plan: ExtractionAudit, run: Run, name: str, prior: Prior, records: Records, hardware: Hardware
-) -> Observed:
+) -> Observation:
     starts = {f"{name}/samples/{start}": start for start in range(0, plan.samples, plan.batch)}
     samples = run.each(
         starts, lambda pieces: [_sample(plan, prior, starts[piece]) for piece in pieces], f"{name}: samples"
     )
-    parts = (records.trained, records.held_out, records.alike)
+    parts = (records.training, records.held_out, records.alike)
     images = torch.cat([part.bytes for part in parts if part is not None])
     firsts = {f"{name}/knows/{first}": first for first in range(0, len(images), plan.batch)}
     distances = run.each(
@@ -62,7 +62,7 @@ def _observe(
         ],
         f"{name}: inversion",
     )
-    return Observed(
+    return Observation(
         torch.cat([piece["samples"] for piece in samples]),
         {
             method: -torch.cat([piece[method] for piece in distances]).double().numpy()
@@ -95,21 +95,21 @@ def _distances(
     distances = {}
     if plan.inversion.steps:
         with torch.enable_grad():
-            distances["inverted"] = inverted(prior, pixels, rng, plan.inversion.steps, plan.inversion.lr)
+            distances["inversion"] = inverted(prior, pixels, rng, plan.inversion.steps, plan.inversion.lr)
     if denoises(prior, pixels.shape[1:]):
-        distances["denoised"] = denoised(prior, pixels, rng, plan.inversion.draws)
+        distances["denoising"] = denoised(prior, pixels, rng, plan.inversion.draws)
     return distances
 
 
 def _picture(plan: ExtractionAudit, run: Run, records: Records, samples: Tensor) -> None:
     """Writes copies.png: the samples nearest to a record, above, and the record, below. Personal data."""
-    compared = copies(samples, records.trained.pixels, records.held_out.pixels, plan.neighbours)
+    compared = copies(samples, records.training.pixels, records.held_out.pixels, plan.neighbours)
     rows: list[int] = []  # the nearest sample of each record
     for row in compared.ratio.argsort():
         if compared.nearest[row] not in compared.nearest[rows]:
             rows.append(int(row))
     rows = rows[:10]
-    tiles = torch.cat([samples[rows], records.trained.pixels[compared.nearest[rows]]])
+    tiles = torch.cat([samples[rows], records.training.pixels[compared.nearest[rows]]])
     picture = io.BytesIO()
     save_image(tiles, picture, nrow=len(rows), format="png")
     run.write("copies.png", picture.getvalue())

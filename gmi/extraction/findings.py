@@ -30,11 +30,11 @@ from gmi.metrics.statistics import (
 
 
 @dataclass(frozen=True)
-class Observed:
+class Observation:
     """What one model shows."""
 
     samples: Tensor  # (S, C, H, W)
-    knowledge: dict[str, Array]  # by method, of trained, held-out and alike images: higher where it knows them better
+    knowledge: dict[str, Array]  # by method, of training, held-out and alike images: higher where it knows them better
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Evidence:
     """Everything that the findings rest on."""
 
     pair: Pair
-    observed: dict[str, Observed]  # by model: target, control
+    observations: dict[str, Observation]  # by model: target, control
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,18 @@ class Row:
 
     role: str  # target and control: with the records; held-out and alike: the target's, with such images
     copies: Estimate  # share of the samples that copy an image
-    found: Outcome  # share of the images that are copied
+    originals: Outcome  # share of the images that are copied
     records: int  # images that are copied
     cliques: int  # groups of samples that copy one another
-    right: int  # groups whose centre copies an image
-    least: float  # the smallest ratio of any sample
+    clique_hits: int  # groups whose centre copies an image
+    smallest_ratio: float  # the smallest ratio of any sample
 
 
 @dataclass(frozen=True)
 class Membership(Detection):
     """How well a white-box method tells records from other images."""
 
-    beside: str  # which images: held-out or alike
+    comparison: str  # which images: held-out or alike
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ class Findings:
     """What extraction.json holds after the header."""
 
     data: str
-    records: dict[str, int]  # images: trained, held-out, alike; and people
+    records: dict[str, int]  # images: training, held-out, alike; and people
     samples: int  # of each model
     ratio: float  # below which a sample is a copy
     clique: int
     rows: tuple[Row, ...]
-    more: Outcome  # share of the records that the target copies, less the control's
-    copied: tuple[int, ...]  # copies of each record, the most first
+    excess: Outcome  # share of the records that the target copies, less the control's
+    copies_by_record: tuple[int, ...]  # copies of each record, the most first
     white_box: tuple[Membership, ...]
     verdict: Verdict
     alarms: tuple[float, ...]
@@ -98,17 +98,17 @@ class _Side:
 def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findings:
     """Everything that the page is rendered from; the same evidence gives the same findings."""
     records, ratio = inputs.records, plan.ratio
-    held, people = records.held_out.pixels, records.trained.classes.numpy()
+    held, people = records.held_out.pixels, records.training.classes.numpy()
     if records.alike is not None:
-        ratio = min(ratio, bar(records.alike.pixels, records.trained.pixels, held, plan.neighbours))
+        ratio = min(ratio, bar(records.alike.pixels, records.training.pixels, held, plan.neighbours))
     rows, counts = [], {}
     for role, side in _sides(plan, records).items():
-        row, counts[role] = _compare(plan, role, side, evidence.observed[side.model].samples, ratio)
+        row, counts[role] = _compare(plan, role, side, evidence.observations[side.model].samples, ratio)
         rows.append(row)
     excess = attempt(
         lambda: difference(*(by_person(np.minimum(counts[role], 1), people) for role in ("target", "control")))
     )
-    sizes = {"trained": len(records.trained), "people": len(np.unique(people)), "held-out": len(held)}
+    sizes = {"training": len(records.training), "people": len(np.unique(people)), "held-out": len(held)}
     return Findings(
         data=plan.data.name,
         records=sizes | ({} if records.alike is None else {"alike": len(records.alike)}),
@@ -116,9 +116,9 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
         ratio=ratio,
         clique=plan.clique,
         rows=tuple(rows),
-        more=excess,
-        copied=tuple(sorted(map(int, counts["target"]), reverse=True)),
-        white_box=tuple(_white_box(plan, records, evidence.observed)),
+        excess=excess,
+        copies_by_record=tuple(sorted(map(int, counts["target"]), reverse=True)),
+        white_box=tuple(_white_box(plan, records, evidence.observations)),
         verdict=verdict(excess, plan.notable),
         alarms=plan.alarms,
         notable=plan.notable,
@@ -131,13 +131,13 @@ def _sides(plan: ExtractionAudit, records: Records) -> dict[str, _Side]:
     """The comparisons by role. In "held-out", as many images from which nobody learnt take the records' place."""
     held = records.held_out.pixels
     whose, count = records.held_out.classes.unique(return_counts=True)
-    wanted = min(len(records.trained), len(held) // 2)
+    wanted = min(len(records.training), len(held) // 2)
     first = torch.isin(records.held_out.classes, whose[: max(1, int((count.cumsum(0) <= wanted).sum()))])
     others = held[~first]
     fewer = max(1, plan.neighbours * len(others) // len(held))  # no further away than the others' are
     sides = {
-        "target": _Side("target", records.trained, held, plan.neighbours),
-        "control": _Side("control", records.trained, held, plan.neighbours),
+        "target": _Side("target", records.training, held, plan.neighbours),
+        "control": _Side("control", records.training, held, plan.neighbours),
         "held-out": _Side("target", records.held_out[first.nonzero()[:, 0].tolist()], others, fewer),
     }
     if records.alike is not None:
@@ -157,26 +157,26 @@ def _compare(
     row = Row(
         role=role,
         copies=Estimate(hits / plan.samples, low, high, plan.samples, plan.samples),
-        found=attempt(lambda: estimate(np.minimum(counts, 1.0), side.images.classes.numpy())),
+        originals=attempt(lambda: estimate(np.minimum(counts, 1.0), side.images.classes.numpy())),
         records=int((counts > 0).sum()),
         cliques=len(groups),
-        right=sum(bool(compared.ratio[group[0]] < ratio) for group in groups),
-        least=float(compared.ratio.min()),
+        clique_hits=sum(bool(compared.ratio[group[0]] < ratio) for group in groups),
+        smallest_ratio=float(compared.ratio.min()),
     )
     return row, counts
 
 
-def _white_box(plan: ExtractionAudit, records: Records, observed: dict[str, Observed]) -> Iterator[Membership]:
+def _white_box(plan: ExtractionAudit, records: Records, observations: dict[str, Observation]) -> Iterator[Membership]:
     """Whether the target's knowledge tells records from images that no model saw, alone and relative to the control."""
-    sets = {"trained": records.trained, "held-out": records.held_out, "alike": records.alike}
+    sets = {"training": records.training, "held-out": records.held_out, "alike": records.alike}
     present = {name: images for name, images in sets.items() if images is not None}
     part = np.repeat(list(present), [len(images) for images in present.values()])
     people = torch.cat([images.classes for images in present.values()]).numpy()
-    for method, other in product(observed["target"].knowledge, list(present)[1:]):
-        inside = (part == "trained") | (part == other)
-        target, control = (observed[name].knowledge[method] for name in ("target", "control"))
-        for name, scores in {method: target, f"{method}, beside the control": _ratio(target, control)}.items():
-            row = detection(name, scores[inside], part[inside] == "trained", people[inside], plan.alarms)
+    for method, other in product(observations["target"].knowledge, list(present)[1:]):
+        inside = (part == "training") | (part == other)
+        target, control = (observations[name].knowledge[method] for name in ("target", "control"))
+        for name, scores in {method: target, f"{method}, relative to the control": _ratio(target, control)}.items():
+            row = detection(name, scores[inside], part[inside] == "training", people[inside], plan.alarms)
             yield Membership(row.method, row.auc, row.hits, other)
 
 

@@ -9,7 +9,7 @@ from accelerate import PartialState
 from torch import Tensor
 
 from gmi.audits import Forecast, Hardware
-from gmi.extraction.inputs import Inputs, refuse
+from gmi.extraction.inputs import Inputs
 from gmi.extraction.models import Trained
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.white_box import TIMES, denoised, denoises, inverted
@@ -20,21 +20,20 @@ _FEW = 8  # images that a timing takes
 
 
 def forecast(plan: ExtractionAudit, inputs: Inputs, hardware: Hardware) -> Forecast:
-    """Queries and time on this machine as it is now, all processes together. Models to be trained are timed untrained.
+    """Queries and time of an audit that is not refused, on this machine as it is now, all processes together.
 
-    Raises GmiError as `refuse`.
+    Models to be trained are timed untrained.
     """
-    refuse(plan, inputs)
     records, device, seconds = inputs.records, hardware.device, {}
     processes = PartialState().num_processes
     if isinstance(plan.models, Trained):
-        prior = plan.models.untrained(records.trained, device)
+        prior = plan.models.untrained(records.training, device)
         seconds["train"] = 2 * plan.models.steps * _step(plan.models, inputs, device) / min(2, processes)
     else:
         assert inputs.pair is not None
         prior = inputs.pair.target
-    images = records.trained.pixels[:_FEW].to(device)
-    total = sum(len(part) for part in (records.trained, records.held_out, records.alike) if part is not None)
+    images = records.training.pixels[:_FEW].to(device)
+    total = sum(len(part) for part in (records.training, records.held_out, records.alike) if part is not None)
     queries = {"samples": plan.samples}
     each = {"samples": (plan.samples, _sampling(prior, len(images)))}
     if plan.inversion.steps:
@@ -73,7 +72,7 @@ def _step(models: Trained, inputs: Inputs, device: torch.device) -> float:
     """Seconds of one step of training, without what is done once."""
 
     def train(steps: int) -> float:
-        return _timed(lambda: replace(models, steps=steps).train(inputs.records.trained, device), device)
+        return _timed(lambda: replace(models, steps=steps).train(inputs.records.training, device), device)
 
     return max(0.0, train(3) - train(1)) / 2
 

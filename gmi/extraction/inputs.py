@@ -40,7 +40,7 @@ def refuse(plan: ExtractionAudit, inputs: Inputs) -> None:
     """Raises GmiError where the models do not make images like the records or cannot be compared with each other, or
     where there is nothing to train a control on.
     """
-    shape = inputs.records.trained.bytes.shape[1:]
+    shape = inputs.records.training.bytes.shape[1:]
     if inputs.pair is None:
         if isinstance(plan.models, Trained):
             plan.models.refuse(inputs.records.other)

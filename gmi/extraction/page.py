@@ -17,10 +17,10 @@ ROLES = {
 """The owner of each row of samples, and what they are compared with."""
 
 METHODS = {
-    "inverted": "inversion: how near an image it can make comes",
-    "inverted, beside the control": "inversion, relative to the control",
-    "denoised": "denoising: how small its error is",
-    "denoised, beside the control": "denoising, relative to the control",
+    "inversion": "inversion: how near an image it can make comes",
+    "inversion, relative to the control": "inversion, relative to the control",
+    "denoising": "denoising: how small its error is",
+    "denoising, relative to the control": "denoising, relative to the control",
 }
 """What each white-box method is called on the page, in its order; one that is not here has its own name, at the end."""
 

@@ -20,7 +20,7 @@ from gmi.views import grey
 class Records:
     """The images of an audit. Their `classes` are people, so that intervals count people, not images."""
 
-    trained: Images  # private images that the target learnt from
+    training: Images  # private images that the target learnt from
     other: Images | None  # images that the control learns from, if it is trained here
     held_out: Images  # images of other people that neither model saw
     alike: Images | None = None  # more images of the trained people, which neither model saw
@@ -28,7 +28,7 @@ class Records:
     @property
     def digest(self) -> str:
         """SHA-256 over the files of all parts."""
-        parts = (self.trained, self.other, self.held_out, self.alike)
+        parts = (self.training, self.other, self.held_out, self.alike)
         return sha256("/".join("" if part is None else part.digest for part in parts).encode()).hexdigest()
 
 
@@ -119,8 +119,8 @@ class Photographs:
 def _refuse_shared(records: Records) -> None:
     """Raises GmiError if a file from which one model learns is held out, or the other model learns from it, too."""
     unseen = {*records.held_out.digests, *(records.alike.digests if records.alike else ())}
-    for group, what in ((records.other, "a control"), (records.trained, "the target")):
+    for group, what in ((records.other, "a control"), (records.training, "the target")):
         if group is not None and (same := unseen.intersection(group.digests)):
             raise GmiError(f"data: {len(same)} files that {what} is trained on are held out, too: remove them there.")
-    if records.other is not None and (same := set(records.other.digests).intersection(records.trained.digests)):
+    if records.other is not None and (same := set(records.other.digests).intersection(records.training.digests)):
         raise GmiError(f"data: the target and the control would learn from {len(same)} equal files: remove one each.")

@@ -23,7 +23,7 @@ from gmi.search.surrogate import Surrogate
 from gmi.targets.module import Target
 from gmi.targets.templates import TemplateTarget, first
 
-SHOWN = ("search", "best_of_n", "random")
+METHODS = ("search", "best_of_n", "random")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Copying:
 
     agreement: Outcome  # names the person whom the target names
     accuracy: Outcome  # names the right person
-    target: Outcome  # the target's own accuracy
+    target_accuracy: Outcome  # the target's own accuracy
     questions: int
 
 
@@ -94,7 +94,7 @@ def fidelity(plan: Audit, people: People, run: Run, judged: Judged) -> Copying |
     return Copying(
         agreement=share(labels == target_labels),
         accuracy=share(labels == classes),
-        target=share(target_labels == classes),
+        target_accuracy=share(target_labels == classes),
         questions=plan.search.shared,
     )
 
@@ -134,6 +134,6 @@ def irreversibility(
                         for metric in recognised.rates
                     },
                 )
-                for method in SHOWN
+                for method in METHODS
             ]
     return tuple(rows)

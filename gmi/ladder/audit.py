@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Any
 
 from gmi.audits import Hardware, Kind
-from gmi.errors import GmiError
+from gmi.errors import Overspent
 from gmi.inversion import inputs as inversion
 from gmi.inversion import judging
 from gmi.inversion.attacker import Attacker
@@ -45,7 +45,7 @@ def refuse(plan: Ladder, inputs: Inputs) -> None:
     people = len(inputs.people.attacked)
     for cost in costs(plan, inputs.prior).values():
         if plan.budget is not None and cost.queries(people) > plan.budget:
-            raise GmiError(
+            raise Overspent(
                 f"{cost.rung}, {cost.search}: {cost.queries(people):,} queries are more than the budget of "
                 f"{plan.budget:,}: make the search or the pool smaller."
             )

@@ -30,8 +30,8 @@ class Point:
     rung: str
     access: str
     search: str
-    shared: int  # queries for everybody
-    person: int  # queries for one person
+    common_queries: int  # queries for everybody
+    person_queries: int  # queries for one person
     name: str  # the step
     queries: int  # for everybody and all attacked people
     figures: dict[str, Outcome]  # by metric
@@ -48,11 +48,11 @@ class Findings:
     people: int  # behind the target
     attacked: int
     gallery: int  # people among whom the judge ranks
-    best: str  # name of the point that others are compared with
+    reference: str  # name of the point that others are compared with
     budget: int | None
     chance: dict[str, float]  # by metric
     thresholds: tuple[Cut, ...]
-    random: dict[str, Outcome]  # figures of the prior's samples, by metric
+    random_prior: dict[str, Outcome]  # figures of the prior's samples, by metric
     points: tuple[Point, ...]
 
 
@@ -60,7 +60,7 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
     """Everything that the page is rendered from; the same evidence gives the same findings."""
     people, judge = len(inputs.people.attacked), inputs.judges.faces[0]
     templates, opinion = evidence.judged.templates[judge.name], evidence.judged.logits["target"]
-    recognised = recognise(judge, templates, inputs.people, evidence.releases, plan.audit.fmrs, attack=plan.best)
+    recognised = recognise(judge, templates, inputs.people, evidence.releases, plan.audit.fmrs, attack=plan.reference)
 
     def figures(step: str) -> dict[str, Outcome]:
         outcomes, classes = recognised.outcomes[step], recognised.classes[step]
@@ -69,9 +69,9 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
         }
 
     def share(step: str) -> Outcome | None:
-        if step == plan.best:
+        if step == plan.reference:
             return None
-        values, most = (recognised.of_people(each, "rank1") for each in (step, plan.best))
+        values, most = (recognised.of_people(each, "rank1") for each in (step, plan.reference))
         return attempt(lambda: recovered(values, np.zeros_like(values), most))
 
     def own_opinion(step: str) -> float:
@@ -85,11 +85,11 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
         people=len(inputs.people.names),
         attacked=people,
         gallery=recognised.people,
-        best=plan.best,
+        reference=plan.reference,
         budget=plan.budget,
         chance={metric: level for metric, level in levels.items() if level is not None},
         thresholds=cuts(recognised),
-        random=figures(RANDOM),
+        random_prior=figures(RANDOM),
         points=tuple(
             Point(
                 **vars(cost),

@@ -18,8 +18,7 @@ def refuse_misfits(plan: Ladder, inputs: Inputs) -> None:
 
 
 def forecast(plan: Ladder, inputs: Inputs, hardware: Hardware) -> Forecast:
-    """The queries and seconds of every point. Raises GmiError as `refuse_misfits`."""
-    refuse_misfits(plan, inputs)
+    """The queries and seconds of every point of a ladder that is not refused."""
     people, prior, selection = inputs.people, inputs.prior, plan.audit.selection
     attacked = len(people.attacked)
     tempo = pace(inputs.target, prior, people, hardware.device)
@@ -46,7 +45,7 @@ def forecast(plan: Ladder, inputs: Inputs, hardware: Hardware) -> Forecast:
     if any(students(search) for _, _, search in plan.attacks()):
         without += ("to teach students and to search them",)
     notes = [
-        f"{step}: {cost.shared:,} queries for everybody, {cost.person:,} for each of {attacked} people"
+        f"{step}: {cost.common_queries:,} queries for everybody, {cost.person_queries:,} for each of {attacked} people"
         for step, cost in prices.items()
     ]
     notes.append("Points by one access share what they ask alike: their ledger may hold fewer queries than the total.")

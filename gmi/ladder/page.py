@@ -26,7 +26,7 @@ def _view(report: dict[str, Any]) -> dict[str, Any]:
     metrics = [metric for metric in report["chance"] if metric not in doubtful]
     match = [metric for metric in metrics if metric.startswith("match@")]
     panels = {metric: label(metric) for metric in [*match[-1:], "rank1", "auc"]}
-    random = {metric: figure["value"] for metric, figure in report["random"].items() if "failed" not in figure}
+    random = {metric: figure["value"] for metric, figure in report["random_prior"].items() if "failed" not in figure}
     levels = {"random prior": random} if all(metric in random for metric in panels) else {}
     return {
         "lines": lines,

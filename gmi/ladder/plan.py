@@ -52,7 +52,7 @@ class Ladder:
         return self.audit.authorisation
 
     @property
-    def best(self) -> str:
+    def reference(self) -> str:
         """The step of the attack that the others are compared with."""
         return f"rung0_{len(self.rungs[0].searches) - 1}"
 
@@ -75,12 +75,12 @@ class Cost:
     rung: str
     access: str
     search: str
-    shared: int  # queries for everybody: the pool and what is learnt from
-    person: int  # queries for one person, the final selection included
+    common_queries: int  # queries for everybody: the pool and what is learnt from
+    person_queries: int  # queries for one person, the final selection included
 
     def queries(self, people: int) -> int:
         """The queries of an attack on so many people."""
-        return self.shared + people * self.person
+        return self.common_queries + people * self.person_queries
 
 
 def costs(plan: Ladder, prior: Prior) -> dict[str, Cost]:

@@ -87,8 +87,9 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
     if engine.num_processes > 1:
         raise GmiError("A watch sees one process: start this without torchrun or accelerate launch.")
     hardware = Hardware(engine.device)
-    sightings = watched(plan, load(LADDER, plan, hardware), settings, hardware)
-    first = next(sightings)
+    with cli.naming_trainer(options, plan):
+        sightings = watched(plan, load(LADDER, plan, hardware), settings, hardware)
+        first = next(sightings)
     print(HEADER, first, sep="\n", flush=True)
     for sighting in sightings:
         print(sighting, flush=True)

@@ -24,7 +24,7 @@ from gmi.attributes.attacks.informed import Informed
 from gmi.attributes.attacks.lomia import Lomia
 from gmi.attributes.attacks.marginals import Marginals
 from gmi.attributes.audit import ATTRIBUTES, attack, oracle
-from gmi.attributes.findings import Added, Method, _right, verdict
+from gmi.attributes.findings import Gain, Method, _right, verdict
 from gmi.attributes.forecast import forecast
 from gmi.attributes.inputs import load
 from gmi.attributes.knowledge import Errors, Knowledge, errors, guess
@@ -250,8 +250,8 @@ def test_a_tree_that_remembers_its_people_gives_them_away_and_nobody_else(tmp_pa
     rows = {name: {row["method"]: row for row in report["sets"][name]["methods"]} for name in ("training", "held-out")}
     assert report["verdict"]["finding"] == "evidence of leakage"
     for name in ("confidences", "counts", "csmia"):
-        assert rows["training"][name]["added"]["auc"]["low"] > 0.1
-        assert rows["held-out"][name]["added"]["auc"]["low"] < 0
+        assert rows["training"][name]["gain"]["auc"]["low"] > 0.1
+        assert rows["held-out"][name]["gain"]["auc"]["low"] < 0
     assert rows["training"]["imputation"]["figures"]["auc"]["value"] < 0.75  # leak: 0.2 of the outcome
     assert rows["training"]["majority"]["figures"]["auc"]["value"] == 0.5
     assert rows["training"]["csmia"]["queries"] == 2 * 250 and rows["training"]["counts"]["queries"] == 0
@@ -267,7 +267,7 @@ def test_a_model_of_something_else_gives_nothing_away(tmp_path):
     audit(replace(small, attacked=500, notable=0.15), tmp_path / "run")
     report = report_of(tmp_path / "run")
     assert report["verdict"]["finding"] == "no evidence"
-    added = [row["added"]["auc"] for row in report["sets"]["training"]["methods"] if row["added"] is not None]
+    added = [row["gain"]["auc"] for row in report["sets"]["training"]["methods"] if row["gain"] is not None]
     assert len(added) == 3 and all(one["low"] < 0.02 for one in added)
 
 
@@ -285,7 +285,7 @@ def test_an_outcome_that_is_a_number_is_inverted_by_marginals(tmp_path):
     audit(made, tmp_path / "run")
     report = report_of(tmp_path / "run")
     (row,) = [row for row in report["sets"]["held-out"]["methods"] if row["method"] == "marginals"]
-    assert row["figures"]["auc"]["value"] > 0.95 and report["numeric"]
+    assert row["figures"]["auc"]["value"] > 0.95 and report["is_numeric"]
     with pytest.raises(GmiError, match="csmia needs an outcome with classes, and dose is a number"):
         audit(replace(made, attacks=(Csmia(),)), tmp_path / "other")
 
@@ -295,7 +295,7 @@ def test_an_attack_that_fails_is_recorded_as_failed(tmp_path):
     dull = replace(plan(file), target=Linear(strength=1e-6), attacks=(Marginals(), Lomia()))
     audit(dull, tmp_path / "run")
     (row,) = [row for row in report_of(tmp_path / "run")["sets"]["training"]["methods"] if row["method"] == "lomia"]
-    assert "teach nothing" in row["failed"] and row["added"] is None and row["figures"] == {}
+    assert "teach nothing" in row["failure"] and row["gain"] is None and row["figures"] == {}
     audit(replace(dull, attacks=(Lomia(),)), tmp_path / "alone")
     report = report_of(tmp_path / "alone")
     assert report["groups"] == [{"column": "town", "attack": None, "rows": []}]
@@ -309,7 +309,7 @@ def test_an_area_of_nobody_is_recorded_as_failed(tmp_path):
     audit(replace(plan(written(tmp_path, rare)), attacks=(Marginals(),), attacked=20, groups=()), tmp_path / "run")
     report = report_of(tmp_path / "run")
     (row,) = [row for row in report["sets"]["training"]["methods"] if row["method"] == "marginals"]
-    assert row["added"]["p"] is None and "nothing can be told apart" in row["added"]["auc"]["failed"]
+    assert row["gain"]["p"] is None and "nothing can be told apart" in row["gain"]["auc"]["failed"]
     assert "failed" in row["figures"]["auc"] and report["verdict"]["finding"] == "inconclusive"
     assert "attributes.html" in {one.name for one in (tmp_path / "run").iterdir()}
 
@@ -501,7 +501,7 @@ def test_nobody_is_in_two_parts(tmp_path):
 
 
 def row(name: str, area: Estimate | None, p: float = 1.0) -> Method:
-    added = None if area is None else Added(area, area, p)
+    added = None if area is None else Gain(area, area, p)
     return Method(name, 0, None if area else "reason", {}, added)
 
 

@@ -19,7 +19,7 @@ from gmi.checks import Flag
 from gmi.comparison import page
 from gmi.comparison.advice import annotate
 from gmi.comparison.audit import COMPARISON
-from gmi.comparison.figures import ArmFigures, Figures, Leak, affordable
+from gmi.comparison.figures import ArmFigures, Figures, Leak, affordability
 from gmi.comparison.forecast import forecast
 from gmi.comparison.inputs import Inputs, promises, refuse
 from gmi.comparison.plan import Arm, Comparison, NamedAttack, Subject, cells
@@ -123,11 +123,11 @@ def test_a_comparison_says_what_each_arm_costs_and_leaves(compared):
     error = bare["calibration_error"]
     assert 0 <= error["low"] <= error["value"] <= error["high"] <= 1 and error["people"] == COUNT
     assert bare["cost"] is None and bare["advice"] is None and leak(bare, "white-box")["finding"] is None
-    assert untaught["accuracy"]["value"] < 0.4 and untaught["affordable"] == "no"
+    assert untaught["accuracy"]["value"] < 0.4 and untaught["affordability"] == "no"
     assert leak(untaught, "white-box")["finding"] == "less"
     assert untaught["advice"].startswith("Do not deploy untaught as it is: it costs more than is allowed")
-    assert leak(smoothed, "scores")["finding"] == "not shown" and smoothed["affordable"] != "no"
-    assert smoothed["mitigation"] == ["AML.M0003 Model Hardening"] and not smoothed["known"]
+    assert leak(smoothed, "scores")["finding"] == "not shown" and smoothed["affordability"] != "no"
+    assert smoothed["mitigation"] == ["AML.M0003 Model Hardening"] and not smoothed["has_adaptive_attack"]
     text = (folder / "comparison.html").read_text()
     assert all(row["name"] in text for row in report["arms"]) and "<svg" in text and text.count(">made<") == 1
 
@@ -157,9 +157,9 @@ def test_a_holder_of_the_weights_behind_a_guard_has_every_attack_of_the_bare_tar
 
 def test_attacks_that_know_of_a_defence_meet_the_undefended_target_too(compared):
     _, report = compared
-    made = [(row["arm"], row["adaptive"]) for row in report["cells"] if row["attack"] == "averaged"]
+    made = [(row["arm"], row["is_adaptive"]) for row in report["cells"] if row["attack"] == "averaged"]
     assert made == [("undefended", False), ("loud", True)]
-    assert arm_of(report, "loud")["known"]
+    assert arm_of(report, "loud")["has_adaptive_attack"]
 
 
 def test_seeds_are_targets_and_attacks_of_their_own_and_a_person_counts_once(compared):
@@ -248,7 +248,7 @@ def masks(blind: set[str], arm: dict[str, float], bare: dict[str, float], bare_o
         for name in ("smoothed", "undefended")
     }
     evidence = SimpleNamespace(gradients=flags)
-    return Figures(plan, evidence, Means(values=values), np.zeros(1)).masked(plan.targets[0], plan.arms[0])
+    return Figures(plan, evidence, Means(values=values), np.zeros(1)).masking(plan.targets[0], plan.arms[0])
 
 
 def test_a_defence_is_held_against_the_targets_that_have_it():
@@ -293,11 +293,11 @@ def test_advice_follows_from_what_was_found():
             accuracy=figure,
             cost=price,
             calibration_error=figure,
-            affordable=affordable(price, 0.05),
+            affordability=affordability(price, 0.05),
             promise=None,
             leaks=(Leak("scores", "evolution", False, {"auc": figure}, reduction, seeds, p),),
-            masked=masked,
-            known=True,
+            masking=masked,
+            has_adaptive_attack=True,
             mitigation=(),
         )
 
@@ -323,7 +323,7 @@ def test_the_negative_world_says_that_nothing_helps(tmp_path):
     order = torch.randperm(len(crowd.training.classes), generator=torch.Generator().manual_seed(0))
     shuffled = replace(crowd, training=replace(crowd.training, classes=crowd.training.classes[order]))
     report = compare(replace(PLAN, arms=PLAN.arms[2:], attacks=PLAN.attacks[:1]), tmp_path / "run", shuffled)
-    figure, nobody = leak(arm_of(report, "undefended"), "white-box")["figures"]["auc"], report["random"]["auc"]
+    figure, nobody = leak(arm_of(report, "undefended"), "white-box")["figures"]["auc"], report["random_prior"]["auc"]
     assert figure["low"] < nobody["high"]
     assert arm_of(report, "smoothed")["advice"].startswith("Do not count on smoothed: it is not shown to help")
 

@@ -192,24 +192,24 @@ def examined(target, folder: Path, records: Records = RECORDS, **changes) -> dic
 def test_a_measure_that_is_new_is_reported_under_its_own_name(tmp_path, monkeypatch):
     def distances(plan, prior, images, first, hardware):
         light = images.float().mean((1, 2, 3)) + prior.memory.mean()
-        return {"brightness": light, "inverted": 2 * light}
+        return {"brightness": light, "inversion": 2 * light}
 
     monkeypatch.setattr(extraction, "_distances", distances)
     report = examined(Parrot(smooth(12, 6), 0.5), tmp_path)
     methods = list(dict.fromkeys(row["method"].split(",")[0] for row in report["white_box"]))
-    assert methods == ["inverted", "brightness"]
-    assert "brightness, beside the control" in (tmp_path / "extraction.html").read_text()
+    assert methods == ["inversion", "brightness"]
+    assert "brightness, relative to the control" in (tmp_path / "extraction.html").read_text()
 
 
 def test_a_model_that_repeats_its_records_is_found_out(tmp_path):
-    report = examined(Parrot(RECORDS.trained.pixels, 0.5), tmp_path)
+    report = examined(Parrot(RECORDS.training.pixels, 0.5), tmp_path)
     rows = {row["role"]: row for row in report["rows"]}
     assert report["verdict"]["finding"] == "evidence of leakage"
     assert rows["target"]["copies"]["low"] < 0.5 < rows["target"]["copies"]["high"] and rows["target"]["records"] == 12
     assert rows["control"]["records"] == rows["held-out"]["records"] == 0
-    assert rows["target"]["cliques"] >= 6 and rows["target"]["right"] == rows["target"]["cliques"]
-    assert rows["control"]["cliques"] > 0 == rows["control"]["right"]  # it repeats itself, but not these records
-    assert sum(report["copied"]) == round(rows["target"]["copies"]["value"] * 120)
+    assert rows["target"]["cliques"] >= 6 and rows["target"]["clique_hits"] == rows["target"]["cliques"]
+    assert rows["control"]["cliques"] > 0 == rows["control"]["clique_hits"]  # it repeats itself, but not these records
+    assert sum(report["copies_by_record"]) == round(rows["target"]["copies"]["value"] * 120)
     text = (tmp_path / "extraction.html").read_text()
     assert "Training records out of a generative model" in text and "AML.T0024.000" in text
     assert (tmp_path / "copies.png").stat().st_size > 0
@@ -217,12 +217,12 @@ def test_a_model_that_repeats_its_records_is_found_out(tmp_path):
 
 def test_a_model_that_never_saw_the_records_shows_none(tmp_path):
     report = examined(Parrot(smooth(12, 6), 0.5), tmp_path, notable=0.5)
-    assert report["verdict"]["finding"] == "no evidence" and not any(report["copied"])
+    assert report["verdict"]["finding"] == "no evidence" and not any(report["copies_by_record"])
 
 
 def test_pictures_of_a_person_are_no_copies_of_a_record(tmp_path):
     """A model that makes new pictures of the people whom it learnt from, and one that repeats their photographs."""
-    face = RECORDS.trained.pixels
+    face = RECORDS.training.pixels
     pictures = [0.75 * face + 0.25 * smooth(12, seed) for seed in range(20, 28)]
     alike = kept(torch.cat(pictures[:6]), 0, 2)
     records = replace(RECORDS, alike=replace(alike, classes=alike.classes % 6))
@@ -240,7 +240,9 @@ def test_pictures_of_a_person_are_no_copies_of_a_record(tmp_path):
 
 def test_samples_do_not_depend_on_their_batch(tmp_path):
     one, other = (examined(Parrot(smooth(12, 6), 0.5), tmp_path / str(batch), batch=batch) for batch in (50, 7))
-    assert [row["least"] for row in one["rows"]] == pytest.approx([row["least"] for row in other["rows"]])
+    assert [row["smallest_ratio"] for row in one["rows"]] == pytest.approx(
+        [row["smallest_ratio"] for row in other["rows"]]
+    )
 
 
 def faces(folder: Path, people: int, each: int, seed: int) -> str:
@@ -273,10 +275,12 @@ def trained(tmp_path_factory) -> tuple[ExtractionAudit, Path, dict]:
 def test_a_model_and_its_control_are_trained_and_inverted(trained, tmp_path):
     """End to end: the figures are for configs/extract_orl.yaml to give."""
     plan, folder, report = trained
-    assert report["records"] == {"trained": 6, "people": 3, "held-out": 8, "alike": 3}
-    methods = [f"{method}{beside}" for method in ("inverted", "denoised") for beside in ("", ", beside the control")]
+    assert report["records"] == {"training": 6, "people": 3, "held-out": 8, "alike": 3}
+    methods = [
+        f"{method}{beside}" for method in ("inversion", "denoising") for beside in ("", ", relative to the control")
+    ]
     for other in ("held-out", "alike"):
-        assert [row["method"] for row in report["white_box"] if row["beside"] == other] == methods
+        assert [row["method"] for row in report["white_box"] if row["comparison"] == other] == methods
     weights = folder / "shards" / "models" / "target.safetensors"
     before = weights.stat().st_mtime_ns
     assert timeless(audit(plan, folder)) == timeless(report)
@@ -321,7 +325,7 @@ def test_a_dry_run_counts_the_queries_and_makes_nothing(tmp_path, capsys):
 
 
 def test_models_of_another_size_are_refused_before_any_work(tmp_path):
-    records = replace(RECORDS, trained=kept(smooth(12, 0, 32), 0, 2))
+    records = replace(RECORDS, training=kept(smooth(12, 0, 32), 0, 2))
     with pytest.raises(GmiError, match=r"set data\.size and data\.grey as it has them"):
         examined(Parrot(smooth(12, 6), 0.5), tmp_path / "run", records)
     assert not (tmp_path / "run").exists()
@@ -342,9 +346,9 @@ def test_people_are_in_one_part_and_mistakes_are_told(tmp_path):
     data = Photographs(name="toy", folder=folder, held_out=3, other=2, size=16, grey=True)
     found = data.load()
     assert found.other is not None
-    assert [len(some) for some in (found.trained, found.other, found.held_out)] == [6, 4, 6]
-    parts = [set(some.classes.tolist()) for some in (found.trained, found.other, found.held_out)]
-    assert not parts[0] & parts[1] and not parts[0] & parts[2] and found.trained.bytes.shape[1] == 1
+    assert [len(some) for some in (found.training, found.other, found.held_out)] == [6, 4, 6]
+    parts = [set(some.classes.tolist()) for some in (found.training, found.other, found.held_out)]
+    assert not parts[0] & parts[1] and not parts[0] & parts[2] and found.training.bytes.shape[1] == 1
     with pytest.raises(GmiError, match="leave fewer than two"):
         replace(data, held_out=6).load()
     with pytest.raises(GmiError, match=r"files that a control is trained on are held out, too"):
@@ -357,7 +361,7 @@ def test_people_are_in_one_part_and_mistakes_are_told(tmp_path):
         replace(data, alike=1)
     with pytest.raises(GmiError, match="set aside some"):
         learner = Denoising(type="flow", channels=(8, 8), layers=1, attention=(), groups=4)
-        Trained(learner=learner, steps=1).learn(found.trained, None, Run.open(tmp_path / "r", {}), CPU)
+        Trained(learner=learner, steps=1).learn(found.training, None, Run.open(tmp_path / "r", {}), CPU)
     with pytest.raises(GmiError, match="There is no prior folder"):
         elsewhere = replace(data, held_out=faces(tmp_path / "others", 2, 2, 5), other=0)
         audit(replace(PLAN, data=elsewhere), tmp_path / "run")
@@ -366,7 +370,7 @@ def test_people_are_in_one_part_and_mistakes_are_told(tmp_path):
     for number, image in enumerate(smooth(5, 0)):
         save_image(image, flat / f"{number}.png")
     alone = Photographs(name="toy", folder=str(flat), held_out=2, size=16).load()
-    assert len(np.unique(alone.trained.classes)) == 3 and alone.trained.bytes.shape[1] == 3
+    assert len(np.unique(alone.training.classes)) == 3 and alone.training.bytes.shape[1] == 3
 
 
 def gan(folder: Path, seed: int) -> None:
@@ -400,8 +404,8 @@ def test_given_models_are_audited_and_others_are_no_part_of_their_run(tmp_path):
         inversion=Inversion(steps=1),
     )
     report = audit(plan, tmp_path / "run")
-    assert {row["method"] for row in report["white_box"]} == {"inverted", "inverted, beside the control"}
-    assert report["records"] == {"trained": 8, "people": 4, "held-out": 8, "alike": 6}
+    assert {row["method"] for row in report["white_box"]} == {"inversion", "inversion, relative to the control"}
+    assert report["records"] == {"training": 8, "people": 4, "held-out": 8, "alike": 6}
     with pytest.raises(ValueError, match=r"learnt from all of data\.folder"):
         replace(plan, data=replace(data, held_out=2))
     (tmp_path / "a").rename(tmp_path / "old")
@@ -420,7 +424,7 @@ def test_samples_that_are_no_numbers_are_refused(tmp_path):
 
 
 def test_models_of_pixels_and_of_latents_are_not_compared(tmp_path):
-    size = RECORDS.trained.bytes.shape[-1]
+    size = RECORDS.training.bytes.shape[-1]
 
     @dataclass(frozen=True)
     class Pixels(Parrot):
@@ -439,7 +443,7 @@ def test_models_of_pixels_and_of_latents_are_not_compared(tmp_path):
             return clean
 
     with pytest.raises(GmiError, match="one works on pixels and the other on latents"):
-        examined(Pixels(RECORDS.trained.pixels, 0.5), tmp_path)
+        examined(Pixels(RECORDS.training.pixels, 0.5), tmp_path)
     assert not list(tmp_path.rglob("*.safetensors"))  # refused before any work
 
 
@@ -456,7 +460,7 @@ def test_other_photographs_are_found_by_the_persons_name(tmp_path):
     ).load()
     assert found.alike is not None and len(found.alike) == 1
     person = found.alike.classes.item()
-    mine = [digest for digest, one in zip(found.trained.digests, found.trained.classes, strict=True) if one == person]
+    mine = [digest for digest, one in zip(found.training.digests, found.training.classes, strict=True) if one == person]
     alone = Photographs(name="toy", folder=folder, held_out=held, size=16, grey=True, seed=1).load()
     pictures = [sha256((tmp_path / "faces" / "p02" / f"{one}.png").read_bytes()).hexdigest() for one in (0, 1)]
     assert sorted(mine) == sorted(pictures) and alone.alike is None

@@ -173,7 +173,8 @@ def test_a_student_of_labels_gives_a_planted_leak_away(tmp_path):
     with torch.no_grad():
         named = student(enrolment.pixels - 0.5).argmax(1)
     assert copied["accuracy"]["value"] == pytest.approx((named == enrolment.classes).double().mean().item())
-    assert copied["target"]["value"] == 1 and copied["agreement"] == copied["accuracy"] and copied["questions"] == 400
+    assert copied["target_accuracy"]["value"] == 1 and copied["agreement"] == copied["accuracy"]
+    assert copied["questions"] == 400
     assert report["related"]["membership"] is None and report["related"]["templates"] is None
     assert "How well the student copies the target" in (tmp_path / "run" / "report.html").read_text()
     again = run(tmp_path / "run", taught())

@@ -50,7 +50,7 @@ EXAMPLE = """{
             "0.01": {"failed": "too few"}}}],
     "copying": {"agreement": {"value": 0.9, "low": 0.85, "high": 0.95, "n": 200, "people": 20},
         "accuracy": {"value": 0.88, "low": 0.8, "high": 0.94, "n": 200, "people": 20}, "questions": 2500,
-        "target": {"value": 0.97, "low": 0.92, "high": 0.99, "n": 200, "people": 20}},
+        "target_accuracy": {"value": 0.97, "low": 0.92, "high": 0.99, "n": 200, "people": 20}},
     "templates": null},
 "checks": [{"name": "rule of 30", "severity": "warning", "message": "15 false matches are few."},
     {"name": "overlap", "severity": "passed", "message": "No public image is near a private one."}],
@@ -201,7 +201,7 @@ def test_every_result_appears_with_its_interval(page: str) -> None:
     rows += [(report["gap"][0]["recovered"], "match"), (report["gap"][0]["gap"], "match")]
     related = report["related"]
     rows += [(related["membership"][0]["auc"], "auc"), (related["membership"][0]["hits"]["0.1"], "match")]
-    rows += [(related["copying"][name], "match") for name in ("agreement", "accuracy", "target")]
+    rows += [(related["copying"][name], "match") for name in ("agreement", "accuracy", "target_accuracy")]
     assert len(shown) == page.count('class="estimate"') == len(rows) + 2  # the match rate and its control come twice
     for found, metric in rows:
         scale = 100 if re.match("match|anymatch|rank|top", metric) else 1

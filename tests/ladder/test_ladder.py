@@ -70,10 +70,10 @@ def test_a_ladder_says_what_each_rung_gave(climbed):
     points = {point["name"]: point for point in report["points"]}
     assert list(points) == ["rung0_0", "rung0_1", "rung1_0", "rung2_0", "best_of_20", "best_of_60"]
     auc = {name: point["figures"]["auc"]["value"] for name, point in points.items()}
-    assert auc["rung0_1"] > auc["rung0_0"] and auc["rung0_1"] > auc["rung1_0"] > report["random"]["auc"]["value"]
-    assert report["best"] == "rung0_1" and points["rung0_1"]["share"] is None
+    assert auc["rung0_1"] > auc["rung0_0"] and auc["rung0_1"] > auc["rung1_0"] > report["random_prior"]["auc"]["value"]
+    assert report["reference"] == "rung0_1" and points["rung0_1"]["share"] is None
     assert 0 < points["rung1_0"]["share"]["value"] < 1.2
-    assert points["rung1_0"]["person"] == 10 * 8 + 4 and points["rung1_0"]["shared"] == 2 * 40
+    assert points["rung1_0"]["person_queries"] == 10 * 8 + 4 and points["rung1_0"]["common_queries"] == 2 * 40
     assert points["rung1_0"]["queries"] == 80 + 15 * 84
 
 
