@@ -11,7 +11,7 @@ from gmi.errors import GmiError
 from gmi.rng import Rng
 from gmi.settings import settings
 
-_LUMA = (0.299, 0.587, 0.114)
+LUMA = (0.299, 0.587, 0.114)  # shares of red, green and blue in grey
 
 
 @settings
@@ -86,4 +86,4 @@ def grey(images: Tensor) -> Tensor:
     """
     if images.shape[1] == 1:
         return images
-    return torch.einsum("nchw,c->nhw", images, torch.tensor(_LUMA).to(images)).unsqueeze(1)
+    return torch.einsum("nchw,c->nhw", images, torch.tensor(LUMA).to(images)).unsqueeze(1)

@@ -15,10 +15,11 @@ from gmi.attributes.knowledge import Knowledge, errors, guess
 from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
 from gmi.attributes.page import render
 from gmi.attributes.plan import AttributeAudit
-from gmi.attributes.records import Array, Layout, Records
+from gmi.attributes.records import Layout, Records
 from gmi.attributes.targets import DecisionTree, Model
 from gmi.audits import Hardware, Kind
 from gmi.errors import GmiError
+from gmi.metrics.detection import Array
 from gmi.metrics.statistics import Failed
 from gmi.run import Run
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from gmi.attributes.inputs import Inputs
 from gmi.attributes.plan import AttributeAudit
-from gmi.attributes.records import Array, Layout, Records
+from gmi.attributes.records import Layout, Records
 from gmi.attributes.targets import Model
 from gmi.audits import Verdict
-from gmi.metrics.detection import Difference, auc_difference, contrast, detection
+from gmi.metrics.detection import Array, Difference, auc_difference, contrast, detection
 from gmi.metrics.statistics import Estimate, Failed, Outcome, attempt, difference, estimate, holm
 
 CONTROLS = ("majority", "imputation")

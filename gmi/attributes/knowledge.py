@@ -14,8 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
-from gmi.attributes.records import Array, Column, Layout, Records
+from gmi.attributes.records import Column, Layout, Records
 from gmi.attributes.targets import Model
+from gmi.metrics.detection import Array
 
 Codes = NDArray[np.int64]
 _RARE = 1e-6  # probability of a value that never occurs

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from gmi.attributes.records import Array
 from gmi.attributes.targets import Counting, Model
+from gmi.metrics.detection import Array
 
 Reads = Literal["predictions", "labels", "scores", "leaves"]
 """What an attack reads of the model's answers; `predictions` are labels or, where the outcome is one, numbers."""

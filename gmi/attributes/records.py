@@ -14,9 +14,9 @@ from pydantic import Field
 
 from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError
+from gmi.metrics.detection import Array
 from gmi.settings import settings
 
-Array = NDArray[np.float64]
 _MISSING = ("", "?", "na", "n/a", "nan", "null")  # how tables mark a missing value, in lower case
 
 

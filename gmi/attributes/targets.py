@@ -22,8 +22,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from torch import nn
 
-from gmi.attributes.records import Array, Layout, Records
+from gmi.attributes.records import Layout, Records
 from gmi.errors import GmiError
+from gmi.metrics.detection import Array
 from gmi.settings import Count, NonNegative, Positive, settings
 from gmi.targets.factory import find_factory
 

@@ -14,11 +14,11 @@ from gmi.comparison.trials import Evidence, Utility
 from gmi.defences.base import Promise
 from gmi.inversion.scoring import Recognised
 from gmi.inversion.verdict import METRIC
+from gmi.metrics.detection import Array
 from gmi.metrics.statistics import Estimate, Outcome, attempt, by_person, difference, estimate, jackknife, p_value
 from gmi.settings import plain
 from gmi.targets.quality import calibration_error
 
-Array = NDArray[np.float64]
 LEVELS = ("white-box", "scores", "labels")
 """Levels of access, each of which includes those after it."""
 MITIGATION = {"training": "AML.M0003 Model Hardening", "guards": "AML.M0002 Passive AI Output Obfuscation"}

@@ -6,8 +6,9 @@ from gmi.comparison.advice import annotate
 from gmi.comparison.figures import ArmFigures, CellFigures, Figures
 from gmi.comparison.inputs import Inputs
 from gmi.comparison.plan import Comparison, cells
-from gmi.comparison.trials import RANDOM, Evidence
+from gmi.comparison.trials import Evidence
 from gmi.inversion.findings import Cut, cuts
+from gmi.inversion.plan import RANDOM
 from gmi.inversion.scoring import recognise
 from gmi.inversion.verdict import METRIC
 from gmi.metrics.identity import chance

@@ -17,6 +17,7 @@ from gmi.data.images import Images
 from gmi.defences.base import Promise
 from gmi.inversion import judging
 from gmi.inversion.attacker import Attacker
+from gmi.inversion.plan import RANDOM
 from gmi.oracles.access import WholeModel
 from gmi.oracles.guards import AnyGuard, Stealthy, guard
 from gmi.run import Run
@@ -27,9 +28,6 @@ from gmi.search.surrogate import Surrogate
 from gmi.targets.module import Target
 from gmi.targets.quality import accuracy, answers, profile
 from gmi.training.targets import fit
-
-RANDOM = "random"
-"""The step of the control that asks nothing."""
 
 Place = tuple[str, str, int]
 """Target, arm and seed."""

@@ -17,7 +17,7 @@ from gmi.inversion.forecast import forecast, refuse_overspending
 from gmi.inversion.inputs import Inputs, load
 from gmi.inversion.judging import Releases
 from gmi.inversion.page import render
-from gmi.inversion.plan import Audit
+from gmi.inversion.plan import RANDOM, Audit
 from gmi.inversion.related import related_attacks
 from gmi.inversion.release import strips
 from gmi.oracles.access import AnyOracle
@@ -66,7 +66,7 @@ def reconstruct(plan: Audit, inputs: Inputs, oracle: AnyOracle, attacker: Attack
     if further:
         pools.append(attacker.pool("best_of_n_pool", oracle, further))
     releases["best_of_n"] = attacker.best_of("best_of_n", oracle, torch.cat(pools))
-    releases["random"] = attacker.random("random", oracle)
+    releases[RANDOM] = attacker.random(RANDOM, oracle)
     if people.public is not None:
         releases["public"] = attacker.public("public", oracle, people.public.pixels)
     if plan.controls.oracle:

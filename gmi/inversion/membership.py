@@ -24,14 +24,13 @@ from torch import Tensor
 
 from gmi.data.people import People
 from gmi.errors import GmiError
-from gmi.metrics.detection import Detection, detection
+from gmi.metrics.detection import Array, Detection, detection
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
 from gmi.settings import Rate, Whole, settings
 from gmi.targets.module import ModuleTarget, Target
 from gmi.training.targets import Head, Scratch, fit
 
-Array = NDArray[np.float64]
 _BATCH = 32
 
 

@@ -24,6 +24,9 @@ from gmi.targets.authorisation import Authorisation
 from gmi.targets.module import ModuleTarget
 from gmi.training.targets import Head, Scratch
 
+RANDOM = "random"
+"""The step of the control that asks nothing."""
+
 
 @settings
 class ReportConfig:

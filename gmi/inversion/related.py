@@ -14,16 +14,17 @@ from gmi.inversion import scoring
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.membership import infer
-from gmi.inversion.plan import Audit
+from gmi.inversion.plan import RANDOM, Audit
 from gmi.metrics.detection import Detection
 from gmi.metrics.statistics import Outcome, attempt, estimate
 from gmi.protocols import FaceJudge
 from gmi.run import Run
 from gmi.search.surrogate import Surrogate
 from gmi.targets.module import Target
+from gmi.targets.quality import answers
 from gmi.targets.templates import TemplateTarget, first
 
-METHODS = ("search", "best_of_n", "random")
+METHODS = ("search", "best_of_n", RANDOM)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def fidelity(plan: Audit, people: People, run: Run, judged: Judged) -> Copying |
         return None
     taught = plan.search.taught(run.read("prepare/0000"))
     student = Target(taught.module, taught.student.input, people.names)
-    labels = torch.cat([student(batch.float() / 255).argmax(1) for batch in people.enrolment.bytes.split(32)])
+    labels = answers(student, people.enrolment).argmax(1)
     classes = people.enrolment.classes
     target_labels = judged.logits["target"]["enrolment"].argmax(1)
 

@@ -19,10 +19,11 @@ from gmi.inversion import judging
 from gmi.inversion.attacker import Attacker
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judges, Releases
+from gmi.inversion.plan import RANDOM
 from gmi.ladder.findings import Evidence, findings
 from gmi.ladder.forecast import forecast, refuse_misfits
 from gmi.ladder.page import render
-from gmi.ladder.plan import RANDOM, Cost, Ladder, costs
+from gmi.ladder.plan import Cost, Ladder, costs
 from gmi.oracles.access import Access, AnyOracle, ScoresOnly, WholeModel
 from gmi.run import Run
 from gmi.search.signature import students
@@ -81,7 +82,7 @@ def reconstruct(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> t
 
 
 def _judge(inputs: Inputs) -> Judges:
-    """The judge on whom the verdict of an audit would rest."""
+    """The judge on which the verdict of an audit rests: the first."""
     return Judges(inputs.judges.faces[:1])
 
 

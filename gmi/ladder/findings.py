@@ -8,8 +8,9 @@ import numpy as np
 from gmi.inversion.findings import Cut, cuts
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
+from gmi.inversion.plan import RANDOM
 from gmi.inversion.scoring import recognise
-from gmi.ladder.plan import RANDOM, Ladder, costs
+from gmi.ladder.plan import Ladder, costs
 from gmi.metrics.identity import chance
 from gmi.metrics.statistics import Outcome, attempt, estimate, recovered
 from gmi.targets.templates import TemplateTarget

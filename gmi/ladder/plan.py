@@ -14,8 +14,6 @@ from gmi.settings import OPERATIONAL, Count, settings
 from gmi.targets.authorisation import Authorisation
 
 CONTROL = "best of N"
-RANDOM = "random"
-"""The step of the control that asks nothing."""
 
 
 @settings

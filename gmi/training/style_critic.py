@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmi.priors.stylegan_network import Linear, activate, at_least_single, binomial, smoothed
-
-_LUMA = (0.299, 0.587, 0.114)
+from gmi.views import LUMA
 
 
 class Convolution(nn.Module):
@@ -174,5 +173,5 @@ def augmented(images: Tensor, chance: Tensor, draws: torch.Generator | None = No
     images = (images + brightness) * contrast
     if images.shape[1] == 1:
         return images
-    luma = sum(share * images[:, channel : channel + 1] for channel, share in enumerate(_LUMA))
+    luma = sum(share * images[:, channel : channel + 1] for channel, share in enumerate(LUMA))
     return luma + (images - luma) * saturation

@@ -12,8 +12,9 @@ import numpy as np
 
 from gmi.attributes.knowledge import Knowledge, guess
 from gmi.attributes.oracles import Labels, Reads
-from gmi.attributes.records import Array, Records
+from gmi.attributes.records import Records
 from gmi.errors import GmiError
+from gmi.metrics.detection import Array
 from gmi.settings import settings
 
 
