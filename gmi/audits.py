@@ -96,7 +96,7 @@ class Forecast:
         if any(self.queries.get(step) for step in self.free):
             lines.append("(without the queries of steps that no adversary makes: " + ", ".join(self.free) + ")")
         lines.append(
-            f"about {total / 60:.1f} minutes, within a factor of two"
+            f"about {total / 60:.1f} minutes on this machine, as busy as it is now, within a factor of two"
             + "".join(f"; to this comes the time {part}" for part in self.without)
         )
         return "\n".join([*lines, *self.notes])
@@ -110,7 +110,7 @@ class Kind(Generic[Plan, Inputs, Evidence]):
     plan: type[Plan]
     load: Callable[[Plan, Hardware], Inputs]  # reads what the plan names; asks nothing
     refuse: Callable[[Plan, Inputs], None]  # raises GmiError before anything is spent
-    forecast: Callable[[Plan, Inputs, Hardware], Forecast]  # for --dry-run
+    forecast: Callable[[Plan, Inputs, Hardware], Forecast]  # for --dry-run, after `refuse`
     examine: Callable[[Plan, Inputs, Run, Hardware], Evidence]  # resumable, split over processes
     findings: Callable[[Plan, Inputs, Evidence], Any]  # a dataclass of plain data; its fields are the JSON's keys
     render: Callable[[Path], Path]  # the page: a pure function of the folder

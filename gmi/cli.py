@@ -8,16 +8,16 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from datetime import timedelta
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from gmi.errors import GmiError, Untrained, missing
+from gmi.commands import COMMANDS, Parser, imported, meant, trainer
+from gmi.errors import GmiError, Overspent, Untrained, missing
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -25,27 +25,6 @@ if TYPE_CHECKING:
     from gmi.audits import Hardware, Kind
 
 Plan = TypeVar("Plan")
-
-COMMANDS = {
-    "audit": (
-        "gmi.inversion.audit:INVERSION",
-        "attack a model that recognises people, and measure what that recovers",
-    ),
-    "ladder": ("gmi.ladder.audit:LADDER", "attack one target by each level of access, and compare what they give away"),
-    "compare": (
-        "gmi.comparison.audit:COMPARISON",
-        "attack a target under several defences, and compare what they buy and cost",
-    ),
-    "attributes": ("gmi.attributes.audit:ATTRIBUTES", "attack a model of tables for one attribute of the people in it"),
-    "extract": ("gmi.extraction.audit:EXTRACTION", "look for training records among the samples of a generative model"),
-    "train-target": ("gmi.inversion.training:main", "train the target of an audit"),
-    "train-prior": ("gmi.training.command:main", "train a generative prior on a folder of public images"),
-    "serve": ("gmi.serving.command:main", "serve a target as an API would show it"),
-    "watch": ("gmi.ladder.watching:main", "see whether query auditing would notice the attacks of a ladder"),
-    "assets": ("gmi.cli:assets", "fetch data and weights, or list them with their licences and terms"),
-    "init": ("gmi.inversion.init:main", "write a configuration for photographs and a model of your own"),
-}
-"""By name: the kind of audit, or the function of a program's name and arguments, and what it does."""
 
 
 def command(arguments: Sequence[str] | None = None) -> None:
@@ -56,7 +35,13 @@ def command(arguments: Sequence[str] | None = None) -> None:
 def run(work: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> None:
     """Calls `work` with the command line. A GmiError becomes one sentence and exit code 2; others show."""
     try:
-        work(sys.argv[1:] if arguments is None else arguments)
+        try:
+            work(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads the output any more, as after `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the very end
+        sys.exit(141)  # as a program that the signal ends
     except GmiError as error:
         print("error:", *(line.strip() for line in str(error).splitlines()), file=sys.stderr)
         sys.exit(2)
@@ -67,19 +52,22 @@ def run(work: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
 
 def _dispatch(arguments: Sequence[str]) -> None:
     name, *rest = arguments or ["--help"]
-    if name in ("-h", "--help"):
+    if name == "help" and rest:
+        name, *rest = rest[0], "--help"
+    if name in ("-h", "--help", "help"):
         print(_help())
     elif name == "--version":
         print(f"gmi {version('gmi')}")
     elif name not in COMMANDS:
-        from gmi.settings import suggestion
+        from gmi.mistakes import suggestion
 
-        raise GmiError(f"There is no command {name}{suggestion(name, COMMANDS)}; gmi --help lists them all.")
+        what = "option" if name.startswith("-") else "command"
+        guess = suggestion(name, [*COMMANDS, "--help", "--version"])
+        raise GmiError(f"There is no {what} {name}{guess}; gmi --help lists all commands.")
     else:
-        place, about = COMMANDS[name]
-        module, _, attribute = place.partition(":")
+        about = COMMANDS[name].about
         try:
-            work: Any = getattr(import_module(module), attribute)
+            work: Any = imported(COMMANDS[name].work)
         except ModuleNotFoundError as error:
             raise missing(error) from error
         if callable(work):
@@ -90,7 +78,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
 
 def _help() -> str:
     """One line for every command."""
-    lines = [f"  {name:14}{about}" for name, (_, about) in COMMANDS.items()]
+    lines = [f"  {name:14}{command.about}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "usage: gmi COMMAND ...\n\nAudits what models give away of the people behind them.\n",
@@ -103,24 +91,15 @@ def _help() -> str:
     )
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes are GmiErrors."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises GmiError with argparse's message in plain words."""
-        needed = message.removeprefix("the following arguments are required: ")
-        fault = message.removeprefix("argument ") if needed == message else f"{needed} is missing"
-        raise GmiError(f"{fault} ({self.prog} --help says what it takes).")
-
-
 def parser(description: str, prog: str | None = None) -> argparse.ArgumentParser:
     """CONFIG and whatever the command adds; dotted overrides are left to `configured`."""
+    command = COMMANDS.get((prog or "").removeprefix("gmi "))
+    examples = "" if command is None else f": {command.overrides}"
     parser = Parser(
         prog=prog,
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Every key of the configuration can be overridden: --seed 1, --search.steps 50, --perceptual null, "
-        "--search guided.",
+        epilog=f"Every key of the configuration can be overridden{examples}.",
         allow_abbrev=False,
     )
     about = "a YAML file, or the name of a shipped configuration, such as quickstart"
@@ -136,12 +115,12 @@ def configured(
 
     Raises GmiError for a mistake in either. With --help-config the plan's keys are printed, and nothing else is done.
     """
-    from gmi.settings import list_keys, override, read
+    from gmi.settings import list_keys, override
 
     options, overrides = parser.parse_known_args(list(arguments))
     if arguments[0].startswith("-") and arguments[0] in overrides:
         raise GmiError(f"CONFIG comes first: {parser.prog} CONFIG {arguments[0]} ...")
-    options.overrides, plan = overrides, read(options.config, kind)
+    options.overrides, plan = overrides, _read(parser, options.config, kind)
     _refuse_unknown(parser, plan, overrides)
     if getattr(options, "defence", None) is not None:
         overrides = [f"--target.defence={options.defence}", *overrides]
@@ -154,9 +133,24 @@ def configured(
     return options, plan
 
 
+def _read(parser: argparse.ArgumentParser, config: str, kind: type[Plan]) -> Plan:
+    """The plan in CONFIG. Raises GmiError, which names the right command where CONFIG is for another one."""
+    from gmi.settings import document, validate
+
+    file, tree = document(config)
+    try:
+        return validate(tree, file, kind)
+    except GmiError as error:
+        if names := meant(tree, kind):
+            right = " and ".join(f"gmi {name}" for name in names)
+            raise GmiError(f"{config} is for {right}, and not for {parser.prog}.") from error
+        raise
+
+
 def _refuse_unknown(parser: argparse.ArgumentParser, plan: Any, overrides: Sequence[str]) -> None:
     """Raises GmiError where an option is no key of the plan either."""
-    from gmi.settings import keys, suggestion
+    from gmi.mistakes import suggestion
+    from gmi.settings import keys
 
     known = {field.name for field in fields(plan)}
     for word in overrides:
@@ -188,30 +182,51 @@ def main(kind: "Kind[Any, Any, Any]", description: str, arguments: Sequence[str]
     flags.add_argument("--dry-run", action="store_true", help="print configuration, queries and time; spend nothing")
     trainable = {"target", "training"} <= {field.name for field in fields(kind.plan)}
     options, plan = (hardened if trainable else configured)(flags, arguments, kind.plan)
+    with naming_trainer(options, plan):
+        _forecast(kind, plan, options) if options.dry_run else _conduct(kind, plan, options.out)
+
+
+@contextmanager
+def naming_trainer(options: argparse.Namespace, plan: Any) -> Iterator[None]:
+    """Where the target's weights are still to be made, the error names the command that does it, where there is one."""
     try:
-        _forecast(kind, plan) if options.dry_run else _conduct(kind, plan, options.out)
+        yield
     except Untrained as error:
-        if not trainable:
-            raise
+        raise GmiError(_remedy(error, options, plan)) from error
+
+
+def _remedy(error: Untrained, options: argparse.Namespace, plan: Any) -> str:
+    if isinstance(plan, imported(COMMANDS["train-target"].plan)):
         defence = [] if options.defence is None else ["--defence", options.defence]
-        words = shlex.join(["gmi", "train-target", options.config, *defence, *options.overrides])
-        raise GmiError(f"{error.reason}: {words} makes them.") from error
+        words = shlex.join([options.config, *defence, *options.overrides])
+    else:
+        words = trainer(plan)
+    return str(error) if words is None else f"{error.reason}: gmi train-target {words} makes them."
 
 
-def _forecast(kind: "Kind[Any, Any, Any]", plan: Any) -> None:
+def _forecast(kind: "Kind[Any, Any, Any]", plan: Any, options: argparse.Namespace) -> None:
     """Prints the configuration and what the audit would cost."""
     import yaml
 
     from gmi.audits import load
     from gmi.settings import plain
 
-    engine = accelerator()
+    engine, late = accelerator(), None
     if engine.is_main_process:
         inputs = load(kind, plan, hardware(engine))
-        print(yaml.safe_dump(plain(plan), sort_keys=False), end="")
-        print(kind.forecast(plan, inputs, hardware(engine)))
-        with suppress(Untrained):  # which the forecast says already
+        try:
             kind.refuse(plan, inputs)
+        except (Overspent, Untrained) as error:
+            late = error
+        print(yaml.safe_dump(plain(plan), sort_keys=False), end="", flush=True)
+        print(
+            "Measuring how fast this machine is, beside what else it does now: this can take minutes.", file=sys.stderr
+        )
+        print(kind.forecast(plan, inputs, hardware(engine)))
+        if isinstance(late, Untrained):
+            print(_remedy(late, options, plan))
+        elif late is not None:
+            raise late
 
 
 def _conduct(kind: "Kind[Any, Any, Any]", plan: Any, out: Path | None) -> None:

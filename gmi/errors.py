@@ -15,6 +15,10 @@ class Untrained(GmiError):
         self.reason = reason
 
 
+class Overspent(GmiError):
+    """An audit would ask more than its budget: a forecast shows what for."""
+
+
 def because(error: Exception) -> str:
     """The error's own words, in one line: without the number and the path that a system puts around them."""
     words = str(error)

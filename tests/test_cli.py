@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,9 +12,13 @@ import pytest
 
 import gmi
 from gmi import cli, toy
-from gmi.errors import GmiError, Untrained
+from gmi.audits import Forecast
+from gmi.commands import imported, meant, trainer
+from gmi.errors import GmiError, Overspent, Untrained
 from gmi.inversion.plan import Audit
-from gmi.settings import override, read
+from gmi.ladder.plan import Ladder
+from gmi.serving.app import Serving
+from gmi.settings import document, override, read, shipped
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = {
@@ -94,7 +100,16 @@ MISTAKES = {
     "audit quickstart --defence armour": "target.defence: there is no type armour; there are ",
     "audit quickstart --defence erasin": "target.defence: there is no type erasin (did you mean erasing?)",
     "audit templates_orl --defence erasing": "--defence: only a target of type module can be hardened",
-    "ladder quickstart": "quickstart.yaml: audit: field required",
+    "ladder quickstart": "quickstart is for gmi audit and gmi train-target, and not for gmi ladder.",
+    "watch quickstart": "quickstart is for gmi audit and gmi train-target, and not for gmi watch.",
+    "audit attributes_fair": "attributes_fair is for gmi attributes, and not for gmi audit.",
+    "train-target ladder_orl": "ladder_orl is for gmi ladder and gmi watch, and not for gmi train-target.",
+    "attributes priors/flow64": "priors/flow64 is for gmi train-prior, and not for gmi attributes.",
+    "extract defences_orl": "defences_orl is for gmi compare, and not for gmi extract.",
+    "train-prior extract_orl": "extract_orl is for gmi extract, and not for gmi train-prior.",
+    "compare serve_orl": "serve_orl is for gmi serve, and not for gmi compare.",
+    "--verson": "There is no option --verson (did you mean --version?); gmi --help lists all commands.",
+    "help audti": "There is no command audti (did you mean audit?)",
     "train-target templates_orl": "there is nothing to train",
     "serve serve_orl --port http": "--port: invalid int value: 'http'",
     "assets nobody": "There is no asset 'nobody'",
@@ -119,16 +134,55 @@ def test_the_help_has_a_line_for_every_command(capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     assert all(any(line.startswith(f"  {name} ") for line in lines) for name in cli.COMMANDS)
     assert all(len(line) <= 120 for line in lines)
+    cli.command(["help"])
+    assert capsys.readouterr().out.splitlines() == lines
     cli.command(["--version"])
     assert capsys.readouterr().out == f"gmi {gmi.__version__}\n"
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_says_what_it_takes(name, capsys):
-    with pytest.raises(SystemExit) as stop:
-        cli.command([name, "--help"])
-    printed = capsys.readouterr().out
-    assert stop.value.code == 0 and printed.startswith(f"usage: gmi {name} ")
+    printed = []
+    for words in ([name, "--help"], ["help", name]):
+        with pytest.raises(SystemExit) as stop:
+            cli.command(words)
+        printed.append(capsys.readouterr().out)
+        assert stop.value.code == 0 and printed[-1].startswith(f"usage: gmi {name} ")
+    assert printed[0] == printed[1]
+
+
+@pytest.mark.parametrize("name", [name for name, command in cli.COMMANDS.items() if command.plan])
+def test_the_overrides_that_a_help_shows_change_a_shipped_configuration(name):
+    config = {"train-target": "quickstart", "train-prior": "priors/flow64", "serve": "serve_orl"}.get(name)
+    kind = imported(cli.COMMANDS[name].plan)
+    plan = read(config or SHIPPED[kind.__name__], kind)
+    for words in cli.COMMANDS[name].overrides.split(", "):
+        assert override(plan, words.split()) != plan, words
+
+
+@pytest.mark.parametrize("path", shipped())
+def test_a_shipped_configuration_is_for_its_kind_alone(path):
+    tree = document(path)[1]
+    kinds = {imported(command.plan) for command in cli.COMMANDS.values() if command.plan}
+    own = [kind for kind in kinds if not meant(tree, kind)]
+    assert len(own) == 1 and read(path, own[0])
+    assert len({tuple(meant(tree, kind)) for kind in kinds - {*own}}) == 1
+
+
+def test_a_slip_in_a_configuration_does_not_make_it_one_of_another_kind():
+    tree = document("quickstart")[1]
+    for wrong in ({**tree, "serach": {}}, {key: tree[key] for key in ("name", "data", "target", "training")}):
+        assert not meant({key: value for key, value in wrong.items() if key != "prior"}, Audit)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train-target", "quickstart", "--help-config"]])
+def test_a_command_whose_output_nobody_reads_ends_quietly(words):
+    code = f"from gmi.cli import command; command({words})"
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert ended.returncode == 141 and ended.stderr == ""
 
 
 def test_every_key_of_a_hardened_target_is_listed(capsys):
@@ -150,6 +204,46 @@ def test_what_is_still_to_be_trained_is_named_with_the_command_that_does_it(flag
     )
     with pytest.raises(GmiError, match=expected):
         cli.main(kind, "", words)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["serve_orl", "ladder_orl"])
+def test_the_configuration_that_makes_the_weights_of_another_is_named(name):
+    kind = Serving if name == "serve_orl" else Ladder
+    plan = read(name, kind)
+    assert trainer(plan) == "quickstart"
+    with (
+        pytest.raises(GmiError, match=r"^None yet: gmi train-target quickstart makes them\.$"),
+        cli.naming_trainer(Namespace(), plan),
+    ):
+        raise Untrained("None yet")
+    other = override(plan, ["--data.seed" if kind is Serving else "--audit.data.seed", "5"])
+    with (
+        pytest.raises(GmiError, match="yet: gmi train-target makes them, from the"),
+        cli.naming_trainer(Namespace(), other),
+    ):
+        raise Untrained("None yet")
+
+
+@pytest.mark.parametrize("error", [None, Untrained("None yet"), Overspent("Too many queries.")])
+def test_a_dry_run_refuses_once_and_then_measures(error, capsys):
+    done = []
+
+    def refuse(plan, inputs):
+        done.append("refuse")
+        if error is not None:
+            raise error
+
+    def forecast(plan, inputs, hardware):
+        done.append("forecast")
+        return Forecast({}, {})
+
+    kind: object = SimpleNamespace(plan=Audit, load=lambda plan, hardware: None, refuse=refuse, forecast=forecast)
+    with pytest.raises(Overspent) if isinstance(error, Overspent) else nullcontext():
+        cli.main(kind, "", ["quickstart", "--dry-run"])  # type: ignore[arg-type]
+    printed = capsys.readouterr()
+    assert done == ["refuse", "forecast"] and printed.err.startswith("Measuring how fast this machine is")
+    assert "as busy as it is now, within a factor of two\n" in printed.out
+    assert printed.out.endswith("None yet: gmi train-target quickstart makes them.\n") == isinstance(error, Untrained)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_train_forecast_audit_and_report(slice_of_quickstart, tmp_path, capsys):
     assert (
         "pool: 20" in forecast
         and "within a factor of two" in forecast
-        and "gmi train-target makes them" in forecast
+        and "yet: gmi train-target " in forecast
         and not out.exists()
     )
     call("train-target", slice_of_quickstart)

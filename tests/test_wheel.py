@@ -86,7 +86,7 @@ def test_the_quickstart_is_forecast_from_an_empty_folder(installed, tmp_path):
     forecast = installed.run(tmp_path, "-m", "gmi", "audit", "quickstart", "--dry-run")
     assert forecast.returncode == 0, forecast.stderr
     assert "name: quickstart" in forecast.stdout and "within a factor of two" in forecast.stdout
-    assert "gmi train-target makes them" in forecast.stdout
+    assert "gmi train-target quickstart makes them" in forecast.stdout
     refused = installed.run(tmp_path, "-m", "gmi", "audit", "quickstart")
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1
     assert "yet: gmi train-target quickstart makes them." in refused.stderr

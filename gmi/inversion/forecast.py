@@ -17,23 +17,24 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet18
 
-from gmi.assets.catalogue import resolve
 from gmi.audits import Forecast, Hardware
 from gmi.data.people import People
-from gmi.errors import GmiError
+from gmi.errors import Overspent
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.plan import Audit
+from gmi.inversion.verdict import FEWEST
 from gmi.oracles.ledger import OWN_OPINION
 from gmi.protocols import FaceJudge, Prior
 from gmi.rng import Rng
 from gmi.search.selection import Selection
-from gmi.search.signature import access, refuse_misfit, shared_queries, students
+from gmi.search.signature import access, shared_queries, students
 from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.served import Served
 
 Work = tuple[int, int, float]
 """Images whose gradient is asked for; images that are only scored; evaluations of the prior, by the time of one."""
 _FEW = 16  # images that a timing takes
+_SLOW = 10.0  # seconds of a timing that is not repeated
 _BACKWARD = 1.3  # of a forward's time, with frozen weights: measured on the FaceNet target
 
 
@@ -92,8 +93,7 @@ def served_note(forward: float) -> tuple[str, ...]:
 
 
 def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
-    """Queries and time on this machine as it is now, all processes together. Raises GmiError as `refuse_misfit`."""
-    refuse_misfit(plan.search, plan.access.open(inputs.target, None), inputs.prior)
+    """Queries and time of an audit that is not refused, on this machine as it is now, all processes together."""
     people, each = inputs.people, _work(plan, inputs)
     tempo = pace(inputs.target, inputs.prior, people, hardware.device)
     seconds = {name: tempo.seconds(work) for name, work in each.items()}
@@ -109,25 +109,24 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     queries = _queries(each)
     free = tuple(step for step in queries if step.startswith("oracle"))
     seconds = {step: amount for step, amount in seconds.items() if amount}
-    return Forecast(queries, seconds, without, target_notes(plan), free)
+    notes = target_notes(plan)
+    if len(people.attacked) < FEWEST:
+        notes += (f"{len(people.attacked)} people are too few to conclude anything: attack at least {FEWEST}.",)
+    return Forecast(queries, seconds, without, notes, free)
 
 
 def target_notes(plan: Audit) -> tuple[str, ...]:
-    """What is to be done before the audit, or to be known of it."""
-    if not isinstance(plan.target, ModuleTarget):
-        return ()
-    if plan.target.weights is None:
+    """What is to be known of the target."""
+    if isinstance(plan.target, ModuleTarget) and plan.target.weights is None:
         return ("target.weights is not set: the weights are those that the factory makes",)
-    if plan.training is not None and not resolve(plan.target.weights).exists():
-        return ("target.weights are not there yet: gmi train-target makes them",)
     return ()
 
 
 def refuse_overspending(plan: Audit, inputs: Inputs) -> None:
-    """Raises GmiError where the audit is to ask more than its budget, before it asks anything."""
+    """Raises Overspent where the audit is to ask more than its budget, before it asks anything."""
     queries = sum(count for name, count in _queries(_work(plan, inputs)).items() if not name.startswith("oracle"))
     if plan.access.budget is not None and queries > plan.access.budget:
-        raise GmiError(
+        raise Overspent(
             f"The audit would ask {queries:,} queries and access.budget is {plan.access.budget:,}: make the search, "
             "the selection or the number of attacked people smaller (--dry-run shows what each step asks)."
         )
@@ -191,11 +190,13 @@ def _rate(device: torch.device) -> float:
 
 
 def _timed(work: Callable[[], object]) -> float:
-    """Seconds of a second call: the first one warms up."""
-    start = 0.0
+    """Seconds of a second call: the first one warms up, unless it takes so long that this is nothing to it."""
+    seconds = 0.0
     for _ in range(2):
-        start = perf_counter()
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-    return perf_counter() - start
+        if seconds < _SLOW:
+            start = perf_counter()
+            work()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds = perf_counter() - start
+    return seconds

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
             raise GmiError("--certificate: keys are not taken from other machines over plain http.")
     people = plan.data.load()
     if plan.training is not None:
-        refuse_untrained(plan.target, plan.training, people)
+        with cli.naming_trainer(options, plan):
+            refuse_untrained(plan.target, plan.training, people)
     target = plan.target.load(people.names).to(cli.accelerator().device)
     refuse_unfit(target, people, plan.watch is not None)
     watcher = None
