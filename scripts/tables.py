@@ -181,7 +181,7 @@ def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def glossary() -> str:
     """The words of the report pages, as `gmi/report/terms.py` has them."""
-    titles = {"method": "What is scored", "judge": "Judges", "metric": "Metrics"}
+    titles = {"method": "What is scored", "judge": "Judges", "metric": "Metrics", "membership": "Membership tests"}
     parts = []
     for kind, terms in KINDS.items():
         lines = [[text.format(fmr="X %", k="k") for text in term] for term in terms.values()]

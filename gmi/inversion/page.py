@@ -79,7 +79,9 @@ def _view(folder: Path, report: dict[str, Any], samples: dict[str, Any]) -> dict
         sheet = [
             (person, plots.tiles(real / strip, TILES), plots.tiles(made / strip, TILES)) for person, strip in strips
         ]
-    names = [_order((row[key] for row in results), terms) for key, terms in KINDS.items()]
+    membership = [{"membership": row["method"]} for row in report["related"]["membership"] or ()]
+    rows = [*results, *membership]
+    names = [_order((row[key] for row in rows if key in row), terms) for key, terms in KINDS.items()]
     width = plots.WIDTH / min(2, len(judges) or 1) - 0.2 * (len(judges) > 1)
     return {
         "grids": _grids(identity, judges),

@@ -38,7 +38,7 @@ JUDGES = {
 METRICS = {
     "match": Term("Match rate at FMR {fmr}", "share of images taken for the person where {fmr} of strangers are too"),
     "anymatch": Term("Any match at FMR {fmr}", "share of people with a matching image; chance grows with their number"),
-    "rank": Term("Rank-{k}", "share of images for which the person is among the {k} most alike of all people"),
+    "rank": Term("Rank-{k}", "share of images for which the person's rank among all people is at most {k}"),
     "auc": Term("AUC", "chance that an image is more like its person than like another; 0.5 is guessing"),
     "similarity": Term("Similarity", "mean similarity to the person's enrolment images, on the judge's own scale"),
     "pairmatch": Term(
@@ -48,7 +48,7 @@ METRICS = {
     ),
     "lpips_min": Term("LPIPS, nearest", "perceptual distance to the nearest enrolment image; smaller is closer"),
     "lpips_mean": Term("LPIPS, mean", "mean perceptual distance to the enrolment images; smaller is closer"),
-    "top": Term("Top-{k} accuracy", "share of images for which the classifier has the person among its first {k}"),
+    "top": Term("Top-{k} accuracy", "share of images for which the person's rank by the classifier is at most {k}"),
     "nearest": Term("Nearest neighbour", "squared distance to the person's nearest image in feature space"),
     "precision": Term("Precision", "share of reconstructions among the real images of all: nothing of identity"),
     "recall": Term("Recall", "share of real images of all among the reconstructions"),
@@ -60,7 +60,14 @@ METRICS = {
 }
 
 
-KINDS = {"method": METHODS, "judge": JUDGES, "metric": METRICS}
+MEMBERSHIP = {
+    "threshold": Term("Threshold", "how sure the target is of the photograph's person"),
+    "calibrated": Term("Calibrated", "how much surer it is than shadow models that did not learn from the photograph"),
+    "LiRA": Term("LiRA", "how much likelier so sure an answer is of shadow models that learnt from it than of others"),
+}
+
+
+KINDS = {"method": METHODS, "judge": JUDGES, "metric": METRICS, "membership": MEMBERSHIP}
 
 
 RATES = {"match", "anymatch", "pairmatch", "rank", "top"}  # shown in per cent
@@ -81,9 +88,9 @@ LITERATURE = {
 
 
 def label(name: str, meaning: bool = False) -> str:
-    """The words for a method, judge or metric, or its meaning; for an unknown name the name itself, or nothing."""
+    """The words for a name of any kind, or its meaning; for an unknown name the name itself, or nothing."""
     base, at = split(name)
-    term = METHODS.get(name) or JUDGES.get(name) or METRICS.get(base)
+    term = METHODS.get(name) or JUDGES.get(name) or MEMBERSHIP.get(name) or METRICS.get(base)
     if term is None or (at is None and "{" in term.label):
         return "" if meaning else name
     return term[meaning].format(fmr=rate(float(at or 0)), k=at)

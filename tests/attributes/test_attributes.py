@@ -257,7 +257,7 @@ def test_a_tree_that_remembers_its_people_gives_them_away_and_nobody_else(tmp_pa
     assert rows["training"]["csmia"]["queries"] == 2 * 250 and rows["training"]["counts"]["queries"] == 0
     assert {row["value"] for row in report["groups"][0]["rows"]} == {"a", "b", "c"}
     text = path.read_text()
-    assert text.count(">made<") == 1 and "not made (gmi extract)" in text and "Evidence of leakage" in text
+    assert text.count(">made<") == 1 and "not made (gmi extract makes it)" in text and "Evidence of leakage" in text
 
 
 def test_a_model_of_something_else_gives_nothing_away(tmp_path):

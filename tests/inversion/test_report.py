@@ -299,7 +299,7 @@ def test_words_and_numbers() -> None:
     assert plain({"failed": "a < b"}) == "failed: a < b"
     assert label("match@0.001") == "Match rate at FMR 0.1\u202f%" and label("rank10") == "Rank-10"
     assert [label(name) for name in ("match", "rank", "match@x", "{k}")] == ["match", "rank", "match@x", "{k}"]
-    assert label("unknown", meaning=True) == "" and "10 most alike" in label("rank10", meaning=True)
+    assert label("unknown", meaning=True) == "" and "at most 10" in label("rank10", meaning=True)
     assert (span([]), span([60, 60]), span([0.01, 0.03], "match@0.01")) == ("", "60", "1\u202f% to 3\u202f%")
     assert (number(-0.001), number(-1234.5, 1)) == ("0.00", "−1\u202f234.5")
     assert (effect(0.05, "auc"), effect(0.05, "rank1")) == ("0.05", "5 points")
