@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast, get_type_hints
 
 import torch
@@ -23,6 +24,7 @@ PACKAGES = (
     *("scikit-learn", "cma", "opacus", "onnxruntime"),
 )
 """Packages that the provenance names where they are installed."""
+SLOW = 10.0  # seconds of a timing that is not repeated
 
 Autocast = Callable[[], AbstractContextManager[object]]
 
@@ -100,6 +102,19 @@ class Forecast:
             + "".join(f"; to this comes the time {part}" for part in self.without)
         )
         return "\n".join([*lines, *self.notes])
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Seconds of a second call: the first one warms up, unless it takes so long that this is nothing to it."""
+    seconds = 0.0
+    for _ in range(2):
+        if seconds < SLOW:
+            start = perf_counter()
+            work()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            seconds = perf_counter() - start
+    return seconds
 
 
 @dataclass(frozen=True, kw_only=True)

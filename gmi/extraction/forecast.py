@@ -1,14 +1,12 @@
 """The cost of an extraction audit, before anything is spent: queries by arithmetic, time by a few images and steps."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from time import perf_counter
 
 import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from gmi.audits import Forecast, Hardware
+from gmi.audits import Forecast, Hardware, seconds_of
 from gmi.extraction.inputs import Inputs
 from gmi.extraction.models import Trained
 from gmi.extraction.plan import ExtractionAudit
@@ -41,7 +39,7 @@ def forecast(plan: ExtractionAudit, inputs: Inputs, hardware: Hardware) -> Forec
         each["inversion"] = (total, _inversion(prior, images, plan))
     if denoises(prior, images.shape[1:]):
         queries["denoising"] = total * len(TIMES) * plan.inversion.draws
-        once = _timed(lambda: denoised(prior, images, Rng(range(len(images))), 1), device)
+        once = seconds_of(lambda: denoised(prior, images, Rng(range(len(images))), 1))
         each["denoising"] = (total, once * plan.inversion.draws)
     seconds |= {step: 2 * count * took / len(images) / processes for step, (count, took) in each.items()}
     return Forecast(
@@ -55,14 +53,14 @@ def forecast(plan: ExtractionAudit, inputs: Inputs, hardware: Hardware) -> Forec
 def _sampling(prior: Prior, count: int) -> float:
     """Seconds for so many samples."""
     with torch.no_grad():
-        return _timed(lambda: prior.decode(prior.sample(Rng(range(count)))), _device(prior))
+        return seconds_of(lambda: prior.decode(prior.sample(Rng(range(count)))))
 
 
 def _inversion(prior: Prior, images: Tensor, plan: ExtractionAudit) -> float:
     """Seconds for these images, from those of a search of one step and of none."""
 
     def search(steps: int) -> float:
-        return _timed(lambda: inverted(prior, images, Rng(range(len(images))), steps, plan.inversion.lr), images.device)
+        return seconds_of(lambda: inverted(prior, images, Rng(range(len(images))), steps, plan.inversion.lr))
 
     start, step = search(0), search(1)
     return start + plan.inversion.steps * max(0.0, step - start)
@@ -72,21 +70,6 @@ def _step(models: Trained, inputs: Inputs, device: torch.device) -> float:
     """Seconds of one step of training, without what is done once."""
 
     def train(steps: int) -> float:
-        return _timed(lambda: replace(models, steps=steps).train(inputs.records.training, device), device)
+        return seconds_of(lambda: replace(models, steps=steps).train(inputs.records.training, device))
 
     return max(0.0, train(3) - train(1)) / 2
-
-
-def _device(prior: Prior) -> torch.device:
-    return prior.sample(Rng([0])).device
-
-
-def _timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds of a second call: the first one warms up."""
-    start = 0.0
-    for _ in range(2):
-        start = perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-    return perf_counter() - start

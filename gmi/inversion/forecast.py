@@ -5,10 +5,9 @@ this machine. Prior and judges, which are the auditor's own, are timed on a few 
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet18
 
-from gmi.audits import Forecast, Hardware
+from gmi.audits import Forecast, Hardware, seconds_of
 from gmi.data.people import People
 from gmi.errors import Overspent
 from gmi.inversion.inputs import Inputs
@@ -34,7 +33,6 @@ from gmi.targets.served import Served
 Work = tuple[int, int, float]
 """Images whose gradient is asked for; images that are only scored; evaluations of the prior, by the time of one."""
 _FEW = 16  # images that a timing takes
-_SLOW = 10.0  # seconds of a timing that is not repeated
 _BACKWARD = 1.3  # of a forward's time, with frozen weights: measured on the FaceNet target
 
 
@@ -56,7 +54,7 @@ def pace(target: Target | Served, prior: Prior, people: People, device: torch.de
     """Counts the target's operations, without asking it, and times the prior."""
     latents = prior.sample(Rng(range(_FEW)))
     with torch.no_grad():
-        evaluation = _timed(lambda: prior.decode(latents)) / _FEW / prior.evaluations
+        evaluation = seconds_of(lambda: prior.decode(latents)) / _FEW / prior.evaluations
     return Pace(forward_seconds(target, people, device), evaluation)
 
 
@@ -66,7 +64,7 @@ def judging_seconds(judges: Mapping[str, FaceJudge], people: People, releases: i
     count = sum(len(images) for images in sets if images is not None) + releases
     few = people.enrolment.pixels[: 2 * _FEW]
     return {
-        name: _timed(lambda judge=judge: judge.embed(few)) / len(few) * count / PartialState().num_processes
+        name: seconds_of(lambda judge=judge: judge.embed(few)) / len(few) * count / PartialState().num_processes
         for name, judge in judges.items()
     }
 
@@ -186,17 +184,4 @@ def _rate(device: torch.device) -> float:
     network, images = resnet18(weights=None).eval().to(device), torch.zeros(_FEW, 3, 160, 160, device=device)
     flops = _flops(network, images.shape)
     with torch.no_grad():
-        return flops / _timed(lambda: network(images))
-
-
-def _timed(work: Callable[[], object]) -> float:
-    """Seconds of a second call: the first one warms up, unless it takes so long that this is nothing to it."""
-    seconds = 0.0
-    for _ in range(2):
-        if seconds < _SLOW:
-            start = perf_counter()
-            work()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds = perf_counter() - start
-    return seconds
+        return flops / seconds_of(lambda: network(images))
