@@ -25,7 +25,7 @@ from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
-from gmi.errors import GmiError
+from gmi.errors import GmiError, because
 
 Tensors = Mapping[str, Tensor]
 
@@ -51,19 +51,18 @@ class Run:
         files = [path for path in folder.iterdir() if not _unfinished(path)] if folder.is_dir() else []
         if previous and (previous["digest"] == digest or files != [record]):  # a run that was refused may be replaced
             if previous["digest"] != digest:
-                changed = ", ".join(_changed(previous.get("config", {}), dict(config)))
-                raise GmiError(
-                    f"{folder} holds a run of another configuration (it differs in {changed}): choose another --out, "
-                    "or remove it."
-                )
+                what = _other(previous.get("config", {}), dict(config))
+                raise GmiError(f"{folder} holds {what}: choose another --out, or remove it.")
             return run
-        if folder.exists() and (not folder.is_dir() or (files and not previous)):
+        if folder.exists() and not folder.is_dir():
+            raise GmiError(f"{folder} is a file, and a run needs a folder: choose another --out.")
+        if files and not previous:
             raise GmiError(f"{folder} is not empty and holds no run: choose another --out.")
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             folder.chmod(0o700)
         except OSError as error:
-            raise GmiError(f"{folder} cannot be made a run folder ({error}): choose another --out.") from error
+            raise GmiError(f"{folder} cannot be made a run folder ({because(error)}): choose another --out.") from error
         run.write("config.yaml", yaml.safe_dump({"digest": digest, "config": dict(config)}, sort_keys=False).encode())
         return run
 
@@ -92,7 +91,9 @@ class Run:
                     raise GmiError(f"{path} belongs to another run: remove it.")
                 return {key: shard.get_tensor(key) for key in shard.keys()}  # noqa: SIM118 - it is no dict
         except (SafetensorError, OSError) as error:
-            raise GmiError(f"{path} cannot be read ({error}): remove it and run the same command again.") from error
+            raise GmiError(
+                f"{path} cannot be read ({because(error)}): remove it and run the same command again."
+            ) from error
 
     def save(self, name: str, tensors: Tensors) -> None:
         """Stores the tensors of a finished piece, for `read`."""
@@ -125,6 +126,20 @@ class Run:
 
     def _shard(self, name: str) -> Path:
         return self.folder / "shards" / f"{name}.safetensors"
+
+
+def _other(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """What a folder holds that is not this run, in words."""
+    made, mine = (tree.get("inputs", {}).get("gmi") for tree in (old, new))
+    if made and mine and made != mine:
+        return f"a run that gmi {made} made, and this is gmi {mine}"
+    plans = [tree.get("configuration", tree.get("training", {})) for tree in (old, new)]
+    names = [plan.get("name") for plan in plans]
+    if names[0] != names[1] or plans[0].keys() != plans[1].keys() or old.keys() != new.keys():
+        return f"another run{f' ({names[0]})' * bool(names[0])}, and every run needs a folder of its own"
+    parts = [name.partition(".") for name in _changed(old, new)]
+    changed = [key if top in ("configuration", "training") else f"the files of {key or top}" for top, _, key in parts]
+    return f"a run of another configuration (it differs in {', '.join(changed)})"
 
 
 def _changed(old: JsonValue, new: JsonValue, at: str = "") -> list[str]:

@@ -124,6 +124,7 @@ def nan(case: Case) -> None:
     case.weights({name: value * torch.nan for name, value in tiny(3).state_dict().items()})
 
 
+TWO = [{"type": "dlib"}, {"type": "facenet", "name": "dlib"}]
 MISTAKES = {
     "no config": (lambda case: case.remove("audit.yaml"), "There is no file"),
     "broken config": (lambda case: case.write("audit.yaml", b"a: [1\nb: 2"), "cannot be read as a configuration"),
@@ -155,11 +156,18 @@ MISTAKES = {
     "prior size": (resized_prior, "makes 16 px, not 64"),
     "another run": (
         lambda case: Run.open(case.folder / "out", {"configuration": {"seed": 7}}).write("split.json", b"{}"),
-        "it differs in configuration.",
+        "holds another run, and every run needs a folder of its own: choose another --out",
     ),
     "foreign files": (lambda case: case.write("out/thesis.txt", b"mine"), "choose another --out"),
     "foreign config": (lambda case: case.write("out/config.yaml", b"- mine"), "choose another --out"),
-    "a file": (lambda case: case.write("out", b"mine"), "choose another --out"),
+    "a file": (lambda case: case.write("out", b"mine"), "out is a file, and a run needs a folder"),
+    "two judges": (
+        lambda case: case.set("judges", [{"type": "dlib"}] * 2),
+        "judges: dlib is named twice: take it once",
+    ),
+    "a judge's name": (lambda case: case.set("judges", TWO), "two are named dlib: give one of type facenet another"),
+    "no module": (lambda case: case.set("target.factory", "torch"), "target.factory 'torch' names a module alone"),
+    "no callable": (lambda case: case.set("target.factory", "torch:nets"), "has no attribute 'nets'"),
     "dependent judge": (lambda case: case.set("data.name", "FaceScrub"), "Take another judge"),
     "no GPU": (lambda case: None, "unset it to use the CPU"),
 }

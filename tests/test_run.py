@@ -79,14 +79,40 @@ def test_a_run_that_did_nothing_makes_room_for_another(tmp_path):
         Run.open(tmp_path / "mine", CONFIG)
 
 
+def audit(name: str = "a", gmi: str = "1", data: str = "d", **keys: object) -> dict:
+    return {"configuration": {"name": name, "seed": 0} | keys, "inputs": {"gmi": gmi, "data": data}}
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (audit(seed=1), "a run of another configuration (it differs in seed)"),
+        (audit(seed=1, data="e"), "a run of another configuration (it differs in seed, the files of data)"),
+        (audit(seed=1, gmi="2"), "a run that gmi 1 made, and this is gmi 2"),
+        (audit("b", seed=1), "another run (a), and every run needs a folder of its own"),
+        (audit(deep={"er": 1}), "another run (a), and every run needs a folder of its own"),
+        (
+            {"training": {"name": "a", "seed": 1}, "data": ["d"]},
+            "another run (a), and every run needs a folder of its own",
+        ),
+    ],
+)
+def test_a_folder_of_another_run_is_refused(tmp_path, config, words):
+    Run.open(tmp_path / "run", audit()).write("report.json", b"{}")
+    with pytest.raises(GmiError) as caught:
+        Run.open(tmp_path / "run", config)
+    assert str(caught.value) == f"{tmp_path / 'run'} holds {words}: choose another --out, or remove it."
+
+
 def test_foreign_folders_are_refused(tmp_path):
-    Run.open(tmp_path / "run", CONFIG).write("report.json", b"{}")
-    with pytest.raises(GmiError, match=r"another configuration \(it differs in deep, steps\)"):
-        Run.open(tmp_path / "run", {"steps": 4, "deep": {"er": 1}})
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
     with pytest.raises(GmiError, match="not empty"):
         Run.open(tmp_path / "other", CONFIG)
+    with pytest.raises(GmiError, match=r"thesis\.txt is a file, and a run needs a folder: choose another --out\."):
+        Run.open(tmp_path / "other" / "thesis.txt", CONFIG)
+    with pytest.raises(GmiError, match=r"inside cannot be made a run folder \(not a directory\): choose another"):
+        Run.open(tmp_path / "other" / "thesis.txt" / "inside", CONFIG)
 
 
 def test_damaged_and_foreign_shards_are_refused(tmp_path):

@@ -66,6 +66,12 @@ class Audit:
     def __post_init__(self) -> None:
         if not self.judges or not self.fmrs:
             raise ValueError("judges and fmrs need one or more each")
+        names = [judge.type if isinstance(judge, Dlib) else judge.name for judge in self.judges]
+        if sum(isinstance(judge, Dlib) for judge in self.judges) > 1:
+            raise ValueError("judges: dlib is named twice: take it once")
+        if len({*names}) < len(names):
+            twice = max(names, key=names.count)
+            raise ValueError(f"judges: two are named {twice}: give one of type facenet another name")
         if self.target.networked and self.authorisation is None:
             raise ValueError(
                 "authorisation: a model behind an API is audited only with a block that names the system, who "

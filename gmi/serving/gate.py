@@ -1,7 +1,6 @@
 """Access to a served target: its keys, their rates and budgets, and a log of queries."""
 
 import hmac
-import os
 import sqlite3
 import time
 from collections import Counter
@@ -12,8 +11,8 @@ from math import ceil
 from pathlib import Path
 from threading import Lock
 
-from gmi.errors import GmiError
 from gmi.settings import Count, Positive, settings
+from gmi.targets.remote import secret_in
 
 _AHEAD = 1.0  # seconds by which a key may be ahead of its rate, since requests come in groups
 
@@ -45,12 +44,7 @@ class Gate:
         """Raises GmiError if the environment lacks a key's token."""
         self._keys: list[tuple[bytes, Key]] = []
         for key in keys:
-            secret = os.environ.get(key.token, "")
-            if not secret:
-                raise GmiError(
-                    f"keys.{key.name}: its token names an environment variable, and none of that name is set: "
-                    "export it."
-                )
+            secret = secret_in(key.token, f"keys.{key.name}.token")
             self._keys.append((sha256(secret.encode()).digest(), key))
         self._free: dict[str, float] = {}
         self._lock = Lock()

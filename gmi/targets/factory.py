@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from gmi.errors import GmiError
+from gmi.errors import GmiError, because
 
 
 def find_factory(factory: str) -> Callable[..., Any]:
@@ -17,12 +17,16 @@ def find_factory(factory: str) -> Callable[..., Any]:
     if (here := os.getcwd()) not in sys.path:
         sys.path.append(here)
     module, _, name = factory.partition(":")
+    if not module or not name:
+        raise GmiError(
+            f"target.factory {factory!r} names a module alone: write it as module:name, such as my_module:network."
+        )
     try:
         part: Any = importlib.import_module(module)
         for step in name.split("."):
             part = getattr(part, step)
     except Exception as error:  # the module is the user's
         raise GmiError(
-            f"target.factory {factory!r} cannot be imported ({error}); it reads 'module:callable'."
+            f"target.factory {factory!r} cannot be imported ({because(error)}); it reads 'module:callable'."
         ) from error
     return part

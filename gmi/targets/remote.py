@@ -14,7 +14,7 @@ import httpx2
 from pydantic import Field
 from torch import Tensor
 
-from gmi.errors import GmiError
+from gmi.errors import GmiError, because
 from gmi.settings import Count, Positive, Whole, settings
 from gmi.targets.module import Input
 from gmi.targets.served import Busy, Requests
@@ -46,7 +46,7 @@ class Session:
         try:
             self._url = httpx2.URL(url)
         except httpx2.InvalidURL as error:
-            raise GmiError(f"target.url: {url} is no http or https address ({error}).") from error
+            raise GmiError(f"target.url: {url} is no http or https address ({because(error)}).") from error
         if self._url.scheme not in ("http", "https") or not self._url.host:
             raise GmiError(f"target.url: {url} is no http or https address.")
         if self._url.userinfo:
@@ -59,7 +59,7 @@ class Session:
         try:
             trust = ssl.create_default_context(cafile=plan.ca)
         except OSError as error:
-            raise GmiError(f"target.connection.ca: {plan.ca} cannot be read ({error}).") from error
+            raise GmiError(f"target.connection.ca: {plan.ca} cannot be read ({because(error)}).") from error
         limits = httpx2.Limits(max_connections=plan.concurrency)
         self._client = httpx2.Client(
             headers=headers, timeout=plan.timeout, verify=trust, limits=limits, trust_env=not self._local
@@ -72,13 +72,12 @@ class Session:
         return self._url.host in ("localhost", "127.0.0.1", "::1")
 
     def _token(self, variable: str) -> str:
-        secret = os.environ.get(variable, "")
-        if not secret:
-            raise GmiError(
-                "target.connection.token: it names an environment variable, and none of that name is set: export it."
-            )
+        secret = secret_in(variable, "target.connection.token")
         if not (secret.isascii() and secret.isprintable()):
-            raise GmiError("target.connection.token: its variable holds a line end or a letter that no header can.")
+            raise GmiError(
+                f"target.connection.token: the environment variable {variable} holds a line end or a letter that no "
+                "header can: export the token alone."
+            )
         if self._url.scheme == "http" and not self._local:
             raise GmiError("target.url: a token is only sent over https: use it, or leave connection.token out.")
         return secret
@@ -125,6 +124,18 @@ class Session:
             start = max(self._free, time.monotonic())
             self._free = start + images / self._rate
         time.sleep(max(0.0, start - time.monotonic()))
+
+
+def secret_in(variable: str, key: str) -> str:
+    """The secret in an environment variable that the setting `key` names. Raises GmiError where it is not set.
+
+    A name that does not look like a variable's is not repeated: it may be the secret itself.
+    """
+    secret = os.environ.get(variable, "")
+    if not secret:
+        fault = f"{variable}, which is not set" if variable.isupper() else "that holds it, and none of that name is set"
+        raise GmiError(f"{key} names the environment variable {fault}: export it.")
+    return secret
 
 
 def pixels(images: Tensor, input: Input) -> Tensor:

@@ -70,13 +70,24 @@ def test_what_does_not_fit_says_what_to_do(world, images, tmp_path):
     path = written(world, tmp_path / "m.onnx", "N")
     with pytest.raises(GmiError, match="no output probabilities; it has logits"):
         OnnxTarget(file=str(path), input=SIDES, output="probabilities").load(NAMES)
-    with pytest.raises(GmiError, match="cannot be read"):
+    with pytest.raises(GmiError, match=r"^target\.file: there is no file .*none\.onnx\.$"):
         OnnxTarget(file=str(tmp_path / "none.onnx"), input=SIDES).load(NAMES)
     (tmp_path / "odd.onnx").write_bytes(b"odd")
     with pytest.raises(GmiError, match="no ONNX model"):
         OnnxTarget(file=str(tmp_path / "odd.onnx"), input=SIDES).load(NAMES)
+    for odd, made in ((Input(size=(8, 8), colour="grey"), "Nx1x8x8"), (Input(size=(16, 16)), "Nx3x16x16")):
+        with pytest.raises(GmiError, match=rf"^target\.input makes images of {made} and .* takes Nx1x16x16 "):
+            OnnxTarget(file=str(path), input=odd).load(NAMES)
+    with pytest.raises(GmiError, match="logits holds 6 numbers for each image, where 5 are expected"):
+        OnnxTarget(file=str(path), input=SIDES).load(NAMES[:5])
+    with pytest.raises(GmiError, match=r"where 1 are expected of a model that gives labels of 6 people"):
+        OnnxTarget(file=str(path), input=SIDES, gives="labels").load(NAMES)
+    model = onnx.load(path)
+    for side in model.graph.input[0].type.tensor_type.shape.dim:  # a file that states nothing
+        side.dim_param = "any"
+    onnx.save(model, tmp_path / "silent.onnx")
     with pytest.raises(GmiError, match=r"check target\.input"):
-        plan = OnnxTarget(file=str(path), input=Input(size=(8, 8), colour="grey"))
+        plan = OnnxTarget(file=str(tmp_path / "silent.onnx"), input=Input(size=(8, 8), colour="grey"))
         ScoresOnly().open(plan.load(NAMES), None).scores(images)
     with pytest.raises(GmiError, match="no weights to take"):
         WholeModel().open(OnnxTarget(file=str(path), input=SIDES).load(NAMES), None)

@@ -252,8 +252,12 @@ def test_a_token_is_sent_and_written_nowhere(images, tmp_path, monkeypatch):
         seen.append((handler.headers["Authorization"], handler.headers["X-Key"]))
         handler.say(200, good(9))
 
-    with answering(answer) as url, pytest.raises(GmiError, match="none of that name is set"):
+    expected = r"^target\.connection\.token names the environment variable TOY_TOKEN, which is not set: export it\.$"
+    with answering(answer) as url, pytest.raises(GmiError, match=expected):
         in_text(url, token="TOY_TOKEN").load(NAMES)
+    with answering(answer) as url, pytest.raises(GmiError, match="none of that name is set") as caught:
+        in_text(url, token="a_pasted_s3cret").load(NAMES)
+    assert "s3cret" not in str(caught.value)
     monkeypatch.setenv("TOY_TOKEN", "s3cret")
     with answering(answer) as url:
         for header, place in ((None, tmp_path / "a"), ("X-Key", tmp_path / "b")):
