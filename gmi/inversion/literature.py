@@ -38,16 +38,16 @@ def figures(judged: Judged, first: str, people: People, releases: Releases) -> l
     enrolled = people.enrolment.classes.numpy()
     is_attacked = np.isin(enrolled, people.attacked)
     for judge, sets in ({first: judged.templates[first]} | judged.features).items():
-        real, whose = sets["enrolment"].numpy()[is_attacked], enrolled[is_attacked]
+        references, owners = sets["enrolment"].numpy()[is_attacked], enrolled[is_attacked]
         for method in releases:
-            fake = sets[method].numpy()
+            samples = sets[method].numpy()
             distances = attempt(
-                lambda f=fake, m=method, r=real, w=whose: estimate(
-                    nearest(f, classes[m], r, w), classes[m], bounds=None
+                lambda s=samples, m=method, r=references, o=owners: estimate(
+                    nearest(s, classes[m], r, o), classes[m], bounds=None
                 )
             )
             rows.append(Result(method, judge, "nearest", distances))
-            rows += _clouds(method, judge, real, whose, fake, classes[method])
+            rows += _clouds(method, judge, references, owners, samples, classes[method])
     return rows
 
 
@@ -63,8 +63,8 @@ def pair_matches(
     names = ("training", "enrolment", *releases)
     similarity = {name: judge.similarity(templates[name], templates["enrolment"]).numpy() for name in names}
     photographs = np.concatenate([similarity["training"], similarity["enrolment"]])
-    whose = np.concatenate([people.training.classes.numpy(), enrolled])
-    cuts = identity.pair_thresholds(photographs, whose, enrolled, fmrs=fmrs)
+    owners = np.concatenate([people.training.classes.numpy(), enrolled])
+    cuts = identity.pair_thresholds(photographs, owners, enrolled, fmrs=fmrs)
     rows = []
     for name, images in releases.items():
         classes = images.classes.numpy()
@@ -77,25 +77,25 @@ def pair_matches(
     return rows
 
 
-def _clouds(method: str, judge: str, real: Array, whose: Array, fake: Array, classes: Array) -> list[Result]:
+def _clouds(method: str, judge: str, references: Array, owners: Array, samples: Array, classes: Array) -> list[Result]:
     names = ("precision", "recall", "density", "coverage")
     rows = []
     try:
-        items = prdc(real, fake)
+        items = prdc(references, samples)
     except GmiError as error:
         rows += [Result(method, judge, name, Failed(str(error))) for name in names]
     else:
         for name in names:
-            of = classes if name in ("precision", "density") else whose
+            of = classes if name in ("precision", "density") else owners
             rows.append(result(method, judge, name, items[name], of, None if name == "density" else (0.0, 1.0)))
 
     def distance() -> Estimate:
-        without = [frechet(real[whose != person], fake[classes != person]) for person in np.unique(classes)]
-        return jackknife(without, frechet(real, fake), len(fake), bounds=(0.0, np.inf))
+        without = [frechet(references[owners != person], samples[classes != person]) for person in np.unique(classes)]
+        return jackknife(without, frechet(references, samples), len(samples), bounds=(0.0, np.inf))
 
-    if real.shape[1] > 512:  # a jackknife over people would take minutes
-        wide = Failed(f"{real.shape[1]} dimensions are too many for so few images")
-        return [*rows, Result(method, judge, "frechet", wide)]
+    if references.shape[1] > 512:  # a jackknife over people would take minutes
+        failure = Failed(f"{references.shape[1]} dimensions are too many for so few images")
+        return [*rows, Result(method, judge, "frechet", failure)]
     return [*rows, Result(method, judge, "frechet", attempt(distance))]
 
 

@@ -70,13 +70,15 @@ def infer(
     member = np.arange(len(classes)) < len(people.training)
 
     @torch.no_grad()
-    def sure(ask: Callable[[Tensor], Tensor]) -> Array:
+    def log_odds(ask: Callable[[Tensor], Tensor]) -> Array:
         logits = torch.cat([ask((batch.float() / 255).to(device)).cpu() for batch in pixels.split(_BATCH)])
         return confidence(logits, classes)
 
-    (answer,) = run.each(["membership/target"], lambda _: [{"sure": torch.from_numpy(sure(opinion))}], "membership")
-    ours = answer["sure"].numpy()
-    scores = {"threshold": ours}
+    (answer,) = run.each(
+        ["membership/target"], lambda _: [{"log_odds": torch.from_numpy(log_odds(opinion))}], "membership"
+    )
+    odds = answer["log_odds"].numpy()
+    scores = {"threshold": odds}
     if settings.shadows:
         assert isinstance(target, ModuleTarget) and training is not None
         names = [f"membership/shadow/{number}" for number in range(settings.shadows)]
@@ -87,12 +89,12 @@ def infer(
             taught = replace(training, seed=seed_of(training.seed, "shadow", number) % 2**31)
             module = fit(target, taught, pixels[inside], classes[inside], device)
             model = Target(module, target.input, people.names)
-            return {"sure": torch.from_numpy(sure(model)), "inside": inside}
+            return {"log_odds": torch.from_numpy(log_odds(model)), "inside": inside}
 
         pieces = run.each(names, lambda group: [shadow(name) for name in group], "shadow models")
-        answers, inside = (np.stack([piece[key].numpy() for piece in pieces]) for key in ("sure", "inside"))
-        scores["calibrated"] = calibrated(ours, answers, inside)
-        scores["LiRA"] = likelihood_ratio(ours, answers, inside)
+        answers, inside = (np.stack([piece[key].numpy() for piece in pieces]) for key in ("log_odds", "inside"))
+        scores["calibrated"] = calibrated(odds, answers, inside)
+        scores["LiRA"] = likelihood_ratio(odds, answers, inside)
     people_of = classes.numpy()
     return tuple(detection(name, values, member, people_of, settings.alarms) for name, values in scores.items())
 
@@ -118,15 +120,15 @@ def halves(classes: Tensor, count: int, number: int) -> Tensor:
     return inside
 
 
-def calibrated(ours: Array, shadows: Array, inside: NDArray[np.bool_]) -> Array:
+def calibrated(odds: Array, shadows: Array, inside: NDArray[np.bool_]) -> Array:
     """The target's log-odds (N,) less the mean of those of shadow models (S, N) that did not learn from each image.
 
     Raises GmiError where all of them did.
     """
-    return ours - _means(shadows, ~inside)
+    return odds - _means(shadows, ~inside)
 
 
-def likelihood_ratio(ours: Array, shadows: Array, inside: NDArray[np.bool_]) -> Array:
+def likelihood_ratio(odds: Array, shadows: Array, inside: NDArray[np.bool_]) -> Array:
     """Log-likelihood ratio (N,) of the target's log-odds (N,) between models with and without each image (S, N).
 
     Means are each image's, variances those of all images together. Raises GmiError as `_means` does.
@@ -137,7 +139,7 @@ def likelihood_ratio(ours: Array, shadows: Array, inside: NDArray[np.bool_]) -> 
         freedom = max(int(side.sum()) - shadows.shape[1], 1)
         means.append(mean)
         spreads.append(max(np.sqrt((np.where(side, shadows - mean, 0.0) ** 2).sum() / freedom), 1e-6))
-    return norm.logpdf(ours, means[0], spreads[0]) - norm.logpdf(ours, means[1], spreads[1])
+    return norm.logpdf(odds, means[0], spreads[0]) - norm.logpdf(odds, means[1], spreads[1])
 
 
 def _means(shadows: Array, side: NDArray[np.bool_]) -> Array:
