@@ -37,7 +37,7 @@ COMMANDS = {
         "gmi.inversion.audit:INVERSION",
         "attack a model that recognises people, and measure what that recovers",
         "gmi.inversion.plan:Audit",
-        "--seed 1, --search.steps 50, --perceptual null, --search guided",
+        "--search.steps 50, --data.attacked 20, --perceptual null, --search guided",
     ),
     "ladder": Command(
         "gmi.ladder.audit:LADDER",
@@ -85,7 +85,7 @@ COMMANDS = {
         "gmi.ladder.watching:main",
         "see whether query auditing would notice the attacks of a ladder",
         "gmi.ladder.plan:Ladder",
-        "--audit.data.attacked 2, --audit.seed 1",
+        "--audit.data.attacked 2, --audit.selection.pool 100",
     ),
     "assets": Command("gmi.cli:assets", "fetch data and weights, or list them with their licences and terms"),
     "init": Command("gmi.inversion.init:main", "write a configuration for photographs and a model of your own"),

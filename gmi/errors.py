@@ -24,6 +24,8 @@ def because(error: Exception) -> str:
     words = str(error)
     if isinstance(error, UnicodeDecodeError):
         words = "it is no text in UTF-8"
+    elif isinstance(error, FileNotFoundError):
+        words = "there is no such file"
     elif isinstance(error, OSError) and error.strerror:
         words = f"{error.strerror[0].lower()}{error.strerror[1:]}"
     return shorten(words.rstrip(". \n"), 300, placeholder=" ...")

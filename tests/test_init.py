@@ -1,9 +1,11 @@
 """`gmi init`: from nothing but paths a configuration that loads, and a sentence on what is still to be filled in."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
@@ -48,7 +50,8 @@ def test_a_configuration_from_nothing_but_paths_loads(own, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert printed == [
         "audit.yaml is written: 3 people with 6 training and 6 enrolment images, and weights that fit; still to be "
-        "filled in: size, colour, mean and std in target.input, target.trained_on.",
+        "filled in: size, colour, mean and std in target.input, target.trained_on. 3 people are too few to conclude "
+        "anything: take at least 10.",
         "Then: gmi audit audit.yaml --dry-run",
     ]
     plan = read("audit.yaml", Audit)
@@ -77,13 +80,31 @@ def test_what_was_not_said_is_to_be_filled_in(own, capsys):
     assert tree["data"] | {"name": ""} == {"name": "", "folder": "a", "enrolment": 1, "size": [20, 16], "public": "b"}
 
 
-def test_what_does_not_load_is_said(own, capsys):
-    save_file(tiny(PEOPLE + 1).state_dict(), "model.safetensors")
-    command(["init", *own])
-    assert (
-        "As it is, it does not load: model.safetensors does not fit Sequential: size mismatch"
-        in capsys.readouterr().out
-    )
+def test_what_does_not_load_is_said_with_an_exit_code(own, capsys):
+    save_file(tiny(PEOPLE + 1).state_dict(), "odd.safetensors")
+    shutil.copytree("b", "few")
+    shutil.rmtree("few/y")
+    shutil.copytree("b", "more/b")
+    shutil.copytree("a", "more/a")
+    for name, words, sentence in (
+        (
+            "a",
+            ["--model", "odd.safetensors"],
+            "odd.safetensors does not fit Sequential: 3.weight is 4x32 in the",
+        ),
+        ("b", ["--held-out", "few"], "data.folder has a folder of y and few has none: both must hold the same people."),
+        ("c", ["--people", "few"], "b has a folder of y and data.folder has none: both must hold the same people."),
+        ("d", ["--people", "more"], "data.folder has a folder of a and b has none: both must hold the same people."),
+    ):
+        printed = failed(capsys, *own, *words, "--out", f"{name}.yaml")
+        assert f"error: {name}.yaml is written, but as it is it does not load: {sentence}" in printed
+        assert Path(f"{name}.yaml").exists()
+
+
+def test_a_model_in_a_torch_file_loads(own, capsys):
+    torch.save(tiny(PEOPLE).state_dict(), "model.pt")
+    command(["init", *own, "--model", "model.pt"])
+    assert "and weights that fit" in capsys.readouterr().out
 
 
 def test_a_mistake_writes_nothing(own, capsys):
@@ -95,7 +116,7 @@ def test_a_mistake_writes_nothing(own, capsys):
         (["--people", "a", "--held-out", "c"], "--held-out: there is no folder c"),
         (["--people", "a", "--public", "c"], "--public: there is no folder c"),
         (["--people", "a", "--model", "c"], "There are no weights at c"),
-        (["--people", "a", "--factory", "c"], "it reads 'module:callable'"),
+        (["--people", "a", "--factory", "c"], "names a module alone: write it as module:name"),
         (["--peple", "a"], "unrecognized arguments: --peple"),
     ):
         assert sentence in failed(capsys, *words)

@@ -2,16 +2,15 @@
 
 import hashlib
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from textwrap import shorten
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from gmi.errors import GmiError
+from gmi.errors import GmiError, because
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -30,8 +29,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} is a pickle of more than tensors, and loading it would run its code: save the state_dict with "
             "safetensors instead."
         ) from error
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise GmiError(f"{path} cannot be read as weights: {error}") from error
+    except OSError as error:
+        raise GmiError(f"{path} cannot be read as weights ({because(error)}).") from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        raise GmiError(
+            f"{path} cannot be read as weights, for it is damaged or of another kind: save the state_dict with "
+            "safetensors."
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise GmiError(f"{path} is no state_dict: save model.state_dict(), not the model or a training checkpoint.")
     return state
@@ -46,10 +50,19 @@ def load_weights(module: nn.Module, path: Path) -> None:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        first = shorten(
-            str(error).splitlines()[1].strip().rstrip("."), 200, placeholder=" and more"
-        )  # it may name hundreds
-        raise GmiError(f"{path} does not fit {type(module).__name__}: {first}.") from error
+        raise GmiError(f"{path} does not fit {type(module).__name__}: {misfit(module, state)}.") from error
+
+
+def misfit(module: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """The first reason, in words, why tensors of a file do not fit into a module."""
+    own = module.state_dict()
+    for name, value in own.items():
+        if name not in state:
+            return f"the file has no {name}"
+        if value.shape != state[name].shape:
+            sizes = ["x".join(map(str, tensor.shape)) or "one number" for tensor in (state[name], value)]
+            return f"{name} is {sizes[0]} in the file and {sizes[1]} in the network"
+    return f"the network has no {min(state.keys() - own.keys(), default='such tensors')}"
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from gmi.assets.catalogue import resolve
-from gmi.errors import GmiError
+from gmi.errors import GmiError, because
 from gmi.metrics.detection import Array
 from gmi.settings import settings
 
@@ -177,8 +177,10 @@ def _read(file: str) -> tuple[list[str], list[list[str]], str]:
     try:
         content = path.read_bytes()
         names, *rows = csv.reader(StringIO(content.decode("utf-8-sig"), newline=""))
+    except FileNotFoundError as error:
+        raise GmiError(f"data: there is no file {path}.") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise GmiError(f"data: {path} cannot be read as a CSV file in UTF-8 ({error}).") from error
+        raise GmiError(f"data: {path} cannot be read as a CSV file in UTF-8 ({because(error)}).") from error
     except ValueError as error:
         raise GmiError(f"data: {path} is empty.") from error
     names = [name.strip() for name in names]

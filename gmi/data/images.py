@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from gmi.assets.catalogue import resolve
-from gmi.errors import GmiError
+from gmi.errors import GmiError, because
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
@@ -29,6 +29,15 @@ class Images:
     def of(cls, pixels: Tensor, classes: Tensor) -> "Images":
         """Images that never were files, from pixels (N, C, H, W) as bytes and classes (N,)."""
         return cls(pixels, classes, tuple(hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in pixels))
+
+    @classmethod
+    def join(cls, parts: Sequence["Images"]) -> "Images":
+        """The images of all parts, one after the other."""
+        return cls(
+            torch.cat([part.bytes for part in parts]),
+            torch.cat([part.classes for part in parts]),
+            tuple(digest for part in parts for digest in part.digests),
+        )
 
     @property
     def pixels(self) -> Tensor:
@@ -96,7 +105,7 @@ def read(paths: Sequence[Path], classes: Sequence[int], size: tuple[int, int] | 
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise GmiError(f"{path} cannot be read ({error}): mend or remove it.") from error
+            raise GmiError(f"{path} cannot be read ({because(error)}): mend or remove it.") from error
         digests.append(hashlib.sha256(content).hexdigest())
         tensors.append(_decode(path, content, size))
     if len({image.shape[0] for image in tensors}) > 1:
@@ -121,5 +130,7 @@ def _decode(path: Path, content: bytes, size: tuple[int, int] | None) -> Tensor:
             if size is not None and (image.height, image.width) != size:
                 image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
             return pil_to_tensor(image)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise GmiError(f"{path} cannot be read as an image ({error}): replace or remove it.") from error
+    except UnidentifiedImageError as error:
+        raise GmiError(f"{path} holds no image that can be read: replace or remove it.") from error
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise GmiError(f"{path} cannot be read as an image ({because(error)}): replace or remove it.") from error

@@ -168,8 +168,9 @@ def _enrolment(names: tuple[str, ...], folder: Path) -> list[Photo]:
     """The photographs in a folder of enrolment images. Raises GmiError unless it holds the same people."""
     enrolled, photographs = images.people(folder)
     if enrolled != names:
-        odd = sorted(set(enrolled) ^ set(names))
-        raise GmiError(f"{folder} must hold the same people as data.folder; only one of the two has {odd[0]!r}.")
+        odd = min(set(enrolled) ^ set(names))
+        lack, have = (folder, "data.folder") if odd in names else ("data.folder", folder)
+        raise GmiError(f"{have} has a folder of {odd} and {lack} has none: both must hold the same people.")
     return [Photo(path, name, "enrolment", person) for path, name, person in photographs]
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from gmi.assets.catalogue import resolve
 from gmi.defences.base import Answer, Defence, part_of
-from gmi.errors import GmiError
+from gmi.errors import GmiError, because
 from gmi.settings import settings
 
 
@@ -58,7 +58,7 @@ class Transfer(Defence):
         try:
             public = load_file(resolve(start))
         except (OSError, SafetensorError) as error:
-            raise GmiError(f"target.defence.start: {start} cannot be read ({error}).") from error
+            raise GmiError(f"target.defence.start: {start} cannot be read ({because(error)}).") from error
         state = module.state_dict()
         fitting = {name: value for name, value in public.items() if name in state and value.shape == state[name].shape}
         missing = [name for name in state if name not in fitting and any(name.startswith(f"{f}.") for f in self.frozen)]

@@ -10,8 +10,9 @@ from string import Template
 from gmi.assets.weights import read_weights
 from gmi.cli import Parser
 from gmi.data import images
-from gmi.errors import GmiError
+from gmi.errors import GmiError, because
 from gmi.inversion.plan import Audit
+from gmi.inversion.verdict import FEWEST
 from gmi.settings import read
 from gmi.targets.factory import find_factory
 from gmi.targets.module import ModuleTarget
@@ -25,7 +26,7 @@ QUESTIONS = {
     "people": ("DIR", "the images that the model was trained on, one folder for each person"),
     "held_out": ("DIR", "other images of the same people, that the model never saw, laid out in the same way"),
     "public": ("DIR", "public images, at any depth"),
-    "model": ("FILE", "the model's state_dict, as .safetensors"),
+    "model": ("FILE", "the model's state_dict, as .safetensors or as a .pt of tensors alone"),
     "factory": ("MODULE:CALLABLE", "what makes the torch module: torchvision.models:resnet18, or my_module:network"),
 }
 COUNTS = ("num_classes", "n_classes", "classes", "num_labels", "people")
@@ -33,7 +34,10 @@ COUNTS = ("num_classes", "n_classes", "classes", "num_labels", "people")
 
 
 def main(arguments: Sequence[str], prog: str | None = None) -> None:
-    """Writes the file, and prints what is still to be filled in. Raises GmiError, before it writes, for a mistake."""
+    """Writes the file, and prints what is still to be filled in.
+
+    Raises GmiError for a mistake, before it writes, and where what it wrote does not load.
+    """
     parser = Parser(prog=prog, description=ABOUT)
     parser.add_argument("folder", nargs="?", default="", metavar="FOLDER", help="where to write; the working folder")
     for name, (value, about) in QUESTIONS.items():
@@ -52,7 +56,7 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, "utf-8")
     except OSError as error:
-        raise GmiError(f"{file} cannot be written ({error}): name another folder.") from error
+        raise GmiError(f"{file} cannot be written ({because(error)}): name another folder.") from error
     print(checked(file, [name for name, answer in answers.items() if answer is None and name != "public"]))
     print(f"Then: gmi audit {file} --dry-run")
 
@@ -133,7 +137,7 @@ def _arguments(factory: str, people: int) -> dict[str, int]:
 
 
 def checked(file: Path, missing: Sequence[str]) -> str:
-    """What loads of the configuration, and what is still to be filled in."""
+    """What loads of the configuration, and what is still to be filled in. Raises GmiError where it does not load."""
     plan = read(file, Audit)
     places = {
         "held_out": "data.enrolment (images that the model never saw)",
@@ -142,7 +146,7 @@ def checked(file: Path, missing: Sequence[str]) -> str:
     }
     todo = [place for name, place in places.items() if name in missing]
     todo += ["size, colour, mean and std in target.input", "target.trained_on"]
-    loaded, fault = f"{file} is written", ""
+    loaded, remark = f"{file} is written", ""
     try:
         people = plan.data.load()
         loaded += (
@@ -152,6 +156,8 @@ def checked(file: Path, missing: Sequence[str]) -> str:
         if isinstance(plan.target, ModuleTarget) and not {"model", "factory"} & {*missing}:
             refuse_unfit(plan.target.load(people.names), people, True)
             loaded += ", and weights that fit"
+        if len(people.attacked) < FEWEST:
+            remark = f" {len(people.attacked)} people are too few to conclude anything: take at least {FEWEST}."
     except GmiError as error:
-        fault = f" As it is, it does not load: {error}"
-    return f"{loaded}; still to be filled in: {', '.join(todo)}.{fault}"
+        raise GmiError(f"{file} is written, but as it is it does not load: {error}") from error
+    return f"{loaded}; still to be filled in: {', '.join(todo)}.{remark}"

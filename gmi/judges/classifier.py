@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import alexnet
 
 from gmi.assets.catalogue import resolve
-from gmi.assets.weights import read_weights
+from gmi.assets.weights import misfit, read_weights
 from gmi.errors import GmiError
 from gmi.settings import settings
 
@@ -40,12 +40,12 @@ class Probe:
         path = resolve(self.weights) / "alexnet.safetensors"
         with torch.device("meta"):  # no time and no global random numbers spent on weights that are replaced at once
             network = alexnet(weights=None).features
-        state = read_weights(path).items()
-        state = {key.removeprefix("features."): value for key, value in state if key.startswith("features.")}
+        named = read_weights(path).items()
+        state = {key.removeprefix("features."): value for key, value in named if key.startswith("features.")}
         try:
             network.load_state_dict(state, assign=True)
         except RuntimeError as error:
-            raise GmiError(f"{path} does not hold torchvision's alexnet: {error}") from error
+            raise GmiError(f"{path} does not hold torchvision's alexnet: {misfit(network, state)}.") from error
         return ProbeJudge(network.eval().requires_grad_(False).to(device), device, self.decay, self.steps)
 
 

@@ -23,8 +23,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from gmi.assets.catalogue import resolve
-from gmi.assets.weights import read_weights
-from gmi.errors import GmiError
+from gmi.assets.weights import misfit, read_weights
+from gmi.errors import GmiError, because
 from gmi.settings import settings
 from gmi.views import Input
 
@@ -57,12 +57,12 @@ class Dlib:
         try:
             from gmi.judges._dlib import ON_GPU, Recogniser
         except ImportError as error:
-            raise GmiError(f"The dlib judge needs dlib: pip install dlib-bin ({error}).") from error
+            raise GmiError(f"The dlib judge needs dlib: pip install dlib-bin ({because(error)}).") from error
         folder = resolve(self.weights)
         try:
             recogniser = Recogniser(folder)
         except RuntimeError as error:
-            raise GmiError(f"{folder} has not the two files of the dlib judge: {error}") from error
+            raise GmiError(f"{folder} has not the two files of the dlib judge: {because(error)}.") from error
         workers = 1 if ON_GPU else self.workers or _cores() // _processes() or 1
         return DlibJudge(recogniser, folder, workers)
 
@@ -144,7 +144,9 @@ class FaceNet:
         try:
             network.load_state_dict(state, assign=True)
         except RuntimeError as error:
-            raise GmiError(f"{path} does not hold an InceptionResnetV1 of facenet-pytorch: {error}") from error
+            raise GmiError(
+                f"{path} does not hold an InceptionResnetV1 of facenet-pytorch: {misfit(network, state)}."
+            ) from error
         with torch.random.fork_rng(devices=[]):
             detector = MTCNN()
         return FaceNetJudge(self.name, trained_on, network.eval().requires_grad_(False), detector, device)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmi.assets.catalogue import resolve
-from gmi.assets.weights import read_weights
+from gmi.assets.weights import misfit, read_weights
 from gmi.errors import GmiError
 from gmi.settings import settings
 
@@ -37,12 +37,15 @@ class Lpips:
             # lpips 0.1.4 says pretrained=False to torchvision, which has called that weights=None since 0.13.
             warnings.filterwarnings("ignore", category=UserWarning, module=r"torchvision\.models\._utils")
             network = LPIPS(net=self.net, pnet_rand=True, verbose=False)
-        state = read_weights(path)
-        try:  # lpips cuts torchvision's `features` into slices and keeps the numbers: slice2.3.weight
-            backbone = {key: state[f"features.{key.partition('.')[2]}"] for key in network.net.state_dict()}
+        state, own = read_weights(path), network.net.state_dict()
+        # lpips cuts torchvision's `features` into slices and keeps the numbers: slice2.3.weight
+        names = {key: f"features.{key.partition('.')[2]}" for key in own}
+        backbone = {key: state[name] for key, name in names.items() if name in state}
+        try:
             network.net.load_state_dict(backbone)
-        except (KeyError, RuntimeError) as error:
-            raise GmiError(f"{path} does not hold torchvision's {_BACKBONES[self.net]}: {error}") from error
+        except RuntimeError as error:
+            fault = misfit(network.net, backbone)
+            raise GmiError(f"{path} does not hold torchvision's {_BACKBONES[self.net]}: {fault}.") from error
         return LpipsJudge(f"lpips-{self.net}", network.eval().requires_grad_(False).to(device), device)
 
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gmi.assets.catalogue import resolve
-from gmi.errors import GmiError
+from gmi.errors import GmiError, because
 from gmi.rng import Rng
 from gmi.settings import Positive, settings
 from gmi.targets.module import Target
@@ -83,7 +83,7 @@ class Stealthy:
             with safe_open(path, "pt") as file:
                 owner, usual = (file.metadata() or {}).get("target"), file.get_tensor("profile").double()
         except (OSError, SafetensorError) as error:
-            raise GmiError(f"{path} cannot be read as a profile ({error}): train the target again.") from error
+            raise GmiError(f"{path} cannot be read as a profile ({because(error)}): train the target again.") from error
         if owner != target.digest:
             raise GmiError(f"{path} is the profile of another target: train this one again, which writes its own.")
         return usual

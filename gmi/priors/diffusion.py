@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gmi.assets.weights import digest
-from gmi.errors import GmiError
+from gmi.errors import GmiError, because
 from gmi.priors.folder import prior_folder, refuse_other_type
 from gmi.priors.path import DiffusionPath, FlowPath, stamps, step
 from gmi.protocols import NoisePath
@@ -200,7 +200,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         tree = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise GmiError(f"{path.parent} is no folder of diffusers: {path.name} cannot be used ({error}).") from error
+        raise GmiError(
+            f"{path.parent} is no folder of diffusers: {path.name} cannot be used ({because(error)})."
+        ) from error
     if not isinstance(tree, dict):
         raise GmiError(f"{path} holds no settings.")
     return tree

@@ -3,10 +3,13 @@
 import json
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from gmi.assets.catalogue import resolve
-from gmi.errors import GmiError
-from gmi.settings import SHIPPED
+from gmi.errors import GmiError, because
+from gmi.settings import SHIPPED, validate
+
+Shape = TypeVar("Shape")
 
 _TYPES = {"dcgan": "gan", "stylegan2": "stylegan"}
 """By the type in a folder's config.json: the prior.type that loads it."""
@@ -22,6 +25,16 @@ def prior_folder(name: str) -> Path:
     if (folder / "prior").is_dir():
         raise GmiError(f"{folder} is the folder of a training: its prior is {folder / 'prior'}.")
     return folder
+
+
+def shape_in(folder: Path, kind: type[Shape], network: str) -> Shape:
+    """The shape of a network in a folder's config.json. Raises GmiError if there is none that can be used."""
+    try:
+        return validate(json.loads((folder / "config.json").read_text("utf-8")), "config.json", kind)
+    except FileNotFoundError as error:
+        raise GmiError(f"{folder} is no prior folder of a {network}: there is no config.json in it.") from error
+    except (OSError, ValueError, GmiError) as error:
+        raise GmiError(f"{folder} is no prior folder of a {network} ({because(error)}).") from error
 
 
 def refuse_other_type(folder: Path, given: str) -> None:

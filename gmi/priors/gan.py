@@ -1,16 +1,14 @@
 """GAN priors from a folder that holds `config.json` (the shape) and `model.safetensors` (the weights)."""
 
-import json
 from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from gmi.assets.weights import digest, load_weights
 from gmi.errors import GmiError
-from gmi.priors.folder import prior_folder, refuse_other_type
+from gmi.priors.folder import prior_folder, refuse_other_type, shape_in
 from gmi.rng import Rng
 from gmi.settings import settings
 
@@ -83,12 +81,6 @@ class Gan:
         """The prior. Raises GmiError if the folder is missing, its config unusable, or its weights misfit or broken."""
         folder = prior_folder(self.folder)
         refuse_other_type(folder, self.type)
-        try:
-            shape = TypeAdapter(DcganShape).validate_python(json.loads((folder / "config.json").read_text()))
-        except (OSError, ValueError, ValidationError) as error:
-            raise GmiError(
-                f"{folder} is no prior folder of a DCGAN: its config.json cannot be used ({error})."
-            ) from error
-        prior = Dcgan(shape)
+        prior = Dcgan(shape_in(folder, DcganShape, "DCGAN"))
         load_weights(prior, folder / "model.safetensors")
         return prior.to(device)

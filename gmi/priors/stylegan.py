@@ -1,18 +1,17 @@
 """StyleGAN2 priors from a folder: `config.json` for the shape, `model.safetensors` for weights, mean style, noise."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 from torch import Tensor
 
 from gmi.assets.weights import digest, load_weights
 from gmi.errors import GmiError
-from gmi.priors.folder import prior_folder, refuse_other_type
+from gmi.priors.folder import prior_folder, refuse_other_type, shape_in
 from gmi.priors.stylegan_network import Block, Generator
 from gmi.rng import Rng
 from gmi.settings import Count, Share, settings
@@ -149,12 +148,7 @@ class StyleGan:
         """The prior. Raises GmiError if the folder is missing, its config unusable, or its weights misfit or broken."""
         folder = prior_folder(self.folder)
         refuse_other_type(folder, self.type)
-        try:
-            shape = TypeAdapter(StyleGanShape).validate_python(json.loads((folder / "config.json").read_text("utf-8")))
-        except (OSError, ValueError, ValidationError) as error:
-            raise GmiError(
-                f"{folder} is no prior folder of a StyleGAN: its config.json cannot be used ({error})."
-            ) from error
+        shape = shape_in(folder, StyleGanShape, "StyleGAN")
         network = shape.build()
         load_weights(network, folder / "model.safetensors")
         return StyleGanPrior(network.to(device), shape, self.space, self.psi, self.cutoff)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gmi.data.images import Images
 from gmi.data.people import People
-from gmi.errors import GmiError
+from gmi.errors import GmiError, because
 from gmi.targets.module import Target
 
 
@@ -54,5 +54,6 @@ def refuse_unfit(target: Target, people: People, features: bool) -> None:
             target.activations(blank) if features else target(blank)
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise GmiError(
-            f"The target cannot take an image: check target.input and target.penultimate ({error})."
+            f"The target cannot take an image of {'x'.join(map(str, target.input.size))}: check target.input and "
+            f"target.penultimate (in torch's words: {because(error)})."
         ) from error

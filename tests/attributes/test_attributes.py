@@ -436,7 +436,7 @@ def test_two_processes_write_what_one_writes(tmp_path, monkeypatch):
 
 
 MISTAKES = {
-    "no file": (lambda rows: None, {}, "cannot be read as a CSV file"),
+    "no file": (lambda rows: None, {}, "data: there is no file "),
     "empty": (lambda rows: [], {}, "is empty"),
     "ragged": (lambda rows: [*rows, ["1"]], {}, "line 42 of .* has 1 cells, and the header 4"),
     "missing value": (lambda rows: [*rows, ["", "a", "no", "no"]], {}, "line 42 of .* has no age"),
