@@ -147,6 +147,14 @@ def test_shadow_models_are_said_to_be_left_out(world):
 
 
 @pytest.mark.usefixtures("quick")
+def test_too_few_people_are_told_before_anything_is_spent(world):
+    plan, inputs = built(CASES["shipped"], world)
+    assert "people are too few to conclude anything: attack at least 10." in str(forecast(plan, inputs, Hardware(CPU)))
+    many = replace(inputs, people=replace(inputs.people, attacked=tuple(range(10))))
+    assert "too few" not in str(forecast(plan, many, Hardware(CPU)))
+
+
+@pytest.mark.usefixtures("quick")
 def test_the_ledger_is_what_the_target_sees(world, tmp_path):
     """But for the oracle projection, which asks the guide: here the target too, once more for each photograph."""
     plan, inputs = built(CASES["all at once"], world)
