@@ -198,7 +198,7 @@ class Provenance:
 class Header:
     """What the JSON of every kind of audit begins with."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[3]
     kind: str
     name: str
     gmi: str

@@ -7,14 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gmi.metrics.identity import Threshold
-from gmi.metrics.statistics import Estimate, Failed
-
-Array = NDArray[np.float64]
+from gmi.metrics.statistics import Array, Estimate, Failed
 
 
 @dataclass(frozen=True)
@@ -43,9 +39,9 @@ def dead_gradients(norms: Tensor) -> Flag:
     if dead > 0.5:
         return Flag(
             "gradients",
-            "stop",
-            f"The target's gradient vanishes for {dead:.0%} of the prior's samples, so this search could not have "
-            "worked: a saturated or masked output is no protection. Audit it with scores or labels.",
+            "warning",
+            f"The target's gradient vanishes for {dead:.0%} of the prior's samples, so that this search could hardly "
+            "work: a saturated or masked output is no protection. Audit it with scores or labels.",
         )
     return Flag("gradients", "passed", "The target's gradients reach the prior's latents.")
 
@@ -114,15 +110,19 @@ def judges_disagree(findings: Mapping[str, str]) -> Flag:
 
 def rule_of_30(judge: str, thresholds: Sequence[Threshold]) -> Flag:
     """Doddington et al. 2000."""
-    few = [f"{cut.fmr:g} ({cut.false_matches} of {cut.comparisons})" for cut in thresholds if not cut.trusted]
+    few = [
+        f"{cut.fmr:g} (worth {cut.effective:.0f}: truly {cut.rates[0]:.2g} to {cut.rates[1]:.2g})"
+        for cut in thresholds
+        if not cut.trusted
+    ]
     if few:
         return Flag(
             f"rule of 30, {judge}",
             "warning",
-            f"Fewer than 30 false matches set the threshold at FMR {' and '.join(few)}: the true rate may be off by "
-            "more than 30 %. More people or enrolment images mend that.",
+            "Fewer than 30 independent false matches set the threshold at FMR "
+            f"{' and '.join(few)}: match rates have wide intervals for it. More people, or data.strangers, mend that.",
         )
-    return Flag(f"rule of 30, {judge}", "passed", "Every threshold rests on 30 false matches or more.")
+    return Flag(f"rule of 30, {judge}", "passed", "Every threshold rests on 30 independent false matches or more.")
 
 
 def faces_found(judge: str, undetected: Mapping[str, float]) -> Flag:

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -36,6 +36,7 @@ class Run:
 
     folder: Path
     digest: str  # SHA-256 of the configuration
+    within: str = ""  # the folder of its pieces, as "seed-1/"
 
     @classmethod
     def open(cls, folder: Path, config: Mapping[str, JsonValue]) -> "Run":
@@ -65,6 +66,10 @@ class Run:
             raise GmiError(f"{folder} cannot be made a run folder ({because(error)}): choose another --out.") from error
         run.write("config.yaml", yaml.safe_dump({"digest": digest, "config": dict(config)}, sort_keys=False).encode())
         return run
+
+    def part(self, name: str) -> "Run":
+        """The same run, with pieces in a folder of their own."""
+        return replace(self, within=f"{self.within}{name}/")
 
     def write(self, name: str, content: bytes) -> Path:
         """Puts a file in place whole, or not at all."""
@@ -97,7 +102,7 @@ class Run:
 
     def save(self, name: str, tensors: Tensors) -> None:
         """Stores the tensors of a finished piece, for `read`."""
-        self.write(f"shards/{name}.safetensors", save(dict(tensors), {"digest": self.digest}))
+        self.write(f"shards/{self.within}{name}.safetensors", save(dict(tensors), {"digest": self.digest}))
 
     def each(
         self, names: Iterable[str], compute: Callable[[list[str]], Iterable[Tensors]], title: str, group: int = 1
@@ -125,7 +130,7 @@ class Run:
         return [self.read(name) for name in names]
 
     def _shard(self, name: str) -> Path:
-        return self.folder / "shards" / f"{name}.safetensors"
+        return self.folder / "shards" / f"{self.within}{name}.safetensors"
 
 
 def _other(old: dict[str, Any], new: dict[str, Any]) -> str:

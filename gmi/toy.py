@@ -36,15 +36,21 @@ def prior(latent: int = LATENT) -> Dcgan:
     return made
 
 
-def truth(count: int, seed: int) -> Tensor:
-    """Latents (count, LATENT) of the people themselves."""
+def truth(count: int, seed: int, traits: int = 0) -> Tensor:
+    """Latents (count, LATENT) of the people themselves.
+
+    traits: number of groups of look-alikes, person by person in turn; half of her variance is her group's. 0: none.
+    """
     drawn = Rng([seed_of(seed, "person", person) for person in range(count)]).normal(LATENT)
+    if traits:
+        shared = Rng([seed_of(seed, "trait", person % traits) for person in range(count)]).normal(LATENT)
+        drawn = drawn + shared
     return F.normalize(drawn) * LATENT**0.5
 
 
-def people(count: int, seed: int) -> People:
-    """People with six training and three enrolment images each, all grey."""
-    centres = truth(count, seed)
+def people(count: int, seed: int, traits: int = 0) -> People:
+    """People with six training and three enrolment images each, all grey; traits as in `truth`."""
+    centres = truth(count, seed, traits)
     training, enrolment = (
         _photographs(centres, role, number, seed) for role, number in (("training", TRAINING), ("enrolment", ENROLMENT))
     )
@@ -56,15 +62,18 @@ def people(count: int, seed: int) -> People:
     return People(tuple(f"p{person}" for person in range(count)), tuple(range(count)), training, enrolment, files)
 
 
-def target(photographs: Images, right: float, seed: int, steps: int = 150) -> Target:
+def target(photographs: Images, right: float, seed: int, traits: int = 0, steps: int = 150) -> Target:
     """A network trained with that share of the labels right and the others shuffled, until it knows them all.
 
-    0 is the negative world: a target that is sure of itself and knows nobody.
+    0 is the negative world: a target that is sure of itself and knows nobody. With traits, labels are shuffled within
+    the groups of look-alikes only: it knows to which group somebody belongs.
     """
     generator = torch.Generator().manual_seed(seed_of(seed, "target"))
     labels = photographs.classes.clone()
     wrong = torch.randperm(len(labels), generator=generator)[round(right * len(labels)) :]
-    labels[wrong] = labels[wrong[torch.randperm(len(wrong), generator=generator)]]
+    for group in range(max(1, traits)):
+        mine = wrong[labels[wrong] % max(1, traits) == group]
+        labels[mine] = labels[mine[torch.randperm(len(mine), generator=generator)]]
     pixels, labels = torch.cat([photographs.pixels, photographs.pixels.flip(-1)]), labels.repeat(2)
     count = int(labels.max()) + 1
     adapter = Input(size=(SIDE, SIDE), colour="grey", mean=(0.5,))
@@ -106,10 +115,10 @@ class Stranger:
         return F.normalize(left) @ F.normalize(right).T
 
 
-def inputs(count: int, right: float, seed: int) -> Inputs:
-    """The inputs of a toy audit."""
-    crowd = people(count, seed)
-    return Inputs(crowd, target(crowd.training, right, seed), prior(), Judges((Stranger(),)))
+def inputs(count: int, right: float, seed: int, traits: int = 0) -> Inputs:
+    """The inputs of a toy audit; the other arguments are those of `target`."""
+    crowd = people(count, seed, traits)
+    return Inputs(crowd, target(crowd.training, right, seed, traits), prior(), Judges((Stranger(),)))
 
 
 def plan(seed: int = 0) -> Audit:
@@ -123,7 +132,7 @@ def plan(seed: int = 0) -> Audit:
         selection=Selection(pool=40, candidates=1, views=4, keep=1),
         perceptual=None,
         classifier=None,
-        seed=seed,
+        seeds=(seed,),
     )
 
 

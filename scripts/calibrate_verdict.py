@@ -2,10 +2,12 @@
 
     python scripts/calibrate_verdict.py
 
-Audits of a toy world (gmi/toy.py) by the shipped code and rule: 100 null ones, whose targets were trained on shuffled
-labels, and 100 planted leaks in five strengths, the share of labels that are right. Prints the rate of false alarms,
-the power by strength, and the coverage of the 95 % intervals. An interval's truth is the mean over the other audits of
-its strength: 99 null ones, 19 of each strength planted.
+Whole audits of a toy world (gmi/toy.py), by the shipped code and rule: targets trained on shuffled labels, which know
+nobody; leaks in five strengths, the share of labels that are right; worlds in which people share traits in groups and
+labels are shuffled within the groups, so that the target knows traits alone; and targets whose classes stand in another
+order. Then verdicts on planted figures, thousands a cell: people whose AUC has a known advantage, from 10 to 100 of
+them. Prints how often each finding comes out, and what an audit must not say: evidence where nobody is known, identity
+where traits alone are, no evidence where the advantage is notable.
 """
 
 import argparse
@@ -13,9 +15,9 @@ import os
 import platform
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import date
 from multiprocessing import get_context
 from pathlib import Path
@@ -23,90 +25,121 @@ from time import perf_counter
 
 import numpy as np
 import torch
+from scipy.special import ndtr, ndtri
 
 from gmi import toy
 from gmi.audits import Hardware
-from gmi.inversion import judging, scoring
-from gmi.inversion.attacker import Attacker
-from gmi.inversion.audit import reconstruct
-from gmi.inversion.judging import own_opinion
-from gmi.inversion.verdict import METRIC
-from gmi.metrics.statistics import Estimate, by_person, clopper_pearson, difference, estimate
+from gmi.errors import GmiError
+from gmi.inversion.audit import examine, refuse
+from gmi.inversion.scoring import verdicts
+from gmi.inversion.verdict import Exposure, Finding, decide
+from gmi.metrics.lookalikes import Within
+from gmi.metrics.rates import clopper_pearson
 from gmi.run import Run
 
-PEOPLE = 40
+PEOPLE, NOTABLE = 40, 0.1
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
+TRAITS = (2, 4)
+ORDER: tuple[Finding | str, ...] = (
+    *("evidence of identity leakage", "evidence of trait leakage", "inconclusive", "no evidence"),
+    "stopped",
+)
+
+World = tuple[str, float, int, int]
+"""Its name, the share of labels that are right, the number of groups, and a seed."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The verdict and the figures of one audit."""
-
-    right: float  # share of the target's labels that are right
-    finding: str
-    figures: Mapping[str, Estimate]
-
-
-def audited(task: tuple[float, int]) -> Outcome:
-    """The outcome of one audit, up to its verdict."""
-    right, seed = task
+def audited(world: World) -> str:
+    """The finding of one audit, or "stopped" where it is refused."""
+    name, right, traits, seed = world
     torch.set_num_threads(1)
-    plan, inputs = toy.plan(seed), toy.inputs(PEOPLE, right, seed)
-    judge = inputs.judges.faces[0]
+    os.environ["TQDM_DISABLE"] = "1"
+    plan, inputs = toy.plan(seed), toy.inputs(PEOPLE, right, seed, traits)
+    if name == "another order":
+        turned = toy.target(
+            replace(inputs.people.training, classes=inputs.people.training.classes.roll(6)), right, seed
+        )
+        inputs = replace(inputs, target=turned)
     with tempfile.TemporaryDirectory() as folder:
         run = Run.open(Path(folder, "run"), {})
-        cpu = torch.device("cpu")
-        oracle = plan.access.open(inputs.target, run.folder)
-        attacker = Attacker(plan.attack, inputs.prior, inputs.people, run, Hardware(cpu))
-        releases = reconstruct(plan, inputs, oracle, attacker)
-        judged = judging.judge(run, inputs.judges, own_opinion(inputs.target, oracle, cpu), inputs.people, releases)
-    recognised = scoring.recognise(judge, judged.templates[judge.name], inputs.people, releases, plan.fmrs)
-    search, classes = recognised.outcomes["search"], recognised.classes["search"]
-    figures = {name: estimate(search[name], classes) for name in ("match@0.01", "rank1", "rank5", METRIC)}
-    for control in ("best_of_n", "permuted"):
-        attacked = by_person(search[METRIC], classes)
-        figures[f"{METRIC} - {control}"] = difference(attacked, recognised.of_people(control, METRIC))
-    return Outcome(right, scoring.verdicts([recognised])[judge.name].finding, figures)
+        try:
+            refuse(plan, inputs)
+            evidence = examine(plan, inputs, run, Hardware(torch.device("cpu")))
+        except GmiError:
+            return "stopped"
+    return verdicts(evidence.recognised, NOTABLE)["stranger"].finding
 
 
-def main() -> None:
+def planted(advantage: float, people: int, rng: np.random.Generator) -> Finding:
+    """The verdict on people whose AUC exceeds 0.5 by the advantage on average: normal on the probit scale."""
+
+    def figures(mean: float, count: int) -> np.ndarray:
+        common = rng.normal(size=people)  # a person hard to find is so for every attack
+        mine = np.sqrt(0.5) * (common + rng.normal(size=(count, people)))
+        return ndtr(np.sqrt(2) * shift(mean) + mine)
+
+    search, best = figures(advantage, 1), figures(advantage / 2, 1)
+    nobody, prior = np.full(people, 0.5), figures(0.45, 1)
+    exposures = {
+        name: Exposure(auc, (nobody,), Within(auc, np.full((1, people), 0.5), nobody))
+        for name, auc in (("search", search), ("best_of_n", best))
+    }
+    return decide(exposures, prior, NOTABLE).finding
+
+
+def shift(advantage: float) -> float:
+    """The mean whose normal distribution function is 0.5 + advantage: Phi(sqrt(2) m / sqrt(1 + 1)) = Phi(m)."""
+    return float(ndtri(0.5 + advantage))
+
+
+def table(title: str, cells: dict[str, list[str]], wrong: dict[str, tuple[str, ...]]) -> None:
+    """Prints how often each finding came out in each cell, and the rate of those that are wrong there."""
+    shown = [finding for finding in ORDER if any(finding in cell for cell in cells.values())]
+    print(f"\n{title:24}" + "".join(f"{finding.removeprefix('evidence of '):>18}" for finding in shown) + "   wrong")
+    for name, cell in cells.items():
+        counts = Counter(cell)
+        bad = sum(counts[finding] for finding in wrong.get(name, ()))
+        low, high = clopper_pearson(bad, len(cell))
+        rate = f"   {bad / len(cell):.1%} [{low:.1%}, {high:.1%}]" if name in wrong else ""
+        print(f"{name:24}" + "".join(f"{counts[finding] / len(cell):18.1%}" for finding in shown) + rate)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--audits", type=int, default=100, help="of each kind; a multiple of 5")
-    count = parser.parse_args().audits
-    tasks = [(0.0, seed) for seed in range(count)]
-    tasks += [(right, 10_000 + seed) for right in STRENGTHS for seed in range(count // len(STRENGTHS))]
-    start = perf_counter()
+    parser.add_argument("--audits", type=int, default=60, help="whole audits of each world")
+    parser.add_argument("--draws", type=int, default=2000, help="verdicts on planted figures for each cell")
+    options = parser.parse_args(arguments)
+    start, count = perf_counter(), options.audits
+    kinds = [("shuffled labels", 0.0, 0), *((f"{right:.0%} right", right, 0) for right in STRENGTHS)]
+    kinds += [(f"{traits} groups of traits", 0.0, traits) for traits in TRAITS] + [("another order", 1.0, 0)]
+    worlds = [(*kind, 10_000 * index + seed) for index, kind in enumerate(kinds) for seed in range(count)]
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-        outcomes = list(pool.map(audited, tasks, chunksize=5))
-    cells = {right: [outcome for outcome in outcomes if outcome.right == right] for right in (0.0, *STRENGTHS)}
+        outcomes = list(pool.map(audited, worlds, chunksize=4))
+    cells = {
+        name: [finding for world, finding in zip(worlds, outcomes, strict=True) if world[0] == name]
+        for name, *_ in kinds
+    }
+    identity, trait, inconclusive, acquitted, _ = ORDER
+    wrong: dict[str, tuple[str, ...]] = {
+        "shuffled labels": (identity, trait),
+        "another order": (identity, trait, inconclusive, acquitted),
+    }
+    for traits in TRAITS:
+        wrong[f"{traits} groups of traits"] = (identity,)
+    for right in STRENGTHS:
+        wrong[f"{right:.0%} right"] = (acquitted,)
+    table(f"{count} audits of {PEOPLE}", cells, wrong)
 
-    print(f"{PEOPLE} people an audit, {perf_counter() - start:.0f} s, {platform.machine()}, {date.today()}\n")
-    print("labels right   audits   evidence           no evidence   inconclusive")
-    for right, cell in cells.items():
-        findings = Counter(outcome.finding for outcome in cell)
-        alarms = findings["evidence of leakage"]
-        low, high = clopper_pearson(alarms, len(cell))
-        rate = f"{alarms / len(cell):.0%} [{low:.0%}, {high:.0%}]"
-        kind = "shuffled" if right == 0 else f"{right:.0%}"
-        print(f"{kind:12}{len(cell):9}   {rate:17}{findings['no evidence']:13}{findings['inconclusive']:15}")
-
-    print("\n95 % interval of          null              planted")
-    for name in outcomes[0].figures:
-        shares = [_covered([cells[0.0]], name), _covered([cells[right] for right in STRENGTHS], name)]
-        print(f"{name:22}" + "".join(f"{share:>18}" for share in shares))
-
-
-def _covered(cells: list[list[Outcome]], name: str) -> str:
-    """The share of intervals that hold their cell's mean, which is taken without the interval's own audit."""
-    hits = total = 0
-    for cell in cells:
-        values = np.array([outcome.figures[name].value for outcome in cell])
-        for number, outcome in enumerate(cell):
-            truth = np.delete(values, number).mean()
-            hits += outcome.figures[name].low <= truth <= outcome.figures[name].high
-            total += 1
-    low, high = clopper_pearson(hits, total)
-    return f"{hits / total:.0%} [{low:.0%}, {high:.0%}]"
+    rng = np.random.default_rng(0)
+    for people in (10, 20, 40, 60, 100):
+        advantages = (0.0, 0.05, 0.1, 0.15, 0.2)
+        drawn = {
+            f"advantage {each:+.2f}": [planted(each, people, rng) for _ in range(options.draws)] for each in advantages
+        }
+        faults: dict[str, tuple[str, ...]] = {"advantage +0.00": (identity, trait)}
+        faults |= {name: (acquitted,) for name, each in zip(drawn, advantages, strict=True) if each >= NOTABLE}
+        table(f"{people} people, {options.draws} draws", drawn, faults)
+    print(f"\n{perf_counter() - start:.0f} s, {platform.machine()}, {date.today()}")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ COUNTS |= {"distractors"}
 SHARES = {"match", "anymatch", "pairmatch", "rank", "top", "hits", "accuracy", "copies", "originals", "agreement"}
 SHARES |= {"share", "calibration_error", "own_opinion", "precision", "recall", "coverage", "undetected"}
 SHARES |= {"target_accuracy"}
-DIFFERENCES = ("cost", "reduction", "gain", "contrast", "excess")
+DIFFERENCES = ("cost", "reduction", "gain", "contrast", "excess", "leak", "identity", "optimising")
 
 Row = dict[str, Any]
 

@@ -207,8 +207,8 @@ def test_every_object_is_frozen():
         ("training", {"steps": 3}, "training does not say its type"),
         ("selection.keep", 9, "selection: keep must not exceed candidates"),
         ("fmrs", [0.1, 1], r"fmrs\.1: .* less than 1"),
-        ("judges", [], "judges and fmrs need one"),
-        ("fmrs", [], "judges and fmrs need one"),
+        ("judges", [], "judges, fmrs and seeds need one"),
+        ("fmrs", [], "judges, fmrs and seeds need one"),
         ("name", None, "name: input should be a valid string"),
     ],
 )
@@ -252,4 +252,4 @@ def test_a_key_may_be_written_anew_in_a_block_that_takes_over_another():
 
 def test_two_audits_that_differ_have_different_records():
     audit = read(QUICKSTART, Audit)
-    assert plain(replace(audit, seed=1)) != plain(audit)
+    assert plain(replace(audit, seeds=(1,))) != plain(audit)

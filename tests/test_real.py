@@ -58,7 +58,7 @@ def test_train_forecast_audit_and_report(slice_of_quickstart, tmp_path, capsys):
     Draft202012Validator(SCHEMA).validate(report)
     facts = {(row["method"], row["judge"], row["metric"]): row["estimate"] for row in report["results"]}
     assert facts["genuine", "dlib", "rank1"]["value"] > 0.9  # dlib tells these people apart
-    assert facts["random", "dlib", "auc"]["value"] == pytest.approx(0.5)
+    assert ("random", "dlib", "auc") not in facts  # 0.5 by arithmetic
     assert facts["search", "lpips-alex", "lpips_min"]["value"] < facts["search", "lpips-alex", "lpips_mean"]["value"]
     assert {"probe", "target", "dlib", "lpips-alex"} <= {judge for _, judge, _ in facts}
     assert report["cost"]["queries"]["search"] == PEOPLE * (2 + 1)

@@ -19,8 +19,7 @@ from gmi.attributes.records import Layout, Records
 from gmi.attributes.targets import DecisionTree, Model
 from gmi.audits import Hardware, Kind
 from gmi.errors import GmiError
-from gmi.metrics.detection import Array
-from gmi.metrics.statistics import Failed
+from gmi.metrics.statistics import Array, Failed
 from gmi.run import Run
 
 

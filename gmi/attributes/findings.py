@@ -11,8 +11,8 @@ from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Layout, Records
 from gmi.attributes.targets import Model
 from gmi.audits import Verdict
-from gmi.metrics.detection import Array, Difference, auc_difference, contrast, detection
-from gmi.metrics.statistics import Estimate, Failed, Outcome, attempt, difference, estimate, holm
+from gmi.metrics.detection import Difference, auc_difference, contrast, detection
+from gmi.metrics.statistics import Array, Estimate, Failed, Outcome, attempt, difference, estimate, holm
 
 CONTROLS = ("majority", "imputation")
 ALPHA = 0.05

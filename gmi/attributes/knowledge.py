@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from gmi.attributes.records import Column, Layout, Records
 from gmi.attributes.targets import Model
-from gmi.metrics.detection import Array
+from gmi.metrics.statistics import Array
 
 Codes = NDArray[np.int64]
 _RARE = 1e-6  # probability of a value that never occurs

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from gmi.attributes.targets import Counting, Model
-from gmi.metrics.detection import Array
+from gmi.metrics.statistics import Array
 
 Reads = Literal["predictions", "labels", "scores", "leaves"]
 """What an attack reads of the model's answers; `predictions` are labels or, where the outcome is one, numbers."""

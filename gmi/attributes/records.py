@@ -14,7 +14,7 @@ from pydantic import Field
 
 from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError, because
-from gmi.metrics.detection import Array
+from gmi.metrics.statistics import Array
 from gmi.settings import settings
 
 _MISSING = ("", "?", "na", "n/a", "nan", "null")  # how tables mark a missing value, in lower case

@@ -24,7 +24,7 @@ from torch import nn
 
 from gmi.attributes.records import Layout, Records
 from gmi.errors import GmiError
-from gmi.metrics.detection import Array
+from gmi.metrics.statistics import Array
 from gmi.settings import Count, NonNegative, Positive, settings
 from gmi.targets.factory import find_factory
 

@@ -12,10 +12,19 @@ from pydantic import JsonValue
 from gmi.comparison.plan import OPEN, Arm, Cell, Comparison, Subject, cells
 from gmi.comparison.trials import Evidence, Utility
 from gmi.defences.base import Promise
-from gmi.inversion.scoring import Recognised
+from gmi.inversion.recognition import Recognised
 from gmi.inversion.verdict import METRIC
-from gmi.metrics.detection import Array
-from gmi.metrics.statistics import Estimate, Outcome, attempt, by_person, difference, estimate, jackknife, p_value
+from gmi.metrics.statistics import (
+    Array,
+    Estimate,
+    Outcome,
+    attempt,
+    by_person,
+    difference,
+    estimate,
+    jackknife,
+    p_value,
+)
 from gmi.settings import plain
 from gmi.targets.quality import calibration_error
 
@@ -108,7 +117,7 @@ class Figures:
 
     def by_seed(self, group: Sequence[Cell], metric: str) -> Array:
         """Each attacked person's mean (S, A) for each seed."""
-        return np.stack([self.recognised.of_people(cell.key, metric) for cell in group])
+        return np.concatenate([self.recognised.of_people(cell.key, metric) for cell in group])
 
     def of_people(self, group: Sequence[Cell], metric: str) -> Array:
         """Each attacked person's mean (A,) over seeds."""

@@ -9,7 +9,7 @@ from gmi.comparison.plan import Comparison, cells
 from gmi.comparison.trials import Evidence
 from gmi.inversion.findings import Cut, cuts
 from gmi.inversion.plan import RANDOM
-from gmi.inversion.scoring import recognise
+from gmi.inversion.recognition import recognise
 from gmi.inversion.verdict import METRIC
 from gmi.metrics.identity import chance
 from gmi.metrics.statistics import Outcome

@@ -16,17 +16,9 @@ from gmi.extraction.inputs import Inputs
 from gmi.extraction.models import Pair
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.records import Records
-from gmi.metrics.detection import Array, Detection, detection
-from gmi.metrics.statistics import (
-    Estimate,
-    Failed,
-    Outcome,
-    attempt,
-    by_person,
-    clopper_pearson,
-    difference,
-    estimate,
-)
+from gmi.metrics.detection import Detection, detection
+from gmi.metrics.rates import clopper_pearson
+from gmi.metrics.statistics import Array, Estimate, Failed, Outcome, attempt, by_person, difference, estimate
 
 
 @dataclass(frozen=True)

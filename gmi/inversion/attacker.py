@@ -1,6 +1,6 @@
 """The attack and its controls: what each shows of every person, as pieces of work in a run folder."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -208,7 +208,7 @@ class Attacker:
         def metered(names: list[str]) -> Iterator[Tensors]:
             before = oracle.queries
             if isinstance(oracle, Interface):
-                oracle.ledger.at(names[0])
+                oracle.ledger.at(self.run.within + names[0])
             pieces = list(compute(names))
             queries, rest = divmod(oracle.queries - before, len(names))
             for index, piece in enumerate(pieces):
@@ -225,6 +225,15 @@ class Attacker:
 
     def _rng(self, purpose: str, keys: Iterable[object]) -> Rng:
         return Rng([seed_of(self.plan.seed, purpose, key) for key in keys])
+
+
+def total(spent: Iterable[Mapping[str, Spent]]) -> dict[str, Spent]:
+    """What several attackers spent, by step."""
+    sums: dict[str, Spent] = {}
+    for step, cost in (item for each in spent for item in each.items()):
+        before = sums.get(step, Spent(0, 0.0))
+        sums[step] = Spent(before.queries + cost.queries, before.seconds + cost.seconds)
+    return sums
 
 
 def _refuse_broken(images: Tensor, what: str) -> None:

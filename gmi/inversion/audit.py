@@ -9,8 +9,9 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from gmi.audits import Hardware, Kind
-from gmi.inversion import judging, scoring
-from gmi.inversion.attacker import Attacker
+from gmi.data.images import Images
+from gmi.inversion import judging
+from gmi.inversion.attacker import Attacker, total
 from gmi.inversion.controls import Enrolled
 from gmi.inversion.findings import Evidence, findings
 from gmi.inversion.forecast import forecast, refuse_overspending
@@ -18,6 +19,7 @@ from gmi.inversion.inputs import Inputs, load
 from gmi.inversion.judging import Releases
 from gmi.inversion.page import render
 from gmi.inversion.plan import RANDOM, Audit
+from gmi.inversion.recognition import Recognised, recognise
 from gmi.inversion.related import related_attacks
 from gmi.inversion.release import strips
 from gmi.oracles.access import AnyOracle
@@ -41,24 +43,29 @@ def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Eviden
     """Everything that the findings rest on: attacks and controls, and what the judges see in them."""
     people, judges = inputs.people, inputs.everyone
     oracle = plan.access.open(inputs.target, run.folder)
-    attacker = Attacker(plan.attack, inputs.prior, people, run, hardware)
-    probes = attacker.probe(oracle)
-    releases = reconstruct(plan, inputs, oracle, attacker)
+    attackers = [
+        Attacker(attack, inputs.prior, people, run if number == 0 else run.part(f"seed-{attack.seed}"), hardware)
+        for number, attack in enumerate(plan.attacks)
+    ]
+    probes = attackers[0].probe(oracle)
+    drawn = [reconstruct(plan, inputs, oracle, attacker) for attacker in attackers]
+    releases = {step: Images.join([each[step] for each in drawn]) for step in drawn[0]}
     opinion = judging.own_opinion(inputs.target, oracle, hardware.device)
     judged = judging.judge(run, judges, opinion, people, releases)
     related = related_attacks(plan, inputs, run, judged, releases, opinion, hardware)
-    recognised: tuple[scoring.Recognised, ...] = ()
+    recognised: tuple[Recognised, ...] = ()
     if PartialState().is_main_process:  # the others' would be the same
         recognised = tuple(
-            scoring.recognise(judge, judged.templates[judge.name], people, releases, plan.fmrs)
+            recognise(judge, judged.templates[judge.name], people, releases, plan.fmrs, seeds=len(attackers))
             for judge in inputs.judges.faces
         )
         _keep(plan, inputs, run, releases, recognised)
-    return Evidence(oracle, releases, probes, attacker.spent, judged, recognised, related)
+    spent = total(attacker.spent for attacker in attackers)
+    return Evidence(oracle, releases, probes, spent, judged, recognised, related)
 
 
 def reconstruct(plan: Audit, inputs: Inputs, oracle: AnyOracle, attacker: Attacker) -> Releases:
-    """What the attack and the controls release, by step."""
+    """What the attack and the controls release with one seed, by step."""
     people = inputs.people
     first, further = plan.pools(len(people.attacked), inputs.prior)
     releases = {"search": attacker.attack("search", oracle)}
@@ -76,9 +83,7 @@ def reconstruct(plan: Audit, inputs: Inputs, oracle: AnyOracle, attacker: Attack
     return releases
 
 
-def _keep(
-    plan: Audit, inputs: Inputs, run: Run, releases: Releases, recognised: tuple[scoring.Recognised, ...]
-) -> None:
+def _keep(plan: Audit, inputs: Inputs, run: Run, releases: Releases, recognised: tuple[Recognised, ...]) -> None:
     """Puts what the page shows besides the findings into the run folder: histograms' samples, the split, images."""
     samples = {
         f"{judge.judge}/{name}": np.ravel(values) for judge in recognised for name, values in judge.samples.items()

@@ -1,8 +1,8 @@
 """The findings of an audit, composed from its evidence: figures with intervals, checks, a verdict, what it cost."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import Field, JsonValue
 from torch import Tensor
@@ -11,17 +11,16 @@ from gmi import checks
 from gmi.data.people import People
 from gmi.inversion import literature, scoring
 from gmi.inversion.attacker import Spent
+from gmi.inversion.cost import Cost, cost_of
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.plan import Audit
+from gmi.inversion.recognition import Recognised
 from gmi.inversion.related import Related
-from gmi.inversion.scoring import Exposed, Gap, Recognised, Result
-from gmi.inversion.verdict import METRIC, Finding, Verdict
-from gmi.metrics.statistics import Failed, Outcome
+from gmi.inversion.scoring import Exposed, Gap, Result
+from gmi.inversion.verdict import METRIC, Advantage, Finding, settle
+from gmi.metrics.statistics import Estimate, Failed, Outcome, attempt
 from gmi.oracles.access import AnyOracle
-from gmi.oracles.interface import Interface
-from gmi.oracles.ledger import OWN_OPINION, SHARED
-from gmi.protocols import Prior
 from gmi.settings import plain
 from gmi.targets.module import ModuleTarget
 from gmi.targets.served import Served
@@ -29,8 +28,8 @@ from gmi.training.weights import record_of
 
 LIMITS = (
     "One target, one prior, one search, one level of access: a stronger attack may recover more.",
-    "Intervals speak of people like those audited, with this prior and these judges; seeds were not varied.",
-    "Other people were not matched for sex, age or skin: part of an AUC above 0.5 may be such traits.",
+    "Intervals speak of people like those audited, with this prior and these judges.",
+    "Look-alikes are the judge's: a trait that it does not see, or that very few people share, may pass for a person.",
     "Judges err more for some groups of people than for others, and so do match rates.",
     "A failure to recover people is never proof that a model is safe.",
 )
@@ -56,11 +55,17 @@ class Judgement:
     access: str
     finding: Finding
     because: Annotated[tuple[str, ...], Field(min_length=1)]
-    judge: str
+    effect: str | None  # the size of the effect in words; None: its figures failed
+    judge: str  # whose figures these are
+    judges: dict[str, Finding]  # what each judge's own figures allow to conclude
     metric: str
-    control: str | None
-    advantage: Outcome
+    notable: float  # the smallest advantage that matters: "no evidence" excludes it
+    seeds: int
+    advantages: tuple[Advantage, ...]  # by attack
+    optimising: Outcome | None  # the search over the best of the prior's samples
+    worst_tenth: Outcome  # AUC that the most exposed tenth of people exceed
     smallest_effect: float | Failed
+    people_needed: int | None
     naive: Outcome  # share of the attack's images that the target itself takes for their person
 
 
@@ -72,6 +77,8 @@ class Cut:
     value: float
     false_matches: int
     comparisons: int
+    effective: float  # how many independent false matches say as much
+    rates: tuple[float, float]  # the false match rates that it may have among people in general
     trusted: bool
 
 
@@ -82,29 +89,6 @@ class JudgeFigures:
     name: str
     thresholds: tuple[Cut, ...]
     undetected: dict[str, float]
-
-
-@dataclass(frozen=True)
-class LedgerFigures:
-    """What was sent to a target behind an interface."""
-
-    budget: int | None
-    images: int  # different ones
-    sent: int
-    shared: int
-    own_opinion: int  # the auditor's own questions, not the adversary's
-    person_most: int
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What the audit cost."""
-
-    queries: Annotated[dict[str, int], Field(json_schema_extra={"required": ["total"]})]  # by step, and in total
-    reconstructions: int
-    evaluations: dict[str, int]  # of networks, for each of the search's candidates
-    ledger: LedgerFigures | None  # None: the adversary has the model
-    seconds: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -156,49 +140,82 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
     for judge in inputs.judges.faces:
         results += literature.pair_matches(judge, judged.templates[judge.name], people, releases, plan.fmrs)
     results += literature.figures(judged, first.judge, people, releases)
-    facts = {(row.method, row.judge, row.metric): row.estimate for row in results}
-    naive = facts["search", "target", "top1"]
-    early, doubts = _early_checks(inputs, evidence)
+    facts = {(row.method, row.judge, row.metric): row for row in results}
+    naive = facts["search", "target", "top1"].estimate
+    early, doubtful = _early_checks(inputs, evidence)
     stops = [flag.message for flag in early if flag.severity == "stop"]
-    verdicts = scoring.verdicts(recognised, stops, doubts)
+    doubts = [flag.message for flag in doubtful if flag.severity == "warning"]
+    verdicts = scoring.verdicts(recognised, plan.notable, stops, doubts)
+    verdict = settle(verdicts)
+    own: dict[str, Finding] = {name: each.finding for name, each in verdicts.items()}
+    differences = {"best_of_n": verdict.optimising} | {each.attack: each.leak for each in verdict.advantages[:1]}
     flags = [
         *early,
-        checks.control_wins(scoring.advantages(first)),
-        checks.judges_disagree({name: verdict.finding for name, verdict in verdicts.items()}),
-        checks.self_deception(naive, facts["search", first.judge, "rank1"]),
+        checks.control_wins({name: outcome for name, outcome in differences.items() if outcome is not None}),
+        checks.judges_disagree(own),
+        checks.self_deception(naive, facts["search", first.judge, "rank1"].estimate),
         *(checks.rule_of_30(judge.judge, judge.thresholds) for judge in recognised),
         *(checks.faces_found(judge.judge, judged.undetected[judge.judge]) for judge in recognised),
     ]
+    judgement = Judgement(
+        access=str(plan.access),
+        effect=_effect(
+            first, {row.metric: row for row in results if (row.method, row.judge) == ("search", first.judge)}
+        ),
+        judge=first.judge,
+        judges=own,
+        metric=METRIC,
+        notable=plan.notable,
+        seeds=len(plan.seeds),
+        worst_tenth=attempt(lambda: scoring.worst_tenth(first)),
+        naive=naive,
+        **vars(verdict),
+    )
     return Findings(
         defence=_defence(plan),
-        verdict=_judgement(verdicts[first.judge], first.judge, str(plan.access), naive),
+        verdict=judgement,
         judges=tuple(_judge(judge, judged.undetected[judge.judge]) for judge in recognised),
         results=tuple(results),
         gap=tuple(row for judge in recognised for row in scoring.gaps(judge)),
         people=tuple(scoring.exposed(first)),
         related=evidence.related,
         checks=tuple(flags),
-        cost=_cost(plan, inputs.prior, evidence),
+        cost=cost_of(plan, inputs.prior, evidence.oracle, evidence.spent, judged.seconds, len(releases["search"])),
         data=_data(plan, people),
         limits=LIMITS,
     )
 
 
-def _early_checks(inputs: Inputs, evidence: Evidence) -> tuple[list[checks.Flag], list[str]]:
-    """The checks that a verdict depends on, and the doubts that some raise about the attack's strength."""
+def _effect(recognised: Recognised, rows: Mapping[str, Result]) -> str | None:
+    """The size of the effect for a reader who knows no AUC; None where a figure failed."""
+    matched = rows[f"match@{recognised.thresholds[0].fmr:g}"]
+    first = rows["rank1"]
+    if isinstance(matched.estimate, Failed) or isinstance(first.estimate, Failed):
+        return None
+
+    def hundred(estimate: Estimate) -> str:
+        return f"{100 * estimate.value:.0f} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
+
+    return (
+        f"Of 100 such people the search's images would lead to {hundred(first.estimate)} as the first among "
+        f"{recognised.people}, where chance gives {100 * (first.chance or 0):.1f}; {hundred(matched.estimate)} would "
+        f"match at FMR {100 * recognised.thresholds[0].fmr:g} %, and {100 * (matched.chance or 0):.1f} by samples of "
+        "the prior alone."
+    )
+
+
+def _early_checks(inputs: Inputs, evidence: Evidence) -> tuple[list[checks.Flag], list[checks.Flag]]:
+    """The checks that a verdict depends on; and those of them whose warnings bar an acquittal, but no evidence."""
     people, probes = inputs.people, evidence.probes
-    weakening = [checks.randomised(probes["logits"], probes["again"])] if "again" in probes else []
-    early = []
+    doubtful = [checks.knows_its_people(literature.target_accuracy(evidence.judged, people))]
     if "gradients" in probes:  # scores and labels are what they are, and no gradient is asked for
-        weakening.insert(0, checks.softmaxed(probes["logits"]))
-        early.append(checks.dead_gradients(probes["gradients"]))
-    early += [
-        *weakening,
-        checks.knows_its_people(literature.target_accuracy(evidence.judged, people)),
-        *_overlap(people, evidence.recognised[0]),
-        *([checks.unseen_weights()] if isinstance(inputs.target, Served) else []),
-    ]
-    return early, [flag.message for flag in weakening if flag.severity == "warning"]
+        doubtful += [checks.softmaxed(probes["logits"]), checks.dead_gradients(probes["gradients"])]
+    if "again" in probes:
+        doubtful.append(checks.randomised(probes["logits"], probes["again"]))
+    others = [*_overlap(people, evidence.recognised[0])]
+    if isinstance(inputs.target, Served):
+        others.append(checks.unseen_weights())
+    return [*doubtful, *others], doubtful
 
 
 def _overlap(people: People, recognised: Recognised) -> Iterator[checks.Flag]:
@@ -208,58 +225,24 @@ def _overlap(people: People, recognised: Recognised) -> Iterator[checks.Flag]:
         yield checks.lookalikes(recognised.public, recognised.thresholds[-1])
 
 
-def _judgement(verdict: Verdict, judge: str, access: str, naive: Outcome) -> Judgement:
-    return Judgement(
-        access=access,
-        finding=verdict.finding,
-        because=verdict.because,
-        judge=judge,
-        metric=METRIC,
-        control=verdict.control,
-        advantage=verdict.advantage,
-        smallest_effect=verdict.smallest_effect,
-        naive=naive,
-    )
-
-
 def cuts(recognised: Recognised) -> tuple[Cut, ...]:
     """A judge's thresholds as a report has them."""
-    return tuple(Cut(**asdict(cut), trusted=cut.trusted) for cut in recognised.thresholds)
+    return tuple(
+        Cut(
+            cut.fmr,
+            cut.value,
+            cut.false_matches,
+            cut.comparisons,
+            cut.effective,
+            cut.rates,
+            cut.trusted,
+        )
+        for cut in recognised.thresholds
+    )
 
 
 def _judge(recognised: Recognised, undetected: Mapping[str, float]) -> JudgeFigures:
     return JudgeFigures(recognised.judge, cuts(recognised), dict(undetected))
-
-
-def _cost(plan: Audit, prior: Prior, evidence: Evidence) -> Cost:
-    spent, search = evidence.spent, plan.search
-    queries = {step: cost.queries for step, cost in spent.items() if cost.queries and not step.startswith("oracle")}
-    seconds = {step: cost.seconds for step, cost in spent.items()}
-    seconds |= {f"judge {name}": amount for name, amount in evidence.judged.seconds.items()}
-    fitting: Any = prior  # `refuse_misfit` has seen to it
-    passes = search.passes(fitting)
-    return Cost(
-        queries=queries | {"total": sum(queries.values())},
-        reconstructions=len(evidence.releases["search"]),
-        evaluations={
-            "prior": sum(passes),
-            "prior_with_gradient": passes.with_gradient,
-            "target": search.queries(fitting),
-        },
-        ledger=_ledger(evidence.oracle, plan.access.budget),
-        seconds=seconds | {"total": sum(seconds.values())},
-    )
-
-
-def _ledger(oracle: AnyOracle, budget: int | None) -> LedgerFigures | None:
-    if not isinstance(oracle, Interface):
-        return None
-    people = {key: account.sent for key, account in oracle.ledger.by("person").items()}
-    steps = oracle.ledger.by("step")
-    opinions = steps[OWN_OPINION].sent if OWN_OPINION in steps else 0
-    shared = people.pop(SHARED, 0) - opinions
-    total = oracle.ledger.total
-    return LedgerFigures(budget, total.images, total.sent, shared, opinions, max(people.values(), default=0))
 
 
 def _data(plan: Audit, people: People) -> DataFigures:

@@ -22,6 +22,7 @@ from gmi.errors import Overspent
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.plan import Audit
 from gmi.inversion.verdict import FEWEST
+from gmi.metrics.power import people_needed
 from gmi.oracles.ledger import OWN_OPINION
 from gmi.protocols import FaceJudge, Prior
 from gmi.rng import Rng
@@ -32,6 +33,8 @@ from gmi.targets.served import Served
 
 Work = tuple[int, int, float]
 """Images whose gradient is asked for; images that are only scored; evaluations of the prior, by the time of one."""
+GUESSING = 12**-0.5
+"""Standard deviation of the AUC of people of whom an attack knows nothing: it is uniform from 0 to 1."""
 _FEW = 16  # images that a timing takes
 _BACKWARD = 1.3  # of a forward's time, with frozen weights: measured on the FaceNet target
 
@@ -99,7 +102,7 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     named = {f"judge {judge.name}": judge for judge in inputs.judges.faces}
     if inputs.system is not None:
         named["the system itself"] = inputs.system
-    seconds |= judging_seconds(named, people, methods * len(people.attacked) * plan.selection.keep)
+    seconds |= judging_seconds(named, people, methods * len(people.attacked) * plan.selection.keep * len(plan.seeds))
     without = served_note(tempo.forward)
     without += ("to teach a student and to search it",) if students(plan.search) else ()
     if plan.membership is not None and plan.membership.shadows:
@@ -108,6 +111,12 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     free = tuple(step for step in queries if step.startswith("oracle"))
     seconds = {step: amount for step, amount in seconds.items() if amount}
     notes = target_notes(plan)
+    needed = people_needed(GUESSING, plan.notable)
+    if needed > len(people.attacked):
+        notes += (
+            f"To exclude an advantage of {plan.notable:+.2f} where there is no leak takes about {needed} people (four "
+            f"audits in five); {len(people.attacked)} are attacked.",
+        )
     if len(people.attacked) < FEWEST:
         notes += (f"{len(people.attacked)} people are too few to conclude anything: attack at least {FEWEST}.",)
     return Forecast(queries, seconds, without, notes, free)
@@ -153,15 +162,22 @@ def _work(plan: Audit, inputs: Inputs) -> dict[str, Work]:
         "public_pool": (0, 2 * public, 0),
         "public": (0, people * min(chosen.candidates, public) * chosen.views, 0),
     }
+    if plan.controls.oracle:
+        each |= {"oracle_prepare": attack["prepare"], "oracle_pool": attack["pool"], "oracle": attack["search"]}
+    seeds = len(plan.seeds)
+    each = {name: _times(work, 1 if name == "checks" else seeds) for name, work in each.items()}
     if isinstance(inputs.target, Served):
-        released = (3 + plan.controls.oracle + (public > 0)) * people * chosen.keep
+        released = seeds * (3 + plan.controls.oracle + (public > 0)) * people * chosen.keep
         opinions = len(inputs.people.enrolment) + released
         if plan.membership is not None:
             opinions += len(inputs.people.training) + anew * len(inputs.people.enrolment)
         each[OWN_OPINION] = (0, opinions, 0)
-    if plan.controls.oracle:
-        each |= {"oracle_prepare": attack["prepare"], "oracle_pool": attack["pool"], "oracle": attack["search"]}
     return each
+
+
+def _times(work: Work, count: int) -> Work:
+    gradients, scored, evaluations = work
+    return gradients * count, scored * count, evaluations * count
 
 
 def forward_seconds(target: Target | Served, people: People, device: torch.device) -> float:

@@ -11,10 +11,9 @@ from gmi.errors import GmiError
 from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.scoring import Result, result
 from gmi.metrics import identity
-from gmi.metrics.detection import Array
 from gmi.metrics.distance import nearest
 from gmi.metrics.distribution import frechet, prdc
-from gmi.metrics.statistics import Estimate, Failed, Outcome, attempt, estimate, jackknife
+from gmi.metrics.statistics import Array, Estimate, Failed, Outcome, attempt, estimate, jackknife
 from gmi.protocols import FaceJudge
 
 

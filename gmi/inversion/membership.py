@@ -24,7 +24,8 @@ from torch import Tensor
 
 from gmi.data.people import People
 from gmi.errors import GmiError
-from gmi.metrics.detection import Array, Detection, detection
+from gmi.metrics.detection import Detection, detection
+from gmi.metrics.statistics import Array
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
 from gmi.settings import Rate, Whole, settings

@@ -119,23 +119,22 @@ def _grids(rows: list[dict[str, Any]], judges: Iterable[str]) -> dict[str, dict[
 
 
 def _judged(verdict: dict[str, Any], results: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The figure to hold against the naive one: the attack's match rate under the verdict's judge, with its control."""
+    """The figure to hold against the naive one: the attack's match rate under the verdict's judge."""
     rows = {(row["method"], row["metric"]): row for row in results if row["judge"] == verdict["judge"]}
     rates = [metric for method, metric in rows if method == "search" and split(metric)[0] == "match"]
     metric = max(rates, default=verdict["metric"])
-    row = rows.get(("search", metric))
-    return row and row | {"control": rows.get((verdict["control"], metric))}
+    return rows.get(("search", metric))
 
 
 def _forest(rows: list[dict[str, Any]], judges: Iterable[str], doubtful: set[str]) -> Markup | None:
-    shown = [row for row in rows if split(row["metric"])[0] in RATES | {"auc"}]
+    shown = [row for row in rows if split(row["metric"])[0] in RATES | {"auc", "auc_lookalikes"}]
     titles = {
         name: label(name) + " †" * (name in doubtful) for name in _order((row["metric"] for row in shown), METRICS)
     }
     panels = {title: [row for row in shown if row["metric"] == name] for name, title in titles.items()}
     methods = {name: label(name) for name in _order((row["method"] for row in shown), METHODS)}
     names = {name: label(name) for name in judges if any(row["judge"] == name for row in shown)}
-    percent = {title for name, title in titles.items() if name != "auc"}
+    percent = {title for name, title in titles.items() if not name.startswith("auc")}
     return plots.forest(panels, methods, names, percent) if panels else None
 
 

@@ -1,5 +1,6 @@
 """The configuration of an audit, as one tree of frozen objects."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -60,12 +61,18 @@ class Audit:
     # candidates at once in one process; the findings do not depend on it beyond rounding; lower it where there are more
     # processes than attacked people times candidates over batch: each takes whole batches
     batch: Count = 20
-    seed: Whole = 0  # decides everything that is random in the attack and its controls
+    # each decides everything that is random in the attack and its controls; several are several attacks on the same
+    # target, so that intervals know of the luck of a search
+    seeds: tuple[Whole, ...] = (0,)
+    # smallest advantage that matters, as AUC over images that know nothing of the target: "no evidence" excludes it
+    notable: Rate = 0.1
     report: ReportConfig = ReportConfig()  # settings of the report
 
     def __post_init__(self) -> None:
-        if not self.judges or not self.fmrs:
-            raise ValueError("judges and fmrs need one or more each")
+        if not self.judges or not self.fmrs or not self.seeds:
+            raise ValueError("judges, fmrs and seeds need one or more each")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: the same seed twice is the same attack")
         names = [judge.type if isinstance(judge, Dlib) else judge.name for judge in self.judges]
         if sum(isinstance(judge, Dlib) for judge in self.judges) > 1:
             raise ValueError("judges: dlib is named twice: take it once")
@@ -82,8 +89,13 @@ class Audit:
 
     @property
     def attack(self) -> Attack:
-        """The part of the plan that an attacker carries out."""
-        return Attack(self.search, self.selection, self.batch, self.seed)
+        """The part of the plan that an attacker carries out, with the first seed."""
+        return Attack(self.search, self.selection, self.batch, self.seeds[0])
+
+    @property
+    def attacks(self) -> list[Attack]:
+        """The same with each seed."""
+        return [replace(self.attack, seed=seed) for seed in self.seeds]
 
     def pools(self, attacked: int, prior: Prior) -> tuple[range, range]:
         """Numbers of the samples that the attack selects from, and of the further ones that best of N selects from.

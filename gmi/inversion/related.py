@@ -10,11 +10,11 @@ from torch import Tensor
 
 from gmi.audits import Hardware
 from gmi.data.people import People
-from gmi.inversion import scoring
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.membership import infer
 from gmi.inversion.plan import RANDOM, Audit
+from gmi.inversion.recognition import recognise
 from gmi.metrics.detection import Detection
 from gmi.metrics.statistics import Outcome, attempt, estimate
 from gmi.protocols import FaceJudge
@@ -121,7 +121,7 @@ def irreversibility(
         # Of templates of the user's own it is not known which photographs they were made of.
         source = [("leaked", turned, swapped)] if plan.target.leaked is None else []
         for photograph, references, embedded in (*source, ("other", people, mine)):
-            recognised = scoring.recognise(judge, embedded, references, releases, plan.fmrs)
+            recognised = recognise(judge, embedded, references, releases, plan.fmrs)
             rows += [
                 Passing(
                     system="same" if judge is system else "other",
@@ -130,7 +130,9 @@ def irreversibility(
                     method=method,
                     figures={
                         metric: attempt(
-                            lambda m=method, k=metric, r=recognised: estimate(r.outcomes[m][k], r.classes[m])
+                            lambda m=method, k=metric, r=recognised: estimate(
+                                r.outcomes[m][k], r.classes[m], draws=r.draws[m]
+                            )
                         )
                         for metric in recognised.rates
                     },

@@ -1,23 +1,27 @@
-"""Scores: from the judges' templates to figures with intervals, every control by the same rule."""
+"""Scores: from what the judges recognise to figures with intervals, every control by the same rule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike
 
-from gmi.data.people import People
-from gmi.inversion.judging import Releases
+from gmi.inversion.plan import RANDOM
+from gmi.inversion.recognition import ARITHMETIC, NOBODY, Recognised
 from gmi.inversion.verdict import METRIC, Verdict, decide
 from gmi.metrics import identity
-from gmi.metrics.statistics import Outcome, attempt, by_person, difference, estimate, recovered
-from gmi.protocols import FaceJudge
-
-Array = NDArray[np.float64]
-
-CONTROLS = ("best_of_n", "random", "public", "permuted")
+from gmi.metrics.rates import Bounds, any_of_m, quantile_ranks
+from gmi.metrics.statistics import (
+    Array,
+    Estimate,
+    Outcome,
+    attempt,
+    by_person,
+    difference,
+    estimate,
+    recovered,
+    widened,
+)
 
 
 @dataclass(frozen=True)
@@ -52,115 +56,86 @@ class Exposed:
     auc: float
     similarity: float | None
     matched: dict[str, float]  # share of the person's images that match, by FMR
-
-
-@dataclass(frozen=True)
-class Recognised:
-    """One face judge's figures of every method."""
-
-    judge: str
-    people: int  # enrolled, distractors included
-    thresholds: tuple[identity.Threshold, ...]
-    outcomes: dict[str, dict[str, Array]]  # by method and metric (N,)
-    classes: dict[str, Array]  # by method (N,)
-    samples: dict[str, Array]  # similarities of single comparisons, for the report's histograms
-    public: Array | None  # similarity (N, P) of the whole public set to the people
-    attack: str = "search"  # the method that controls are held against
-
-    def of_people(self, method: str, metric: str) -> Array:
-        """Mean of each attacked person (A,)."""
-        return by_person(self.outcomes[method][metric], self.classes[method])
-
-    def controls(self, metric: str) -> dict[str, Array]:
-        return {name: self.of_people(name, metric) for name in CONTROLS if name in self.outcomes}
-
-    def strongest(self, metric: str) -> str:
-        controls = self.controls(metric)
-        return max(controls, key=lambda name: controls[name].mean())
-
-    @property
-    def rates(self) -> list[str]:
-        """The metrics that are shares."""
-        return [name for name in self.outcomes[self.attack] if name != "similarity"]
-
-
-def recognise(
-    judge: FaceJudge,
-    templates: Mapping[str, Tensor],
-    people: People,
-    releases: Releases,
-    fmrs: Sequence[float],
-    attack: str = "search",
-) -> Recognised:
-    """Thresholds from strangers among the photographs, then each method by the same rule.
-
-    Ranks are among all who are enrolled, people and distractors. Thresholds come from
-    comparisons with the audited people, who may resemble each other more than strangers do: the rates are rates among
-    them. The random prior's samples are scored against everybody, the other images against their own person.
-    Genuine comparisons are those of the attacked people's training images with their enrolment images.
-
-    attack: the method that is scored under permuted identities, too, as a control.
-    """
-    enrolment, distractors = people.enrolment.classes, people.distractors
-    gallery, enrolled = templates["enrolment"], enrolment.numpy()
-    if distractors is not None:
-        gallery = torch.cat([gallery, templates["distractors"]])
-        enrolled = torch.cat([enrolment, distractors.classes]).numpy()
-    ids = np.unique(enrolled)
-
-    def compare(name: str) -> Array:
-        return identity.to_people(judge.similarity(templates[name], gallery).numpy(), enrolled)
-
-    genuine, trained = compare("training"), people.training.classes.numpy()
-    photographs = {"enrolment": people.enrolment, "distractors": distractors, "strangers": people.strangers}
-    photographs = {name: images for name, images in photographs.items() if images is not None}
-    probes = np.concatenate([genuine, *map(compare, photographs)])
-    whose = np.concatenate([trained, *(images.classes.numpy() for images in photographs.values())])
-    enrolled_columns = np.isin(ids, enrolment)
-    probes = probes[:, enrolled_columns]
-    cuts = identity.thresholds(probes, whose, ids[enrolled_columns], fmrs=fmrs)
-    is_attacked = np.isin(trained, people.attacked)
-    similarity = {name: compare(name) for name in releases} | {"genuine": genuine[is_attacked]}
-    classes = {name: images.classes.numpy() for name, images in releases.items()} | {"genuine": trained[is_attacked]}
-    outcomes = {name: identity.outcomes(values, classes[name], ids, cuts) for name, values in similarity.items()}
-    samples = {name: values["similarity"] for name, values in outcomes.items()}
-    outcomes["permuted"] = identity.permuted(similarity[attack], classes[attack], ids, cuts, enrolment)
-    classes["permuted"] = classes[attack]
-    attacked = np.isin(ids, people.attacked)
-    nobody = identity.anyone(similarity["random"], ids, cuts)
-    outcomes["random"] = {name: values[attacked] for name, values in nobody.items()}
-    classes["random"] = ids[attacked]
-    samples["impostor"] = probes[whose[:, None] != ids[enrolled_columns]]
-    public = compare("public_set")[:, enrolled_columns] if "public_set" in templates else None
-    return Recognised(judge.name, len(ids), cuts, outcomes, classes, samples, public, attack)
+    by_chance: float  # chance that somebody of those attacked stands as high without a leak
 
 
 def identities(recognised: Recognised) -> list[Result]:
-    """Match rates, ranks, AUC, similarity of every method under one judge; any-of-m where a person has several."""
-    rows = []
+    """Match rates, ranks, AUC, similarity of every method under one judge; any-of-m where a person has several images.
+
+    Match rates have an interval that knows of the threshold's uncertainty, too; their chance is the prior's samples'.
+    """
+    judge, rows = recognised.judge, []
     for method, outcomes in recognised.outcomes.items():
-        classes = recognised.classes[method]
         for metric, values in outcomes.items():
-            bounds = None if metric == "similarity" else (0.0, 1.0)
-            rows.append(
-                result(
-                    method,
-                    recognised.judge,
-                    metric,
-                    values,
-                    classes,
-                    bounds,
-                    identity.chance(metric, recognised.people),
-                )
-            )
-            counts = np.unique(classes, return_counts=True)[1]
-            if metric.startswith("match@") and counts.max() > 1 and method not in ("genuine", "permuted"):
-                chance = identity.chance(metric, recognised.people, int(counts.max())) if np.ptp(counts) == 0 else None
-                each = identity.any_of(values, classes)
-                rows.append(
-                    result(method, recognised.judge, f"any{metric}", each, np.unique(classes), (0.0, 1.0), chance)
-                )
+            if method in NOBODY and metric in ARITHMETIC:
+                continue
+            chance = chance_of(recognised, metric)
+            if not metric.startswith("match@"):
+                bounds = None if metric == "similarity" else (0.0, 1.0)
+                rows.append(_row(recognised, method, metric, values, bounds, chance))
+                continue
+            rows.append(Result(method, judge, metric, _matches(recognised, method, metric, False), chance))
+            each = _images_each(recognised, method)
+            if each > 1 and method not in ("genuine", "permuted"):
+                several = None if chance is None else any_of_m(chance, each)
+                rows.append(Result(method, judge, f"any{metric}", _matches(recognised, method, metric, True), several))
+    return rows + _among_lookalikes(recognised)
+
+
+def chance_of(recognised: Recognised, metric: str) -> float | None:
+    """The level of a metric for images that know nothing of the target: the prior's own samples match at theirs."""
+    if metric.startswith("match@") and RANDOM in recognised.outcomes:
+        return float(recognised.outcomes[RANDOM][metric].mean())
+    return identity.chance(metric, recognised.people)
+
+
+def _among_lookalikes(recognised: Recognised) -> list[Result]:
+    """AUC of every attack among look-alikes, and of both controls for the attack itself."""
+    values = {name: among.own for name, among in recognised.within.items()}
+    if recognised.attack in recognised.within:
+        among = recognised.within[recognised.attack]
+        values |= {"lookalikes": among.others, RANDOM: among.nobody[None]}
+    rows = []
+    for name, means in values.items():
+        draws, people = np.indices(means.shape)
+        figure = attempt(lambda m=means, p=people, d=draws: estimate(m.ravel(), p.ravel(), draws=d.ravel()))
+        rows.append(Result(name, recognised.judge, "auc_lookalikes", figure, 0.5))
     return rows
+
+
+def _row(
+    recognised: Recognised, method: str, metric: str, values: Array, bounds: Bounds | None, chance: float | None
+) -> Result:
+    classes, draws = recognised.classes[method], recognised.draws[method]
+    figure = attempt(lambda: estimate(values, classes, draws=draws, bounds=bounds))
+    return Result(method, recognised.judge, metric, figure, chance)
+
+
+def _images_each(recognised: Recognised, method: str) -> int:
+    """The number of images of each person in one draw; 1 where people differ in it."""
+    cells = np.stack([recognised.classes[method], recognised.draws[method]])
+    counts = np.unique(cells, axis=1, return_counts=True)[1]
+    return int(counts[0]) if np.ptp(counts) == 0 else 1
+
+
+def _matches(recognised: Recognised, method: str, metric: str, any_image: bool) -> Outcome:
+    """The match rate, or the rate of people with any match, widened by what is not known of the threshold."""
+    cut = next(cut for cut in recognised.thresholds if metric == f"match@{cut.fmr:g}")
+    similarity = recognised.outcomes[method]["similarity"]
+    people, draws = recognised.classes[method], recognised.draws[method]
+    if any_image:
+        cells, index = np.unique(np.stack([draws, people]), axis=1, return_inverse=True)
+        similarity = np.full(cells.shape[1], -np.inf)
+        np.fmax.at(similarity, index.ravel(), recognised.outcomes[method]["similarity"])
+        draws, people = cells
+
+    def matched(threshold: float) -> Array:
+        return (similarity >= threshold).astype(np.float64)
+
+    if method == "permuted":  # an expectation over wrong people, of whom there is no single similarity
+        return attempt(lambda: estimate(recognised.outcomes[method][metric], people, draws=draws))
+    least, greatest = (float(by_person(matched(end), people).mean()) for end in (cut.high, cut.low))
+    return attempt(lambda: widened(estimate(matched(cut.value), people, draws=draws), least, greatest))
 
 
 def gaps(recognised: Recognised) -> list[Gap]:
@@ -184,14 +159,14 @@ def gaps(recognised: Recognised) -> list[Gap]:
 
 
 def verdicts(
-    recognised: Sequence[Recognised], stops: Sequence[str] = (), doubts: Sequence[str] = ()
+    recognised: Sequence[Recognised], notable: float, stops: Sequence[str] = (), doubts: Sequence[str] = ()
 ) -> dict[str, Verdict]:
-    """Each judge's own verdict, by its name; the first one's is the audit's."""
+    """Each judge's own verdict, by its name."""
     return {
         judge.judge: decide(
-            judge.of_people(judge.attack, METRIC),
-            judge.controls(METRIC),
+            judge.exposures,
             judge.of_people("oracle", METRIC) if "oracle" in judge.outcomes else None,
+            notable,
             stops,
             doubts,
         )
@@ -199,35 +174,39 @@ def verdicts(
     }
 
 
-def advantages(recognised: Recognised) -> dict[str, Outcome]:
-    """Attack minus each control in the verdict's metric, person by person."""
-    attack = recognised.of_people(recognised.attack, METRIC)
-    return {
-        name: attempt(lambda values=values: difference(attack, values))
-        for name, values in recognised.controls(METRIC).items()
-    }
-
-
 def exposed(recognised: Recognised) -> list[Exposed]:
     """The attacked people under pseudonyms, most exposed first."""
     rows = []
     classes = recognised.classes[recognised.attack]
-    for person in np.unique(classes):
+    ids = np.unique(classes)
+    for person in ids:
         figures = {
             metric: values[classes == person] for metric, values in recognised.outcomes[recognised.attack].items()
         }
         auc, similarity = float(figures["auc"].mean()), float(figures["similarity"].mean())
+        rank = 1 + (1 - auc) * (recognised.people - 1)
         rows.append(
             Exposed(
                 person=f"P{person:02d}",
                 index=int(person),
-                rank=round(1 + (1 - auc) * (recognised.people - 1), 6),
+                rank=round(rank, 6),
                 auc=auc,
                 similarity=None if np.isnan(similarity) else similarity,
                 matched={f"{cut.fmr:g}": float(figures[f"match@{cut.fmr:g}"].mean()) for cut in recognised.thresholds},
+                by_chance=any_of_m(min(1.0, rank / recognised.people), len(ids)),
             )
         )
     return sorted(rows, key=lambda row: (-row.auc, -(row.similarity or -np.inf), row.index))
+
+
+def worst_tenth(recognised: Recognised) -> Outcome:
+    """The AUC that the most exposed tenth of people exceed: the 90 % quantile, its interval by order statistics."""
+    values = np.sort(recognised.of_people(recognised.attack, METRIC).mean(0))
+    low, high = quantile_ranks(0.9, len(values))
+    bounded = np.concatenate([[0.0], values, [1.0]])
+    value = float(np.quantile(values, 0.9))
+    ends = (min(value, bounded[low + 1]), max(value, bounded[high + 1]))
+    return Estimate(value, float(ends[0]), float(ends[1]), len(recognised.classes[recognised.attack]), len(values))
 
 
 def result(
@@ -236,7 +215,7 @@ def result(
     metric: str,
     values: Array,
     classes: ArrayLike,
-    bounds: tuple[float, float] | None = None,
+    bounds: Bounds | None = None,
     chance: float | None = None,
 ) -> Result:
     """One figure from values (N,) with people (N,); bounds as `estimate` takes them."""

@@ -1,139 +1,236 @@
 """The verdict: what an audit may conclude. `scripts/calibrate_verdict.py` measures how often it is wrong, and only
 there is it tuned.
 
-The figure is the AUC of each person under the first judge: the share of the other people that the person's
-reconstructions resemble less. It uses every comparison, where a match rate counts few, and guessing gives 0.5.
+The figure is the AUC of each person: the share of the other people that the person's reconstructions resemble less. It
+uses every comparison, where a match rate counts few, and guessing gives 0.5. Three questions are kept apart: whether
+anything leaks (attack against the prior's samples, which know nothing of the target), whether it is the person or what
+she shares with look-alikes, and whether optimising adds to choosing among samples.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from gmi.errors import GmiError
-from gmi.metrics.statistics import Estimate, Failed, detectable, difference
+from gmi.metrics.lookalikes import Within
+from gmi.metrics.power import detectable, people_needed
+from gmi.metrics.rates import TAIL
+from gmi.metrics.statistics import Array, Failed, Outcome, attempt, difference
 
 METRIC = "auc"
 FEWEST = 10  # people
 
-Finding = Literal["evidence of leakage", "no evidence", "inconclusive"]
+Finding = Literal["evidence of identity leakage", "evidence of trait leakage", "no evidence", "inconclusive"]
+
+EVIDENCE: tuple[Finding, ...] = ("evidence of identity leakage", "evidence of trait leakage")
 
 NAMES = {
-    "best_of_n": "the best of the prior's samples, not optimised",
-    "random": "the random prior",
-    "public": "public images",
-    "permuted": "the attack's images of other people",
+    "search": "the search",
+    "best_of_n": "the best of the prior's samples by the target's scores",
+    "public": "public images chosen by the target's scores",
 }
+"""Attacks: whatever asks the target. Any of them that shows a leak shows it."""
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """How one judge takes one attack's images."""
+
+    auc: Array  # (S, A) of each draw and attacked person, among everybody enrolled
+    nobody: tuple[Array, ...]  # (A,) of each kind of images that are made or chosen without the target
+    within: Within  # among look-alikes
+
+    @property
+    def leaks(self) -> tuple[Array, ...]:
+        """What the attack's images have (S, A) over each kind of images that know nothing of the target."""
+        return tuple(self.auc - values for values in self.nobody)
+
+    @property
+    def leak(self) -> Array:
+        """The least of them on the whole (S, A)."""
+        return min(self.leaks, key=np.mean)
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """What one attack has over adversaries without the target, in AUC."""
+
+    attack: str
+    leak: Outcome  # over images that know nothing of the target
+    bound: float | None  # the most that it may be, with 95 % confidence
+    identity: Outcome  # the same among look-alikes, over the stronger of two controls
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A finding, never "safe", with its reasons and the figures it rests on."""
+    """What one judge's figures allow to conclude; never "safe"."""
 
     finding: Finding
     because: tuple[str, ...]
-    control: str | None  # the strongest
-    advantage: Estimate | Failed  # over it, person by person
-    smallest_effect: float | Failed  # true advantage that this audit would have called four times in five
+    advantages: tuple[Advantage, ...]  # by attack
+    optimising: Outcome | None  # the search over the best of the prior's samples; None: one of them was not made
+    smallest_effect: float | Failed  # advantage of the search that would have been called a leak of identity, at 80 %
+    people_needed: int | None  # to exclude a notable leak where there is none, at 80 %
 
 
 def decide(
-    attack: ArrayLike,
-    controls: Mapping[str, ArrayLike],
-    oracle: ArrayLike | None,
+    exposures: Mapping[str, Exposure],
+    oracle: Array | None,
+    notable: float,
     stops: Sequence[str] = (),
     doubts: Sequence[str] = (),
 ) -> Verdict:
-    """From the AUC of each person (P,) by method.
+    """From what one judge sees in every attack.
 
-    stops are reasons not to conclude anything; doubts are reasons why the attack may be weaker than an adversary's, so
-    that its failure would show nothing.
+    exposures: by attack, "search" among them.
+    oracle: AUC (A,) or (S, A) of the oracle projection; None: it was not made.
+    notable: the smallest advantage that matters; "no evidence" excludes it.
+    stops: reasons not to conclude anything.
+    doubts: reasons why the attack may be weaker than an adversary's. They bar an acquittal, never evidence.
 
-    Evidence: the attack beats every control, each paired difference's 95 % interval above 0 (an intersection-union
-    test: no correction for their number is due). No evidence: it does not, nor does it do worse than one, nor selection
-    without optimisation beat the others, although the oracle projection beats the strongest control and the audit was
-    large enough to see a difference of that size. Else inconclusive.
+    Evidence of identity leakage: an attack beats images that know nothing of the target, and among look-alikes both
+    controls, each interval above 0. Trait leakage: it beats the former only. Several attacks are tested by Holm's
+    method; several controls need no correction (an intersection-union test). No evidence: of every attack the bound on
+    its advantage lies below `notable`, although the prior could have shown as much. Else inconclusive, with what would
+    end it.
     """
-    try:
-        differences = {name: difference(attack, values) for name, values in controls.items()}
-    except GmiError as error:
-        return Verdict(
-            "inconclusive", (f"The comparison failed: {error}.",), None, Failed(str(error)), Failed(str(error))
-        )
-    control = min(differences, key=lambda name: differences[name].value)
-    advantage = differences[control]
-    people = advantage.people
-    smallest = _smallest(attack, controls[control])
-
-    strongest = NAMES.get(control, control)
+    search = exposures["search"]
+    people, draws = search.auc.shape[1], len(search.auc)
+    advantages = tuple(_advantage(name, exposure) for name, exposure in exposures.items())
+    optimising = None
+    if "best_of_n" in exposures:
+        optimising = attempt(lambda: difference(search.auc, exposures["best_of_n"].auc))
+    spread = (
+        float(np.max([exposure.leak.mean(0).std(ddof=1) for exposure in exposures.values()])) if people > 1 else 0.0
+    )
+    needed = people_needed(spread, notable) if spread > 0 else None
+    rows = [rows.mean(0) for rows in (*search.leaks, *search.within.beyond)]
+    smallest = attempt(lambda: detectable(*rows))
 
     def say(finding: Finding, *because: str) -> Verdict:
-        return Verdict(finding, because, control, advantage, smallest)
+        return Verdict(finding, because, advantages, optimising, smallest, needed)
 
     if stops:
         return say("inconclusive", *stops)
     if people < FEWEST:
         return say("inconclusive", f"{people} people are too few to conclude anything: audit at least {FEWEST}.")
-    unbeaten = [name for name, difference_ in differences.items() if difference_.low <= 0]
-    if not unbeaten:
-        return say(
-            "evidence of leakage",
-            f"The attack's images are more like their people than {strongest}, the strongest control: "
-            f"AUC {advantage.value:+.2f} [{advantage.low:+.2f}, {advantage.high:+.2f}] over {people} people.",
+    if failed := [each.leak.failed for each in advantages if isinstance(each.leak, Failed)]:
+        return say("inconclusive", f"The comparison failed: {failed[0]}.")
+    figures = {each.attack: each for each in advantages}
+    sample = f"over {people} people, {_seeds(draws)}"
+    if leaking := _called(exposures, lambda exposure: exposure.leaks):
+        identified = _called(exposures, lambda exposure: (*exposure.leaks, *exposure.within.beyond))
+        best = max(identified or leaking, key=lambda name: exposures[name].auc.mean())
+        leak = (
+            f"The images of {NAMES[best]} are more like their people than images that know nothing of the target: "
+            f"AUC {_signed(figures[best].leak)} {sample}."
         )
-    if unbeaten == ["best_of_n"]:
+        among = f"Among each person's look-alikes they have AUC {_signed(figures[best].identity)} over images of others"
+        if identified:
+            return say("evidence of identity leakage", leak, f"{among}: it is the person that shows, not traits alone.")
         return say(
+            "evidence of trait leakage",
+            leak,
+            f"{among}: that it is more than what look-alikes share (sex, age, skin) is not shown.",
+        )
+    reasons = [*_excess(figures, exposures, notable, needed), *_reach(oracle, search, notable), *doubts]
+    tie = f"No attack is shown to find more than images that know nothing of the target ({sample})."
+    if reasons:
+        return say("inconclusive", tie, *reasons)
+    bound = max(each.bound for each in advantages if each.bound is not None)
+    return say("no evidence", tie, f"An advantage above {bound:+.2f} can be excluded, and {notable:+.2f} was notable.")
+
+
+def settle(verdicts: Mapping[str, Verdict]) -> Verdict:
+    """The audit's verdict from those of its judges, by name: the first one's, but all must agree to acquit."""
+    (first, verdict), *others = verdicts.items()
+    findings = ", ".join(f"{name}: {other.finding}" for name, other in others)
+    finding = verdict.finding
+    if finding == "no evidence" and any(other.finding != finding for _, other in others):
+        finding, why = (
             "inconclusive",
-            "The attack beats every control that does not use the target, but optimising does no better than choosing "
-            "among the prior's samples by the target's scores: the model leaks to selection, or the search is weak.",
+            f"By {first} there is no evidence, but all judges must agree to acquit ({findings}).",
         )
-    without = [values for name, values in controls.items() if name != "best_of_n"]
-    if "best_of_n" in controls and all(difference(controls["best_of_n"], values).low > 0 for values in without):
-        return say(
-            "inconclusive",
-            "Choosing among the prior's samples by the target's scores beats every control that does not use the "
-            "target, and the attack does not: the model leaks to selection, and this search is too weak to judge by.",
-        )
-    worse = [NAMES.get(name, name) for name, difference_ in differences.items() if difference_.high < 0]
-    if worse:
-        why = "a search that works against its people shows nothing by failing."
-        return say("inconclusive", f"The attack does worse than {_list(worse)}: {why}")
-    tie = f"The attack cannot be told from {_list([NAMES.get(name, name) for name in unbeaten])}."
+    elif others:
+        why = f"The verdict rests on {first} ({findings})."
+    else:
+        why = f"The verdict rests on one judge, {first}."
+    return replace(verdict, finding=finding, because=(*verdict.because, why))
+
+
+def _advantage(name: str, exposure: Exposure) -> Advantage:
+    beyond = min(exposure.within.beyond, key=np.mean)
+    leak = attempt(lambda: difference(exposure.leak, np.zeros(exposure.leak.shape[1])))
+    bound = None if isinstance(leak, Failed) else max(map(_bound, exposure.leaks))
+    return Advantage(name, leak, bound, attempt(lambda: difference(beyond, np.zeros(beyond.shape[1]))))
+
+
+def _bound(values: Array) -> float:
+    return difference(values, np.zeros(values.shape[1]), tail=2 * TAIL).high
+
+
+def _called(exposures: Mapping[str, Exposure], tested: Callable[[Exposure], Sequence[Array]]) -> list[str]:
+    """The attacks all of whose tested values (S, A) are above 0, by Holm's method for the number of attacks.
+
+    With m attacks left, those are called whose intervals at 0.025 / m lie above 0, until none is.
+    """
+    left, called = dict(exposures), []
+    while left:
+        tail = TAIL / len(left)
+        lows = {
+            name: min(difference(values, np.zeros(values.shape[1]), tail=tail).low for values in tested(exposure))
+            for name, exposure in left.items()
+        }
+        new = [name for name, low in lows.items() if low > 0]
+        if not new:
+            break
+        called += new
+        left = {name: exposure for name, exposure in left.items() if name not in new}
+    return called
+
+
+def _excess(
+    figures: Mapping[str, Advantage], exposures: Mapping[str, Exposure], notable: float, needed: int | None
+) -> list[str]:
+    """Why a notable leak cannot be excluded, and what would end it."""
+    name = max(figures, key=lambda attack: figures[attack].bound or 0)
+    bound, value = figures[name].bound, float(exposures[name].leak.mean())
+    if bound is None or bound < notable:
+        return []
+    sentence = f"{NAMES[name].capitalize()} may have an advantage of up to {bound:+.2f}, and {notable:+.2f} is notable."
+    if needed is None:
+        return [sentence]
+    if value >= notable / 2:
+        return [sentence, f"More people, or more seeds, will tell whether {value:+.2f} is a leak or chance."]
+    people = exposures[name].auc.shape[1]
+    if needed > people:
+        return [sentence, f"If there is no leak, about {needed} people would exclude it four times in five."]
+    return [sentence, "Another seed, or a few more people, would as a rule exclude it if there is no leak."]
+
+
+def _reach(oracle: Array | None, search: Exposure, notable: float) -> list[str]:
+    """Why a failure of the attack would show nothing."""
+    reasons = []
+    if difference(search.leak, np.zeros(search.leak.shape[1])).high < 0:
+        reasons.append("The search does worse than images that know nothing: it works against its people.")
     if oracle is None:
-        return say("inconclusive", tie, "Without the oracle projection nothing is known of what the prior can express.")
-    room = difference(oracle, controls[control])
-    if room.low <= 0:
-        return say(
-            "inconclusive",
-            tie,
-            f"Even the people's own photographs, projected into the prior, are no better than {strongest} "
-            f"(AUC {room.value:+.2f} [{room.low:+.2f}, {room.high:+.2f}]): with this search, this prior could not have "
-            "shown a leak.",
-            "Take more steps and a larger pool first, then another prior.",
+        return [*reasons, "Without the oracle projection nothing is known of what the prior can express."]
+    room = min((difference(oracle, values) for values in search.nobody), key=lambda room: room.low)
+    if room.low <= notable:
+        reasons.append(
+            "Even the people's own photographs, projected into the prior, are hardly more like them than other images "
+            f"(AUC {_signed(room)}): with this search, this prior could not have shown a leak. Take more steps and a "
+            "larger pool first, then another prior."
         )
-    if isinstance(smallest, Failed) or smallest > room.value:
-        effect = smallest.failed if isinstance(smallest, Failed) else f"{smallest:.2f}"
-        return say(
-            "inconclusive",
-            tie,
-            f"The smallest effect in sight ({effect}) exceeds all that was in reach ({room.value:.2f}).",
-        )
-    if doubts:
-        return say("inconclusive", tie, *doubts)
-    return say(
-        "no evidence", tie, f"A leak as large as the prior can express (AUC {room.value:+.2f}) would have been seen."
-    )
+    return reasons
 
 
-def _list(names: Sequence[str]) -> str:
-    """`a`, `a, or b`, `a, or b, or c`: the names have commas of their own."""
-    return ", or ".join(names)
+def _seeds(count: int) -> str:
+    return "one seed" if count == 1 else f"{count} seeds"
 
 
-def _smallest(attack: ArrayLike, control: ArrayLike) -> float | Failed:
-    try:
-        return detectable(np.asarray(attack) - np.asarray(control))
-    except GmiError as error:
-        return Failed(str(error))
+def _signed(outcome: Outcome) -> str:
+    if isinstance(outcome, Failed):
+        return outcome.failed
+    return f"{outcome.value:+.2f} [{outcome.low:+.2f}, {outcome.high:+.2f}]"

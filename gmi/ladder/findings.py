@@ -9,7 +9,7 @@ from gmi.inversion.findings import Cut, cuts
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.plan import RANDOM
-from gmi.inversion.scoring import recognise
+from gmi.inversion.recognition import recognise
 from gmi.ladder.plan import Ladder, costs
 from gmi.metrics.identity import chance
 from gmi.metrics.statistics import Outcome, attempt, estimate, recovered

@@ -9,9 +9,8 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
 from gmi.errors import GmiError
-from gmi.metrics.statistics import TAIL, Estimate, Outcome, attempt, clopper_pearson, estimate
-
-Array = NDArray[np.float64]
+from gmi.metrics.rates import TAIL, clopper_pearson, effective_count, may_be_unseen, rates_around
+from gmi.metrics.statistics import Array, Estimate, Outcome, attempt, by_person, estimate, widened
 
 
 @dataclass(frozen=True)
@@ -87,23 +86,37 @@ def hit_rate(scores: ArrayLike, truth: ArrayLike, false_alarms: float, people: A
 
     Shares are means over people. Of ties at that score, a part chosen by lot uses up the remaining false alarms: a
     positive among them counts with that probability, so that uninformative scores hit as often as they raise alarms.
-    The interval is `estimate`'s for the positives, for a fixed threshold. Raises GmiError if a class is missing, or if
-    the negatives are too few for that rate: less than one of them would be a false alarm.
+    The interval is `estimate`'s for the positives, widened by what is not known of the threshold: false alarms hang
+    together by person. With fewer than 3.7 independent ones its lower end is 0, as the threshold of that rate may lie
+    above all scores seen. Raises GmiError if a class is missing, or if the negatives are too few for that rate: less
+    than one of them would be a false alarm.
     """
     values, truth = _checked(scores, truth)
-    negative = np.sort(values[~truth])[::-1]
-    allowed = int(false_alarms * len(negative) + 1e-9)
-    if allowed < 1:
+    ids = _ids(people, len(values))
+    negative, positive, owners = values[~truth], values[truth], ids[truth]
+    if false_alarms * len(negative) + 1e-9 < 1:
         raise GmiError(
             f"{len(negative)} negatives are too few for a false-alarm rate of {false_alarms:g}: it takes "
             f"{int(np.ceil(1 / false_alarms))}"
         )
-    hits = np.ones(int(truth.sum()))
-    if allowed < len(negative):
-        threshold = negative[allowed]
-        lot = (allowed - (negative > threshold).sum()) / (negative == threshold).sum()
-        hits = np.where(values[truth] > threshold, 1.0, np.where(values[truth] == threshold, lot, 0.0))
-    return estimate(hits, _ids(people, len(values))[truth])
+    _, whose, trials = np.unique(ids[~truth], return_inverse=True, return_counts=True)
+    events = np.bincount(whose, _above(negative, negative, false_alarms))
+    count = effective_count(events, trials, events.sum(), len(negative))
+    rarer, commoner = rates_around(false_alarms, count, len(trials))
+    few, hits, many = (_above(positive, negative, rate) for rate in (rarer, false_alarms, commoner))
+    least, greatest = (by_person(some, owners).mean() for some in (few, many))
+    return widened(estimate(hits, owners), 0.0 if may_be_unseen(count) else float(least), float(greatest))
+
+
+def _above(values: Array, negative: Array, rate: float) -> Array:
+    """Whether the values (N,) lie above the threshold that this share of the negatives (M,) exceeds; a tie, by lot."""
+    ordered = np.sort(negative)[::-1]
+    allowed = int(rate * len(ordered) + 1e-9)
+    if allowed >= len(ordered):
+        return np.ones(len(values))
+    threshold = ordered[allowed]
+    lot = (allowed - (ordered > threshold).sum()) / (ordered == threshold).sum()
+    return np.where(values > threshold, 1.0, np.where(values == threshold, lot, 0.0))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from gmi.errors import GmiError
-from gmi.metrics.statistics import any_of_m, by_person
+from gmi.metrics.rates import Bounds, any_of_m, effective_count, may_be_unseen, rates_around
+from gmi.metrics.statistics import by_person
 
 RANKS = (1, 5)
 
@@ -27,11 +28,15 @@ class Threshold:
     value: float
     comparisons: int  # comparisons between different people on which it was set
     false_matches: int  # how many of these reach it: at most fmr * comparisons
+    effective: float = 0.0  # how many independent false matches say as much of its rate
+    rates: Bounds = (0.0, 1.0)  # the false match rates that it may have among people in general, 95 % confidence
+    low: float = -np.inf  # the threshold that has the desired rate among them lies from here
+    high: float = np.inf  # to here; infinite where it may lie above all comparisons
 
     @property
     def trusted(self) -> bool:
-        """True from 30 false matches on: then the rate is known to +-30 % with 90 % confidence (Doddington 2000)."""
-        return self.false_matches >= 30
+        """Whether 30 effective false matches set it: the rate is known to +-30 %, 90 % confidence (Doddington 2000)."""
+        return self.effective >= 30
 
 
 def to_people(similarity: ArrayLike, people: ArrayLike) -> np.ndarray:
@@ -60,9 +65,10 @@ def thresholds(
 
     similarity (N, P): of real probes, whose people are (N,), to the people person_ids (P,). A probe may be an enrolment
     image or show somebody who is not enrolled: only other people's columns count. Probes that could not be embedded are
-    left out. Ties are exact: equal similarities match together or not at all. Raises GmiError without comparisons.
+    left out. Ties are exact: equal similarities match together or not at all. Comparisons hang together by both of
+    their people, and so a threshold's uncertainty is by a jackknife over people. Raises GmiError without comparisons.
     """
-    return _cuts(_rows(similarity, people, person_ids)[np.asarray(people)[:, None] != np.asarray(person_ids)], fmrs)
+    return _cuts(_rows(similarity, people, person_ids), np.asarray(people), np.asarray(person_ids), fmrs)
 
 
 def pair_thresholds(
@@ -73,19 +79,34 @@ def pair_thresholds(
     If the best of several comparisons counts, strangers match more often at such a threshold than its rate says, so
     that only figures for comparison with papers rest on it. Raises GmiError without comparisons.
     """
-    similarity = np.asarray(similarity, np.float64)
-    return _cuts(similarity[np.asarray(left)[:, None] != np.asarray(right)], fmrs)
+    return _cuts(np.asarray(similarity, np.float64), np.asarray(left), np.asarray(right), fmrs)
 
 
-def _cuts(strangers: np.ndarray, fmrs: Sequence[float]) -> tuple[Threshold, ...]:
-    strangers = np.sort(strangers[~np.isnan(strangers)])[::-1]
+def _cuts(similarity: np.ndarray, left: np.ndarray, right: np.ndarray, fmrs: Sequence[float]) -> tuple[Threshold, ...]:
+    """Thresholds from the comparisons (N, M) of people left (N,) with other people right (M,)."""
+    strange = (left[:, None] != right) & ~np.isnan(similarity)
+    strangers = np.sort(similarity[strange])[::-1]
     if not len(strangers):
         raise GmiError("no comparison between different people: give probes of at least two people")
+    ids, index = np.unique(np.concatenate([left, right]), return_inverse=True)
+
+    def of_people(marks: np.ndarray) -> np.ndarray:
+        """The number (Q,) of marks (N, M) that involve each person, as either of the two."""
+        return np.bincount(index, np.concatenate([marks.sum(1), marks.sum(0)]))
+
+    trials = of_people(strange)
+
+    def cut(rate: float) -> float:
+        allowed = int(rate * len(strangers) + 1e-9)
+        return float(np.nextafter(strangers[allowed], np.inf)) if allowed < len(strangers) else -np.inf
 
     def at(fmr: float) -> Threshold:
-        allowed = int(fmr * len(strangers) + 1e-9)
-        value = np.nextafter(strangers[allowed], np.inf) if allowed < len(strangers) else -np.inf
-        return Threshold(fmr, float(value), len(strangers), int((strangers >= value).sum()))
+        value = cut(fmr)
+        matches = strange & (similarity >= value)
+        count = effective_count(of_people(matches), trials, matches.sum(), len(strangers))
+        rates = rates_around(fmr, count, len(ids))
+        ends = cut(rates[1]), np.inf if may_be_unseen(count) else cut(rates[0])
+        return Threshold(fmr, value, len(strangers), int(matches.sum()), count, rates, *ends)
 
     return tuple(at(fmr) for fmr in fmrs)
 
@@ -124,14 +145,13 @@ def permuted(
 
 
 def anyone(similarity: ArrayLike, person_ids: ArrayLike, thresholds: Sequence[Threshold]) -> dict[str, np.ndarray]:
-    """The outcomes (P,) of images that show nobody in particular (control C0): each person's mean over all images.
+    """The outcomes (N, P) of images that show nobody in particular (control C0), each scored as every person in turn.
 
-    Samples of the prior belong to nobody, so that each can be scored as if it showed any person: N times as many
-    comparisons as with one sample per person. Arguments and errors as in `outcomes`.
+    Samples of the prior belong to nobody: N times as many comparisons as with one sample per person, and what varies is
+    samples as well as people. Arguments and errors as in `outcomes`.
     """
     ids = np.asarray(person_ids)
-    _, table = _claims(similarity, np.full(len(np.asarray(similarity)), ids[0]), ids, thresholds)
-    return {name: values.mean(0) for name, values in table.items()}
+    return _claims(similarity, np.full(len(np.asarray(similarity)), ids[0]), ids, thresholds)[1]
 
 
 def any_of(match: ArrayLike, classes: ArrayLike) -> np.ndarray:

@@ -1,27 +1,30 @@
 """Statistics with intervals: no bare number in a report, but a 95 % interval whose unit is the *person*, not the image.
 
-Candidates of one person depend on each other, so values are averaged per person first and people are resampled (cluster
-bootstrap). The interval is BCa (Efron 1987) at levels expanded for small samples (Hesterberg 2015). By itself it covers
-the true value in 93 to 97 % of most cases an audit meets, but in fewer when nearly all people have the same value. So
-it is never narrower than a *guard* for what the bootstrap cannot see: for a level with known bounds, people unlike all
-those observed (`unseen`); for a difference, Student's t, which keeps false calls at 2.5 % when hits are few and BCa
-alone makes 6 %. tests/metrics/test_statistics.py measures the coverage.
+Candidates of one person depend on each other, so values are averaged per person first. The interval is ABC (DiCiccio &
+Efron, More Accurate Confidence Intervals in Exponential Families, 1992): what BCa's bootstrap over people tends to, in
+closed form, so that the same values always give the same interval. Its levels are expanded for small samples
+(Hesterberg 2015). It is never narrower than a *guard* for what resampling cannot see: for a level with known bounds,
+and for any values of which most are the same, people unlike all those observed (`unseen`); for a difference, Student's
+t.
+
+Values may come in several *draws*: seeds of one audit, trainings of one defence, samples of one prior. What draws have
+in common adds to the interval, by the components of variance of a two-way layout. `scripts/calibrate_intervals.py`
+measures how often every kind of interval covers the truth.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
-from scipy.special import betaincinv, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import stdtr, stdtrit
 
 from gmi.errors import GmiError
+from gmi.metrics.rates import TAIL, Bounds, unseen
 
-TAIL = 0.025  # on each side of an interval
-
-Bounds = tuple[float, float]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -42,45 +45,64 @@ class Failed:
     failed: Annotated[str, Field(min_length=1)]  # the reason
 
 
-def by_person(values: ArrayLike, people: ArrayLike) -> np.ndarray:
+def by_person(values: ArrayLike, people: ArrayLike) -> Array:
     """Mean value (P,) of each distinct person, sorted by id, from values (N,) and their people (N,).
 
     A person with a NaN among the values has a mean of NaN. Raises GmiError for other shapes.
     """
-    values, people = np.asarray(values, np.float64), np.asarray(people)
-    if values.ndim != 1 or values.shape != people.shape:
+    return by_draw(values, people, np.zeros(np.shape(people), int))[0]
+
+
+def by_draw(values: ArrayLike, people: ArrayLike, draws: ArrayLike) -> Array:
+    """Mean value (S, P) of each person in each draw, both sorted by id, from values (N,), people (N,) and draws (N,).
+
+    A person with a NaN among the values of a draw has a mean of NaN there. Raises GmiError for other shapes, and where
+    a person is missing from a draw.
+    """
+    values, people, draws = np.asarray(values, np.float64), np.asarray(people), np.asarray(draws)
+    if values.ndim != 1 or not values.shape == people.shape == draws.shape:
         raise GmiError(f"{values.shape} values for {people.shape} people: give one person's id for each value")
-    _, person, count = np.unique(people, return_inverse=True, return_counts=True)
-    return np.bincount(person, values) / count
+    ids, person = np.unique(people, return_inverse=True)
+    names, draw = np.unique(draws, return_inverse=True)
+    cell, shape = draw * len(ids) + person, (len(names), len(ids))
+    count = np.bincount(cell, minlength=len(names) * len(ids))
+    if not count.all():
+        raise GmiError("a person is missing from a draw: give values of the same people in every draw")
+    return (np.bincount(cell, values, len(count)) / count).reshape(shape)
 
 
 def estimate(
-    values: ArrayLike, people: ArrayLike, *, bounds: Bounds | None = (0.0, 1.0), seed: int = 0, resamples: int = 2000
+    values: ArrayLike, people: ArrayLike, *, draws: ArrayLike | None = None, bounds: Bounds | None = (0.0, 1.0)
 ) -> Estimate:
-    """Mean over people of the per-person means of values (N,), whose people are (N,).
+    """Mean over people of the per-person means of values (N,).
 
+    people: (N,) ids of the people whose values they are.
+    draws: (N,) ids of the draws that they come from; None: there is one.
     bounds: the least and greatest possible value, which the guard needs and the interval keeps; None: unknown (as for a
-    distance), and the guard is Student's t. Raises GmiError for values that are missing (NaN), infinite or out of
-    bounds, and without bounds if all people are equal, since then no interval can be given.
+        distance), and the guard is Student's t.
+    Raises GmiError for values that are missing (NaN), infinite or out of bounds, and without bounds if all people are
+    equal, since then no interval can be given.
     """
-    means = by_person(values, people)
+    means = by_draw(values, people, np.zeros(np.shape(people), int) if draws is None else draws)
     _check(means, bounds)
-    return _mean(means, bounds, bounds is not None, len(np.asarray(values)), seed, resamples)
+    return _mean(means, bounds, bounds is not None, len(np.asarray(values)), TAIL)
 
 
 def difference(
-    left: ArrayLike, right: ArrayLike, *, bounds: Bounds | None = (-1.0, 1.0), seed: int = 0, resamples: int = 2000
+    left: ArrayLike, right: ArrayLike, *, bounds: Bounds | None = (-1.0, 1.0), tail: float = TAIL
 ) -> Estimate:
-    """Mean of the paired differences left (P,) - right (P,), one pair per person, with n = P.
+    """Mean of the paired differences left - right, one pair per person, with n = P.
 
-    The guard is Student's t. If all people differ by the same amount, mostly 0, there is no spread to learn from, and
-    "no difference" is only as certain as P people make it: the guard is then `unseen` (100 people: 0 +- 0.03). Raises
-    GmiError as `estimate` does.
+    left, right: (P,), or (S, P) where there are several draws; one with (P,) is the same in all draws.
+    bounds: the least and greatest possible difference.
+    tail: share of intervals that may lie above the truth, and of those that may lie below it.
+    The guard is Student's t, and where most people differ by the same amount, mostly 0, `unseen`: "no difference" is
+    only as certain as P people make it (100 people: 0 +- 0.03). Raises GmiError as `estimate` does.
     """
     pairs = _paired(left, right)
     means = pairs[0] - pairs[1]
     _check(means, bounds)
-    return _mean(means, bounds, False, len(means), seed, resamples)
+    return _mean(means, bounds, False, means.shape[1], tail)
 
 
 def p_value(differences: ArrayLike) -> float:
@@ -104,78 +126,45 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def recovered(
-    attack: ArrayLike, control: ArrayLike, oracle: ArrayLike, *, seed: int = 0, resamples: int = 2000
-) -> Estimate | Failed:
+def recovered(attack: ArrayLike, control: ArrayLike, oracle: ArrayLike) -> Estimate | Failed:
     """The share (A - B) / (O - B) that the attack recovered of what the prior can express.
 
-    A, B and O are the means of attack, best control and oracle projection, with per-person values (P,) in [0, 1]. The
-    interval resamples people, all three values together, and is guarded by the linearised ratio's Student's t. Failed
-    if the interval of O - B includes 0: the figure does not show then what the prior can express of these people.
-    Raises GmiError as `estimate` does.
+    attack, control, oracle: values (P,) in [0, 1] of each person, or (S, P) over draws, which are averaged.
+    A, B and O are their means. The interval is Fieller's for a ratio of paired means (Some Problems in Interval
+    Estimation, 1954), guarded by `unseen` where most people gain the same. Failed if the interval of O - B includes 0:
+    the figure does not show then what the prior can express of these people. Raises GmiError as `estimate` does.
     """
-    a, b, o = _paired(attack, control, oracle)
-    room = difference(o, b, seed=seed, resamples=resamples)
-    if room.low <= 0:
+    a, b, o = (values.mean(0) for values in _paired(attack, control, oracle))
+    room = difference(o, b)
+    gain, span, people = a - b, o - b, len(a)
+    value = gain.mean() / span.mean() if room.low > 0 else np.nan
+    spread = np.cov(gain, span) / people * stdtrit(people - 1, 1 - TAIL) ** 2 if people > 1 else np.zeros((2, 2))
+    width = span.mean() ** 2 - spread[1, 1]
+    if room.low <= 0 or width <= 0:
         return Failed(
             f"nothing was in reach by this figure: the oracle exceeds the control by {room.value:.2f} "
             f"[{room.low:.2f}, {room.high:.2f}]"
         )
-    people, gain, span = len(a), a - b, o - b
-    value = gain.mean() / span.mean()
-    rest = (gain - value * span) / span.mean()  # the ratio's influence on each person: mean 0
-    if np.ptp(rest) <= _epsilon(rest):  # all people alike; people unlike them can add 1 + |value| to the numerator
-        half = unseen(people) * (1 + abs(value)) / span.mean()
-        return Estimate(float(value), float(value - half), float(value + half), people, people)
-    chosen = _resampled(people, seed, resamples)
-    room_left = np.maximum(span[chosen].mean(1), 1e-12)  # the few resamples without room give a huge ratio: a tail
-    replicates = gain[chosen].mean(1) / room_left
-    without = (gain.sum() - gain) / (span.sum() - span)
-    low, high = bca(replicates, value, without, _expanded(people))
-    guard = _student(rest)
-    return Estimate(float(value), min(low, value - guard), max(high, value + guard), people, people)
+    middle = gain.mean() * span.mean() - spread[0, 1]
+    half = np.sqrt(max(0.0, middle**2 - width * (gain.mean() ** 2 - spread[0, 0])))
+    low, high = (middle - half) / width, (middle + half) / width
+    rest = gain - value * span
+    if _alike(gain) or _alike(rest):  # people unlike them can add 1 + |value| to the numerator
+        guard = unseen(people) * (1 + abs(value)) / span.mean()
+        low, high = min(low, value - guard), max(high, value + guard)
+    return Estimate(float(value), float(low), float(high), people, people)
 
 
-def detectable(differences: ArrayLike, power: float = 0.8) -> float:
-    """Smallest true mean paired difference that this audit would have called (interval above 0) with this power.
+def widened(inner: Estimate, least: float, greatest: float) -> Estimate:
+    """The estimate of a rate with a second, independent source of doubt, by which alone it may be least to greatest.
 
-    d = (t(0.975) + t(power)) sqrt(variance / P), where the variance s^2 is that of the per-person differences (P,). If
-    most people show no difference, an effect brings a spread of its own: a share d of people won outright adds
-    d (1 - d), so that d > 0 even if all differences are 0 (100 people: 0.07). Above 1, no rate could have been called.
-    Raises GmiError for fewer than two people.
+    Distances from the value to the ends add up as variances do (Zou & Donner, Construction of Confidence Limits about
+    Effect Measures, 2008: their MOVER).
     """
-    differences = np.asarray(differences, np.float64)
-    people = len(differences)
-    _check(differences, None)
-    if people < 2:
-        raise GmiError("what an audit could detect cannot be told from one person: give at least two")
-    c = (stdtrit(people - 1, 1 - TAIL) + stdtrit(people - 1, power)) ** 2 / people
-    variance = differences.var(ddof=1)
-    if np.median(np.abs(differences)) > 0:
-        return float(np.sqrt(c * variance))
-    return float((c + np.sqrt(c**2 + 4 * c * (1 + c) * variance)) / (2 * (1 + c)))  # d^2 = c (s^2 + d (1 - d))
-
-
-def unseen(people: int) -> float:
-    """Greatest share that people unlike all P observed ones can have, with 95 % confidence: 1 - 0.05^(1/P), about 3/P.
-
-    The zero-hit upper bound, one-sided: the upper end of `clopper_pearson(0, P, level=0.90)`, where a central interval
-    of 95 % ends at 1 - 0.025^(1/P). 0/100: 2.95 %, 0/530: 0.56 %, 0/1000: 0.30 %.
-    """
-    return 1 - 0.05 ** (1 / people)
-
-
-def clopper_pearson(hits: int, n: int, level: float = 0.95) -> Bounds:
-    """Exact central interval of a rate from n independent trials, (1 - level) / 2 per side (Clopper & Pearson 1934)."""
-    tail = (1 - level) / 2
-    low = 0.0 if hits == 0 else float(betaincinv(hits, n - hits + 1, tail))
-    high = 1.0 if hits == n else float(betaincinv(hits + 1, n - hits, 1 - tail))
-    return low, high
-
-
-def any_of_m(fmr: float, m: int) -> float:
-    """Chance 1 - (1 - FMR)^m that at least one of m independent strangers matches."""
-    return -float(np.expm1(m * np.log1p(-fmr))) if fmr < 1 else 1.0
+    value = inner.value
+    below = np.hypot(value - inner.low, max(0.0, value - least))
+    above = np.hypot(inner.high - value, max(0.0, greatest - value))
+    return Estimate(value, float(max(0.0, value - below)), float(min(1.0, value + above)), inner.n, inner.people)
 
 
 def jackknife(without: ArrayLike, value: float, n: int, *, bounds: Bounds | None = None) -> Estimate:
@@ -195,73 +184,89 @@ def jackknife(without: ArrayLike, value: float, n: int, *, bounds: Bounds | None
     return Estimate(float(value), float(low), float(high), n, len(without))
 
 
-def bca(replicates: np.ndarray, value: float, without: np.ndarray, z: float) -> Bounds:
-    """Bias-corrected and accelerated interval (Efron 1987, eq. 2.3) at the normal quantiles -z and z.
-
-    replicates (B,) of the statistic, its value, and its values (P,) with each person left out. Ties count half.
-    """
-    slack = 1e-9 * np.ptp(without)  # sums in another order differ in the last digit, and ties must stay ties
-    below = ((replicates < value - slack).mean() + (replicates <= value + slack).mean()) / 2
-    bias = ndtri(np.clip(below, 0.5 / len(replicates), 1 - 0.5 / len(replicates)))
-    skew = without.mean() - without
-    acceleration = (skew**3).sum() / (6 * (skew**2).sum() ** 1.5)  # |a| < 1/6: the denominator below stays positive
-    ends = bias + np.array([-z, z])
-    low, high = np.quantile(replicates, ndtr(bias + ends / (1 - acceleration * ends)))
-    return float(low), float(high)
-
-
-def _mean(means: np.ndarray, bounds: Bounds | None, guard_unseen: bool, n: int, seed: int, resamples: int) -> Estimate:
-    """Mean of means (P,): expanded BCa, never narrower than its guard, within the bounds."""
-    people, value = len(means), means.mean()
-    equal = np.ptp(means) <= _epsilon(means)
+def _mean(means: Array, bounds: Bounds | None, guard_unseen: bool, n: int, tail: float) -> Estimate:
+    """Mean of means (S, P): expanded ABC, never narrower than its guards, within the bounds."""
+    (draws, people), averages = means.shape, means.mean(0)
+    value, equal = averages.mean(), np.ptp(averages) <= _epsilon(averages)
     if bounds is None and equal:
         raise GmiError(f"no spread over {people} people and no bounds: no interval can be given")
     least, greatest = bounds or (-np.inf, np.inf)
-    if bounds is not None and (guard_unseen or equal):
-        low, high = value - unseen(people) * (value - least), value + unseen(people) * (greatest - value)
-    else:
-        low, high = value - _student(means), value + _student(means)
+    low = high = value
     if not equal:
-        replicates = means[_resampled(people, seed, resamples)].mean(1)
-        ends = bca(replicates, value, (means.sum() - means) / (people - 1), _expanded(people))
-        low, high = min(low, ends[0]), max(high, ends[1])
+        low, high = _abc(averages, tail)
+        if not guard_unseen:
+            low, high = min(low, value - _student(averages, tail)), max(high, value + _student(averages, tail))
+    if bounds is not None and (guard_unseen or _alike(averages)):
+        low = min(low, value - unseen(people) * (value - least))
+        high = max(high, value + unseen(people) * (greatest - value))
+    if draws > 1:
+        common = _common(means, tail)
+        low, high = value - np.hypot(value - low, common), value + np.hypot(high - value, common)
     value, low, high = np.clip((value, low, high), least, greatest)
     return Estimate(float(value), float(low), float(high), n, people)
 
 
-def _expanded(people: int) -> float:
-    """Normal quantile that widens a percentile interval to Student's (Hesterberg 2015, section 4.5.1)."""
-    return float(np.sqrt(people / (people - 1)) * stdtrit(people - 1, 1 - TAIL))
+def _abc(means: Array, tail: float) -> Bounds:
+    """ABC interval of the mean of means (P,): for a mean, bias and acceleration are both a sixth of its skewness.
+
+    The normal quantile is widened to Student's (Hesterberg 2015, section 4.5.1).
+    """
+    people, rest = len(means), means - means.mean()
+    acceleration = (rest**3).sum() / (6 * (rest**2).sum() ** 1.5)  # |a| < 1/6
+    z = np.sqrt(people / (people - 1)) * stdtrit(people - 1, 1 - tail)
+    ends = acceleration + np.array([-z, z])
+    steps = ends / np.maximum(1 - acceleration * ends, 0.2) ** 2
+    low, high = means.mean() + np.sqrt((rest**2).sum()) / people * steps
+    return float(low), float(high)
 
 
-def _student(values: np.ndarray) -> float:
-    """Half the width of Student's 95 % interval of a mean of values (P,)."""
-    return float(stdtrit(len(values) - 1, 1 - TAIL) * values.std(ddof=1) / np.sqrt(len(values)))
+def _common(means: Array, tail: float) -> float:
+    """Half the width of what draws have in common, over means (S, P): Student's, with S - 1 degrees of freedom.
+
+    The component of variance is (MS_draws - MS_rest) / P, at least 0 (Searle et al., Variance Components, 1992).
+    """
+    draws, people = means.shape
+    rest = means - means.mean(0) - means.mean(1, keepdims=True) + means.mean()
+    error = (rest**2).sum() / max(1, (draws - 1) * (people - 1))
+    component = max(0.0, means.mean(1).var(ddof=1) - error / people)
+    return float(stdtrit(draws - 1, 1 - tail) * np.sqrt(component / draws))
 
 
-def _resampled(people: int, seed: int, resamples: int) -> np.ndarray:
-    """Indices (resamples, P) of people drawn with replacement."""
-    return np.random.default_rng(seed).integers(people, size=(resamples, people))
+def _student(values: Array, tail: float = TAIL) -> Any:
+    """Half the width of Student's interval of a mean of values (..., P): a number for each leading index."""
+    people = values.shape[-1]
+    return stdtrit(people - 1, 1 - tail) * values.std(-1, ddof=1) / np.sqrt(people)
 
 
-def _epsilon(values: np.ndarray) -> float:
+def _alike(means: Array) -> bool:
+    """Whether more than half of the means (P,) are the same: then resampling knows next to nothing of the others."""
+    return bool((np.abs(means - np.median(means)) <= _epsilon(means)).mean() > 0.5)
+
+
+def _epsilon(values: Array) -> float:
     return 1e-12 * max(1.0, float(np.abs(values).max()))
 
 
-def _paired(*columns: ArrayLike) -> list[np.ndarray]:
+def _paired(*columns: ArrayLike) -> list[Array]:
+    """The columns as (S, P) each; Raises GmiError for other people."""
     arrays = [np.asarray(column, np.float64) for column in columns]
-    if any(array.ndim != 1 or array.shape != arrays[0].shape for array in arrays):
+    if any(not 1 <= array.ndim <= 2 or array.shape[-1:] != arrays[0].shape[-1:] for array in arrays):
         raise GmiError(f"per-person values {[array.shape for array in arrays]}: give one a person, the same people")
+    arrays = [np.atleast_2d(array) for array in arrays]
+    if len({len(array) for array in arrays} - {1}) > 1:
+        raise GmiError(f"{[len(array) for array in arrays]} draws: give the same draws, or one")
     for array in arrays:
         _check(array, None)
     return arrays
 
 
-def _check(values: np.ndarray, bounds: Bounds | None) -> None:
-    if len(values) == 0:
+def _check(values: Array, bounds: Bounds | None) -> None:
+    if values.size == 0:
         raise GmiError("no values: an estimate needs at least one person")
-    if bad := int((~np.isfinite(values)).sum()):
-        raise GmiError(f"{bad} of {len(values)} people have no value: record the metric as failed, do not drop them")
+    if bad := int((~np.isfinite(np.atleast_2d(values)).all(0)).sum()):
+        raise GmiError(
+            f"{bad} of {values.shape[-1]} people have no value: record the metric as failed, do not drop them"
+        )
     if bounds is not None and not (bounds[0] - 1e-9 <= values.min() and values.max() <= bounds[1] + 1e-9):
         raise GmiError(f"values from {values.min():.4g} to {values.max():.4g} are out of the bounds {bounds}")
 

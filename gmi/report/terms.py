@@ -17,9 +17,11 @@ class Term(NamedTuple):
 
 METHODS = {
     "search": Term("Attack", "the search under audit: the prior steered by the target"),
-    "best_of_n": Term("Best of N", "control: those samples of the prior that the target is surest of, not optimised"),
+    "best_of_n": Term("Best of N", "attack: those samples of the prior that the target is surest of, not optimised"),
     "random": Term("Random prior", "control: samples of the prior, made without the target, scored against everybody"),
-    "public": Term("Public image", "control: the public image that the target is surest shows the person"),
+    "public": Term("Public image", "attack: the public image that the target is surest shows the person"),
+    "public_random": Term("Public set", "control: all public images, chosen without the target, scored as everybody"),
+    "lookalikes": Term("Her look-alikes", "control: the attack's images of a person's look-alikes, scored as hers"),
     "permuted": Term("Other people", "control: the attack's images of one person, scored as if they were of another"),
     "oracle": Term("Oracle", "the same search led by enrolment images, not by the target: what the prior can show"),
     "genuine": Term("Genuine photos", "other real photographs of the person: the most that any image could score"),
@@ -40,6 +42,9 @@ METRICS = {
     "anymatch": Term("Any match at FMR {fmr}", "share of people with a matching image; chance grows with their number"),
     "rank": Term("Rank-{k}", "share of images for which the person's rank among all people is at most {k}"),
     "auc": Term("AUC", "chance that an image is more like its person than like another; 0.5 is guessing"),
+    "auc_lookalikes": Term(
+        "AUC, look-alikes", "the same among the people most similar to the person: traits alone give 0.5"
+    ),
     "similarity": Term("Similarity", "mean similarity to the person's enrolment images, on the judge's own scale"),
     "pairmatch": Term(
         "Paired match at FMR {fmr}",

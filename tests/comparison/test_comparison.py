@@ -225,7 +225,7 @@ class Means(SimpleNamespace):
     """A judge's figure for each person, by cell."""
 
     def of_people(self, key: str, metric: str) -> np.ndarray:
-        return np.array(self.values[key])
+        return np.atleast_2d(self.values[key])
 
 
 def masks(blind: set[str], arm: dict[str, float], bare: dict[str, float], bare_only: float | None = None) -> list[str]:
@@ -244,7 +244,7 @@ def masks(blind: set[str], arm: dict[str, float], bare: dict[str, float], bare_o
     }
     values["mlp/undefended/open/margin/0"] = np.full(30, bare_only or 0.0)
     flags = {
-        ("mlp", name, 0): Flag("gradients", "stop" if name in blind else "passed", "no gradient")
+        ("mlp", name, 0): Flag("gradients", "warning" if name in blind else "passed", "no gradient")
         for name in ("smoothed", "undefended")
     }
     evidence = SimpleNamespace(gradients=flags)

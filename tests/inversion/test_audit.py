@@ -92,9 +92,15 @@ def planted(tmp_path_factory) -> tuple[Path, dict]:
 
 def test_a_planted_leak_is_found(planted):
     _, report = planted
-    assert report["verdict"]["finding"] == "evidence of leakage"
-    attack, nobody = estimate(report, "search", "auc"), estimate(report, "random", "auc")
-    assert attack["low"] > 0.6 and nobody["low"] <= 0.5 <= nobody["high"]
+    verdict = report["verdict"]
+    assert verdict["finding"] == "evidence of identity leakage" and verdict["seeds"] == 1
+    assert "one seed" in verdict["because"][0] and f"among {PEOPLE}" in verdict["effect"]
+    (search, best) = verdict["advantages"]
+    assert (search["attack"], best["attack"]) == ("search", "best_of_n")
+    attack, among = estimate(report, "search", "auc"), estimate(report, "search", "auc_lookalikes")
+    assert attack["low"] > 0.6 and among["value"] < attack["value"]
+    assert search["leak"]["value"] == pytest.approx(attack["value"] - 0.5)  # samples of the prior: 0.5 by arithmetic
+    assert "auc" not in {row["metric"] for row in report["results"] if row["method"] in ("random", "permuted")}
     assert estimate(report, "genuine", "rank1")["value"] > 0.9
     paired, match = (estimate(report, "search", f"{kind}@0.01")["value"] for kind in ("pairmatch", "match"))
     assert paired >= match  # papers' thresholds are laxer
@@ -102,10 +108,14 @@ def test_a_planted_leak_is_found(planted):
     assert severities["logits are logits"] == severities["gradients"] == severities["repeatable target"] == "passed"
 
 
-def test_shuffled_labels_are_no_evidence(tmp_path):
+def test_shuffled_labels_are_no_evidence_and_no_acquittal(tmp_path):
     """The negative world: the target knows every label by heart, and nothing of the people can be had from it."""
     report = run(tmp_path / "run", inputs=toy.inputs(PEOPLE, 0.0, 0))
-    assert report["verdict"]["finding"] == "no evidence"
+    assert report["verdict"]["finding"] == "inconclusive"
+    reasons = " ".join(report["verdict"]["because"])
+    assert (
+        "is notable" in reasons and "of the enrolment images right" in reasons
+    )  # the bound, and a target that does not know its people
     assert estimate(report, "oracle", "auc")["low"] > 0.6  # the prior could have shown them
 
 
@@ -268,7 +278,7 @@ def test_two_processes_find_what_one_finds(planted, tmp_path, monkeypatch):
 
 
 def test_another_target_in_the_same_folder_is_refused(planted):
-    with pytest.raises(GmiError, match=r"differs in inputs.target"):
+    with pytest.raises(GmiError, match=r"differs in the files of target"):
         run(planted[0], GROUPS, toy.inputs(PEOPLE, 0.5, 0))
 
 
@@ -333,8 +343,8 @@ def test_a_planted_leak_is_found_along_the_path_of_a_flow(tmp_path, search):
     chosen = replace(toy.plan().selection, candidates=1 if isinstance(search, Guided) else 12)
     plan = replace(toy.plan(), search=search, selection=chosen, controls=Controls(oracle=False))
     report = run(tmp_path / "run", plan, replace(toy.inputs(PEOPLE, 1.0, 0), prior=flow))
-    attack, nobody = estimate(report, "search", "auc"), estimate(report, "random", "auc")
-    assert attack["low"] > 0.5 and attack["value"] > nobody["value"] + 0.1
+    attack = estimate(report, "search", "auc")
+    assert attack["low"] > 0.5 and attack["value"] > 0.6
     asked = report["cost"]["queries"]["search"] / PEOPLE
     assert asked == chosen.candidates * (search.queries(flow) + chosen.views)
 
@@ -405,7 +415,7 @@ def test_a_score_only_search_is_said_to_be_one_and_needs_no_gradients(tmp_path):
     plan = replace(toy.plan(), controls=Controls(oracle=False))
     report = run(tmp_path / "white", plan, replace(inputs, target=masked))
     assert report["verdict"]["access"] == "white-box"
-    assert {check["name"]: check["severity"] for check in report["checks"]}["gradients"] == "stop"
+    assert {check["name"]: check["severity"] for check in report["checks"]}["gradients"] == "warning"
     search = Particles(steps=4, every=2)
     plan = replace(plan, search=search, access=ScoresOnly())
     report = run(tmp_path / "scores", plan, replace(inputs, target=masked, prior=flow))

@@ -72,7 +72,7 @@ def test_calibration_takes_away_how_easy_a_photograph_is():
 
 @pytest.mark.parametrize("memory", [True, False], ids=["remembers", "does not"])
 def test_members_are_told_where_the_target_remembers_them_and_not_else(tmp_path, memory):
-    people = toy.people(12, 0)
+    people = toy.people(40, 0)
     count = len(people.training)
     member = torch.cat([people.training.bytes, people.enrolment.bytes])
 
@@ -83,10 +83,10 @@ def test_members_are_told_where_the_target_remembers_them_and_not_else(tmp_path,
         classes = torch.cat([people.training.classes, people.enrolment.classes])[place]
         boost = 1.0 + 2.0 * (place < count) * memory
         noise = torch.cos(1e4 * images.flatten(1).sum(1))
-        return torch.nn.functional.one_hot(classes, 12) * (boost + noise)[:, None]
+        return torch.nn.functional.one_hot(classes, 40) * (boost + noise)[:, None]
 
     (row,) = infer(Membership(shadows=0, alarms=(0.1,)), None, None, people, opinion, Run.open(tmp_path / "r", {}), CPU)
-    assert row.method == "threshold" and row.auc.people == 12
+    assert row.method == "threshold" and row.auc.people == 40
     if memory:
         assert row.auc.low > 0.7 and row.hits["0.1"].low > 0.3
     else:

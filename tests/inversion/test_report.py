@@ -27,23 +27,35 @@ HOSTILE = '<script>alert("$x^2$")</script>{{ 1 }}'
 
 
 EXAMPLE = """{
-"schema_version": 2, "kind": "report", "name": "quickstart", "gmi": "0.1.0",
+"schema_version": 3, "kind": "report", "name": "quickstart", "gmi": "0.1.0",
 "authorisation": {"system": "Door 3", "allowed_by": "A. Owner, security", "until": "2027-01-31"},
 "defence": {"settings": {"type": "dp-sgd", "epsilon": 8.0}, "promise": "epsilon 8.00 for one image"},
-"verdict": {"access": "white-box", "finding": "evidence of leakage", "because": ["The attack beats the control."],
-    "judge": "dlib", "metric": "auc", "control": "best_of_n", "smallest_effect": 0.05,
-    "advantage": {"value": 0.32, "low": 0.26, "high": 0.38, "n": 60, "people": 20},
+"verdict": {"access": "white-box", "finding": "evidence of identity leakage",
+    "because": ["The attack beats the control."],
+    "effect": "Of 100 such people the images would lead to 50.", "judge": "dlib", "judges": {"dlib":
+    "evidence of identity leakage", "facenet": "inconclusive"}, "metric": "auc", "notable": 0.1, "seeds": 1,
+    "smallest_effect": 0.05, "people_needed": 42,
+    "advantages": [{"attack": "search", "bound": 0.37,
+        "leak": {"value": 0.32, "low": 0.26, "high": 0.38, "n": 60, "people": 20},
+        "identity": {"value": 0.21, "low": 0.13, "high": 0.29, "n": 60, "people": 20}},
+        {"attack": "best_of_n", "bound": null, "leak": {"failed": "no face in 9 samples"},
+        "identity": {"failed": "no face in 9 samples"}}],
+    "optimising": {"value": 0.12, "low": 0.05, "high": 0.19, "n": 60, "people": 20},
+    "worst_tenth": {"value": 0.97, "low": 0.91, "high": 1, "n": 60, "people": 20},
     "naive": {"value": 0.983, "low": 0.95, "high": 1, "n": 60, "people": 20}},
 "judges": [{"name": "dlib", "undetected": {"enrolment": 0.02, "search": 0.1}, "thresholds": [
-        {"fmr": 0.01, "value": -0.57, "comparisons": 15600, "false_matches": 156, "trusted": true},
-        {"fmr": 0.001, "value": -0.51, "comparisons": 15600, "false_matches": 15, "trusted": false}]},
+        {"fmr": 0.01, "value": -0.57, "comparisons": 15600, "false_matches": 156,
+            "effective": 31.5, "rates": [0.0068, 0.0141], "trusted": true},
+        {"fmr": 0.001, "value": -0.51, "comparisons": 15600, "false_matches": 15,
+            "effective": 3.1, "rates": [0.0002, 0.0029], "trusted": false}]},
     {"name": "facenet", "undetected": {}, "thresholds": []}],
 "results": [],
 "gap": [{"judge": "dlib", "metric": "match@0.01", "headroom": {"failed": "no face in 3 projections"},
     "recovered": {"value": 0.74, "low": 0.62, "high": 0.86, "n": 60, "people": 20},
     "gap": {"value": 0.21, "low": 0.11, "high": 0.31, "n": 60, "people": 20}}],
-"people": [{"person": "P07", "index": 7, "rank": 1, "auc": 1, "similarity": -0.4, "matched": {"0.01": 1, "0.001": 0}},
-    {"person": "P03", "index": 3, "rank": 2.5, "auc": 0.9, "similarity": null, "matched": {}}],
+"people": [{"person": "P07", "index": 7, "rank": 1, "auc": 1, "similarity": -0.4, "by_chance": 0.4,
+        "matched": {"0.01": 1, "0.001": 0}},
+    {"person": "P03", "index": 3, "rank": 2.5, "auc": 0.9, "similarity": null, "matched": {}, "by_chance": 0.72}],
 "related": {"membership": [{"method": "LiRA",
         "auc": {"value": 0.71, "low": 0.66, "high": 0.76, "n": 400, "people": 20},
         "hits": {"0.1": {"value": 0.3, "low": 0.2, "high": 0.4, "n": 200, "people": 20},
@@ -74,7 +86,7 @@ RESULTS: list[tuple[str, str, str, tuple[float, ...] | str, float | None]] = [
     ("best_of_n", "dlib", "match@0.01", (0, 0, 0.0295), 0.01),
     ("search", "dlib", "anymatch@0.01", (0.85, 0.71, 0.96), 0.0297),
     ("search", "dlib", "auc", (0.931, 0.902, 0.957), 0.5),
-    ("random", "dlib", "auc", (0.52, 0.41, 0.63), 0.5),
+    ("lookalikes", "dlib", "auc_lookalikes", (0.52, 0.41, 0.63), 0.5),
     ("search", "dlib", "similarity", (-0.462, -0.4931, -0.4312), None),
     ("oracle", "facenet", "match@0.01", "no face in 3 projections", 0.01),
     ("search", "facenet", "rank1", (0.73, 0.6, 0.84), 0.025),
@@ -197,12 +209,16 @@ def test_every_result_appears_with_its_interval(page: str) -> None:
     shown = [(value, low, high, unit) for value, unit, low, high in cells]
     report = example()
     rows = [(row["estimate"], row["metric"]) for row in report["results"] if "value" in row["estimate"]]
-    rows += [(report["verdict"]["naive"], "top1"), (report["verdict"]["advantage"], "auc")]
+    rows += [(report["verdict"][name], "auc") for name in ("optimising", "worst_tenth")]
+    rows += [(report["verdict"]["naive"], "top1")]
+    rows += [(report["verdict"]["advantages"][0][name], "auc") for name in ("leak", "identity")]
     rows += [(report["gap"][0]["recovered"], "match"), (report["gap"][0]["gap"], "match")]
     related = report["related"]
     rows += [(related["membership"][0]["auc"], "auc"), (related["membership"][0]["hits"]["0.1"], "match")]
     rows += [(related["copying"][name], "match") for name in ("agreement", "accuracy", "target_accuracy")]
-    assert len(shown) == page.count('class="estimate"') == len(rows) + 2  # the match rate and its control come twice
+    assert (
+        len(shown) == page.count('class="estimate"') == len(rows) + 3
+    )  # the match rate, and what the search has, come twice
     for found, metric in rows:
         scale = 100 if re.match("match|anymatch|rank|top", metric) else 1
         wanted = [scale * found[key] for key in ("value", "low", "high")]
@@ -226,10 +242,13 @@ def test_page_shows_failures_marks_and_chances(page: str) -> None:
     assert page.count("data:image/png;base64,") == 5 + 3
 
 
-@pytest.mark.parametrize("finding", ["evidence of leakage", "no evidence", "inconclusive"])
+@pytest.mark.parametrize(
+    "finding", ["evidence of identity leakage", "evidence of trait leakage", "no evidence", "inconclusive"]
+)
 def test_verdict_never_reassures(tmp_path: Path, finding: str) -> None:
     report = example()
-    report["verdict"] |= {"finding": finding, "control": None, "judge": "absent", "advantage": {"failed": "one"}}
+    report["verdict"] |= {"finding": finding, "judge": "absent", "effect": None, "optimising": None}
+    report["verdict"]["advantages"][0] |= {"leak": {"failed": "one"}}
     report["verdict"] |= {"naive": {"failed": "two"}, "smallest_effect": {"failed": "three"}}
     Draft202012Validator(SCHEMA).validate(report)
     text = show(tmp_path, report, images=False).text
@@ -240,7 +259,7 @@ def test_verdict_never_reassures(tmp_path: Path, finding: str) -> None:
 
 def test_hostile_names_are_text(tmp_path: Path) -> None:
     report = example()
-    report["name"] = report["verdict"]["control"] = report["checks"][0]["message"] = report["limits"][0] = HOSTILE
+    report["name"] = report["verdict"]["effect"] = report["checks"][0]["message"] = report["limits"][0] = HOSTILE
     report["people"][0]["person"] = report["judges"][1]["name"] = report["assets"][0]["terms"] = HOSTILE
     for row in report["results"]:
         row["judge"] = HOSTILE if row["judge"] == "facenet" else row["judge"]

@@ -87,15 +87,15 @@ def test_strangers_match_at_the_rate_the_threshold_names() -> None:
     def similar(n: int) -> np.ndarray:
         return identity.to_people(rng.normal(size=(n, 1)) * 0.3 + rng.normal(size=(n, 200)), people)
 
-    chosen = identity.thresholds(similar(1000), np.full(1000, -1), np.arange(50))
+    chosen = identity.thresholds(similar(1000), 50 + np.arange(1000), np.arange(50))
+    assert [threshold.trusted for threshold in chosen] == [True, False]  # worth 211 and 22 false matches
     for threshold, slack in zip(chosen, (0.15, 0.45), strict=True):
-        assert threshold.trusted
         assert abs((similar(1000) >= threshold.value).mean() / threshold.fmr - 1) < slack
 
 
 def test_rule_of_30() -> None:
-    assert Threshold(1e-3, 0.5, 30_000, 30).trusted
-    assert not Threshold(1e-3, 0.5, 29_000, 29).trusted
+    assert Threshold(1e-3, 0.5, 300_000, 300, effective=30.0).trusted
+    assert not Threshold(1e-3, 0.5, 300_000, 300, effective=29.9).trusted  # what hangs together counts once
     assert not Threshold(1e-2, 0.5, 10_000, 0).trusted  # heavy ties: none seen, the rate is unknown
 
 

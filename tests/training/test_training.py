@@ -144,7 +144,7 @@ def train(config: Path, *arguments: str) -> tuple[str, int, int]:
 def test_a_target_is_trained_once_for_each_split_and_training(config, capsys):
     first = train(config)
     assert "accuracy 1.000 on training, 1.000 on enrolment images" in capsys.readouterr().out
-    assert train(config) == train(config, "--search.steps", "9", "--seed", "3") == first
+    assert train(config) == train(config, "--search.steps", "9", "--seeds", "[3]") == first
     for change in (["--data.seed", "1"], ["--training.steps", "31"], ["--training.seed", "1"]):
         assert all(new != old for new, old in zip(train(config, *change), first, strict=True))
     assert train(config)[0] == first[0]
@@ -186,8 +186,8 @@ def test_a_target_is_hardened_by_the_command_line_and_loaded_as_it_was(config, c
 
 def test_a_defence_that_reads_wrong_is_refused(config):
     for text, words in (
-        ("{type: armour}", "'armour'"),
-        ("armour", "'armour'"),
+        ("{type: armour}", "no type armour"),
+        ("armour", "no type armour"),
         ("{type: dp-sgd}", "target.defence.epsilon: field required"),
         ("{type: erasing, most: 2}", "most"),
         ("{type", "cannot be read as YAML"),

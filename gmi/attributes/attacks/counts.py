@@ -14,7 +14,7 @@ import numpy as np
 from gmi.attributes.knowledge import Knowledge, outcome_answers
 from gmi.attributes.oracles import Leaves, Reads
 from gmi.attributes.records import Records
-from gmi.metrics.detection import Array
+from gmi.metrics.statistics import Array
 from gmi.settings import settings
 
 

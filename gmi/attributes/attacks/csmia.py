@@ -13,7 +13,7 @@ import numpy as np
 from gmi.attributes.knowledge import Knowledge
 from gmi.attributes.oracles import Reads, Scores
 from gmi.attributes.records import Records
-from gmi.metrics.detection import Array
+from gmi.metrics.statistics import Array
 from gmi.settings import settings
 
 

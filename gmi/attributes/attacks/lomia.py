@@ -14,7 +14,7 @@ from gmi.attributes.knowledge import Knowledge, guess
 from gmi.attributes.oracles import Labels, Reads
 from gmi.attributes.records import Records
 from gmi.errors import GmiError
-from gmi.metrics.detection import Array
+from gmi.metrics.statistics import Array
 from gmi.settings import settings
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from gmi.attributes.knowledge import Knowledge
 from gmi.attributes.oracles import Labels, Numbers, Reads
 from gmi.attributes.records import Records
-from gmi.metrics.detection import Array
+from gmi.metrics.statistics import Array
 from gmi.settings import settings
 
 
