@@ -19,7 +19,7 @@ class Input:
     """The input that a module expects: size, colour and scale, made from images (N, C, H, W) in [0, 1]."""
 
     size: tuple[int, int]  # height, width
-    colour: Literal["rgb", "grey", "grey as rgb"] = "rgb"  # "grey as rgb": three equal channels
+    colour: Literal["rgb", "bgr", "grey", "grey as rgb"] = "rgb"  # "grey as rgb": three equal channels
     mean: tuple[float, ...] = (0.0,)  # subtracted, one per channel or one for all; in units of [0, 1]
     std: tuple[float, ...] = (1.0,)  # divided by, one per channel or one for all; in units of [0, 1]
 
@@ -30,12 +30,14 @@ class Input:
         """
         if images.shape[1] not in (1, 3):
             raise GmiError(f"Images have {images.shape[1]} channels; a target takes 1 (grey) or 3 (colour).")
-        if self.colour != "rgb":
+        if self.colour in ("grey", "grey as rgb"):
             images = grey(images)
         if tuple(images.shape[-2:]) != self.size:
             images = F.interpolate(images, self.size, mode="bilinear", align_corners=False, antialias=True)
         if self.colour != "grey":
             images = images.expand(-1, 3, -1, -1)
+        if self.colour == "bgr":
+            images = images.flip(1)
         shape = (1, -1, 1, 1)
         return (images - torch.tensor(self.mean).to(images).view(shape)) / torch.tensor(self.std).to(images).view(shape)
 

@@ -19,6 +19,7 @@ from gmi.inversion.inputs import Inputs, load
 from gmi.inversion.judging import Releases
 from gmi.inversion.page import render
 from gmi.inversion.plan import RANDOM, Audit
+from gmi.inversion.preflight import refuse_ignorant
 from gmi.inversion.recognition import Recognised, recognise
 from gmi.inversion.related import related_attacks
 from gmi.inversion.release import strips
@@ -47,10 +48,12 @@ def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Eviden
         Attacker(attack, inputs.prior, people, run if number == 0 else run.part(f"seed-{attack.seed}"), hardware)
         for number, attack in enumerate(plan.attacks)
     ]
+    opinion = judging.own_opinion(inputs.target, oracle, hardware.device)
+    if plan.preflight:
+        refuse_ignorant(inputs.target, people, judging.enrolment_logits(run, opinion, people), run)
     probes = attackers[0].probe(oracle)
     drawn = [reconstruct(plan, inputs, oracle, attacker) for attacker in attackers]
     releases = {step: Images.join([each[step] for each in drawn]) for step in drawn[0]}
-    opinion = judging.own_opinion(inputs.target, oracle, hardware.device)
     judged = judging.judge(run, judges, opinion, people, releases)
     related = related_attacks(plan, inputs, run, judged, releases, opinion, hardware)
     recognised: tuple[Recognised, ...] = ()

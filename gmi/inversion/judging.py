@@ -103,6 +103,13 @@ def judge(run: Run, judges: Judges, opinion: Opinion | None, people: People, rel
     return panel.judged
 
 
+def enrolment_logits(run: Run, opinion: Opinion, people: People) -> Tensor:
+    """The target's own opinion (M, K) of the enrolment images; `judge` does not ask for it again."""
+    panel = Panel(run, Judged())
+    panel.target(opinion, {"enrolment": people.enrolment})
+    return panel.judged.logits["target"]["enrolment"]
+
+
 @dataclass(frozen=True)
 class Panel:
     """Judges at work: every piece of what they see lies in the run folder."""
@@ -184,6 +191,10 @@ def own_opinion(target: Target | Served, oracle: AnyOracle, device: torch.device
     """The target's opinion of images. A served target is asked through the ledger, apart from the adversary."""
     if isinstance(target, Target):
         return lambda images: target(images.to(device))
-    if isinstance(oracle, Interface):
-        oracle.ledger.at(OWN_OPINION)
-    return lambda images: opinion(oracle, images)
+
+    def asked(images: Tensor) -> Tensor:
+        if isinstance(oracle, Interface) and oracle.ledger.step != OWN_OPINION:
+            oracle.ledger.at(OWN_OPINION)
+        return opinion(oracle, images)
+
+    return asked

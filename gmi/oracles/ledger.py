@@ -46,7 +46,7 @@ class Ledger:
         """
         self.repeats: Repeats = repeats
         self._budget = budget
-        self._step, self._repeats = "", Counter[bytes]()
+        self.step, self._repeats = "", Counter[bytes]()
         self._lock = Lock()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
@@ -60,7 +60,7 @@ class Ledger:
 
     def at(self, step: str) -> None:
         """Begins a step of the run, which a resumed run repeats from its start."""
-        self._step, self._repeats = step, Counter()
+        self.step, self._repeats = step, Counter()
 
     def keys(self, images: Sequence[bytes]) -> list[bytes]:
         """The images' keys in this ledger."""
@@ -69,7 +69,7 @@ class Ledger:
             key = sha256(image).digest()
             if self.repeats == "asked":
                 self._repeats[key] += 1
-                key = sha256(key + f"{self._step} {self._repeats[key]}".encode()).digest()
+                key = sha256(key + f"{self.step} {self._repeats[key]}".encode()).digest()
             keys.append(key)
         return keys
 
@@ -97,7 +97,7 @@ class Ledger:
                 )
             self._file.executemany(
                 "INSERT INTO images VALUES (?, ?, ?, 1, NULL) ON CONFLICT (key) DO UPDATE SET sent = sent + 1",
-                [(key, self._step, person) for key, person in zip(keys, people, strict=True)],
+                [(key, self.step, person) for key, person in zip(keys, people, strict=True)],
             )
             self._file.execute("UPDATE total SET sent = sent + ?", (len(keys),))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import field
+from hashlib import sha256
 from typing import ClassVar, Literal
 
 import torch
@@ -14,6 +15,7 @@ from gmi.defences import AnyDefence
 from gmi.errors import GmiError
 from gmi.settings import settings
 from gmi.targets.factory import find_factory
+from gmi.targets.outputs import columns
 from gmi.views import Input
 
 
@@ -27,11 +29,18 @@ class Target:
         classes: tuple[str, ...],
         trained_on: frozenset[str] = frozenset(),
         penultimate: str | None = None,
+        columns: tuple[int, ...] | None = None,
     ) -> None:
-        """classes: names of the people (K,). trained_on: names of data sets besides the private one.
+        """A target from a network and what is known of it.
 
-        penultimate: name of the part whose input is the feature vector; None: the last linear layer. Raises GmiError if
-        weights are not finite.
+        Args:
+            module: the network.
+            input: what it expects.
+            classes: names of the people (K,).
+            trained_on: names of data sets besides the private one.
+            penultimate: name of the part whose input is the feature vector; None: the last linear layer.
+            columns: the module's output that belongs to each person (K,); None: they are the people in their order.
+        Raises GmiError if weights are not finite.
         """
         for name, value in module.state_dict().items():
             if value.is_floating_point() and not value.isfinite().all():
@@ -41,21 +50,34 @@ class Target:
         self.classes = classes
         self.trained_on = trained_on
         self.digest = digest(module.state_dict().items())
-        self._penultimate = penultimate
+        if columns is not None:
+            self.digest = sha256(f"{self.digest} {columns}".encode()).hexdigest()
+        self._penultimate, self._columns = penultimate, columns
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (N, K) of images (N, 1 or 3, H, W) in [0, 1], differentiable with respect to the images.
 
         Raises GmiError if the module's outputs have another shape.
         """
-        output = self.module(self.input(images).contiguous(memory_format=torch.channels_last))
-        logits = getattr(output, "logits", output)  # transformers wraps them
+        return self.classify(self.input(images))
+
+    def classify(self, prepared: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, C, H, W) that are prepared already. Raises GmiError as a call does."""
+        logits = self.outputs(prepared)
+        if self._columns is not None and logits.ndim == 2 and logits.shape[1] > max(self._columns):
+            logits = logits[:, list(self._columns)]
         if logits.ndim != 2 or logits.shape[1] != len(self.classes):
             raise GmiError(
                 f"The target gives outputs of shape {tuple(logits.shape)} for {len(self.classes)} classes of people: "
-                "its class count does not fit the data."
+                "its class count does not fit the data. If it has outputs for others, too, name them all in "
+                "target.outputs."
             )
         return logits
+
+    def outputs(self, prepared: Tensor) -> Tensor:
+        """What the module itself gives for images (N, C, H, W) that are prepared already; of any shape."""
+        output = self.module(prepared.contiguous(memory_format=torch.channels_last))
+        return getattr(output, "logits", output)  # transformers wraps them
 
     def activations(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, K) and penultimate features (N, D) of one forward pass, differentiable.
@@ -105,6 +127,9 @@ class ModuleTarget:
     arguments: dict[str, JsonValue] = field(default_factory=dict)  # the factory's; strings "asset:..." become paths
     weights: str | None = None  # .safetensors, or a .pt of plain tensors; None: the factory loads its own
     input: Input  # the input that the module expects
+    # text file that names the module's outputs in their order, one a line; a name that is no person's (a background
+    # class) is left out; None: the outputs are the people in sorted order
+    outputs: str | None = None
     penultimate: str | None = None  # name of the part whose input is the feature vector; None: the last linear layer
     trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused
     # defence with which the weights were trained or are to be trained; it may change the module's form
@@ -135,7 +160,8 @@ class ModuleTarget:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             module = self.weighed()
-        return Target(module, self.input, classes, frozenset(self.trained_on), self.penultimate)
+        order = None if self.outputs is None else columns(resolve(self.outputs), classes)
+        return Target(module, self.input, classes, frozenset(self.trained_on), self.penultimate, order)
 
     def weighed(self) -> nn.Module:
         """The module with the configuration's weights. Raises GmiError as `load` does."""

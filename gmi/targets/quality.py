@@ -57,3 +57,26 @@ def refuse_unfit(target: Target, people: People, features: bool) -> None:
             f"The target cannot take an image of {'x'.join(map(str, target.input.size))}: check target.input and "
             f"target.penultimate (in torch's words: {because(error)})."
         ) from error
+    except GmiError as error:
+        if spare := _background(target, people):
+            raise GmiError(
+                f"The target has one output more than people, and without its {spare} it knows them: put the people's "
+                f'names into a text file, one a line, with a line "background" {spare}, and set target.outputs to it.'
+            ) from error
+        raise
+
+
+@torch.no_grad()
+def _background(target: Target, people: People) -> str | None:
+    """Where a network has one output for nobody: "first" or "last", by which it is right more often than not."""
+    images, device = people.enrolment, next(target.module.parameters()).device
+    outputs = [target.outputs(target.input(batch.to(device).float() / 255)).cpu() for batch in images.bytes.split(32)]
+    if any(part.ndim != 2 or part.shape[1] != len(target.classes) + 1 for part in outputs):
+        return None
+    logits = torch.cat(outputs)
+    shares = {
+        name: (part.argmax(1) == images.classes).double().mean().item()
+        for name, part in (("first", logits[:, 1:]), ("last", logits[:, :-1]))
+    }
+    best = max(shares, key=lambda name: shares[name])
+    return best if shares[best] > 0.5 else None

@@ -110,7 +110,7 @@ def test_a_planted_leak_is_found(planted):
 
 def test_shuffled_labels_are_no_evidence_and_no_acquittal(tmp_path):
     """The negative world: the target knows every label by heart, and nothing of the people can be had from it."""
-    report = run(tmp_path / "run", inputs=toy.inputs(PEOPLE, 0.0, 0))
+    report = run(tmp_path / "run", replace(toy.plan(), preflight=False), toy.inputs(PEOPLE, 0.0, 0))
     assert report["verdict"]["finding"] == "inconclusive"
     reasons = " ".join(report["verdict"]["because"])
     assert (
@@ -313,7 +313,7 @@ def test_public_images_of_the_people_are_a_control_and_their_copies_stop_the_ver
 
 
 def test_without_the_oracle_nothing_is_cleared(tmp_path):
-    plan = replace(toy.plan(), controls=Controls(oracle=False))
+    plan = replace(toy.plan(), controls=Controls(oracle=False), preflight=False)
     report = run(tmp_path / "run", plan, toy.inputs(PEOPLE, 0.0, 0))
     assert report["verdict"]["finding"] == "inconclusive" and report["gap"] == []
 

@@ -1,0 +1,123 @@
+"""Preflight: planted mistakes in how a target is asked are found, and the line that mends them is named."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gmi import toy
+from gmi.audits import Hardware, conduct
+from gmi.data.people import People
+from gmi.errors import GmiError
+from gmi.inversion.audit import INVERSION
+from gmi.inversion.preflight import assignment
+from gmi.targets.module import Target
+from gmi.targets.outputs import columns
+from gmi.targets.quality import refuse_unfit
+from gmi.views import Input
+
+PEOPLE = 12
+CPU = Hardware(torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def usual():
+    return toy.inputs(PEOPLE, 1.0, 0)
+
+
+class Permuted(nn.Module):
+    """The same outputs in another order, with others beside them."""
+
+    def __init__(self, module: nn.Module, order: list[int], before: int = 0, after: int = 0) -> None:
+        super().__init__()
+        self.inner, self.order, self.before, self.after = module, order, before, after
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = self.inner(images)[:, self.order]
+        return torch.nn.functional.pad(logits, (self.before, self.after), value=-9.0)
+
+
+def test_classes_in_another_order_stop_the_audit_and_the_order_is_found(usual, tmp_path):
+    order = np.random.default_rng(0).permutation(PEOPLE).tolist()
+    target = Target(Permuted(usual.target.module, order), usual.target.input, usual.target.classes)
+    with pytest.raises(GmiError, match=r"no better than chance; its outputs stand in another order.*target\.outputs"):
+        conduct(INVERSION, toy.plan(), tmp_path / "run", CPU, replace(usual, target=target))
+    file = tmp_path / "run" / "outputs.txt"
+    assert file.read_text().split() == [f"p{person}" for person in order]
+    mended = Target(target.module, target.input, target.classes, columns=columns(file, target.classes))
+    assert mended.digest != target.digest
+    conduct(INVERSION, toy.plan(), tmp_path / "mended", CPU, replace(usual, target=mended))
+    conduct(INVERSION, replace(toy.plan(), preflight=False), tmp_path / "on", CPU, replace(usual, target=target))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"mean": (3.0,), "std": (0.001,)}, r"mean: \[0\.5\] and target\.input\.std: \[0\.50?\d*\]"),
+        ({"mean": (0.5,), "std": (-1.0,)}, r"with target\.input\.mean"),
+    ],
+    ids=["scale", "negative"],
+)
+def test_images_that_are_prepared_wrongly_stop_the_audit(usual, tmp_path, wrong, words):
+    target = Target(usual.target.module, replace(usual.target.input, **wrong), usual.target.classes)
+    with pytest.raises(GmiError, match=words):
+        conduct(INVERSION, toy.plan(), tmp_path / "run", CPU, replace(usual, target=target))
+
+
+def coloured(people: People) -> People:
+    """The same people in colour: what is grey stands in red and green alone."""
+
+    def paint(images):
+        return replace(images, bytes=torch.cat([images.bytes, images.bytes // 2, 255 - images.bytes], 1))
+
+    return replace(people, training=paint(people.training), enrolment=paint(people.enrolment))
+
+
+def test_channels_in_another_order_stop_the_audit(usual, tmp_path):
+    people = coloured(usual.people)
+    adapter = Input(size=(toy.SIDE, toy.SIDE), mean=(0.5,))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * toy.SIDE**2, PEOPLE))
+    pixels, optimiser = adapter(people.training.pixels), torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(150):
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(network(pixels), people.training.classes).backward()
+        optimiser.step()
+    target = Target(network, replace(adapter, colour="bgr"), usual.target.classes)
+    with pytest.raises(GmiError, match=r"target\.input\.colour: rgb"):
+        conduct(INVERSION, toy.plan(), tmp_path / "run", CPU, replace(usual, people=people, target=target))
+
+
+def test_a_target_that_knows_nobody_has_no_remedy(tmp_path):
+    with pytest.raises(GmiError, match=r"check target\.weights, target\.input .*preflight: false goes on"):
+        conduct(INVERSION, toy.plan(), tmp_path / "run", CPU, toy.inputs(40, 0.0, 0))
+
+
+@pytest.mark.parametrize(("before", "after", "name"), [(1, 0, "first"), (0, 1, "last")])
+def test_a_background_class_is_named(usual, before, after, name, tmp_path):
+    module = Permuted(usual.target.module, list(range(PEOPLE)), before, after)
+    target = Target(module, usual.target.input, usual.target.classes)
+    with pytest.raises(GmiError, match=f"without its {name} it knows them"):
+        refuse_unfit(target, usual.people, False)
+    names = ["background"] * before + list(target.classes) + ["background"] * after
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    mended = Target(module, target.input, target.classes, columns=columns(tmp_path / "names.txt", target.classes))
+    refuse_unfit(mended, usual.people, False)
+    torch.testing.assert_close(mended(usual.people.enrolment.pixels), usual.target(usual.people.enrolment.pixels))
+
+
+def test_names_of_outputs_that_do_not_fit_are_refused(tmp_path):
+    (tmp_path / "names.txt").write_text("a\nb\na\n")
+    with pytest.raises(GmiError, match="a stands 2 times"):
+        columns(tmp_path / "names.txt", ("a", "b"))
+    with pytest.raises(GmiError, match="c stands 0 times"):
+        columns(tmp_path / "names.txt", ("b", "c"))
+    with pytest.raises(GmiError, match="cannot be read"):
+        columns(tmp_path / "none.txt", ("b", "c"))
+
+
+def test_an_order_is_the_assignment_with_most_votes():
+    named = np.array([2, 2, 0, 0, 1, 1, 1])
+    classes = np.array([0, 0, 1, 1, 2, 2, 0])
+    np.testing.assert_array_equal(assignment(named, classes, 3), [1, 2, 0])
