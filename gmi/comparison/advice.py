@@ -12,8 +12,8 @@ from gmi.metrics.statistics import Estimate, holm
 def annotate(arms: Sequence[ArmFigures]) -> tuple[ArmFigures, ...]:
     """The arms with what each reduction shows, and the advice that follows from it.
 
-    A difference counts where its interval and Holm's correction over all arms and levels exclude chance, and every seed
-    has its sign: people are resampled, trainings are not.
+    A difference counts where its interval and Holm's correction exclude chance, over all arms and levels that were
+    tested, and every seed has its sign. What is the same attack on the same weights is no test.
     """
     adjusted = iter(holm([leak.p for arm in arms for leak in arm.leaks if leak.p is not None]))
     return tuple(_annotated(arm, adjusted) for arm in arms)
@@ -28,10 +28,12 @@ def _annotated(arm: ArmFigures, adjusted: Iterator[float]) -> ArmFigures:
 
 def finding(leak: Leak) -> Literal["less", "more", "not shown"] | None:
     """The finding that the reduction and its p-value allow; None where nothing is compared."""
-    if leak.p is None or leak.seeds is None:
+    if leak.seeds is None:
         return None
     reduction = leak.reduction[METRIC]
-    if not isinstance(reduction, Estimate) or leak.p >= 0.05 or reduction.low <= 0 <= reduction.high:
+    if leak.p is None or not isinstance(reduction, Estimate):
+        return "not shown"
+    if leak.p >= 0.05 or reduction.low <= 0 <= reduction.high:
         return "not shown"
     if not (all(seed > 0 for seed in leak.seeds) or all(seed < 0 for seed in leak.seeds)):
         return "not shown"
@@ -39,7 +41,16 @@ def finding(leak: Leak) -> Literal["less", "more", "not shown"] | None:
 
 
 def advice(arm: ArmFigures, cost: Estimate) -> str:
-    """One sentence of advice on an arm with its findings."""
+    """One sentence of advice on an arm with its findings; it says how many trainings it rests on."""
+    return f"{_finding(arm, cost)} ({_trainings(arm)})."
+
+
+def _trainings(arm: ArmFigures) -> str:
+    count = max((len(leak.seeds) for leak in arm.leaks if leak.seeds is not None), default=1)
+    return "one training of each: its luck is not known" if count == 1 else f"{count} trainings of each"
+
+
+def _finding(arm: ArmFigures, cost: Estimate) -> str:
     name = arm.name
     levels: dict[str, list[str]] = {"less": [], "more": [], "not shown": []}
     for leak in arm.leaks:
@@ -47,18 +58,18 @@ def advice(arm: ArmFigures, cost: Estimate) -> str:
     value, low, high = (f"{round(100 * end, 1) + 0.0:.1f}" for end in (cost.value, cost.low, cost.high))  # no -0.0
     price = f"{value} points of accuracy [{low}, {high}]"
     if arm.masking:
-        return f"Do not rely on {name}: it hides gradients rather than people, for {price}."
+        return f"Do not rely on {name}: it hides gradients rather than people, for {price}"
     if levels["more"]:
-        return f"Do not deploy {name}: more is found than without it by {_and(levels['more'])}, for {price}."
+        return f"Do not deploy {name}: more is found than without it by {_and(levels['more'])}, for {price}"
     if not levels["less"]:
-        return f"Do not count on {name}: it is not shown to help against any of these attacks, for {price}."
+        return f"Do not count on {name}: it is not shown to help against any of these attacks, for {price}"
     against = f"less is found by {_and(levels['less'])}"
     if levels["not shown"]:
         against += f", which is not shown by {_and(levels['not shown'])}"
     if arm.affordability == "no":
-        return f"Do not deploy {name} as it is: it costs more than is allowed, {price}, though {against}."
+        return f"Do not deploy {name} as it is: it costs more than is allowed, {price}, though {against}"
     doubt = "" if arm.affordability == "yes" else ", which is not shown to be within what is allowed"
-    return f"Consider {name}: {against}, for {price}{doubt}."
+    return f"Consider {name}: {against}, for {price}{doubt}"
 
 
 def _and(words: Sequence[str]) -> str:

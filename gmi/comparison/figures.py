@@ -14,17 +14,9 @@ from gmi.comparison.trials import Evidence, Utility
 from gmi.defences.base import Promise
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.verdict import METRIC
-from gmi.metrics.statistics import (
-    Array,
-    Estimate,
-    Outcome,
-    attempt,
-    by_person,
-    difference,
-    estimate,
-    jackknife,
-    p_value,
-)
+from gmi.metrics.detection import Difference
+from gmi.metrics.repeats import trained_difference
+from gmi.metrics.statistics import Array, Estimate, Failed, Outcome, attempt, by_draw, difference, estimate, jackknife
 from gmi.settings import plain
 from gmi.targets.quality import calibration_error
 
@@ -43,8 +35,10 @@ class Leak:
     is_adaptive: bool  # whether it knows of the defence
     figures: dict[str, Outcome]  # by metric
     reduction: dict[str, Outcome | None]  # what it finds less than on the undefended target, by metric
-    seeds: tuple[float, ...] | None  # the reduction of each seed
-    p: float | None  # of no reduction; after `advice.annotate` Holm's, over all arms and levels
+    seeds: tuple[float, ...] | None  # the reduction of each seed; None: nothing is compared
+    # of no reduction, by people and trainings; after `advice.annotate` Holm's, over all arms and levels. None: nothing
+    # is compared, or it is the same attack on the same weights, and there is no reduction by construction
+    p: float | None
     finding: Literal["less", "more", "not shown"] | None = None  # filled in by `advice.annotate`
 
 
@@ -84,7 +78,7 @@ class CellFigures:
 
 @dataclass(frozen=True)
 class Figures:
-    """Cells of one attack on one arm are evaluated together, whatever their seed: a person counts once."""
+    """Cells of one attack on one arm are evaluated together: a person counts once, and seeds are draws of trainings."""
 
     plan: Comparison
     evidence: Evidence
@@ -106,10 +100,11 @@ class Figures:
         return [level for level in LEVELS if level in kinds]
 
     def figure(self, keys: Sequence[str], metric: str) -> Outcome:
-        """The metric's mean over people for all of these methods together."""
+        """The metric's mean over people for all of these methods together, each of another seed."""
         values = np.concatenate([self.recognised.outcomes[key][metric] for key in keys])
         classes = np.concatenate([self.recognised.classes[key] for key in keys])
-        return attempt(lambda: estimate(values, classes))
+        draws = np.concatenate([self.recognised.draws[key] + number for number, key in enumerate(keys)])
+        return attempt(lambda: estimate(values, classes, draws=draws))
 
     def figures(self, keys: Sequence[str]) -> dict[str, Outcome]:
         """The means over people for all of these methods together, by metric."""
@@ -162,7 +157,9 @@ class Figures:
         """The cost of an arm, and what is left to the strongest attack by each access."""
         bare = self.plan.arms_of(subject)[0]
         uses = self._uses(subject, arm)
-        cost = None if arm.name == OPEN else difference(self._correct(subject, bare), self._correct(subject, arm))
+        cost = None
+        if arm.name != OPEN:
+            cost = trained_difference(self._correct(subject, bare), self._correct(subject, arm)).estimate
         shown = ", ".join(map(str, arm.guards)) + str(arm.shape)
         kinds = [kind for kind, there in (("training", arm.trained != OPEN), ("guards", arm.guarded)) if there]
         return ArmFigures(
@@ -170,7 +167,7 @@ class Figures:
             name=arm.name,
             defence=None if arm.defence is None else plain(arm.defence),
             guards=shown.strip() or None,
-            accuracy=attempt(lambda: estimate(*self._images(uses))),
+            accuracy=attempt(lambda: self._accuracy(uses)),
             cost=cost,
             calibration_error=attempt(lambda: self._calibration(uses)),
             affordability=None if cost is None else affordability(cost, self.plan.margin),
@@ -184,8 +181,14 @@ class Figures:
     def _uses(self, subject: Subject, arm: Arm) -> list[Utility]:
         return [self.evidence.utility[subject.name, arm.name, seed] for seed in self.plan.seeds]
 
-    def _images(self, uses: Sequence[Utility]) -> tuple[Array, Array]:
-        return np.concatenate([use.correct for use in uses]), np.tile(self.enrolled, len(uses))
+    def _images(self, uses: Sequence[Utility]) -> tuple[Array, Array, NDArray[np.int64]]:
+        """Whether each image is named right, whose it is, and the number of the seed."""
+        correct = np.concatenate([use.correct for use in uses])
+        return correct, np.tile(self.enrolled, len(uses)), np.repeat(np.arange(len(uses)), len(self.enrolled))
+
+    def _accuracy(self, uses: Sequence[Utility]) -> Estimate:
+        correct, people, draws = self._images(uses)
+        return estimate(correct, people, draws=draws)
 
     def _calibration(self, uses: Sequence[Utility]) -> Estimate:
         """The mean over seeds."""
@@ -198,8 +201,8 @@ class Figures:
         return jackknife(without, error(self.enrolled >= 0), len(self.enrolled), bounds=(0.0, 1.0))
 
     def _correct(self, subject: Subject, arm: Arm) -> Array:
-        """Accuracy (K,) on each person's enrolment images, over seeds."""
-        return by_person(*self._images(self._uses(subject, arm)))
+        """Accuracy (S, K) on each person's enrolment images, for each seed."""
+        return by_draw(*self._images(self._uses(subject, arm)))
 
     def _leak(self, subject: Subject, arm: Arm, level: str) -> Leak:
         """The strongest attack by that access, compared with the undefended target under the same attacks."""
@@ -208,23 +211,30 @@ class Figures:
         same = [group for group in self.able(subject, bare, level) if group[0].attack.name in names]
         compared = arm.name != OPEN and bool(same)
 
-        def reduction(metric: str) -> Outcome | None:
-            if not compared:
-                return None
-            usual, left = (self.of_people(group, metric) for group in (self.strongest(same), strongest))
-            return attempt(lambda: difference(usual, left))
+        usual = self.strongest(same) if compared else None
 
-        by_seed = None
-        if compared:
-            by_seed = self.by_seed(self.strongest(same), METRIC) - self.by_seed(strongest, METRIC)
+        def reduction(metric: str) -> Difference | Failed | None:
+            if usual is None:
+                return None
+            sides = [self.by_seed(group, metric) for group in (usual, strongest)]
+            return attempt(lambda: trained_difference(*sides))
+
+        reductions = {metric: reduction(metric) for metric in (METRIC, "rank1")}
+        main, seeds = reductions[METRIC], None
+        if usual is not None:
+            seeds = tuple((self.by_seed(usual, METRIC) - self.by_seed(strongest, METRIC)).mean(1).tolist())
+        identical = usual is not None and [cell.key for cell in usual] == [cell.key for cell in strongest]
         return Leak(
             access=level,
             attack=strongest[0].attack.name,
             is_adaptive=strongest[0].attack in arm.adaptive and arm.name != OPEN,
             figures=self.figures([cell.key for cell in strongest]),
-            reduction={metric: reduction(metric) for metric in (METRIC, "rank1")},
-            seeds=None if by_seed is None else tuple(by_seed.mean(1).tolist()),
-            p=None if by_seed is None else p_value(by_seed.mean(0)),
+            reduction={
+                metric: found.estimate if isinstance(found, Difference) else found
+                for metric, found in reductions.items()
+            },
+            seeds=seeds,
+            p=main.p if isinstance(main, Difference) and not identical else None,
         )
 
     def masking(self, subject: Subject, arm: Arm) -> list[str]:
@@ -251,14 +261,14 @@ class Figures:
         return reasons
 
     def _lead(self, subject: Subject, arm: Arm, level: str, names: Collection[str]) -> Array | None:
-        """The lead (A,) of attacks by that access over those with the weights; None: one kind is missing."""
+        """The lead (S, A) of attacks by that access over those with the weights; None: one kind is missing."""
         kinds: dict[str, list[list[Cell]]] = {level: [], "white-box": []}
         for group in self.attacks_on(subject, arm):
             if group[0].attack.name in names and (kind := group[0].attack.access.type) in kinds:
                 kinds[kind].append(group)
         if not all(kinds.values()):
             return None
-        alone, usual = (self.of_people(self.strongest(groups), METRIC) for groups in kinds.values())
+        alone, usual = (self.by_seed(self.strongest(groups), METRIC) for groups in kinds.values())
         return alone - usual
 
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
-from scipy.special import stdtr, stdtrit
+from scipy.special import stdtrit
 
 from gmi.errors import GmiError
 from gmi.metrics.rates import TAIL, Bounds, unseen
@@ -103,18 +103,6 @@ def difference(
     means = pairs[0] - pairs[1]
     _check(means, bounds)
     return _mean(means, bounds, False, means.shape[1], tail)
-
-
-def p_value(differences: ArrayLike) -> float:
-    """P-value of Student's paired t-test, two-sided, for differences (P,), one per person.
-
-    It is 1 for fewer than two people, and if all differences are 0.
-    """
-    values = np.asarray(differences, np.float64)
-    if len(values) < 2 or not values.any():
-        return 1.0
-    spread = values.std(ddof=1) / np.sqrt(len(values))
-    return 0.0 if spread == 0 else float(2 * stdtr(len(values) - 1, -abs(values.mean()) / spread))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

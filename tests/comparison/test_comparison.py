@@ -137,9 +137,10 @@ def test_what_changes_answers_changes_nothing_for_a_holder_of_the_weights(compar
     folder, report = compared
     bare, loud = arm_of(report, "undefended"), arm_of(report, "loud")
     assert leak(loud, "white-box")["figures"] == leak(bare, "white-box")["figures"]
-    assert (
-        leak(loud, "white-box")["reduction"]["auc"]["value"] == 0 and leak(loud, "white-box")["finding"] == "not shown"
-    )
+    alike = leak(loud, "white-box")
+    assert alike["reduction"]["auc"]["value"] == 0 and alike["finding"] == "not shown"
+    assert alike["p"] is None  # by construction: it is no test, and none of those that Holm counts
+    assert "by construction: the same attack on the same weights" in (folder / "comparison.html").read_text()
     assert leak(loud, "scores")["reduction"]["auc"]["value"] > 0.05
     assert loud["accuracy"]["value"] < bare["accuracy"]["value"] and loud["guards"] == "noise 30"
     assert not (folder / "shards" / "mlp" / "loud").exists()  # it has no weights of its own
@@ -302,6 +303,8 @@ def test_advice_follows_from_what_was_found():
         )
 
     cheap, unsure, dear = (-0.01, 0.03), (-0.02, 0.2), (0.1, 0.3)
+    (alone,) = annotate([arm(0.2, 0.001, (0.2,), cheap)])
+    assert alone.advice.endswith("[-1.0, 3.0] (one training of each: its luck is not known).")
     cases = {
         "Consider it: less is found by scores, for 1.0 points": arm(0.2, 0.001, (0.1, 0.3), cheap),
         "which is not shown to be within what is allowed": arm(0.2, 0.001, (0.1, 0.3), unsure),
@@ -315,6 +318,11 @@ def test_advice_follows_from_what_was_found():
         assert words in advised.advice and figures.advice is None
     several = annotate([arm(0.2, 0.02, (0.1, 0.3), cheap)] * 3)  # Holm: three at 0.02 are none
     assert {(advised.leaks[0].finding, advised.leaks[0].p) for advised in several} == {("not shown", 0.06)}
+    assert several[0].advice.endswith("(2 trainings of each).")
+    same = arm(0.0, 1.0, (0.0, 0.0), cheap)
+    same = replace(same, leaks=(replace(same.leaks[0], p=None),))  # by construction: it does not count
+    first, *_ = annotate([arm(0.2, 0.02, (0.1, 0.3), cheap), same, same])
+    assert (first.leaks[0].finding, first.leaks[0].p) == ("less", 0.02)
 
 
 def test_the_negative_world_says_that_nothing_helps(tmp_path):
