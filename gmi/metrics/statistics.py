@@ -117,16 +117,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def recovered(attack: ArrayLike, control: ArrayLike, oracle: ArrayLike) -> Estimate | Failed:
     """The share (A - B) / (O - B) that the attack recovered of what the prior can express.
 
-    attack, control, oracle: values (P,) in [0, 1] of each person, or (S, P) over draws, which are averaged.
+    attack, control, oracle: values (P,) in [0, 1] of each person, or (S, P) where there are several draws.
     A, B and O are their means. The interval is Fieller's for a ratio of paired means (Some Problems in Interval
     Estimation, 1954), guarded by `unseen` where most people gain the same. Failed if the interval of O - B includes 0:
     the figure does not show then what the prior can express of these people. Raises GmiError as `estimate` does.
     """
-    a, b, o = (values.mean(0) for values in _paired(attack, control, oracle))
-    room = difference(o, b)
-    gain, span, people = a - b, o - b, len(a)
+    a, b, o = np.broadcast_arrays(*_paired(attack, control, oracle))
+    room, people = difference(o, b), a.shape[1]
+    common = _common(np.stack([a - b, o - b]), TAIL) if len(a) > 1 else np.zeros((2, 2))
+    gain, span = (a - b).mean(0), (o - b).mean(0)
     value = gain.mean() / span.mean() if room.low > 0 else np.nan
-    spread = np.cov(gain, span) / people * stdtrit(people - 1, 1 - TAIL) ** 2 if people > 1 else np.zeros((2, 2))
+    within = np.cov(gain, span) / people * stdtrit(people - 1, 1 - TAIL) ** 2 if people > 1 else np.zeros((2, 2))
+    spread = within + common
     width = span.mean() ** 2 - spread[1, 1]
     if room.low <= 0 or width <= 0:
         return Failed(
@@ -188,7 +190,7 @@ def _mean(means: Array, bounds: Bounds | None, guard_unseen: bool, n: int, tail:
         low = min(low, value - unseen(people) * (value - least))
         high = max(high, value + unseen(people) * (greatest - value))
     if draws > 1:
-        common = _common(means, tail)
+        common = np.sqrt(_common(means[None], tail)[0, 0])
         low, high = value - np.hypot(value - low, common), value + np.hypot(high - value, common)
     value, low, high = np.clip((value, low, high), least, greatest)
     return Estimate(float(value), float(low), float(high), n, people)
@@ -208,16 +210,18 @@ def _abc(means: Array, tail: float) -> Bounds:
     return float(low), float(high)
 
 
-def _common(means: Array, tail: float) -> float:
-    """Half the width of what draws have in common, over means (S, P): Student's, with S - 1 degrees of freedom.
+def _common(columns: Array, tail: float) -> Array:
+    """Squares (K, K) of half the widths of what draws have in common, over means (K, S, P): Student's, S - 1 degrees.
 
-    The component of variance is (MS_draws - MS_rest) / P, at least 0 (Searle et al., Variance Components, 1992).
+    The component of covariance is (MS_draws - MS_rest) / P, without its negative part (Searle et al., Variance
+    Components, 1992).
     """
-    draws, people = means.shape
-    rest = means - means.mean(0) - means.mean(1, keepdims=True) + means.mean()
-    error = (rest**2).sum() / max(1, (draws - 1) * (people - 1))
-    component = max(0.0, means.mean(1).var(ddof=1) - error / people)
-    return float(stdtrit(draws - 1, 1 - tail) * np.sqrt(component / draws))
+    draws, people = columns.shape[1:]
+    centred = columns - columns.mean((1, 2), keepdims=True)
+    rest = centred - centred.mean(1, keepdims=True) - centred.mean(2, keepdims=True)
+    error = np.einsum("isp,jsp->ij", rest, rest) / max(1, (draws - 1) * (people - 1))
+    sizes, axes = np.linalg.eigh(np.atleast_2d(np.cov(columns.mean(2))) - error / people)
+    return (axes * np.maximum(0.0, sizes)) @ axes.T / draws * stdtrit(draws - 1, 1 - tail) ** 2
 
 
 def _student(values: Array, tail: float = TAIL) -> Any:

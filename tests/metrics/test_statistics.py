@@ -250,6 +250,26 @@ def test_jackknife_of_a_mean_is_students_interval() -> None:
             statistics.jackknife(without, 1.0, 2)
 
 
+@pytest.mark.parametrize("draws", [2, 3])
+def test_a_recovered_share_knows_of_the_luck_of_draws(draws: int) -> None:
+    rng, covered, widths = np.random.default_rng(0), [], []
+    for _ in range(200):
+        traits = rng.normal(0, 0.1, 40)
+        attack, control, oracle = (
+            np.clip(level + traits + rng.normal(0, 0.05, (draws, 1)) + rng.normal(0, 0.2, (draws, 40)), 0, 1)
+            for level in (0.45, 0.3, 0.7)
+        )
+        share, over_people = (
+            statistics.recovered(*sides)
+            for sides in ((attack, control, oracle), (attack.mean(0), control.mean(0), oracle.mean(0)))
+        )
+        if isinstance(share, Estimate) and isinstance(over_people, Estimate):
+            covered.append(share.low <= 0.375 <= share.high)
+            widths.append((share.high - share.low) / (over_people.high - over_people.low))
+            assert share.value == pytest.approx(over_people.value) and widths[-1] >= 1 - 1e-9
+    assert np.mean(covered) > 0.9 and np.median(widths) > 1.5
+
+
 def test_holms_adjustment_is_the_step_down_rule():
     found = [0.01, 0.04, 0.03, 0.005]
     adjusted = holm(found)
