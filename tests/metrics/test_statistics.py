@@ -267,7 +267,7 @@ def test_a_recovered_share_knows_of_the_luck_of_draws(draws: int) -> None:
             covered.append(share.low <= 0.375 <= share.high)
             widths.append((share.high - share.low) / (over_people.high - over_people.low))
             assert share.value == pytest.approx(over_people.value) and widths[-1] >= 1 - 1e-9
-    assert np.mean(covered) > 0.9 and np.median(widths) > 1.5
+    assert np.mean(covered) > 0.87 and np.median(widths) > 1.5  # over people alone, 60 to 70 %
 
 
 def test_holms_adjustment_is_the_step_down_rule():
