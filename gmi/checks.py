@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from torch import Tensor
 
 from gmi.metrics.identity import Threshold
@@ -69,21 +70,32 @@ def copies(private: Sequence[str], public: Sequence[str]) -> Flag:
     return Flag("public copies", "passed", f"None of {len(public)} public images is a file of the private set.")
 
 
-def lookalikes(similarity: Array, threshold: Threshold) -> Flag:
-    """Similarity (N, P) of public images to people: more matches than strangers make are people in both sets."""
+def public_people(similarity: Array, genuine: Array, impostor: Array) -> Flag:
+    """Images of the audited people among public ones, found one by one.
+
+    similarity: (N, P) of public images to people.
+    genuine: (G,) of the people's own photographs to them.
+    impostor: (M,) of the people's photographs to each other.
+    An image is suspicious that is as similar to somebody as half of her own photographs are. Strangers make some, too:
+    how many is told by the exponential through the similarities that 1 % and 0.1 % of the impostor's comparisons
+    exceed, which overstates the tail of a normal distribution.
+    """
     name = "public people"
-    matches = int((similarity >= threshold.value).sum())
-    expected = threshold.fmr * similarity.size
-    if matches > 3 * expected + 10:
+    usual = float(np.nanmedian(genuine))
+    best = np.fmax.reduce(similarity, axis=1)
+    suspicious = int((best >= usual).sum())
+    often, seldom = np.nanquantile(impostor, (0.99, 0.999))
+    scale = max(float(seldom - often), 1e-12)
+    expected = min(1e-3 * 10 ** -((usual - seldom) / scale), 1.0) * similarity.size
+    found = f"{suspicious} of {len(best)} public images are as similar to one of the people as her own photographs"
+    if suspicious > expected + 3 * np.sqrt(expected) + 3:
         return Flag(
             name,
             "warning",
-            f"{matches} comparisons of public images with the people match at FMR {threshold.fmr:g}, where strangers "
-            f"would make about {expected:.0f}: the public set probably shows some of the people.",
+            f"{found}, where strangers would make about {expected:.0f}: the public set probably shows some of the "
+            "people. Take these images out.",
         )
-    return Flag(
-        name, "passed", f"{matches} matches of public images at FMR {threshold.fmr:g}; strangers make {expected:.0f}."
-    )
+    return Flag(name, "passed", f"{found}; strangers make about {expected:.0f}.")
 
 
 def control_wins(differences: Mapping[str, Estimate | Failed]) -> Flag:

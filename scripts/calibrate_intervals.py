@@ -1,6 +1,6 @@
 """How often the 95 % intervals of a report cover the truth, by kind of figure and number of people.
 
-    python scripts/calibrate_intervals.py
+    python -m scripts.calibrate_intervals
 
 Worlds with a known truth are drawn over and over, rare rates among them; each cell is the share of intervals that hold
 it. It should be 93 to 97 %, or above where few people or few events leave no choice but caution, and never below 92 %.
@@ -17,11 +17,13 @@ from zlib import crc32
 
 import numpy as np
 from scipy.special import ndtr, ndtri
+from scipy.stats import beta
 
 from gmi.metrics import identity
 from gmi.metrics.detection import auc, hit_rate
 from gmi.metrics.rates import quantile_ranks
 from gmi.metrics.statistics import Array, Estimate, Failed, by_person, difference, estimate, recovered, widened
+from scripts.record_result import line, record_script
 
 PEOPLE = (10, 20, 40, 60)
 SIZE, PHOTOGRAPHS = 32, 3  # of templates, and how many of each person are enrolled
@@ -101,8 +103,6 @@ def curve(lead: float) -> Draw:
 def worst(rng: np.random.Generator, people: int) -> tuple[Estimate | Failed, float]:
     values = np.concatenate([[0.0], np.sort(rng.beta(5, 2, people)), [1.0]])
     low, high = quantile_ranks(0.9, people)
-    from scipy.stats import beta
-
     return Estimate(0, float(values[low + 1]), float(values[high + 1]), people, people), float(beta.ppf(0.9, 5, 2))
 
 
@@ -193,15 +193,25 @@ def coverage(task: tuple[str, int]) -> tuple[dict[int, float], float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--draws", type=int, default=1000, help="worlds for each cell")
-    count, start = parser.parse_args(arguments).draws, perf_counter()
+    parser.add_argument("--draws", type=int, default=2000, help="worlds for each cell")
+    parser.add_argument("--record", action="store_true", help="write results/calibrate_intervals.json")
+    options, start = parser.parse_args(arguments), perf_counter()
+    count = options.draws
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         rows = list(pool.map(coverage, [(name, count) for name in KINDS]))
     print(f"{'':28}" + "".join(f"{people:>9}" for people in PEOPLE) + "  people; without an interval")
     for name, (shares, failures) in zip(KINDS, rows, strict=True):
         print(f"{name:28}" + "".join(f"{share:9.1%}" for share in shares.values()) + f"{failures:9.1%}")
     least = min(share for shares, _ in rows for share in shares.values())
-    print(f"\nleast {least:.1%}; {count} draws, {perf_counter() - start:.0f} s, {platform.machine()}, {date.today()}")
+    seconds = perf_counter() - start
+    print(f"\nleast {least:.1%}; {count} draws, {seconds:.0f} s, {platform.machine()}, {date.today()}")
+    if options.record:
+        figures = [
+            line("coverage", {"kind": name}, f"{people} people", (share, None, None), "share")
+            for name, (shares, _) in zip(KINDS, rows, strict=True)
+            for people, share in shares.items()
+        ]
+        record_script("calibrate_intervals", f"{count} worlds a cell", figures, seconds)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The share of wrong verdicts, measured where the truth is planted.
 
-    python scripts/calibrate_verdict.py
+    python -m scripts.calibrate_verdict
 
 Whole audits of a toy world (gmi/toy.py), by the shipped code and rule: targets trained on shuffled labels, which know
 nobody; leaks in five strengths, the share of labels that are right; worlds in which people share traits in groups and
@@ -15,7 +15,7 @@ import os
 import platform
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import date
@@ -36,10 +36,12 @@ from gmi.inversion.verdict import Exposure, Finding, decide
 from gmi.metrics.lookalikes import Within
 from gmi.metrics.rates import clopper_pearson
 from gmi.run import Run
+from scripts.record_result import Row, line, record_script
 
 PEOPLE, NOTABLE = 40, 0.1
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 TRAITS = (2, 4)
+SIZES, ADVANTAGES = (10, 20, 40, 60, 100), (0.0, 0.05, 0.1, 0.15, 0.2)
 ORDER: tuple[Finding | str, ...] = (
     *("evidence of identity leakage", "evidence of trait leakage", "inconclusive", "no evidence"),
     "stopped",
@@ -53,7 +55,6 @@ def audited(world: World) -> str:
     """The finding of one audit, or "stopped" where it is refused."""
     name, right, traits, seed = world
     torch.set_num_threads(1)
-    os.environ["TQDM_DISABLE"] = "1"
     plan = replace(toy.plan(seed), preflight=name == "another order")
     inputs = toy.inputs(PEOPLE, right, seed, traits)
     if name == "another order":
@@ -93,54 +94,70 @@ def shift(advantage: float) -> float:
     return float(ndtri(0.5 + advantage))
 
 
-def table(title: str, cells: dict[str, list[str]], wrong: dict[str, tuple[str, ...]]) -> None:
-    """Prints how often each finding came out in each cell, and the rate of those that are wrong there."""
-    shown = [finding for finding in ORDER if any(finding in cell for cell in cells.values())]
+def cell(task: tuple[float, int, int]) -> list[Finding]:
+    """So many verdicts on planted figures."""
+    advantage, people, count = task
+    rng = np.random.default_rng([round(1000 * advantage), people])
+    return [planted(advantage, people, rng) for _ in range(count)]
+
+
+def table(
+    labels: Mapping[str, str], title: str, cells: Mapping[str, Sequence[str]], wrong: Mapping[str, Sequence[str]]
+) -> list[Row]:
+    """Prints how often each finding came out in each cell, and how often one that is wrong there. Returns the rows."""
+    shown, rows = [finding for finding in ORDER if any(finding in found for found in cells.values())], []
     print(f"\n{title:24}" + "".join(f"{finding.removeprefix('evidence of '):>18}" for finding in shown) + "   wrong")
-    for name, cell in cells.items():
-        counts = Counter(cell)
+    for name, found in cells.items():
+        counts, total = Counter(found), len(found)
+        rows += [
+            line("verdicts", {**labels, "world": name}, each, (counts[each] / total, None, None), "share")
+            for each in ORDER
+        ]
         bad = sum(counts[finding] for finding in wrong.get(name, ()))
-        low, high = clopper_pearson(bad, len(cell))
-        rate = f"   {bad / len(cell):.1%} [{low:.1%}, {high:.1%}]" if name in wrong else ""
-        print(f"{name:24}" + "".join(f"{counts[finding] / len(cell):18.1%}" for finding in shown) + rate)
+        low, high = clopper_pearson(bad, total)
+        rate = f"   {bad / total:.1%} [{low:.1%}, {high:.1%}]" if name in wrong else ""
+        if name in wrong:
+            rows.append(line("verdicts", {**labels, "world": name}, "wrong", (bad / total, low, high), "share"))
+        print(f"{name:24}" + "".join(f"{counts[finding] / total:18.1%}" for finding in shown) + rate)
+    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--audits", type=int, default=60, help="whole audits of each world")
-    parser.add_argument("--draws", type=int, default=2000, help="verdicts on planted figures for each cell")
+    parser.add_argument("--audits", type=int, default=50, help="whole audits of each world")
+    parser.add_argument("--draws", type=int, default=1000, help="verdicts on planted figures for each cell")
+    parser.add_argument("--record", action="store_true", help="write results/calibrate_verdict.json")
     options = parser.parse_args(arguments)
+    os.environ["TQDM_DISABLE"] = "1"  # the audits run in processes of their own
     start, count = perf_counter(), options.audits
     kinds = [("shuffled labels", 0.0, 0), *((f"{right:.0%} right", right, 0) for right in STRENGTHS)]
     kinds += [(f"{traits} groups of traits", 0.0, traits) for traits in TRAITS] + [("another order", 1.0, 0)]
     worlds = [(*kind, 10_000 * index + seed) for index, kind in enumerate(kinds) for seed in range(count)]
+    tasks = [(advantage, people, options.draws) for people in SIZES for advantage in ADVANTAGES]
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         outcomes = list(pool.map(audited, worlds, chunksize=4))
+        drawn = dict(zip(((people, advantage) for advantage, people, _ in tasks), pool.map(cell, tasks), strict=True))
     cells = {
         name: [finding for world, finding in zip(worlds, outcomes, strict=True) if world[0] == name]
         for name, *_ in kinds
     }
     identity, trait, inconclusive, acquitted, _ = ORDER
-    wrong: dict[str, tuple[str, ...]] = {
-        "shuffled labels": (identity, trait),
-        "another order": (identity, trait, inconclusive, acquitted),
-    }
-    for traits in TRAITS:
-        wrong[f"{traits} groups of traits"] = (identity,)
-    for right in STRENGTHS:
-        wrong[f"{right:.0%} right"] = (acquitted,)
-    table(f"{count} audits of {PEOPLE}", cells, wrong)
-
-    rng = np.random.default_rng(0)
-    for people in (10, 20, 40, 60, 100):
-        advantages = (0.0, 0.05, 0.1, 0.15, 0.2)
-        drawn = {
-            f"advantage {each:+.2f}": [planted(each, people, rng) for _ in range(options.draws)] for each in advantages
-        }
-        faults: dict[str, tuple[str, ...]] = {"advantage +0.00": (identity, trait)}
-        faults |= {name: (acquitted,) for name, each in zip(drawn, advantages, strict=True) if each >= NOTABLE}
-        table(f"{people} people, {options.draws} draws", drawn, faults)
-    print(f"\n{perf_counter() - start:.0f} s, {platform.machine()}, {date.today()}")
+    wrong: dict[str, Sequence[str]] = {"shuffled labels": (identity, trait)}
+    wrong["another order"] = (identity, trait, inconclusive, acquitted)
+    wrong |= dict.fromkeys([f"{traits} groups of traits" for traits in TRAITS], (identity,))
+    wrong |= dict.fromkeys([f"{right:.0%} right" for right in STRENGTHS], (acquitted,))
+    rows = table({"of": "audits"}, f"{count} audits of {PEOPLE}", cells, wrong)
+    for people in SIZES:
+        here = {f"advantage {each:+.2f}": drawn[people, each] for each in ADVANTAGES}
+        faults: dict[str, Sequence[str]] = {"advantage +0.00": (identity, trait)}
+        faults |= {name: (acquitted,) for name, each in zip(here, ADVANTAGES, strict=True) if each >= NOTABLE}
+        rows += table({"of": "planted", "people": str(people)}, f"{people} people, {options.draws} draws", here, faults)
+    seconds = perf_counter() - start
+    print(f"\n{seconds:.0f} s, {platform.machine()}, {date.today()}")
+    if options.record:
+        record_script(
+            "calibrate_verdict", f"{count} audits a world, and {options.draws} planted verdicts a cell", rows, seconds
+        )
 
 
 if __name__ == "__main__":

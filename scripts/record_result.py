@@ -96,6 +96,16 @@ def record(folder: Path, config: str, command: str | None = None, seconds: float
     }
 
 
+def record_script(name: str, about: str, rows: Sequence[Row], seconds: float) -> None:
+    """Writes results/NAME.json from the figures of scripts/NAME.py."""
+    head = {"config": None, "about": about, "command": f"python -m scripts.{name}", "verdict": ""}
+    head |= {"date": datetime.now().date().isoformat(), "commit": commit(), "processor": processor("cpu")}
+    took = line("cost", {}, "seconds", seconds, "s")
+    write(
+        ROOT / "results" / f"{name}.json", head | {"seeds": [0], "source": f"scripts/{name}.py", "rows": [*rows, took]}
+    )
+
+
 def walk(tree: Mapping[str, Any], keys: tuple[str, ...], labels: Mapping[str, str]) -> Iterator[Row]:
     """Every figure below. `keys`: those from the root, `*` for a list; labels: those of the lists' items."""
     if keys and keys[-1] == "*":

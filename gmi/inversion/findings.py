@@ -222,7 +222,7 @@ def _overlap(people: People, recognised: Recognised) -> Iterator[checks.Flag]:
     private = [*people.training.digests, *people.enrolment.digests]
     yield checks.copies(private, () if people.public is None else people.public.digests)
     if recognised.public is not None:
-        yield checks.lookalikes(recognised.public, recognised.thresholds[-1])
+        yield checks.public_people(recognised.public, recognised.samples["genuine"], recognised.samples["impostor"])
 
 
 def cuts(recognised: Recognised) -> tuple[Cut, ...]:

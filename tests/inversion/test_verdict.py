@@ -119,6 +119,16 @@ def test_a_comparison_that_fails_is_no_finding():
     assert verdict.finding == "inconclusive" and isinstance(verdict.advantages[0].leak, Failed)
 
 
+GENUINE, IMPOSTOR = RNG.normal(0.7, 0.1, 400), RNG.normal(0.1, 0.1, 15_600)
+
+
+def strangers_and(count: int) -> np.ndarray:
+    """Similarity of 20,000 public images to 40 people, and so many photographs of every one or of a tenth of them."""
+    similarity = RNG.normal(0.1, 0.1, (20_000, 40))
+    similarity[np.arange(count), np.arange(count) % (40 if count > 100 else 4)] = RNG.normal(0.7, 0.1, count)
+    return similarity
+
+
 LOGITS = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
 ALIKE = Estimate(0.5, 0.4, 0.6, 20, 20)
 TRUSTED, FEW = Threshold(0.01, 0.5, 15_600, 156, effective=40.0), Threshold(0.001, 0.7, 15_600, 156, effective=4.0)
@@ -132,8 +142,9 @@ CHECKS = {
     "no public set": (checks.copies(["a"], ()), "note"),
     "others": (checks.copies(["a"], ["b"]), "passed"),
     "copies": (checks.copies(["a", "b"], ["b", "c"]), "stop"),
-    "strangers": (checks.lookalikes(RNG.random((100, 20)) * 0.5, TRUSTED), "passed"),
-    "the same people": (checks.lookalikes(RNG.random((100, 20)), TRUSTED), "warning"),
+    "strangers": (checks.public_people(strangers_and(0), GENUINE, IMPOSTOR), "passed"),
+    "few of the people": (checks.public_people(strangers_and(20), GENUINE, IMPOSTOR), "warning"),
+    "twenty of each": (checks.public_people(strangers_and(800), GENUINE, IMPOSTOR), "warning"),
     "no control wins": (checks.control_wins({"random": ALIKE}), "passed"),
     "a control wins": (checks.control_wins({"random": Estimate(-0.2, -0.3, -0.1, 20, 20)}), "warning"),
     "one judge": (checks.judges_disagree({"a": "no evidence"}), "note"),
