@@ -37,7 +37,7 @@ COUNTS = {"queries", "common_queries", "person_queries", "records", "questions",
 COUNTS |= {"training_images", "enrolment_images", "samples", "reconstructions", "evaluations", "epsilon", "ledger"}
 COUNTS |= {"distractors"}
 SHARES = {"match", "anymatch", "pairmatch", "rank", "top", "hits", "accuracy", "copies", "originals", "agreement"}
-SHARES |= {"share", "calibration_error", "own_opinion", "precision", "recall", "coverage", "undetected"}
+SHARES |= {"share", "ratio", "calibration_error", "own_opinion", "precision", "recall", "coverage", "undetected"}
 SHARES |= {"target_accuracy"}
 DIFFERENCES = ("cost", "reduction", "gain", "contrast", "excess", "leak", "identity", "optimising")
 

@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
-from typing import Any
 
 from gmi.audits import Hardware, Kind
+from gmi.data.images import Images
 from gmi.errors import Overspent
 from gmi.inversion import inputs as inversion
 from gmi.inversion import judging
@@ -66,19 +66,29 @@ def examine(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> Evide
 
 
 def reconstruct(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> tuple[Releases, AnyOracle]:
-    """The images that every attack and control releases, by step; and the oracle of the first rung."""
+    """The images that every attack and control releases, by step, seed after seed; and the oracle of the first rung."""
     prices = costs(plan, inputs.prior)
-
-    def attacker(search: Any = plan.audit.search) -> Attacker:
-        return Attacker(replace(plan.audit.attack, search=search), inputs.prior, inputs.people, run, hardware)
-
     oracles = {rung.name: _open(plan, inputs, prices, run, rung.access) for rung in plan.rungs}
-    releases = {step: attacker(search).attack(step, oracles[rung.name]) for step, rung, search in plan.attacks()}
-    oracle, control = _open(plan, inputs, prices, run, ScoresOnly()), attacker()
+    scores = _open(plan, inputs, prices, run, ScoresOnly())
+    drawn = []
+    for number, attack in enumerate(plan.audit.attacks):
+        attacker = Attacker(
+            attack, inputs.prior, inputs.people, run if number == 0 else run.part(f"seed-{attack.seed}"), hardware
+        )
+        drawn.append(_drawn(plan, attacker, oracles, scores))
+    return {step: Images.join([each[step] for each in drawn]) for step in drawn[0]}, oracles[plan.rungs[0].name]
+
+
+def _drawn(plan: Ladder, attacker: Attacker, oracles: Mapping[str, AnyOracle], scores: AnyOracle) -> Releases:
+    """The images of every attack and control with one seed, by step."""
+    releases = {}
+    for step, rung, search in plan.attacks():
+        searcher = replace(attacker, plan=replace(attacker.plan, search=search))
+        releases[step] = searcher.attack(step, oracles[rung.name])
     for step, size in plan.controls():
-        releases[step] = control.best_of(step, oracle, control.pool(f"{step}_pool", oracle, range(size)))
-    releases[RANDOM] = control.random(RANDOM, oracle)
-    return releases, oracles[plan.rungs[0].name]
+        releases[step] = attacker.best_of(step, scores, attacker.pool(f"{step}_pool", scores, range(size)))
+    releases[RANDOM] = attacker.random(RANDOM, scores)
+    return releases
 
 
 def _judge(inputs: Inputs) -> Judges:
@@ -90,12 +100,14 @@ def _open(plan: Ladder, inputs: Inputs, prices: Mapping[str, Cost], run: Run, ac
     """The oracle of one level of access. Its ledger is that of all points by this access: what a point costs is
     arithmetic, and no image is asked twice.
 
-    Where the ladder has a budget, the ledger's is what these points cost together: retries cannot exceed it.
+    Where the ladder has a budget, the ledger's is what these points cost together with all seeds: retries cannot exceed
+    it.
     """
     if not isinstance(access, WholeModel) and plan.budget is not None:
         people = len(inputs.people.attacked)
         asked = sum(cost.queries(people) for cost in prices.values() if cost.access == str(access))
-        access = replace(access, budget=asked + len(inputs.people.enrolment) + len(prices) * people)
+        seeds = len(plan.audit.seeds)
+        access = replace(access, budget=seeds * (asked + len(prices) * people) + len(inputs.people.enrolment))
     whole = sha256(json.dumps(plain(replace(access, budget=None)), sort_keys=True).encode()).hexdigest()[:8]
     name = re.sub(r"[^a-z0-9]+", "-", str(access)).strip("-")
     return access.open(inputs.target, run.folder / "ledgers" / f"{name}-{whole}")

@@ -10,9 +10,9 @@ from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.recognition import recognise
-from gmi.ladder.plan import Ladder, costs
+from gmi.ladder.plan import Ladder, baseline, costs
 from gmi.metrics.identity import chance
-from gmi.metrics.statistics import Outcome, attempt, estimate, recovered
+from gmi.metrics.statistics import Failed, Outcome, attempt, estimate, recovered
 from gmi.targets.templates import TemplateTarget
 
 
@@ -36,7 +36,10 @@ class Point:
     name: str  # the step
     queries: int  # for everybody and all attacked people
     figures: dict[str, Outcome]  # by metric
-    share: Outcome | None  # of the rank-1 of the point that others are compared with; None: this is that point
+    ratio: Outcome | None  # its rank-1 over the reference's; None: it is the reference
+    baseline: str | None  # name of the best-of-N control whose queries cost about as much; None: a control
+    # how far its rank-1 is on the way from the baseline's to the reference's; None: a control, or the reference
+    share: Outcome | None
     own_opinion: float  # share of its images that the target itself takes for their person
 
 
@@ -49,8 +52,9 @@ class Findings:
     people: int  # behind the target
     attacked: int
     gallery: int  # people among whom the judge ranks
+    seeds: tuple[int, ...]
     reference: str  # name of the point that others are compared with
-    budget: int | None
+    budget: int | None  # with one seed
     chance: dict[str, float]  # by metric
     thresholds: tuple[Cut, ...]
     random_prior: dict[str, Outcome]  # figures of the prior's samples, by metric
@@ -61,19 +65,33 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
     """Everything that the page is rendered from; the same evidence gives the same findings."""
     people, judge = len(inputs.people.attacked), inputs.judges.faces[0]
     templates, opinion = evidence.judged.templates[judge.name], evidence.judged.logits["target"]
-    recognised = recognise(judge, templates, inputs.people, evidence.releases, plan.audit.fmrs, attack=plan.reference)
+    recognised = recognise(
+        judge,
+        templates,
+        inputs.people,
+        evidence.releases,
+        plan.audit.fmrs,
+        attack=plan.reference,
+        seeds=len(plan.audit.seeds),
+    )
+    starts = {step: baseline(plan, inputs.prior, step, people) for step, _, _ in plan.attacks()}
 
     def figures(step: str) -> dict[str, Outcome]:
-        outcomes, classes = recognised.outcomes[step], recognised.classes[step]
+        outcomes, classes, draws = recognised.outcomes[step], recognised.classes[step], recognised.draws[step]
         return {
-            metric: attempt(lambda values=outcomes[metric]: estimate(values, classes)) for metric in recognised.rates
+            metric: attempt(lambda values=outcomes[metric]: estimate(values, classes, draws=draws))
+            for metric in recognised.rates
         }
 
-    def share(step: str) -> Outcome | None:
-        if step == plan.reference:
-            return None
+    def share(step: str, start: str | None) -> Outcome:
+        """How far the step's rank-1 is on the way from the start's, or from 0, to the reference's."""
         values, most = (recognised.of_people(each, "rank1") for each in (step, plan.reference))
-        return attempt(lambda: recovered(values, np.zeros_like(values), most))
+        least = np.zeros_like(values) if start is None else recognised.of_people(start, "rank1")
+        found = attempt(lambda: recovered(values, least, most))
+        if isinstance(found, Failed):
+            words = "best of N" if start else "nothing"
+            return Failed(found.failed.replace("the oracle", "the reference").replace("the control", words))
+        return found
 
     def own_opinion(step: str) -> float:
         named = opinion[step].argmax(1).cpu()
@@ -86,6 +104,7 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
         people=len(inputs.people.names),
         attacked=people,
         gallery=recognised.people,
+        seeds=plan.audit.seeds,
         reference=plan.reference,
         budget=plan.budget,
         chance={metric: level for metric, level in levels.items() if level is not None},
@@ -97,7 +116,9 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
                 name=step,
                 queries=cost.queries(people),
                 figures=figures(step),
-                share=share(step),
+                ratio=None if step == plan.reference else share(step, None),
+                baseline=starts.get(step),
+                share=share(step, starts[step]) if step in starts and step != plan.reference else None,
                 own_opinion=own_opinion(step),
             )
             for step, cost in costs(plan, inputs.prior).items()

@@ -26,16 +26,17 @@ def forecast(plan: Ladder, inputs: Inputs, hardware: Hardware) -> Forecast:
     labels = {
         step: f"{step} {cost.rung}, {cost.search}" if cost.search != "none" else step for step, cost in prices.items()
     }
-    queries = {labels[step]: cost.queries(attacked) for step, cost in prices.items()}
+    seeds = len(plan.audit.seeds)
+    queries = {labels[step]: seeds * cost.queries(attacked) for step, cost in prices.items()}
     seconds = {}
     for step, _, search in plan.attacks():
         work = attack_work(search, selection, attacked, prior)
-        seconds[labels[step]] = sum(map(tempo.seconds, work.values()))
+        seconds[labels[step]] = seeds * sum(map(tempo.seconds, work.values()))
     starts = attacked * selection.candidates
     for step, size in plan.controls():
         evaluations = (size + starts) * prior.evaluations
-        seconds[labels[step]] = tempo.seconds((0, 2 * size + starts * selection.views, evaluations))
-    released = (len(prices) + 1) * attacked * selection.keep
+        seconds[labels[step]] = seeds * tempo.seconds((0, 2 * size + starts * selection.views, evaluations))
+    released = seeds * (len(prices) + 1) * attacked * selection.keep
     judge = inputs.judges.faces[0]
     seconds |= judging_seconds({f"judge {judge.name}": judge}, people, released)
     if isinstance(inputs.target, Served):
@@ -48,7 +49,9 @@ def forecast(plan: Ladder, inputs: Inputs, hardware: Hardware) -> Forecast:
         f"{step}: {cost.common_queries:,} queries for everybody, {cost.person_queries:,} for each of {attacked} people"
         for step, cost in prices.items()
     ]
+    if seeds > 1:
+        notes.append(f"Each point is made with {seeds} seeds: the table has all of them, these notes one.")
     notes.append("Points by one access share what they ask alike: their ledger may hold fewer queries than the total.")
     if plan.budget is not None:
-        notes.append(f"No point may ask more than {plan.budget:,} queries.")
+        notes.append(f"No point may ask more than {plan.budget:,} queries{' with one seed' * (seeds > 1)}.")
     return Forecast(queries, seconds, without, (*notes, *target_notes(plan.audit)))

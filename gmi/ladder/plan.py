@@ -30,9 +30,10 @@ class Ladder:
     """Several levels of access to one target, with one prior, one selection and one judge."""
 
     name: str  # the run folder is runs/NAME
-    audit: Audit  # the target, people, prior, selection and judges; not used: access, search, oracle control
+    audit: Audit  # the target, people, prior, selection, judges and seeds; not used: access, search, oracle control
     rungs: tuple[Rung, ...]  # all points are compared with the last search of the first rung
-    budget: Annotated[Count | None, OPERATIONAL] = None  # queries that no point may exceed; None: any number
+    # queries that no point may exceed with one seed; None: any number
+    budget: Annotated[Count | None, OPERATIONAL] = None
     best_of: Annotated[tuple[Count, ...], Field(min_length=1)] = (250, 1000)  # samples that the control chooses from
 
     def __post_init__(self) -> None:
@@ -68,7 +69,7 @@ class Ladder:
 
 @dataclass(frozen=True)
 class Cost:
-    """The queries of an adversary who makes one search of one rung, and nothing else."""
+    """The queries of an adversary who makes one search of one rung with one seed, and nothing else."""
 
     rung: str
     access: str
@@ -93,3 +94,13 @@ def costs(plan: Ladder, prior: Prior) -> dict[str, Cost]:
         for step, size in plan.controls()
     }
     return attacks | controls
+
+
+def baseline(plan: Ladder, prior: Prior, step: str, people: int) -> str:
+    """The step of the best-of-N control that an attack on so many people is held against.
+
+    It is the cheapest that asks as much as the attack or more; where none does, the largest.
+    """
+    prices = {name: cost.queries(people) for name, cost in costs(plan, prior).items()}
+    controls = sorted((name for name, _ in plan.controls()), key=prices.__getitem__)
+    return next((name for name in controls if prices[name] >= prices[step]), controls[-1])

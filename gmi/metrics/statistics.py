@@ -131,10 +131,8 @@ def recovered(attack: ArrayLike, control: ArrayLike, oracle: ArrayLike) -> Estim
     spread = within + common
     width = span.mean() ** 2 - spread[1, 1]
     if room.low <= 0 or width <= 0:
-        return Failed(
-            f"nothing was in reach by this figure: the oracle exceeds the control by {room.value:.2f} "
-            f"[{room.low:.2f}, {room.high:.2f}]"
-        )
+        what = "nothing was in reach by this figure" if room.low <= 0 else "too little is known of what was in reach"
+        return Failed(f"{what}: the oracle exceeds the control by {room.value:.2f} [{room.low:.2f}, {room.high:.2f}]")
     middle = gain.mean() * span.mean() - spread[0, 1]
     half = np.sqrt(max(0.0, middle**2 - width * (gain.mean() ** 2 - spread[0, 0])))
     low, high = (middle - half) / width, (middle + half) / width

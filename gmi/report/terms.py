@@ -72,6 +72,17 @@ MEMBERSHIP = {
 }
 
 
+LADDER = {
+    "baseline": Term("Baseline", "of a point: the best-of-N control whose queries cost about as much, or the largest"),
+    "share": Term(
+        "Share beyond best of N",
+        "how far an attack's rank-1 is on the way from its baseline's to the reference's; 0 is what queries buy "
+        "without a search",
+    ),
+    "ratio": Term("Ratio", "an attack's rank-1 over the reference's; best of N has one, too"),
+}
+
+
 KINDS = {"method": METHODS, "judge": JUDGES, "metric": METRICS, "membership": MEMBERSHIP}
 
 

@@ -11,6 +11,7 @@ import torch
 import yaml
 from jsonschema import Draft202012Validator
 from reference.reports import timeless
+from safetensors.torch import load_file
 
 from gmi import cli, toy
 from gmi.audits import Asset, Hardware, conduct
@@ -18,7 +19,7 @@ from gmi.errors import GmiError
 from gmi.ladder import page
 from gmi.ladder.audit import LADDER
 from gmi.ladder.forecast import forecast
-from gmi.ladder.plan import Ladder, Rung, costs
+from gmi.ladder.plan import Ladder, Rung, baseline, costs
 from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.oracles.local import Model
 from gmi.search.boundary import Boundary
@@ -71,10 +72,56 @@ def test_a_ladder_says_what_each_rung_gave(climbed):
     assert list(points) == ["rung0_0", "rung0_1", "rung1_0", "rung2_0", "best_of_20", "best_of_60"]
     auc = {name: point["figures"]["auc"]["value"] for name, point in points.items()}
     assert auc["rung0_1"] > auc["rung0_0"] and auc["rung0_1"] > auc["rung1_0"] > report["random_prior"]["auc"]["value"]
-    assert report["reference"] == "rung0_1" and points["rung0_1"]["share"] is None
-    assert 0 < points["rung1_0"]["share"]["value"] < 1.2
+    assert report["reference"] == "rung0_1" and report["seeds"] == [0]
+    assert points["rung0_1"]["share"] is points["rung0_1"]["ratio"] is None
+    assert points["best_of_60"]["share"] is points["best_of_60"]["baseline"] is None
+    assert 0 < points["rung1_0"]["ratio"]["value"] < 1.2
     assert points["rung1_0"]["person_queries"] == 10 * 8 + 4 and points["rung1_0"]["common_queries"] == 2 * 40
     assert points["rung1_0"]["queries"] == 80 + 15 * 84
+
+
+def test_a_share_begins_at_what_the_same_queries_buy_without_a_search(climbed):
+    """As many queries, or the largest control: at the first rung 215 queries, and 180 are the most that one asks."""
+    points = {point["name"]: point for point in climbed[1]["points"]}
+    assert [points[name]["baseline"] for name in ("rung0_0", "rung1_0")] == ["best_of_60"] * 2
+    most, least, found = (points[name]["figures"]["rank1"]["value"] for name in ("rung0_1", "best_of_60", "rung2_0"))
+    assert points["rung2_0"]["ratio"]["value"] == pytest.approx(found / most)
+    assert points["rung2_0"]["share"]["value"] == pytest.approx((found - least) / (most - least))
+    cheap = replace(PLAN, best_of=(20, 60, 250, 1000))
+    prior = toy.prior()
+    assert [baseline(cheap, prior, step, 15) for step in ("rung0_0", "rung0_1", "rung1_0")] == [
+        "best_of_250",
+        "best_of_1000",
+        "best_of_1000",
+    ]
+
+
+def test_an_attack_that_only_chooses_among_samples_has_no_share(inputs, tmp_path):
+    """A search that does not move, from the pool that the control has."""
+    rung = replace(PLAN.rungs[0], searches=(Gradient(steps=1, lr=1e-9), *PLAN.rungs[0].searches[1:]))
+    conduct(LADDER, replace(PLAN, rungs=(rung,), best_of=(40,)), tmp_path / "run", CPU, inputs)
+    still = json.loads((tmp_path / "run" / "ladder.json").read_text())["points"][0]
+    assert still["ratio"]["value"] > 0 == pytest.approx(still["share"]["value"])
+
+
+def test_every_point_is_made_with_each_seed(inputs, tmp_path):
+    plan = replace(PLAN, rungs=PLAN.rungs[:2], best_of=(20,), audit=replace(PLAN.audit, seeds=(0, 5)), budget=10**4)
+    once = replace(plan, audit=PLAN.audit)
+    path = conduct(LADDER, plan, tmp_path / "run", CPU, inputs)
+    report = json.loads((tmp_path / "run" / "ladder.json").read_text())
+    Draft202012Validator(SCHEMA).validate(report)
+    assert report["seeds"] == [0, 5] and "made with\n2 seeds" in path.read_text()
+    (point,) = [point for point in report["points"] if point["name"] == "rung1_0"]
+    assert point["figures"]["auc"]["n"] == 2 * 15 and point["figures"]["auc"]["people"] == 15
+    assert point["queries"] == 80 + 15 * 84  # of one adversary
+    assert (tmp_path / "run" / "shards" / "seed-5" / "rung1_0").is_dir()
+    foreseen, alone = (forecast(each, inputs, CPU).queries for each in (plan, once))
+    assert foreseen == {step: 2 * count for step, count in alone.items()}
+    conduct(LADDER, once, tmp_path / "once", CPU, inputs)
+    first = json.loads((tmp_path / "once" / "ladder.json").read_text())["points"]
+    shards = [tmp_path / name / "shards" / "rung1_0" / "0003.safetensors" for name in ("run", "once")]
+    images = [load_file(shard)["images"] for shard in shards]
+    assert torch.equal(*images) and first[2]["queries"] == point["queries"]
 
 
 def test_the_ledger_of_a_rung_holds_what_the_rung_is_said_to_cost(climbed):
