@@ -1,4 +1,4 @@
-"""Real data and weights for audits, from the package index: fetched, verified and converted once into a local cache.
+"""Real data and weights for audits, from package indexes: fetched, verified and converted once into a local cache.
 
     fetch("orl")                    -> <cache>/orl-d9f2e1419c94, ready to use
     resolve("asset:orl/images")     -> <cache>/orl-d9f2e1419c94/images
@@ -17,10 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from gmi.assets import converters
 from gmi.assets.archives import Archive, get_archive, open_archive
+from gmi.assets.npm import get_package
 from gmi.errors import GmiError
 from gmi.settings import SHIPPED
 
@@ -30,7 +31,7 @@ _PROVENANCE = "provenance.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Asset:
-    """A pinned archive of the package index, and its conversion to a folder of plain files."""
+    """A pinned archive of a package index, and its conversion to a folder of plain files."""
 
     name: str  # as in "asset:NAME"
     package: str
@@ -42,6 +43,7 @@ class Asset:
     terms: str  # restrictions on use
     credit: str  # authors and packagers
     convert: Callable[[Archive, Path], None]  # fills an empty folder from the archive
+    index: Literal["pip", "npm"] = "pip"  # whose index has the package, and whose settings say where that is
 
 
 ASSETS = (
@@ -106,6 +108,19 @@ ASSETS = (
         convert=converters.dlib,
     ),
     Asset(
+        name="mobilefacenet",
+        package="faceplugin-face-recognition-js",
+        version="0.0.1",
+        filename="faceplugin-face-recognition-js-0.0.1.tgz",
+        sha256="7ea06031d9a3f83753254fcff60506a07b81b46fc84d4ee024cd041f260ec1ba",
+        size=41_114_878,
+        licence="MIT (package)",
+        terms="its training data is not stated: for research until it is known",
+        credit="MobileFaceNet and 68 landmarks of the faceplugin-face-recognition-js package, Faceplugin",
+        convert=converters.mobilefacenet,
+        index="npm",
+    ),
+    Asset(
         name="fair",
         package="statsmodels",
         version="0.8.0",
@@ -165,7 +180,7 @@ def fetch_asset(asset: Asset, cache: Path) -> Path:
         with TemporaryDirectory(prefix=f".{asset.name}-", dir=cache, ignore_cleanup_errors=True) as work:
             built = Path(work, "built")
             built.mkdir()
-            with open_archive(get_archive(asset.package, asset.filename, asset.sha256, Path(work))) as archive:
+            with open_archive(_get(asset, Path(work))) as archive:
                 _build(asset, archive, built)
             _put(built, ready, Path(work, "damaged"))
     except OSError as error:
@@ -210,6 +225,12 @@ def _complete(folder: Path) -> bool:
         return all((folder / file).is_file() for file in provenance(folder)["files"])
     except GmiError:
         return False
+
+
+def _get(asset: Asset, folder: Path) -> Path:
+    if asset.index == "npm":
+        return get_package(asset.package, asset.version, asset.filename, asset.sha256, folder)
+    return get_archive(asset.package, asset.filename, asset.sha256, folder)
 
 
 def _build(asset: Asset, archive: Archive, folder: Path) -> None:

