@@ -73,6 +73,11 @@ def upper(estimate: Estimate) -> float:
     return estimate.value + (estimate.high - estimate.value) * float(ndtri(1 - 2 * TAIL) / ndtri(1 - TAIL))
 
 
+def in_words(seeds: int) -> str:
+    """The number of seeds, for a sentence."""
+    return "one seed" if seeds == 1 else f"{seeds} seeds"
+
+
 def _between(draws: Array) -> Part:
     """The part that the luck of draws (S, P) has in their mean; none where there is one draw."""
     if len(draws) < 2:

@@ -212,6 +212,20 @@ def test_as_many_people_as_are_needed_bound_an_effect_that_is_not_there() -> Non
     assert 0.72 < np.mean(np.less(bounds, 0.1)) < 0.86
 
 
+def test_what_would_end_an_audit_is_said_in_numbers() -> None:
+    for share in (0.01, 0.05, 0.1, 0.3):
+        enough = power.people_unseen(share)
+        assert rates.unseen(enough) < share <= rates.unseen(enough - 1)
+    assert power.people_unseen(0.05) == 59
+    assert "about 59 records would exclude it four times in five; here are 10" in power.ending(
+        0, 0, 0.05, 10, "records"
+    )
+    assert "about 1,237 people would exclude it" in power.ending(0.01, 0.5 * 2**0.5, 0.05, 1000)
+    assert power.people_needed(0.5 * 2**0.5, 0.05) == 1237
+    assert "If +0.04 is leakage, about 1,227 people would show it" in power.ending(0.04, 0.5, 0.05, 300)
+    assert "a few more people" in power.ending(0.0, 0.1, 0.05, 300) and "luck" in power.ending(0.04, 0.1, 0.05, 300)
+
+
 def test_draws_are_a_second_level() -> None:
     """Seeds that move everybody alike: with 40 people and 3 seeds, the interval over people alone covers 60 %."""
     rng = np.random.default_rng(0)
