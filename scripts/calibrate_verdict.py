@@ -17,8 +17,10 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stderr
 from dataclasses import replace
 from datetime import date
+from io import StringIO
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
@@ -62,7 +64,7 @@ def audited(world: World) -> str:
             replace(inputs.people.training, classes=inputs.people.training.classes.roll(6)), right, seed
         )
         inputs = replace(inputs, target=turned)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, redirect_stderr(StringIO()):  # without progress bars
         run = Run.open(Path(folder, "run"), {})
         try:
             refuse(plan, inputs)
@@ -128,7 +130,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--draws", type=int, default=1000, help="verdicts on planted figures for each cell")
     parser.add_argument("--record", action="store_true", help="write results/calibrate_verdict.json")
     options = parser.parse_args(arguments)
-    os.environ["TQDM_DISABLE"] = "1"  # the audits run in processes of their own
     start, count = perf_counter(), options.audits
     kinds = [("shuffled labels", 0.0, 0), *((f"{right:.0%} right", right, 0) for right in STRENGTHS)]
     kinds += [(f"{traits} groups of traits", 0.0, traits) for traits in TRAITS] + [("another order", 1.0, 0)]

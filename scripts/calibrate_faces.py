@@ -1,0 +1,76 @@
+"""How often the verdict is wrong on real faces: a finished audit, scored as if its target knew other people.
+
+    python -m scripts.calibrate_faces configs/quickstart.yaml runs/quickstart
+
+Every class's images are scored as another person's, by a derangement of the people, over and over. That is what an
+audit sees of a target whose labels were deranged before its training: sure of itself, and of nobody whom it names.
+Prints how often each finding comes out; evidence must not, but for chance.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gmi.audits import Hardware, load
+from gmi.inversion.audit import INVERSION, examine
+from gmi.inversion.plan import Audit
+from gmi.inversion.recognition import recognise
+from gmi.inversion.scoring import verdicts
+from gmi.inversion.verdict import EVIDENCE, settle
+from gmi.metrics.rates import clopper_pearson
+from gmi.run import Run
+from gmi.settings import identity, read
+from scripts.record_result import line, record_script
+
+
+def derangement(people: Sequence[int], rng: np.random.Generator) -> dict[int, int]:
+    """Another person for everybody: a permutation without fixed points, all of them equally likely."""
+    order: NDArray[np.int64] = rng.permutation(people)
+    while (order == np.asarray(people)).any():
+        order = rng.permutation(people)
+    return dict(zip(people, order.tolist(), strict=True))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("run", type=Path, help="the folder of the finished audit")
+    parser.add_argument("--draws", type=int, default=300, help="derangements")
+    parser.add_argument("--record", action="store_true", help="write results/calibrate_faces.json")
+    options, start = parser.parse_args(arguments), perf_counter()
+    plan, hardware = read(options.config, Audit), Hardware(torch.device("cpu"))
+    inputs = load(INVERSION, plan, hardware)
+    run = Run.open(options.run, {"configuration": identity(plan), "inputs": inputs.digests})
+    evidence, people = examine(plan, inputs, run, hardware), inputs.people
+    counts: Counter[str] = Counter()
+    for number in range(options.draws):
+        order = derangement(people.attacked, np.random.default_rng(number))
+        releases = {
+            step: replace(images, classes=torch.tensor([order[each] for each in images.classes.tolist()]))
+            for step, images in evidence.releases.items()
+        }
+        recognised = [
+            recognise(judge, evidence.judged.templates[judge.name], people, releases, plan.fmrs, seeds=len(plan.seeds))
+            for judge in inputs.judges.faces
+        ]
+        counts[settle(verdicts(recognised, plan.notable)).finding] += 1
+    rows = []
+    for finding, count in counts.most_common():
+        low, high = clopper_pearson(count, options.draws)
+        rows.append(line("verdicts", {"of": plan.name}, finding, (count / options.draws, low, high), "share"))
+        print(f"{finding:32}{count / options.draws:8.1%} [{low:.1%}, {high:.1%}]")
+    print(f"false alarms: {sum(counts[finding] for finding in EVIDENCE)} of {options.draws}")
+    if options.record:
+        about = f"{options.draws} derangements of {plan.name}"
+        record_script("calibrate_faces", about, rows, perf_counter() - start)
+
+
+if __name__ == "__main__":
+    main()
