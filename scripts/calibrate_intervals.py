@@ -68,12 +68,14 @@ def share(attack: float, control: float, oracle: float) -> Draw:
     return draw
 
 
-def seeds(common: float) -> Draw:
+def seeds(count: int, common: float) -> Draw:
+    """People whose values differ by 0.1, draws that move everybody by `common`, and as much as people for both."""
+
     def draw(rng: np.random.Generator, people: int) -> tuple[Estimate | Failed, float]:
-        luck, mine, rest = rng.normal(0, common, (3, 1)), rng.normal(0, 0.1, people), rng.normal(0, 0.1, (3, people))
-        ids = np.tile(np.arange(people), 3)
-        values = (luck + mine + rest).ravel()
-        return estimate(values, ids, draws=np.repeat(np.arange(3), people), bounds=None), 0.0
+        luck, mine = rng.normal(0, common, (count, 1)), rng.normal(0, 0.1, people)
+        values = luck + mine + rng.normal(0, 0.1, (count, people))
+        ids, draws = np.tile(np.arange(people), count), np.repeat(np.arange(count), people)
+        return estimate(values.ravel(), ids, draws=draws, bounds=None), 0.0
 
     return draw
 
@@ -164,9 +166,12 @@ KINDS: dict[str, Callable[[], Draw]] = {
     "recovered .02 of .6": lambda: share(0.02, 0.0006, 0.6),
     "recovered .1 of .5": lambda: share(0.1, 0.05, 0.5),
     "recovered .4 of .8": lambda: share(0.4, 0.05, 0.8),
-    "three seeds, sd 0": lambda: seeds(0.0),
-    "three seeds, sd .03": lambda: seeds(0.03),
-    "three seeds, sd .1": lambda: seeds(0.1),
+    "three seeds alike": lambda: seeds(3, 0.0),
+    "two seeds, sd .01": lambda: seeds(2, 0.01),
+    "three seeds, sd .01": lambda: seeds(3, 0.01),
+    "two seeds, sd .03": lambda: seeds(2, 0.03),
+    "three seeds, sd .03": lambda: seeds(3, 0.03),
+    "three seeds, sd .1": lambda: seeds(3, 0.1),
     "match at FMR .01, weak": lambda: matches(0.01, 0.4),
     "match at FMR .01, strong": lambda: matches(0.01, 1.0),
     "match at FMR .001, strong": lambda: matches(0.001, 1.0),

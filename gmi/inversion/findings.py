@@ -197,10 +197,9 @@ def _effect(recognised: Recognised, rows: Mapping[str, Result]) -> str | None:
         return f"{100 * estimate.value:.0f} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
 
     return (
-        f"Of 100 such people the search's images would lead to {hundred(first.estimate)} as the first among "
-        f"{recognised.people}, where chance gives {100 * (first.chance or 0):.1f}; {hundred(matched.estimate)} would "
-        f"match at FMR {100 * recognised.thresholds[0].fmr:g} %, and {100 * (matched.chance or 0):.1f} by samples of "
-        "the prior alone."
+        f"Of 100 such people, the search's image would put {hundred(first.estimate)} first among {recognised.people} "
+        f"(chance: {100 * (first.chance or 0):.1f}), and {hundred(matched.estimate)} would match at FMR "
+        f"{100 * recognised.thresholds[0].fmr:g} % (samples of the prior: {100 * (matched.chance or 0):.1f})."
     )
 
 

@@ -16,7 +16,7 @@ class Term(NamedTuple):
 
 
 METHODS = {
-    "search": Term("Attack", "the search under audit: the prior steered by the target"),
+    "search": Term("Search", "the attack under audit: the prior steered by the target"),
     "best_of_n": Term("Best of N", "attack: those samples of the prior that the target is surest of, not optimised"),
     "random": Term("Random prior", "control: samples of the prior, made without the target, scored against everybody"),
     "public": Term("Public image", "attack: the public image that the target is surest shows the person"),
