@@ -27,6 +27,7 @@ from scripts.record_result import line, record_script
 
 PEOPLE = (10, 20, 40, 60)
 SIZE, PHOTOGRAPHS = 32, 3  # of templates, and how many of each person are enrolled
+CROWD = 1500  # people in general, among whom the true match rate is measured
 
 Draw = Callable[[np.random.Generator, int], tuple[Estimate | Failed, float]]
 """An interval from a world of so many people, and the truth."""
@@ -122,15 +123,15 @@ def templates(rng: np.random.Generator, people: int, strength: float) -> tuple[A
 
 def matches(fmr: float, strength: float) -> Draw:
     """The match rate at a threshold set on the audited people, against that at the threshold of people in general."""
-    rng, crowd = np.random.default_rng(1), 1500
-    enrolled, probes, _ = templates(rng, crowd, strength)
-    ids = np.repeat(np.arange(crowd), PHOTOGRAPHS)
+    rng = np.random.default_rng(1)
+    enrolled, probes, _ = templates(rng, CROWD, strength)
+    ids = np.repeat(np.arange(CROWD), PHOTOGRAPHS)
     strangers = identity.to_people(probes[::PHOTOGRAPHS] @ enrolled.T, ids)
-    threshold = float(np.quantile(strangers[~np.eye(crowd, dtype=bool)], 1 - fmr))
+    threshold = float(np.quantile(strangers[~np.eye(CROWD, dtype=bool)], 1 - fmr))
     own = []
     for _ in range(8):
-        enrolled, _, images = templates(rng, crowd, strength)
-        own.append(_own(images, enrolled, crowd))
+        enrolled, _, images = templates(rng, CROWD, strength)
+        own.append(_own(images, enrolled, CROWD))
     truth = float((np.concatenate(own) >= threshold).mean())
 
     def draw(rng: np.random.Generator, people: int) -> tuple[Estimate | Failed, float]:
