@@ -5,17 +5,17 @@ else about them, their outcome included, is known to every attack and to the imp
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gmi.attributes.attacks import AnyAttack
-from gmi.attributes.findings import CONTROLS, Answers, Evidence, findings
+from gmi.attributes.figures import CONTROLS, Answers
+from gmi.attributes.findings import Evidence, Trial, findings
 from gmi.attributes.forecast import forecast
 from gmi.attributes.inputs import Inputs, load
 from gmi.attributes.knowledge import Knowledge, errors, guess
 from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
 from gmi.attributes.page import render
 from gmi.attributes.plan import AttributeAudit
-from gmi.attributes.records import Layout, Records
+from gmi.attributes.records import Layout, Records, Tables
 from gmi.attributes.targets import DecisionTree, Model
 from gmi.audits import Hardware, Kind
 from gmi.errors import GmiError
@@ -25,27 +25,27 @@ from gmi.run import Run
 
 def refuse(plan: AttributeAudit, inputs: Inputs) -> None:
     """Raises GmiError where the plan does not fit the table, before the target is trained."""
-    plan.refuse(inputs.tables.layout)
+    plan.refuse(inputs.tables[0].layout)
 
 
 def examine(plan: AttributeAudit, inputs: Inputs, run: Run, hardware: Hardware) -> Evidence:
     """Everything that the findings rest on. It takes seconds, so nothing is kept, and every process does all of it."""
-    tables = inputs.tables
-    model = plan.target.learn(tables.layout, tables.training, plan.seed)
+    return Evidence(tuple(_trial(plan, tables, seed) for tables, seed in zip(inputs.tables, plan.seeds, strict=True)))
+
+
+def _trial(plan: AttributeAudit, tables: Tables, seed: int) -> Trial:
+    """The audit with one seed."""
+    model = plan.target.learn(tables.layout, tables.training, seed)
     knowledge = Knowledge(tables.layout, tables.public, errors(model, tables.public, tables.layout))
     sets = {"training": tables.training, "held-out": tables.held_out}
-    answers = {
-        name: attack(plan, model, records.take(_chosen(len(records), plan, number)), knowledge)
-        for number, (name, records) in enumerate(sets.items())
-    }
-    return Evidence(model, answers)
+    answers = {}
+    for number, (name, records) in enumerate(sets.items()):
+        chosen = np.random.default_rng([seed, number]).permutation(len(records))[: plan.attacked]
+        answers[name] = attack(plan, model, records.take(chosen), knowledge, seed)
+    return Trial(model, answers)
 
 
-def _chosen(count: int, plan: AttributeAudit, number: int) -> NDArray[np.int64]:
-    return np.random.default_rng([plan.seed, number]).permutation(count)[: plan.attacked]
-
-
-def attack(plan: AttributeAudit, model: Model, people: Records, knowledge: Knowledge) -> Answers:
+def attack(plan: AttributeAudit, model: Model, people: Records, knowledge: Knowledge, seed: int) -> Answers:
     """Carries out every attack and every control on these people, whose sensitive values none of them sees."""
     hidden = people.hidden()
     scores: dict[str, Array | Failed] = {}
@@ -58,7 +58,7 @@ def attack(plan: AttributeAudit, model: Model, people: Records, knowledge: Knowl
             scores[method.type] = Failed(str(error))
         queries[method.type] = access.queries
     scores["majority"] = np.tile(np.log(knowledge.marginal), (len(people), 1))
-    scores["imputation"] = guess(hidden, knowledge.public, knowledge.layout, seed=plan.seed)
+    scores["imputation"] = guess(hidden, knowledge.public, knowledge.layout, seed=seed)
     return Answers(scores, queries, people)
 
 

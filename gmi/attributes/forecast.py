@@ -15,13 +15,13 @@ _MOST = 5000  # public records that the timing takes
 
 def forecast(plan: AttributeAudit, inputs: Inputs, hardware: Hardware) -> Forecast:
     """Queries of each attack, and the time of what learns from public records; the target is neither made nor asked."""
-    tables = inputs.tables
+    tables, seeds = inputs.tables[0], len(plan.seeds)
     sizes = [min(plan.attacked, len(records)) for records in (tables.training, tables.held_out)]
-    count = tables.layout.choices * sum(sizes)
+    count = seeds * tables.layout.choices * sum(sizes)
     queries = {attack.type: 0 if attack.reads == "leaves" else count for attack in plan.attacks}
     once = _imputation(plan, inputs)
     learners = [attack.type for attack in plan.attacks if attack.learns]
-    seconds = dict.fromkeys([*learners, "imputation"], once * len(sizes))
+    seconds = dict.fromkeys([*learners, "imputation"], seeds * once * len(sizes))
     return Forecast(
         queries,
         seconds,
@@ -34,9 +34,9 @@ def forecast(plan: AttributeAudit, inputs: Inputs, hardware: Hardware) -> Foreca
 
 def _imputation(plan: AttributeAudit, inputs: Inputs) -> float:
     """Seconds of one imputation."""
-    tables = inputs.tables
+    tables = inputs.tables[0]
     public = tables.public.take(np.arange(min(_MOST, len(tables.public))))
     people = tables.training.take(np.arange(min(plan.attacked, len(tables.training)))).hidden()
     start = perf_counter()
-    guess(people, public, tables.layout, seed=plan.seed)
+    guess(people, public, tables.layout, seed=plan.seeds[0])
     return (perf_counter() - start) * len(tables.public) / len(public)

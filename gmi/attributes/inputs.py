@@ -12,16 +12,16 @@ from gmi.audits import Hardware
 
 @dataclass(frozen=True)
 class Inputs:
-    """The records of a table, in their parts; the target is trained by the audit."""
+    """The records of a table, in their parts; the targets are trained by the audit."""
 
-    tables: Tables
+    tables: tuple[Tables, ...]  # by seed: each splits the same records anew
 
     @property
     def digests(self) -> dict[str, JsonValue]:
         """What a run folder must be of, in addition to the configuration."""
-        return {"gmi": version("gmi"), "data": self.tables.digest}
+        return {"gmi": version("gmi"), "data": self.tables[0].digest}
 
 
 def load(plan: AttributeAudit, hardware: Hardware) -> Inputs:
     """Reads the table. Raises GmiError as `Table.load`."""
-    return Inputs(plan.data.load(plan.seed))
+    return Inputs(tuple(plan.data.load(seed) for seed in plan.seeds))

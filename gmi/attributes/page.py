@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gmi.attributes.attacks import ATTACKS
-from gmi.attributes.findings import CONTROLS
+from gmi.attributes.figures import CONTROLS
 from gmi.attributes.oracles import Reads
 from gmi.report import page
 from gmi.report.coverage import coverage

@@ -26,9 +26,12 @@ class AttributeAudit:
     groups: tuple[str, ...] = ()  # columns of categories for whose values figures are given, too
     alarms: tuple[Rate, ...] = (0.1, 0.01)  # false-alarm rates at which hits are counted
     notable: Rate = 0.05  # addition to the AUC that must be excluded for "no evidence"
-    seed: Whole = 0  # decides the split, the training, and who is attacked
+    # each decides a split, a training, and who is attacked; several tell of the luck of these
+    seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0,)
 
     def __post_init__(self) -> None:
+        if len({*self.seeds}) < len(self.seeds):
+            raise ValueError("seeds: the same seed twice is the same audit")
         if len({attack.type for attack in self.attacks}) < len(self.attacks):
             raise ValueError("attacks: each is named once")
         if isinstance(self.target, Own) and self.data.shuffled:

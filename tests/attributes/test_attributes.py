@@ -15,6 +15,7 @@ from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
 from jsonschema import Draft202012Validator
 from reference.reports import timeless
+from scipy.special import ndtr, ndtri
 
 from gmi.attributes import attacks, page
 from gmi.attributes.attacks.confidences import Confidences
@@ -24,7 +25,7 @@ from gmi.attributes.attacks.informed import Informed
 from gmi.attributes.attacks.lomia import Lomia
 from gmi.attributes.attacks.marginals import Marginals
 from gmi.attributes.audit import ATTRIBUTES, attack, oracle
-from gmi.attributes.findings import Gain, Method, _right, verdict
+from gmi.attributes.figures import Answers, Gain, Method, _right, set_figures
 from gmi.attributes.forecast import forecast
 from gmi.attributes.inputs import load
 from gmi.attributes.knowledge import Errors, Knowledge, errors, guess
@@ -32,9 +33,12 @@ from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
 from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Column, Layout, Records, Table
 from gmi.attributes.targets import Forest, Linear, Mlp, Own, Tree
+from gmi.attributes.verdict import verdict
 from gmi.audits import Hardware, conduct
 from gmi.cli import accelerator, command
 from gmi.errors import GmiError
+from gmi.metrics.rates import unseen
+from gmi.metrics.repeats import upper
 from gmi.metrics.statistics import Estimate
 from gmi.settings import plain
 from gmi.targets.authorisation import Authorisation
@@ -403,8 +407,9 @@ def test_an_attack_that_is_new_is_carried_out_and_counted_by_what_it_says_of_its
     made = plan(written(tmp_path, people(2000, 0)))
     object.__setattr__(made, "attacks", (New(),))
     inputs = load(made, CPU)
-    model, attacked = Tree().learn(LAYOUT, inputs.tables.training, 0), inputs.tables.held_out.take(np.arange(250))
-    answers = attack(made, model, attacked, knowledge(model, inputs.tables.public))
+    (tables,) = inputs.tables
+    model, attacked = Tree().learn(LAYOUT, tables.training, 0), tables.held_out.take(np.arange(250))
+    answers = attack(made, model, attacked, knowledge(model, tables.public), 0)
     said = forecast(made, inputs, CPU)
     assert answers.scores["new"].shape == (250, 2) and said.seconds["new"] > 0
     assert said.queries["new"] == 2 * answers.queries["new"] == 2 * 2 * 250
@@ -501,7 +506,7 @@ def test_nobody_is_in_two_parts(tmp_path):
 
 
 def row(name: str, area: Estimate | None, p: float = 1.0) -> Method:
-    added = None if area is None else Gain(area, area, p)
+    added = None if area is None else Gain(area, area, upper(area), p)
     return Method(name, 0, None if area else "reason", {}, added)
 
 
@@ -509,11 +514,89 @@ def test_a_verdict_does_not_overlook_an_attack_that_failed():
     none, failed = row("csmia", Estimate(0.0, -0.01, 0.01, 9, 9)), row("lomia", None)
     assert verdict([none], 0.05, False).finding == "no evidence"
     unsure = verdict([none, failed], 0.05, False)
-    assert unsure.finding == "inconclusive" and "lomia" in unsure.because[0]
+    assert unsure.finding == "inconclusive" and "lomia" in unsure.because[1]
     leaky = row("csmia", Estimate(0.2, 0.1, 0.3, 9, 9), 0.001)
     assert verdict([leaky, failed], 0.05, True).finding == "evidence of leakage"
     useless = verdict([none], 0.05, True)
-    assert useless.finding == "inconclusive" and "worse than the commonest does" in useless.because[0]
+    assert useless.finding == "inconclusive" and "worse than the commonest does" in useless.because[1]
+
+
+def test_no_evidence_is_a_bound_on_every_attack_and_what_else_says_what_would_end_it():
+    none, wide = (row(name, Estimate(0.0, -end, end, 900, 900)) for name, end in (("csmia", 0.02), ("lomia", 0.12)))
+    found = verdict([none], 0.05, False)
+    assert found.finding == "no evidence" and "over 900 people, one seed." in found.because[0]
+    assert "An addition above +0.017 of AUC can be excluded, and +0.05 was notable." in found.because[1]
+    unsure = verdict([none, wide], 0.05, False, 3)
+    assert unsure.finding == "inconclusive" and "over 900 people, 3 seeds." in unsure.because[0]
+    assert "Lomia may add up to +0.101 of AUC, and +0.05 is notable." in unsure.because[1]
+    assert "about 8,343 people would exclude it four times in five; here are 900." in unsure.because[2]
+    leaning = verdict([row("csmia", Estimate(0.04, -0.02, 0.1, 900, 900))], 0.05, False)
+    assert "If +0.04 is leakage, about 4,138 people would show it" in leaning.because[2]
+    one_sided = row("csmia", Estimate(0.0, -0.055, 0.055, 900, 900))
+    assert verdict([one_sided], 0.05, False).finding == "no evidence"
+
+
+def answered(rng: np.random.Generator, count: int, adds: float, luck: float = 0.0) -> Answers:
+    """An imputation of AUC 0.69, and an attack whose AUC is greater by `adds` and the luck of a seed."""
+    truth = (rng.uniform(size=count) < 0.3).astype(np.int64)
+    common = rng.normal(0, 0.8, count)
+    more = 2**0.5 * ndtri(ndtr(0.7 / 2**0.5) + adds + rng.normal(0, luck)) - 0.7
+    both = [common + rng.normal(0, 0.6, count) + (0.7 + shift) * truth for shift in (0.0, more)]
+    scores: dict = {name: np.column_stack([-one, one]) for name, one in zip(("imputation", "csmia"), both, strict=True)}
+    everyone = Records(np.zeros((count, 1)), truth, truth.astype(float))
+    return Answers(scores, dict.fromkeys(scores, 0), everyone)
+
+
+def found(rng: np.random.Generator, seeds: int, count: int, adds: float, luck: float = 0.0) -> str:
+    made = SimpleNamespace(alarms=())
+    methods = set_figures(made, [answered(rng, count, adds, luck) for _ in range(seeds)], 1).methods  # pyright: ignore
+    return verdict(methods, 0.1, False, seeds).finding
+
+
+@pytest.mark.parametrize(("seeds", "luck"), [(1, 0.0), (2, 0.03), (3, 0.03)])
+def test_a_notable_leak_is_seldom_cleared_and_no_leak_seldom_accused(seeds: int, luck: float):
+    """Of 200 audits of 400 people each."""
+    rng = np.random.default_rng(0)
+    leak = [found(rng, seeds, 400, 0.1, luck) for _ in range(200)]
+    assert leak.count("no evidence") <= 0.07 * 200
+    none = [found(rng, seeds, 400, 0.0, luck) for _ in range(200)]
+    assert none.count("evidence of leakage") <= 0.05 * 200 and none.count("no evidence") > 0.5 * 200
+
+
+def test_an_attack_that_answers_as_the_imputation_is_bounded_by_people_unlike_all():
+    rng = np.random.default_rng(0)
+    some = answered(rng, 60, 0.0)
+    some.scores["csmia"] = some.scores["imputation"]
+    (_, same) = set_figures(SimpleNamespace(alarms=()), [some], 1).methods  # pyright: ignore[reportArgumentType]
+    assert same.gain is not None and same.gain.bound == pytest.approx(unseen(int(some.people.sensitive.sum())))
+
+
+def test_each_seed_splits_trains_and_attacks_anew(tmp_path):
+    made = replace(plan(written(tmp_path, people(2000, 0, leak=0.2))), seeds=(0, 4))
+    path = audit(made, tmp_path / "run")
+    both = report_of(tmp_path / "run")
+    ones = []
+    for seed in made.seeds:
+        audit(replace(made, seeds=(seed,)), tmp_path / str(seed))
+        ones.append(report_of(tmp_path / str(seed)))
+    gains = [
+        {row["method"]: row["gain"]["auc"] for row in report["sets"]["training"]["methods"] if row["gain"]}
+        for report in (both, *ones)
+    ]
+    for name, gain in gains[0].items():
+        assert gain["value"] == pytest.approx(np.mean([one[name]["value"] for one in gains[1:]]))
+        widths = [one[name]["high"] - one[name]["low"] for one in gains]
+        assert widths[0] >= 0.99 * np.mean(widths[1:]) and gain["people"] == 250
+    assert "over 250 people, 2 seeds" in both["verdict"]["because"][0] and both["seeds"] == [0, 4]
+    assert "one seed" in ones[0]["verdict"]["because"][0]
+    assert "2 seeds, each with its own split and target" in path.read_text()
+    assert both["groups"][0]["rows"][0]["people"] == round(
+        np.mean([one["groups"][0]["rows"][0]["people"] for one in ones])
+    )
+    with pytest.raises(ValueError, match="the same seed twice"):
+        replace(made, seeds=(1, 1))
+    twice, once = (forecast(each, load(each, CPU), CPU).queries for each in (made, replace(made, seeds=(0,))))
+    assert twice == {name: 2 * count for name, count in once.items()}
 
 
 def test_a_dry_run_counts_the_queries_and_makes_nothing(tmp_path, capsys):
