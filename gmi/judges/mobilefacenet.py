@@ -1,11 +1,11 @@
-"""MobileFaceNet, the network: Chen et al., "MobileFaceNets", CCBR 2018, table 1, with batch norms folded in."""
+"""Networks of MobileFaceNet's form: Chen et al., "MobileFaceNets", CCBR 2018, table 1, with batch norms folded in."""
 
 from itertools import pairwise
 
 from torch import Tensor, nn
 
 
-class MobileFaceNet(nn.Module):
+class MobileFaceNetwork(nn.Module):
     """Images (N, channels, 16 k, 16 k) to rows (N, 512), or to rows (N, outputs) by a linear layer at the end.
 
     With `outputs` it is the lighter form for landmarks: units are rectified (ReLU) instead of having a slope (PReLU).
@@ -63,11 +63,11 @@ class _Layer(nn.Module):
         return self.act(self.conv(x))
 
 
-def recogniser() -> MobileFaceNet:
+def recogniser() -> MobileFaceNetwork:
     """Rows (N, 512) of aligned faces (N, 3, 112, 112)."""
-    return MobileFaceNet(3, 64, (4, 6, 2), 7)
+    return MobileFaceNetwork(3, 64, (4, 6, 2), 7)
 
 
-def landmarks() -> MobileFaceNet:
+def landmarks() -> MobileFaceNetwork:
     """Rows (N, 136), 68 points (x, y) as shares of the image, of grey faces (N, 1, 64, 64)."""
-    return MobileFaceNet(1, 32, (3, 4, 2), 4, 136)
+    return MobileFaceNetwork(1, 32, (3, 4, 2), 4, 136)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gmi.assets.archives import Archive
-from gmi.assets.converters import adult, facenet_state, fair, read_arrays
+from gmi.assets.converters import adult, facenet_state, fair, mobilefacenet_state, read_arrays
 from gmi.assets.graphdef import constants
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -129,3 +129,37 @@ def test_an_affair_is_a_rate_above_zero(tmp_path) -> None:
     rows = b'"rate_marriage","age","affairs"\n3,32,0.1111111\n4,22,0\n'
     fair(Archive((name,), {name: rows}.__getitem__), tmp_path)
     assert (tmp_path / "affairs.csv").read_text() == "rate_marriage,age,affair\n3,32,yes\n4,22,no\n"
+
+
+def test_tensors_of_an_onnx_file() -> None:
+    """In the order of the convolutions, whatever the file calls them; tiny values are 0, the last batch norm folded."""
+    random = np.random.default_rng(0)
+    names = ["k", "b", "slope", "k2", "b2", "w", "v", "gamma", "beta", "mean", "variance"]
+    shapes = [(2, 1, 3, 3), (2,), (2, 1, 1), (2, 2, 1, 1), (2,), (3, 2), (3,), (3,), (3,), (3,), (3,)]
+    values = {name: random.uniform(0.5, 1, shape).astype("<f4") for name, shape in zip(names, shapes, strict=True)}
+    values["k"][0, 0, 0, 0] = 1e-30
+    nodes = [
+        ("Conv", "x", "k", "b"),
+        ("PRelu", "y", "slope"),
+        ("Conv", "y", "k2", "b2"),
+        ("Add", "y", "z"),
+        ("Gemm", "z", "w", "v"),
+        ("BatchNormalization", "z", "gamma", "beta", "mean", "variance"),
+    ]
+    graph = [(1, message(*((1, name.encode()) for name in taken), (4, op.encode()))) for op, *taken in nodes]
+    for name, value in values.items():
+        dims = ((1, size) for size in value.shape)
+        graph.append((5, message(*dims, (2, 1), (8, name.encode()), (9, value.tobytes()))))
+    graph.append((5, message((1, 1), (2, 7), (8, b"shape"), (9, bytes(8)))))  # int64
+    state = mobilefacenet_state(message((1, 7), (7, message(*graph))))
+    first = ["layers.0.conv.weight", "layers.0.conv.bias", "layers.0.act.weight"]
+    assert list(state) == [*first, "layers.1.conv.weight", "layers.1.conv.bias", "linear.weight", "linear.bias"]
+    assert state["layers.0.conv.weight"][0, 0, 0, 0] == 0
+    np.testing.assert_array_equal(state["layers.0.act.weight"], values["slope"].flatten())
+    np.testing.assert_array_equal(state["layers.1.conv.weight"], values["k2"])
+    x = random.normal(size=2).astype("f4")
+    linear = values["w"] @ x + values["v"]
+    expected = (linear - values["mean"]) / np.sqrt(values["variance"] + 1e-5) * values["gamma"] + values["beta"]
+    np.testing.assert_allclose(state["linear.weight"].numpy() @ x + state["linear.bias"].numpy(), expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="not a protobuf"):
+        mobilefacenet_state(b"\x3f")

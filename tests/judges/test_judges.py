@@ -18,6 +18,7 @@ from torchvision.models import alexnet
 from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError
 from gmi.judges import _dlib, face
+from gmi.judges.aligned import AlignedJudge, MobileFaceNet
 from gmi.judges.classifier import Probe, ProbeJudge
 from gmi.judges.face import Dlib, DlibJudge, FaceNet, FaceNetJudge
 from gmi.judges.independence import refusal
@@ -71,22 +72,31 @@ def probe() -> ProbeJudge:
     return Probe().load(CPU)
 
 
-@pytest.fixture(params=["dlib_judge", "facenet"])
-def recogniser(request: pytest.FixtureRequest) -> DlibJudge | FaceNetJudge:
+@pytest.fixture(scope="module")
+def mobilefacenet() -> AlignedJudge:
+    return MobileFaceNet().load(CPU)
+
+
+@pytest.fixture(params=["dlib_judge", "facenet", "mobilefacenet"])
+def recogniser(request: pytest.FixtureRequest) -> DlibJudge | FaceNetJudge | AlignedJudge:
     return request.getfixturevalue(request.param)
 
 
 def test_each_judge_has_the_methods_of_its_protocol(
-    dlib_judge: DlibJudge, facenet: FaceNetJudge, lpips_alex: LpipsJudge, probe: ProbeJudge
+    dlib_judge: DlibJudge,
+    facenet: FaceNetJudge,
+    mobilefacenet: AlignedJudge,
+    lpips_alex: LpipsJudge,
+    probe: ProbeJudge,
 ) -> None:
-    faces: list[FaceJudge] = [dlib_judge, facenet]  # pyright compares
+    faces: list[FaceJudge] = [dlib_judge, facenet, mobilefacenet]  # pyright compares
     perceptual: PerceptualJudge = lpips_alex
     classifier: ClassifierJudge = probe
     names = [judge.name for judge in (*faces, perceptual, classifier)]
-    assert names == ["dlib", "facenet", "lpips-alex", "probe"]
+    assert names == ["dlib", "facenet", "mobilefacenet", "lpips-alex", "probe"]
 
 
-@pytest.mark.parametrize("config", [Dlib, FaceNet, Lpips, Probe])
+@pytest.mark.parametrize("config", [Dlib, FaceNet, MobileFaceNet, Lpips, Probe])
 def test_a_config_refuses_what_it_does_not_know(config: type) -> None:
     with pytest.raises(ValidationError):
         config(wieghts="asset:dlib")
@@ -94,7 +104,7 @@ def test_a_config_refuses_what_it_does_not_know(config: type) -> None:
 
 def test_loading_leaves_the_global_random_numbers_alone() -> None:
     before = torch.get_rng_state()
-    for config in (Dlib(), FaceNet(), Lpips(), Probe()):
+    for config in (Dlib(), FaceNet(), MobileFaceNet(), Lpips(), Probe()):
         config.load(CPU)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -102,7 +112,7 @@ def test_loading_leaves_the_global_random_numbers_alone() -> None:
 # Face recognisers
 
 
-def test_a_recogniser_knows_people_apart(recogniser: DlibJudge | FaceNetJudge) -> None:
+def test_a_recogniser_knows_people_apart(recogniser: DlibJudge | FaceNetJudge | AlignedJudge) -> None:
     images, people = orl(5, 3)
     templates = recogniser.embed(images)
     similarity = recogniser.similarity(templates, templates)
@@ -112,7 +122,7 @@ def test_a_recogniser_knows_people_apart(recogniser: DlibJudge | FaceNetJudge) -
     assert torch.equal(people[similarity.argmax(1)], people)  # rank-1 is 1
 
 
-def test_a_recogniser_finds_the_face_in_a_loose_image(recogniser: DlibJudge | FaceNetJudge) -> None:
+def test_a_recogniser_finds_the_face_in_a_loose_image(recogniser: DlibJudge | FaceNetJudge | AlignedJudge) -> None:
     images, _ = orl(4, 1)
     tight, found = recogniser.embed(images), recogniser.embed(loose(images))
     own = recogniser.similarity(tight, found).diagonal()
@@ -120,7 +130,7 @@ def test_a_recogniser_finds_the_face_in_a_loose_image(recogniser: DlibJudge | Fa
     assert own.min() > across + 0.2  # without alignment the background moves all templates together
 
 
-def test_a_template_depends_on_its_own_image_only(recogniser: DlibJudge | FaceNetJudge) -> None:
+def test_a_template_depends_on_its_own_image_only(recogniser: DlibJudge | FaceNetJudge | AlignedJudge) -> None:
     images, _ = orl(3, 1)
     small = F.interpolate(images, (64, 64), mode="bilinear", antialias=True)
     together = recogniser.embed(small)
@@ -129,13 +139,13 @@ def test_a_template_depends_on_its_own_image_only(recogniser: DlibJudge | FaceNe
     assert recogniser.embed(small[:0]).shape == (0, together.shape[1])
 
 
-def test_a_recogniser_counts_the_images_without_a_face(recogniser: DlibJudge | FaceNetJudge) -> None:
+def test_a_recogniser_counts_the_images_without_a_face(recogniser: DlibJudge | FaceNetJudge | AlignedJudge) -> None:
     attempts, misses = recogniser.attempts, recogniser.misses
     recogniser.embed(torch.cat([orl(2, 1)[0], torch.full((1, 1, 112, 92), 0.5)]))
     assert (recogniser.attempts - attempts, recogniser.misses - misses) == (3, 1)
 
 
-def test_a_diverged_image_is_refused(recogniser: DlibJudge | FaceNetJudge) -> None:
+def test_a_diverged_image_is_refused(recogniser: DlibJudge | FaceNetJudge | AlignedJudge) -> None:
     with pytest.raises(GmiError, match="not finite"):
         recogniser.embed(torch.full((1, 3, 64, 64), torch.nan))
 
@@ -388,10 +398,11 @@ def test_networks_with_a_table_in_common_are_not_refused() -> None:
 
 
 def test_real_judges_are_refused_as_their_own_targets(
-    facenet: FaceNetJudge, lpips_alex: LpipsJudge, dlib_judge: DlibJudge
+    facenet: FaceNetJudge, mobilefacenet: AlignedJudge, lpips_alex: LpipsJudge, dlib_judge: DlibJudge
 ) -> None:
-    for judge in (facenet, lpips_alex):
+    for judge in (facenet, mobilefacenet, lpips_alex):
         assert refusal(judge, judge.weights(), frozenset())
+    assert refusal(mobilefacenet, facenet.weights(), frozenset({"CASIA-WebFace"})) is None
     assert refusal(lpips_alex, facenet.weights(), frozenset()) is None
     assert refusal(dlib_judge, facenet.weights(), frozenset({"CASIA-WebFace"})) is None
 

@@ -1,0 +1,166 @@
+"""Judges of one's own: loaded from an ONNX file or a module, checked, and refused where they are not independent."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+from pydantic import TypeAdapter, ValidationError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from gmi.assets.catalogue import resolve
+from gmi.errors import GmiError
+from gmi.judges import ModuleRecogniser, OnnxRecogniser
+from gmi.judges.independence import refusal
+from gmi.views import Input
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+CPU = torch.device("cpu")
+SIDE = 16
+INPUT = Input(size=(SIDE, SIDE), colour="grey")
+FACES = Input(size=(112, 112), mean=(127 / 255,), std=(128 / 255,))
+KNOWN = frozenset({"MS1MV2"})
+PACKAGED = "gmi.judges.mobilefacenet:recogniser"
+
+
+class Small(nn.Module):
+    """Templates (N, outputs) of grey images (N, 1, 16, 16)."""
+
+    def __init__(self, outputs: int = 12, channels: int = 1, flat: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 8, 5, 4)
+        self.linear = nn.Linear(72 if flat else 3, outputs)
+        self.flat = flat
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.conv(images)
+        return self.linear(x.flatten(1) if self.flat else x)
+
+
+def nothing() -> None: ...
+
+
+def orl(people: int) -> Tensor:
+    """One image (people, 1, 112, 92) of each in [0, 1]."""
+    paths = [sorted(folder.iterdir())[0] for folder in sorted(resolve("asset:orl/images").iterdir())[:people]]
+    return torch.from_numpy(np.stack([np.asarray(Image.open(path)) for path in paths])).float()[:, None] / 255
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> str:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_file(Small().state_dict(), tmp_path / "small.safetensors")
+    return str(tmp_path / "small.safetensors")
+
+
+def module(file: str, **changes: Any) -> ModuleRecogniser:
+    made = {"factory": f"{__name__}:Small", "weights": file, "input": INPUT, "align": "none", "trained_on": KNOWN}
+    return ModuleRecogniser(**{**made, **changes})
+
+
+def onnx_of(network: nn.Module, path: Path, batch: int | None = None) -> str:
+    """An ONNX file of `Small`, written by hand: a convolution and a linear layer."""
+    state = {name: numpy_helper.from_array(value.numpy(), name) for name, value in network.state_dict().items()}
+    nodes = [
+        helper.make_node("Conv", ["images", "conv.weight", "conv.bias"], ["x"], strides=[4, 4], kernel_shape=[5, 5]),
+        helper.make_node("Flatten", ["x"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "linear.weight", "linear.bias"], ["template"], transB=1),
+    ]
+    number = TensorProto.FLOAT
+    taken = helper.make_tensor_value_info("images", number, [batch or "N", 1, SIDE, SIDE])
+    given = helper.make_tensor_value_info("template", number, [batch or "N", 12])
+    graph = helper.make_graph(nodes, "small", [taken], [given], list(state.values()))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return str(path)
+
+
+def test_a_module_and_its_onnx_file_are_one_judge(weights: str, tmp_path: Path) -> None:
+    network = Small()
+    judge = module(weights).load(CPU)
+    network.load_state_dict(dict(zip(network.state_dict(), judge.weights(), strict=True)))
+    images = orl(5)
+    templates = judge.embed(images)
+    assert templates.shape == (5, 12) and judge.name == "own" and judge.trained_on == KNOWN
+    assert (judge.attempts, judge.misses) == (5, 0) and judge.embed(images[:0]).shape == (0, 12)
+    for batch in (None, 1, 3):  # a fixed batch is filled, and what was filled is dropped
+        file = onnx_of(network, tmp_path / "small.onnx", batch)
+        other = OnnxRecogniser(file=file, input=INPUT, align="none", trained_on=KNOWN, name="file").load(CPU)
+        assert other.name == "file" and torch.allclose(other.embed(images), templates, atol=1e-5)
+        assert refusal(other, judge.weights(), frozenset())  # the file's weights are the module's
+    cosine = torch.cosine_similarity(templates[:1], templates[1:2])
+    assert torch.allclose(judge.similarity(templates[:1], templates[1:2])[0], cosine)
+
+
+def test_it_is_aligned_as_the_packaged_one_is() -> None:
+    from gmi.judges.aligned import MobileFaceNet
+
+    file = str(resolve("asset:mobilefacenet/recogniser.safetensors"))
+    own = module(file, factory=PACKAGED, input=FACES, align="arcface").load(CPU)
+    images = orl(2)
+    torch.testing.assert_close(own.embed(images), MobileFaceNet().load(CPU).embed(images), rtol=0, atol=1e-4)
+    assert own.attempts == 2
+
+
+def test_it_is_refused_as_the_targets_relative(weights: str) -> None:
+    judge = module(weights).load(CPU)
+    assert "weights are in both" in (refusal(judge, judge.weights(), frozenset()) or "")
+    assert "trained on MS1MV2" in (refusal(judge, [], frozenset({"ms1m v2"})) or "")
+    assert refusal(judge, Small().parameters(), frozenset({"LFW"})) is None
+
+
+@pytest.mark.parametrize("made", [{}, {"trained_on": []}], ids=["missing", "empty"])
+def test_what_it_learnt_from_has_to_be_said(made: dict[str, Any]) -> None:
+    for kind, place in (
+        (OnnxRecogniser, {"file": "a.onnx"}),
+        (ModuleRecogniser, {"factory": "a:b", "weights": "a.safetensors"}),
+    ):
+        with pytest.raises(ValidationError, match="trained_on"):
+            TypeAdapter(kind).validate_python(place | {"input": {"size": [SIDE, SIDE]}} | made)
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"factory": "nowhere:Small"}, "No module named 'nowhere'"),
+        ({"factory": __name__}, "it reads 'module:callable'"),
+        ({"factory": f"{__name__}:nothing"}, "returned no torch module"),
+        ({"arguments": {"outputs": 1}}, "linear.weight is 12x72 in the file and 1x72"),
+        ({"arguments": {"flat": False}}, "linear.weight is 12x72 in the file and 12x3"),
+        ({"weights": "nowhere.safetensors"}, "no weights at"),
+        ({"input": Input(size=(SIDE, SIDE))}, "cannot take images of 16x16"),
+        ({"input": Input(size=(16, 20), colour="grey"), "align": "arcface"}, "they are square"),
+        ({"factory": f"{__name__}:Unflat"}, "templates"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_module_that_is_no_recogniser_is_refused(changes: dict[str, Any], said: str, weights: str) -> None:
+    with pytest.raises(GmiError, match=re.escape(said)):
+        module(weights, **changes).load(CPU)
+
+
+class Unflat(Small):
+    """Feature maps in place of templates."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.conv(images)
+
+
+def test_an_onnx_file_that_is_no_recogniser_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    with pytest.raises(GmiError, match="no file"):
+        OnnxRecogniser(file=str(path), input=INPUT, align="none", trained_on=KNOWN).load(CPU)
+    path.write_bytes(b"nothing")
+    with pytest.raises(GmiError, match="no ONNX model"):
+        OnnxRecogniser(file=str(path), input=INPUT, align="none", trained_on=KNOWN).load(CPU)
+    onnx_of(Small(), path)
+    colour = Input(size=(SIDE, SIDE))
+    with pytest.raises(GmiError, match="cannot take images of 16x16"):
+        OnnxRecogniser(file=str(path), input=colour, align="none", trained_on=KNOWN).load(CPU)
