@@ -31,6 +31,10 @@ METHODS = {
 JUDGES = {
     "dlib": Term("dlib", "a face recogniser (ResNet-29); similarity is minus the distance between two templates"),
     "facenet": Term("FaceNet", "a face recogniser (Inception-ResNet); similarity is the cosine of two templates"),
+    "mobilefacenet": Term(
+        "MobileFaceNet",
+        "a face recogniser whose training data is not stated; similarity is the cosine of two templates",
+    ),
     "lpips-alex": Term("LPIPS (Alex)", "a perceptual distance; the smaller, the more alike two images look"),
     "probe": Term("Evaluation classifier", "trained on the private images themselves; never used for the verdict"),
     "target": Term("The target itself", "the model under audit as its own judge: the literature's self-score"),
