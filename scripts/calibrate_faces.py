@@ -14,9 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from gmi.audits import Hardware, load
 from gmi.inversion.audit import INVERSION, examine
@@ -27,15 +25,8 @@ from gmi.inversion.verdict import EVIDENCE, settle
 from gmi.metrics.rates import clopper_pearson
 from gmi.run import Run
 from gmi.settings import identity, read
+from gmi.training.targets import derangement
 from scripts.record_result import line, record_script
-
-
-def derangement(people: Sequence[int], rng: np.random.Generator) -> dict[int, int]:
-    """Another person for everybody: a permutation without fixed points, all of them equally likely."""
-    order: NDArray[np.int64] = rng.permutation(people)
-    while (order == np.asarray(people)).any():
-        order = rng.permutation(people)
-    return dict(zip(people, order.tolist(), strict=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     evidence, people = examine(plan, inputs, run, hardware), inputs.people
     counts: Counter[str] = Counter()
     for number in range(options.draws):
-        order = derangement(people.attacked, np.random.default_rng(number))
+        order = torch.tensor(people.attacked)[derangement(len(people.attacked), number)]
         releases = {
-            step: replace(images, classes=torch.tensor([order[each] for each in images.classes.tolist()]))
+            step: replace(images, classes=order[torch.searchsorted(torch.tensor(people.attacked), images.classes)])
             for step, images in evidence.releases.items()
         }
         recognised = [

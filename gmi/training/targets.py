@@ -29,6 +29,8 @@ class Head:
     lr: Positive = 0.05  # learning rate
     mirror: bool = True  # train on the images' mirror images too
     seed: int = 0  # seed of the layer's first weights
+    # teach everybody's photographs as another person's: a target that knows nobody, to measure false alarms
+    deranged: bool = False
 
     def __call__(
         self,
@@ -91,6 +93,7 @@ class Scratch:
     weight_decay: NonNegative = 1e-4  # AdamW's weight decay
     views: Views = Views(shift=0.1, rotate=5.0, exposure=0.2)  # random views of the training images
     seed: int = 0  # seed of batches and views
+    deranged: bool = False  # as in `Head`
 
     def __call__(
         self,
@@ -150,8 +153,19 @@ def fit(
     with torch.random.fork_rng():
         torch.manual_seed(training.seed)
         module = target.build().to(device)
+        if training.deranged:
+            classes = derangement(int(classes.max()) + 1, training.seed)[classes]
         training(module, target.input, images, defence.loss(module, classes), progress, defence)
     return module
+
+
+def derangement(people: int, seed: int) -> Tensor:
+    """Another person (K,) for everybody: a permutation without fixed points, all of them equally likely."""
+    generator = torch.Generator().manual_seed(seed_of(seed, "derangement"))
+    while True:
+        order = torch.randperm(people, generator=generator)
+        if people > 1 and not (order == torch.arange(people)).any():
+            return order
 
 
 def _inputs_of(

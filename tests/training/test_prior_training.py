@@ -259,7 +259,12 @@ def test_the_command_trains_and_goes_on(plan, public, tmp_path, capsys):
     first = weights(tmp_path / "run")
     command.main(arguments)
     printed = capsys.readouterr().out.splitlines()
-    assert len(printed) == 6 and printed[:3] == printed[3:] and "FD-FaceNet" in printed[2] and "strangers make" in printed[0]
+    assert (
+        len(printed) == 6
+        and printed[:3] == printed[3:]
+        and "FD-FaceNet" in printed[2]
+        and "strangers make" in printed[0]
+    )
     card = (tmp_path / "run" / "prior" / "README.md").read_text()
     assert "compared with private ones" in card and "the people" not in card
     assert all(torch.equal(value, weights(tmp_path / "run")[key]) for key, value in first.items())

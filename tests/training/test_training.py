@@ -23,7 +23,7 @@ from gmi.settings import override, read
 from gmi.targets.module import Input, Target
 from gmi.targets.networks import FaceNetClassifier, SmallCnn
 from gmi.training import weights
-from gmi.training.targets import Head, Scratch
+from gmi.training.targets import Head, Scratch, derangement
 from gmi.training.weights import RECORD, record_of
 
 LARGE = replace(INPUT, size=(64, 64))
@@ -217,3 +217,11 @@ def test_nothing_to_train(config):
     config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"training": None}))
     with pytest.raises(GmiError, match="nothing to train"):
         train_target([str(config)])
+
+
+def test_a_derangement_moves_everybody_and_a_deranged_target_names_nobody_right(config, capsys):
+    for seed in range(20):
+        order = derangement(5, seed)
+        assert sorted(order.tolist()) == list(range(5)) and not (order == torch.arange(5)).any()
+    train(config, "--training.deranged", "true")
+    assert "accuracy 0.000 on training, 0.000 on enrolment images" in capsys.readouterr().out
