@@ -37,6 +37,7 @@ from gmi.inversion.scoring import verdicts
 from gmi.inversion.verdict import Exposure, Finding, decide
 from gmi.metrics.lookalikes import Within
 from gmi.metrics.rates import clopper_pearson
+from gmi.metrics.statistics import Estimate
 from gmi.run import Run
 from scripts.record_result import Row, line, record_script
 
@@ -53,8 +54,8 @@ World = tuple[str, float, int, int]
 """Its name, the share of labels that are right, the number of groups, and a seed."""
 
 
-def audited(world: World) -> str:
-    """The finding of one audit, or "stopped" where it is refused."""
+def audited(world: World) -> tuple[str, float]:
+    """The finding of one audit, and the most that any attack has over images of nobody; "stopped" if it is refused."""
     name, right, traits, seed = world
     torch.set_num_threads(1)
     plan = replace(toy.plan(seed), preflight=name == "another order")
@@ -70,8 +71,9 @@ def audited(world: World) -> str:
             refuse(plan, inputs)
             evidence = examine(plan, inputs, run, Hardware(torch.device("cpu")))
         except GmiError:
-            return "stopped"
-    return verdicts(evidence.recognised, NOTABLE)["stranger"].finding
+            return "stopped", np.nan
+    verdict = verdicts(evidence.recognised, NOTABLE)["stranger"]
+    return verdict.finding, max(each.leak.value for each in verdict.advantages if isinstance(each.leak, Estimate))
 
 
 def planted(advantage: float, people: int, rng: np.random.Generator) -> Finding:
@@ -139,15 +141,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         outcomes = list(pool.map(audited, worlds, chunksize=4))
         drawn = dict(zip(((people, advantage) for advantage, people, _ in tasks), pool.map(cell, tasks), strict=True))
     cells = {
-        name: [finding for world, finding in zip(worlds, outcomes, strict=True) if world[0] == name]
+        name: [finding for world, (finding, _) in zip(worlds, outcomes, strict=True) if world[0] == name]
+        for name, *_ in kinds
+    }
+    leaks = {
+        name: float(np.mean([leak for world, (_, leak) in zip(worlds, outcomes, strict=True) if world[0] == name]))
         for name, *_ in kinds
     }
     identity, trait, inconclusive, acquitted, _ = ORDER
     wrong: dict[str, Sequence[str]] = {"shuffled labels": (identity, trait)}
     wrong["another order"] = (identity, trait, inconclusive, acquitted)
     wrong |= dict.fromkeys([f"{traits} groups of traits" for traits in TRAITS], (identity,))
-    wrong |= dict.fromkeys([f"{right:.0%} right" for right in STRENGTHS], (acquitted,))
+    wrong |= {name: (acquitted,) for name in cells if name.endswith("right") and leaks[name] >= NOTABLE}
     rows = table({"of": "audits"}, f"{count} audits of {PEOPLE}", cells, wrong)
+    rows += [
+        line("verdicts", {"of": "audits", "world": name}, "leak", leak, "number")
+        for name, leak in leaks.items()
+        if leak == leak
+    ]
+    print("mean of the most that any attack has: " + ", ".join(f"{name} {leak:+.2f}" for name, leak in leaks.items()))
     for people in SIZES:
         here = {f"advantage {each:+.2f}": drawn[people, each] for each in ADVANTAGES}
         faults: dict[str, Sequence[str]] = {"advantage +0.00": (identity, trait)}
