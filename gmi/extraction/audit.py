@@ -16,7 +16,7 @@ from torchvision.utils import save_image
 from gmi.audits import Hardware, Kind
 from gmi.errors import GmiError
 from gmi.extraction.copies import copies
-from gmi.extraction.findings import Evidence, Observation, findings
+from gmi.extraction.findings import Evidence, Observation, Trial, findings
 from gmi.extraction.forecast import forecast
 from gmi.extraction.inputs import Inputs, load, refuse
 from gmi.extraction.models import Trained
@@ -34,22 +34,31 @@ def examine(plan: ExtractionAudit, inputs: Inputs, run: Run, hardware: Hardware)
 
     Raises GmiError where samples are not finite.
     """
+    trials = tuple(
+        _trial(plan, inputs, run if number == 0 else run.part(f"seed-{seed}"), seed, hardware)
+        for number, seed in enumerate(plan.seeds)
+    )
+    if PartialState().is_main_process:
+        _picture(plan, run, inputs.records, trials[0].observations["target"].samples)
+    return Evidence(trials)
+
+
+def _trial(plan: ExtractionAudit, inputs: Inputs, run: Run, seed: int, hardware: Hardware) -> Trial:
+    """What both models show with one seed."""
     records, pair = inputs.records, inputs.pair
     if pair is None:
         assert isinstance(plan.models, Trained)
-        pair = plan.models.learn(records.training, records.other, run, hardware.device)
-    observations = {name: _observe(plan, run, name, prior, records, hardware) for name, prior in pair.named.items()}
-    if PartialState().is_main_process:
-        _picture(plan, run, records, observations["target"].samples)
-    return Evidence(pair, observations)
+        pair = plan.models.learn(records.training, records.other, run, hardware.device, seed)
+    observed = {name: _observe(plan, run, name, prior, records, seed, hardware) for name, prior in pair.named.items()}
+    return Trial(pair, observed)
 
 
 def _observe(
-    plan: ExtractionAudit, run: Run, name: str, prior: Prior, records: Records, hardware: Hardware
+    plan: ExtractionAudit, run: Run, name: str, prior: Prior, records: Records, seed: int, hardware: Hardware
 ) -> Observation:
     starts = {f"{name}/samples/{start}": start for start in range(0, plan.samples, plan.batch)}
     samples = run.each(
-        starts, lambda pieces: [_sample(plan, prior, starts[piece]) for piece in pieces], f"{name}: samples"
+        starts, lambda pieces: [_sample(plan, prior, starts[piece], seed) for piece in pieces], f"{name}: samples"
     )
     parts = (records.training, records.held_out, records.alike)
     images = torch.cat([part.bytes for part in parts if part is not None])
@@ -57,7 +66,7 @@ def _observe(
     distances = run.each(
         firsts,
         lambda pieces: [
-            _distances(plan, prior, images[firsts[piece] : firsts[piece] + plan.batch], firsts[piece], hardware)
+            _distances(plan, prior, images[firsts[piece] : firsts[piece] + plan.batch], firsts[piece], seed, hardware)
             for piece in pieces
         ],
         f"{name}: inversion",
@@ -78,20 +87,20 @@ def _methods(piece: Mapping[str, Tensor]) -> list[str]:
 
 
 @torch.no_grad()
-def _sample(plan: ExtractionAudit, prior: Prior, start: int) -> dict[str, Tensor]:
+def _sample(plan: ExtractionAudit, prior: Prior, start: int, seed: int) -> dict[str, Tensor]:
     numbers = range(start, min(start + plan.batch, plan.samples))
-    images = prior.decode(prior.sample(Rng([seed_of(plan.seed, "sample", number) for number in numbers]))).clamp(0, 1)
+    images = prior.decode(prior.sample(Rng([seed_of(seed, "sample", number) for number in numbers]))).clamp(0, 1)
     if not images.isfinite().all():
         raise GmiError("models: samples hold NaN or infinity: such a model cannot be audited; train it again.")
     return {"samples": (images * 255).round() / 255}
 
 
 def _distances(
-    plan: ExtractionAudit, prior: Prior, images: Tensor, first: int, hardware: Hardware
+    plan: ExtractionAudit, prior: Prior, images: Tensor, first: int, seed: int, hardware: Hardware
 ) -> dict[str, Tensor]:
     """Distances (N,) by method: lower where the model knows the image better."""
     pixels = (images.float() / 255).to(hardware.device)
-    rng = Rng([seed_of(plan.seed, "inversion", first + index) for index in range(len(pixels))])
+    rng = Rng([seed_of(seed, "inversion", first + index) for index in range(len(pixels))])
     distances = {}
     if plan.inversion.steps:
         with torch.enable_grad():

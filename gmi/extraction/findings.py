@@ -1,6 +1,6 @@
 """The findings of an extraction audit: copies among samples, what the weights know, and a verdict."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -16,9 +16,11 @@ from gmi.extraction.inputs import Inputs
 from gmi.extraction.models import Pair
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.records import Records
+from gmi.extraction.verdict import bound, verdict
 from gmi.metrics.detection import Detection, detection
 from gmi.metrics.rates import clopper_pearson
-from gmi.metrics.statistics import Array, Estimate, Failed, Outcome, attempt, by_person, difference, estimate
+from gmi.metrics.repeats import averaged, trained_difference
+from gmi.metrics.statistics import Array, Estimate, Outcome, attempt, by_draw, estimate
 
 
 @dataclass(frozen=True)
@@ -30,24 +32,31 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Everything that the findings rest on."""
+class Trial:
+    """What both models show with one seed."""
 
     pair: Pair
     observations: dict[str, Observation]  # by model: target, control
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """Everything that the findings rest on."""
+
+    trials: tuple[Trial, ...]  # by seed
+
+
+@dataclass(frozen=True)
 class Row:
-    """One model's samples compared with one set of images."""
+    """One model's samples compared with one set of images; with several seeds, numbers are their means."""
 
     role: str  # target and control: with the records; held-out and alike: the target's, with such images
-    copies: Estimate  # share of the samples that copy an image
+    copies: Outcome  # share of the samples that copy an image
     originals: Outcome  # share of the images that are copied
     records: int  # images that are copied
     cliques: int  # groups of samples that copy one another
     clique_hits: int  # groups whose centre copies an image
-    smallest_ratio: float  # the smallest ratio of any sample
+    smallest_ratio: float  # the smallest ratio of any sample with any seed
 
 
 @dataclass(frozen=True)
@@ -63,18 +72,19 @@ class Findings:
 
     data: str
     records: dict[str, int]  # images: training, held-out, alike; and people
-    samples: int  # of each model
+    samples: int  # of each model, with each seed
     ratio: float  # below which a sample is a copy
     clique: int
     rows: tuple[Row, ...]
-    excess: Outcome  # share of the records that the target copies, less the control's
-    copies_by_record: tuple[int, ...]  # copies of each record, the most first
+    excess: Estimate  # share of the records that the target copies, less the control's
+    bound: float  # the most that it may be, with 95 % confidence
+    copies_by_record: tuple[int, ...]  # copies of each record with all seeds, the most first
     white_box: tuple[Membership, ...]
     verdict: Verdict
     alarms: tuple[float, ...]
     notable: float
-    models: dict[str, str]  # digests: target, control
-    seed: int
+    models: dict[str, str]  # digests: target, control; of trained ones, of each seed
+    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -95,11 +105,12 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
         ratio = min(ratio, bar(records.alike.pixels, records.training.pixels, held, plan.neighbours))
     rows, counts = [], {}
     for role, side in _sides(plan, records).items():
-        row, counts[role] = _compare(plan, role, side, evidence.observations[side.model].samples, ratio)
+        samples = [trial.observations[side.model].samples for trial in evidence.trials]
+        row, counts[role] = _compare(plan, role, side, samples, ratio)
         rows.append(row)
-    excess = attempt(
-        lambda: difference(*(by_person(np.minimum(counts[role], 1), people) for role in ("target", "control")))
-    )
+    target, control = (_by_person(counts[role], people) for role in ("target", "control"))
+    excess = trained_difference(target, control).estimate
+    most, spread = bound(target, control), float((target - control).mean(0).std())
     sizes = {"training": len(records.training), "people": len(np.unique(people)), "held-out": len(held)}
     return Findings(
         data=plan.data.name,
@@ -109,14 +120,30 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
         clique=plan.clique,
         rows=tuple(rows),
         excess=excess,
-        copies_by_record=tuple(sorted(map(int, counts["target"]), reverse=True)),
-        white_box=tuple(_white_box(plan, records, evidence.observations)),
-        verdict=verdict(excess, plan.notable),
+        bound=most,
+        copies_by_record=tuple(sorted(map(int, counts["target"].sum(0)), reverse=True)),
+        white_box=tuple(_white_box(plan, records, [trial.observations for trial in evidence.trials])),
+        verdict=verdict(excess, most, spread, plan.notable, len(plan.seeds)),
         alarms=plan.alarms,
         notable=plan.notable,
-        models=evidence.pair.digests,
-        seed=plan.seed,
+        models=_digests(plan, evidence),
+        seeds=plan.seeds,
     )
+
+
+def _by_person(counts: NDArray[np.int64], people: NDArray[np.int64]) -> Array:
+    """Share of each person's records that are copied (S, P), from the copies of each record (S, M) and people (M,)."""
+    seeds, records = counts.shape
+    return by_draw(np.minimum(counts, 1).ravel(), np.tile(people, seeds), np.repeat(np.arange(seeds), records))
+
+
+def _digests(plan: ExtractionAudit, evidence: Evidence) -> dict[str, str]:
+    digests: dict[str, str] = {}
+    for seed, trial in zip(plan.seeds, evidence.trials, strict=True):
+        for name, digest in trial.pair.digests.items():
+            if digests.setdefault(name, digest) != digest:
+                digests[f"{name}, seed {seed}"] = digest
+    return digests
 
 
 def _sides(plan: ExtractionAudit, records: Records) -> dict[str, _Side]:
@@ -138,58 +165,59 @@ def _sides(plan: ExtractionAudit, records: Records) -> dict[str, _Side]:
 
 
 def _compare(
-    plan: ExtractionAudit, role: str, side: _Side, samples: Tensor, ratio: float
+    plan: ExtractionAudit, role: str, side: _Side, samples: Sequence[Tensor], ratio: float
 ) -> tuple[Row, NDArray[np.int64]]:
-    """The figures of one side, and how many samples copy each of its images (M,)."""
-    compared = copies(samples, side.images.pixels, side.usual, side.neighbours)
-    counts = compared.of_records(len(side.images), ratio)
-    groups = cliques(samples, side.usual, side.neighbours, ratio, plan.clique)
-    hits = int((compared.ratio < ratio).sum())
-    low, high = clopper_pearson(hits, plan.samples)
+    """The figures of one side, and how many samples of each seed copy each of its images (S, M)."""
+    compared = [copies(some, side.images.pixels, side.usual, side.neighbours) for some in samples]
+    counts = np.stack([each.of_records(len(side.images), ratio) for each in compared])
+    groups = [cliques(some, side.usual, side.neighbours, ratio, plan.clique) for some in samples]
+    hits = [
+        sum(bool(each.ratio[group[0]] < ratio) for group in found) for each, found in zip(compared, groups, strict=True)
+    ]
+    whose, seeds = side.images.classes.numpy(), len(samples)
+    copied, draws = np.minimum(counts, 1.0).ravel(), np.repeat(np.arange(seeds), len(whose))
     row = Row(
         role=role,
-        copies=Estimate(hits / plan.samples, low, high, plan.samples, plan.samples),
-        originals=attempt(lambda: estimate(np.minimum(counts, 1.0), side.images.classes.numpy())),
-        records=int((counts > 0).sum()),
-        cliques=len(groups),
-        clique_hits=sum(bool(compared.ratio[group[0]] < ratio) for group in groups),
-        smallest_ratio=float(compared.ratio.min()),
+        copies=averaged([_share(int((each.ratio < ratio).sum()), plan.samples) for each in compared]),
+        originals=attempt(lambda: estimate(copied, np.tile(whose, seeds), draws=draws)),
+        records=_mean([int((each > 0).sum()) for each in counts]),
+        cliques=_mean([len(found) for found in groups]),
+        clique_hits=_mean(hits),
+        smallest_ratio=min(float(each.ratio.min()) for each in compared),
     )
     return row, counts
 
 
-def _white_box(plan: ExtractionAudit, records: Records, observations: dict[str, Observation]) -> Iterator[Membership]:
+def _share(hits: int, samples: int) -> Outcome:
+    low, high = clopper_pearson(hits, samples)
+    return Estimate(hits / samples, low, high, samples, samples)
+
+
+def _mean(numbers: Sequence[int]) -> int:
+    return round(sum(numbers) / len(numbers))
+
+
+def _white_box(
+    plan: ExtractionAudit, records: Records, seeds: Sequence[Mapping[str, Observation]]
+) -> Iterator[Membership]:
     """Whether the target's knowledge tells records from images that no model saw, alone and relative to the control."""
     sets = {"training": records.training, "held-out": records.held_out, "alike": records.alike}
     present = {name: images for name, images in sets.items() if images is not None}
     part = np.repeat(list(present), [len(images) for images in present.values()])
     people = torch.cat([images.classes for images in present.values()]).numpy()
-    for method, other in product(observations["target"].knowledge, list(present)[1:]):
+    for method, other in product(seeds[0]["target"].knowledge, list(present)[1:]):
         inside = (part == "training") | (part == other)
-        target, control = (observations[name].knowledge[method] for name in ("target", "control"))
-        for name, scores in {method: target, f"{method}, relative to the control": _ratio(target, control)}.items():
-            row = detection(name, scores[inside], part[inside] == "training", people[inside], plan.alarms)
-            yield Membership(row.method, row.auc, row.hits, other)
+        sides = [[each[name].knowledge[method] for name in ("target", "control")] for each in seeds]
+        alone, relative = [target for target, _ in sides], [_ratio(*both) for both in sides]
+        for name, scores in {method: alone, f"{method}, relative to the control": relative}.items():
+            rows = [
+                detection(name, each[inside], part[inside] == "training", people[inside], plan.alarms)
+                for each in scores
+            ]
+            hits = {rate: averaged([row.hits[rate] for row in rows]) for rate in rows[0].hits}
+            yield Membership(name, averaged([row.auc for row in rows]), hits, other)
 
 
 def _ratio(target: Array, control: Array) -> Array:
     """The logarithm (N,) of the control's distance over the target's; both are given as their negatives."""
     return np.log(np.maximum(-control, 1e-12)) - np.log(np.maximum(-target, 1e-12))
-
-
-def verdict(excess: Outcome, notable: float) -> Verdict:
-    """Whether the target's samples copy more of the records than the control's do."""
-    if isinstance(excess, Failed):
-        return Verdict("inconclusive", (f"The records cannot be counted: {excess.failed}.",))
-    figure = f"{100 * excess.value:.0f} % [{100 * excess.low:.0f}, {100 * excess.high:.0f}]"
-    if excess.low > 0:
-        sentence = f"The target's samples copy {figure} more of its records than a model's that never saw them."
-        return Verdict("evidence of leakage", (sentence,))
-    if excess.high < notable:
-        sentence = (
-            f"The target's samples copy no more of its records than a model's that never saw them; {100 * notable:g} % "
-            "more can be excluded."
-        )
-        return Verdict("no evidence", (sentence,))
-    sentence = f"The target's samples copy {figure} more of its records than a model's that never saw them."
-    return Verdict("inconclusive", (sentence, f"The interval includes 0 as well as {100 * notable:g} %."))

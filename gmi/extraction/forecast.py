@@ -11,6 +11,8 @@ from gmi.extraction.inputs import Inputs
 from gmi.extraction.models import Trained
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.white_box import TIMES, denoised, denoises, inverted
+from gmi.metrics.power import people_unseen
+from gmi.metrics.rates import unseen
 from gmi.protocols import Prior
 from gmi.rng import Rng
 
@@ -23,17 +25,17 @@ def forecast(plan: ExtractionAudit, inputs: Inputs, hardware: Hardware) -> Forec
     Models to be trained are timed untrained.
     """
     records, device, seconds = inputs.records, hardware.device, {}
-    processes = PartialState().num_processes
+    processes, seeds = PartialState().num_processes, len(plan.seeds)
     if isinstance(plan.models, Trained):
         prior = plan.models.untrained(records.training, device)
-        seconds["train"] = 2 * plan.models.steps * _step(plan.models, inputs, device) / min(2, processes)
+        seconds["train"] = 2 * seeds * plan.models.steps * _step(plan.models, inputs, device) / min(2, processes)
     else:
         assert inputs.pair is not None
         prior = inputs.pair.target
     images = records.training.pixels[:_FEW].to(device)
-    total = sum(len(part) for part in (records.training, records.held_out, records.alike) if part is not None)
-    queries = {"samples": plan.samples}
-    each = {"samples": (plan.samples, _sampling(prior, len(images)))}
+    total = seeds * sum(len(part) for part in (records.training, records.held_out, records.alike) if part is not None)
+    queries = {"samples": seeds * plan.samples}
+    each = {"samples": (seeds * plan.samples, _sampling(prior, len(images)))}
     if plan.inversion.steps:
         queries["inversion"] = total * (plan.inversion.steps + 1)
         each["inversion"] = (total, _inversion(prior, images, plan))
@@ -46,7 +48,21 @@ def forecast(plan: ExtractionAudit, inputs: Inputs, hardware: Hardware) -> Forec
         queries,
         seconds,
         without=("to compare the samples, which grows with the square of their number",),
-        notes=("queries: images that the target makes or denoises; the control makes and denoises as many",),
+        notes=(
+            "queries: images that the target makes or denoises; the control makes and denoises as many",
+            *_too_few(plan, inputs),
+        ),
+    )
+
+
+def _too_few(plan: ExtractionAudit, inputs: Inputs) -> tuple[str, ...]:
+    """What is said beforehand where so few people cannot acquit."""
+    people, needed = len(inputs.records.training.classes.unique()), people_unseen(plan.notable)
+    if people >= needed:
+        return ()
+    return (
+        f"The records are of {people} people: even if none is copied, {100 * unseen(people):.0f} % could be of people "
+        f"unlike all of them. To exclude {100 * plan.notable:g} % takes {needed}.",
     )
 
 
@@ -70,6 +86,6 @@ def _step(models: Trained, inputs: Inputs, device: torch.device) -> float:
     """Seconds of one step of training, without what is done once."""
 
     def train(steps: int) -> float:
-        return seconds_of(lambda: replace(models, steps=steps).train(inputs.records.training, device))
+        return seconds_of(lambda: replace(models, steps=steps).train(inputs.records.training, device, 0))
 
     return max(0.0, train(3) - train(1)) / 2

@@ -13,7 +13,7 @@ from gmi.errors import GmiError
 from gmi.priors import AnyPrior
 from gmi.protocols import Prior
 from gmi.run import Run
-from gmi.settings import Count, Positive, Whole, settings
+from gmi.settings import Count, Positive, settings
 from gmi.training import AnyLearner
 
 
@@ -68,7 +68,6 @@ class Trained:
     steps: Count  # updates of the weights
     batch: Count = 16  # images in a step
     lr: Positive = 1e-3  # learning rate of Adam at the first step; it falls linearly to 0
-    seed: Whole = 0  # seed of everything that is random
 
     def refuse(self, other: Images | None) -> Images:
         """The images that the control learns from. Raises GmiError if there are none."""
@@ -76,15 +75,15 @@ class Trained:
             raise GmiError("data.other: a control that is trained here needs people of its own: set aside some.")
         return other
 
-    def learn(self, trained: Images, other: Images | None, run: Run, device: torch.device) -> Pair:
+    def learn(self, trained: Images, other: Images | None, run: Run, device: torch.device, seed: int) -> Pair:
         """Trains both models, in two processes if there are several, and keeps their weights in the run.
 
-        Raises GmiError as `refuse` and `train` do.
+        seed: of everything that is random. Raises GmiError as `refuse` and `train` do.
         """
         sets = {"target": trained, "control": self.refuse(other)}
         pieces = run.each(
             [f"models/{name}" for name in sets],
-            lambda names: [self.train(sets[name.removeprefix("models/")], device) for name in names],
+            lambda names: [self.train(sets[name.removeprefix("models/")], device, seed) for name in names],
             "train",
         )
         return Pair(*(self._prior(weights, trained, device) for weights in pieces))
@@ -93,16 +92,16 @@ class Trained:
         """A model of such images with random weights, which takes as long as a trained one."""
         return self._prior(self._modules(images.bytes.shape)["prior"].state_dict(), images, device)
 
-    def _modules(self, shape: torch.Size) -> dict[str, nn.Module]:
+    def _modules(self, shape: torch.Size, seed: int = 0) -> dict[str, nn.Module]:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(seed)
             return self.learner.build(shape[-1], 1 if shape[1] == 1 else 3)
 
-    def train(self, images: Images, device: torch.device) -> dict[str, Tensor]:
+    def train(self, images: Images, device: torch.device, seed: int) -> dict[str, Tensor]:
         """The weights of one model, trained on these images. Raises GmiError if a loss is not finite."""
-        modules = {name: module.to(device).train() for name, module in self._modules(images.bytes.shape).items()}
+        modules = {name: module.to(device).train() for name, module in self._modules(images.bytes.shape, seed).items()}
         pixels = (images.pixels * 2 - 1).to(device)
-        draws = torch.Generator(device).manual_seed(self.seed)
+        draws = torch.Generator(device).manual_seed(seed)
         optimisers = {
             name: torch.optim.Adam(module.parameters(), lr=self.lr, betas=self.learner.betas)
             for name, module in modules.items()

@@ -27,7 +27,7 @@ class ExtractionAudit:
     data: Photographs  # the records that the target learnt from, and images that no model saw
     models: Models  # the target and the control, which exist already or are trained here
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None  # who allowed the audit, and until when
-    samples: Count = 1000  # samples of each model
+    samples: Count = 1000  # samples of each model, with each seed
     # a copy is nearer to a record than this share of its distance to held-out images; data.alike may lower the share
     ratio: Rate = 0.5
     neighbours: Count = 20  # held-out images, the nearest, over which that distance is a mean
@@ -36,9 +36,12 @@ class ExtractionAudit:
     alarms: tuple[Rate, ...] = (0.1,)  # false-alarm rates at which hits are counted
     notable: Rate = 0.05  # share of records copied beyond the control that must be excluded for "no evidence"
     batch: Count = 50  # images at once in one process; each process takes whole batches
-    seed: Whole = 0  # decides the samples and the noise
+    # each decides the samples and the noise, and the training of models that are trained here
+    seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0,)
 
     def __post_init__(self) -> None:
+        if len({*self.seeds}) < len(self.seeds):
+            raise ValueError("seeds: the same seed twice is the same audit")
         mixed = isinstance(self.data.held_out, int) or isinstance(self.data.alike, int) or self.data.other
         if isinstance(self.models, Given) and mixed:
             raise ValueError(

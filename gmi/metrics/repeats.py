@@ -21,19 +21,20 @@ Part = tuple[float, float]
 """A variance of a mean, and its degrees of freedom."""
 
 
-def trained_difference(left: ArrayLike, right: ArrayLike) -> Difference:
+def trained_difference(left: ArrayLike, right: ArrayLike, *, tail: float = TAIL) -> Difference:
     """Mean of left - right, one pair per person, of two models that were each trained anew for every draw.
 
     left, right: values (P,), or (S, P) where there are S trainings, in [0, 1].
+    tail: share of intervals that may lie above the truth, and of those that may lie below it.
     Each model's trainings are its own: the variance of either's draws counts. The interval is that of `difference` over
     people, and never narrower than Student's, to which p belongs. Raises GmiError as `difference` does.
     """
     sides = [np.atleast_2d(np.asarray(side, np.float64)) for side in (left, right)]
-    inner = difference(*(side.mean(0) for side in sides))
+    inner = difference(*(side.mean(0) for side in sides), tail=tail)
     if inner.people < 2:
         return Difference(inner, 1.0, 0.0)
     pairs = sides[0].mean(0) - sides[1].mean(0)
-    return _widened(inner, [(pairs.var(ddof=1) / len(pairs), len(pairs) - 1.0), *map(_between, sides)])
+    return _widened(inner, [(pairs.var(ddof=1) / len(pairs), len(pairs) - 1.0), *map(_between, sides)], tail)
 
 
 def averaged_difference(differences: Sequence[Difference]) -> Difference:
@@ -85,18 +86,18 @@ def _between(draws: Array) -> Part:
     return float(draws.mean(1).var(ddof=1)) / len(draws), len(draws) - 1.0
 
 
-def _widened(inner: Estimate, parts: Sequence[Part]) -> Difference:
+def _widened(inner: Estimate, parts: Sequence[Part], tail: float = TAIL) -> Difference:
     """The difference with p of Student's test, and an interval that holds this test's."""
-    half, value = _half(parts), inner.value
+    half, value = _half(parts, tail), inner.value
     spread, freedom = _spread(parts)
     low, high = max(-1.0, min(inner.low, value - half)), min(1.0, max(inner.high, value + half))
     p = 1.0 if value == 0 else 0.0 if spread == 0 else float(2 * stdtr(freedom, -abs(value) / spread))
     return Difference(Estimate(value, low, high, inner.n, inner.people), p, spread)
 
 
-def _half(parts: Iterable[Part]) -> float:
+def _half(parts: Iterable[Part], tail: float = TAIL) -> float:
     spread, freedom = _spread(parts)
-    return float(stdtrit(freedom, 1 - TAIL)) * spread
+    return float(stdtrit(freedom, 1 - tail)) * spread
 
 
 def _spread(parts: Iterable[Part]) -> tuple[float, float]:

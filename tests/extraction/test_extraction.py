@@ -18,18 +18,22 @@ from torch import Tensor
 from torchvision.utils import save_image
 
 from gmi import cli, toy
-from gmi.audits import Hardware, conduct
+from gmi.audits import Hardware, Verdict, conduct
 from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.extraction import audit as extraction
 from gmi.extraction import page
 from gmi.extraction.audit import EXTRACTION
 from gmi.extraction.copies import bar, cliques, copies, distances
+from gmi.extraction.forecast import forecast
 from gmi.extraction.inputs import Inputs
 from gmi.extraction.models import Given, Pair, Trained
 from gmi.extraction.plan import ExtractionAudit, Inversion
 from gmi.extraction.records import Photographs, Records
+from gmi.extraction.verdict import bound, verdict
 from gmi.extraction.white_box import TIMES, denoised, inverted
+from gmi.metrics.rates import unseen
+from gmi.metrics.repeats import trained_difference
 from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Dcgan, DcganShape, Gan
 from gmi.priors.path import FlowPath
@@ -190,7 +194,7 @@ def examined(target, folder: Path, records: Records = RECORDS, **changes) -> dic
 
 
 def test_a_measure_that_is_new_is_reported_under_its_own_name(tmp_path, monkeypatch):
-    def distances(plan, prior, images, first, hardware):
+    def distances(plan, prior, images, first, seed, hardware):
         light = images.float().mean((1, 2, 3)) + prior.memory.mean()
         return {"brightness": light, "inversion": 2 * light}
 
@@ -218,6 +222,62 @@ def test_a_model_that_repeats_its_records_is_found_out(tmp_path):
 def test_a_model_that_never_saw_the_records_shows_none(tmp_path):
     report = examined(Parrot(smooth(12, 6), 0.5), tmp_path, notable=0.5)
     assert report["verdict"]["finding"] == "no evidence" and not any(report["copies_by_record"])
+
+
+def judged(target: np.ndarray, control: np.ndarray, notable: float = 0.05) -> Verdict:
+    """The verdict on shares (S, P) of each person's records that the two models copy."""
+    spread = float((target - control).mean(0).std())
+    excess = trained_difference(target, control).estimate
+    return verdict(excess, bound(target, control), spread, notable, len(target))
+
+
+@pytest.mark.parametrize("people", [10, 50, 58, 59, 60, 100])
+def test_copies_by_the_control_acquit_nobody(people: int):
+    """Where none copies anything, 59 people are needed; a control that copies a record excludes no more."""
+    nothing = np.zeros((1, people))
+    said = judged(nothing, nothing)
+    assert said.finding == ("no evidence" if people >= 59 else "inconclusive")
+    for copied in (1, 2, 5):
+        for share in (0.5, 1.0):
+            control = np.where(np.arange(people) < copied, share, 0.0)[None]
+            if people < 59:
+                assert judged(nothing, control).finding == "inconclusive"
+    if people < 59:
+        assert f"about 59 people would exclude it four times in five; here are {people}." in said.because[-1]
+        assert f"They may copy up to {100 * unseen(people):.1f} % more, and 5 % is notable." in said.because[1]
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_notable_excess_is_seldom_cleared_and_none_seldom_accused(seeds: int):
+    """Records that are copied hang together by seed, and the control copies one in fifty, too."""
+    rng = np.random.default_rng(0)
+
+    def copied(rate: float) -> np.ndarray:
+        always = rng.uniform(size=(1, 150))
+        return (0.5 * always + 0.5 * rng.uniform(size=(seeds, 150)) < (rate / 2) ** 0.5).astype(float)
+
+    leak = [judged(copied(0.12), copied(0.02), 0.1).finding for _ in range(300)]
+    assert leak.count("no evidence") <= 0.07 * 300
+    none = [judged(copied(0.02), copied(0.02), 0.1).finding for _ in range(300)]
+    assert none.count("evidence of leakage") <= 0.05 * 300 and none.count("no evidence") > 0.8 * 300
+
+
+def test_each_seed_makes_other_samples_and_a_record_counts_once_for_each(tmp_path):
+    parrot = Parrot(RECORDS.training.pixels[:6], 0.1)
+    both, one, other = (
+        examined(parrot, tmp_path / str(number), seeds=seeds) for number, seeds in enumerate(((0, 3), (0,), (3,)))
+    )
+    first, *_ = both["rows"]
+    singles = [report["rows"][0] for report in (one, other)]
+    assert first["copies"]["value"] == pytest.approx(np.mean([row["copies"]["value"] for row in singles]))
+    assert singles[0]["copies"]["value"] != singles[1]["copies"]["value"] and first["originals"]["people"] == 6
+    assert first["originals"]["value"] == pytest.approx(np.mean([row["originals"]["value"] for row in singles]))
+    assert sum(both["copies_by_record"]) == sum(sum(report["copies_by_record"]) for report in (one, other))
+    assert "over 6 people, 2 seeds" in both["verdict"]["because"][0] and both["seeds"] == [0, 3]
+    assert "over 6 people, one seed" in one["verdict"]["because"][0]
+    assert "2 seeds, each with as many samples" in (tmp_path / "0" / "extraction.html").read_text()
+    with pytest.raises(ValueError, match="the same seed twice"):
+        replace(PLAN, seeds=(1, 1))
 
 
 def test_pictures_of_a_person_are_no_copies_of_a_record(tmp_path):
@@ -288,6 +348,19 @@ def test_a_model_and_its_control_are_trained_and_inverted(trained, tmp_path):
     with pytest.raises(GmiError, match=r"data\.other: a control that is trained here needs people of its own"):
         audit(replace(plan, data=replace(plan.data, other=0)), tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_each_seed_trains_both_models_anew(trained, tmp_path):
+    plan, _, report = trained
+    both = audit(replace(plan, seeds=(0, 1)), tmp_path / "run")
+    assert list(both["models"]) == ["target", "control", "target, seed 1", "control, seed 1"]
+    assert len({*both["models"].values()}) == 4 and both["models"]["target"] == report["models"]["target"]
+    assert (tmp_path / "run" / "shards" / "seed-1" / "models" / "target.safetensors").exists()
+    twice, once = (
+        forecast(each, Inputs(each.data.load()), Hardware(CPU)) for each in (replace(plan, seeds=(0, 1)), plan)
+    )
+    assert twice.queries == {step: 2 * count for step, count in once.queries.items()}
+    assert "The records are of 3 people: even if none is copied, 63 %" in once.notes[1] and "takes 59." in once.notes[1]
 
 
 def in_two_processes(plan: ExtractionAudit, folder: Path) -> None:
@@ -361,7 +434,7 @@ def test_people_are_in_one_part_and_mistakes_are_told(tmp_path):
         replace(data, alike=1)
     with pytest.raises(GmiError, match="set aside some"):
         learner = Denoising(type="flow", channels=(8, 8), layers=1, attention=(), groups=4)
-        Trained(learner=learner, steps=1).learn(found.training, None, Run.open(tmp_path / "r", {}), CPU)
+        Trained(learner=learner, steps=1).learn(found.training, None, Run.open(tmp_path / "r", {}), CPU, 0)
     with pytest.raises(GmiError, match="There is no prior folder"):
         elsewhere = replace(data, held_out=faces(tmp_path / "others", 2, 2, 5), other=0)
         audit(replace(PLAN, data=elsewhere), tmp_path / "run")
