@@ -59,7 +59,7 @@ def test_a_configuration_from_nothing_but_paths_loads(own, capsys):
     assert (plan.target.arguments, plan.target.weights) == ({"people": PEOPLE}, "model.safetensors")
     assert (plan.target.input.size, plan.target.input.colour) == ((20, 16), "grey")
     assert plan.prior == Diffusion(folder="priors/flow48", steps=10)
-    assert {judge.type for judge in plan.judges} == {"dlib", "facenet"}
+    assert [judge.type for judge in plan.judges] == ["dlib", "mobilefacenet"]
 
 
 def test_every_block_is_explained(own):

@@ -8,8 +8,10 @@ from pydantic import Field
 from gmi.data.people import Faces
 from gmi.inversion.controls import Controls
 from gmi.inversion.membership import Membership
+from gmi.judges import AnyFaceJudge
+from gmi.judges.aligned import MobileFaceNet
 from gmi.judges.classifier import Probe
-from gmi.judges.face import Dlib, FaceNet
+from gmi.judges.face import Dlib
 from gmi.judges.perceptual import Lpips
 from gmi.oracles.access import Access, WholeModel
 from gmi.priors import AnyPrior
@@ -53,7 +55,7 @@ class Audit:
     selection: Selection = Selection()  # how many samples and candidates are taken, before and after the search
     controls: Controls = Controls()  # what the attack is compared with
     # face recognisers; the verdict rests on the first
-    judges: tuple[Annotated[Dlib | FaceNet, Field(discriminator="type")], ...] = (Dlib(),)
+    judges: tuple[AnyFaceJudge, ...] = (Dlib(), MobileFaceNet())
     perceptual: Lpips | None = Lpips()  # perceptual distance to the photographs; None: it is not measured
     classifier: Probe | None = Probe()  # evaluation classifier, trained on the private images; None: there is none
     membership: Membership | None = None  # test, beside the verdict, of which photographs were trained on; None: none

@@ -96,7 +96,7 @@ def test_the_networks_give_what_the_package_gives(tmp_path: Path) -> None:
             network = build().eval()
             load_weights(network, resolve(f"asset:mobilefacenet/{name}.safetensors"))
             images = torch.randn(3, *shape)
-            expected = [session.run(None, {"input": image[None].numpy()})[0] for image in images]
+            expected = [np.asarray(session.run(None, {"input": image[None].numpy()})[0]) for image in images]
             with torch.no_grad():
                 torch.testing.assert_close(
                     network(images), torch.from_numpy(np.concatenate(expected)), rtol=0, atol=1e-5
