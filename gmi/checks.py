@@ -3,7 +3,7 @@
 stop: no conclusion may be drawn. warning: read the finding with this in mind. note: worth knowing. passed: nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -118,6 +118,19 @@ def judges_disagree(findings: Mapping[str, str]) -> Flag:
     if len(set(findings.values())) > 1:
         return Flag("second judge", "warning", f"The judges disagree ({listed}).")
     return Flag("second judge", "passed", f"The judges agree ({listed}).")
+
+
+def training_stated(judge: str, trained_on: Collection[str]) -> Flag:
+    """What a judge learnt from: if nobody says, nobody can tell that it never saw the people."""
+    name = f"training data, {judge}"
+    if trained_on:
+        return Flag(name, "passed", f"It was trained on {', '.join(sorted(trained_on))}, and the target on none of it.")
+    return Flag(
+        name,
+        "note",
+        "What it was trained on is not stated: it may have seen the people or the target's data, and only its weights "
+        "were compared with the target's.",
+    )
 
 
 def rule_of_30(judge: str, thresholds: Sequence[Threshold]) -> Flag:

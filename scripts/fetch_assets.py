@@ -1,4 +1,4 @@
-"""Fetches gmi's assets into the local cache, as `gmi assets` does: all of them (320 MB to download), or those named.
+"""Fetches gmi's assets into the local cache, as `gmi assets` does: all of them (360 MB to download), or those named.
 
 python scripts/fetch_assets.py orl dcgan-digiface
 """

@@ -62,6 +62,8 @@ def test_train_forecast_audit_and_report(slice_of_quickstart, tmp_path, capsys):
     assert facts["search", "lpips-alex", "lpips_min"]["value"] < facts["search", "lpips-alex", "lpips_mean"]["value"]
     assert {"probe", "target", "dlib", "lpips-alex"} <= {judge for _, judge, _ in facts}
     assert report["cost"]["queries"]["search"] == PEOPLE * (2 + 1)
-    assert {asset["name"] for asset in report["assets"]} == {"facenet-casia", "dcgan-digiface", "lpips", "dlib"}
+    used = {"facenet-casia", "dcgan-digiface", "lpips", "dlib", "mobilefacenet"}
+    assert {asset["name"] for asset in report["assets"]} == used
+    assert facts["genuine", "mobilefacenet", "rank1"]["value"] > 0.9
     assert len(list((out / "shards" / "search").glob("*.png"))) == PEOPLE
     assert len((out / "scores.jsonl").read_text().splitlines()) == len(report["results"])

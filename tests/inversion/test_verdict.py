@@ -150,6 +150,8 @@ CHECKS = {
     "one judge": (checks.judges_disagree({"a": "no evidence"}), "note"),
     "agree": (checks.judges_disagree({"a": "no evidence", "b": "no evidence"}), "passed"),
     "disagree": (checks.judges_disagree({"a": "no evidence", "b": "inconclusive"}), "warning"),
+    "known training": (checks.training_stated("a", {"LFW"}), "passed"),
+    "unknown training": (checks.training_stated("a", frozenset()), "note"),
     "enough": (checks.rule_of_30("a", [TRUSTED]), "passed"),
     "too few": (checks.rule_of_30("a", [TRUSTED, FEW]), "warning"),
     "faces": (checks.faces_found("a", {"search": 0.02}), "passed"),
