@@ -155,6 +155,7 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
         checks.judges_disagree(own),
         checks.self_deception(naive, facts["search", first.judge, "rank1"].estimate),
         *(checks.rule_of_30(judge.judge, judge.thresholds) for judge in recognised),
+        *(checks.training_stated(judge.name, judge.trained_on) for judge in inputs.judges.faces),
         *(checks.faces_found(judge.judge, judged.undetected[judge.judge]) for judge in recognised),
     ]
     judgement = Judgement(

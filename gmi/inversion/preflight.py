@@ -57,6 +57,8 @@ def refuse_ignorant(target: Target | Served, people: People, logits: Tensor, run
     if remedies:
         best = max(remedies, key=lambda remedy: remedy.share)
         raise GmiError(f"{known}; {best.sentence} it names {best.share:.0%}.")
+    if right.high >= 0.5:  # so few people that it may well know them
+        return
     raise GmiError(
         f"{known}, and no usual preparation of images nor another order of its outputs mends it: check target.weights, "
         "target.input and that data.folder holds its people (preflight: false goes on all the same)."
