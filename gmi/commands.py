@@ -55,13 +55,13 @@ COMMANDS = {
         "gmi.attributes.audit:ATTRIBUTES",
         "attack a model of tables for one attribute of the people in it",
         "gmi.attributes.plan:AttributeAudit",
-        "--seed 1, --attacked 200, --target forest, --data.training 500",
+        "--seeds 1 2, --attacked 200, --target forest, --data.training 500",
     ),
     "extract": Command(
         "gmi.extraction.audit:EXTRACTION",
         "look for training records among the samples of a generative model",
         "gmi.extraction.plan:ExtractionAudit",
-        "--seed 1, --samples 500, --inversion.steps 0",
+        "--seeds 1 2, --samples 500, --inversion.steps 0",
     ),
     "train-target": Command(
         "gmi.inversion.training:main",

@@ -53,3 +53,8 @@ def world() -> World:
         optimiser.step()
     target = Target(module, Input(size=(16, 16), colour="grey"), tuple(f"p{i}" for i in range(PEOPLE)))
     return World(prior, target, truth)
+
+
+def repeats(*cases: object, slow: tuple[object, ...]) -> list[object]:
+    """Cases of a test, of which those in `slow` say the same once more and run with `-m slow` only."""
+    return [*cases, *(pytest.param(case, marks=pytest.mark.slow) for case in slow)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from conftest import repeats
 
 import gmi
 from gmi import cli, toy
@@ -177,7 +178,7 @@ def test_a_slip_in_a_configuration_does_not_make_it_one_of_another_kind():
         assert not meant({key: value for key, value in wrong.items() if key != "prior"}, Audit)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["train-target", "quickstart", "--help-config"]])
+@pytest.mark.parametrize("words", repeats(["--help"], slow=(["train-target", "quickstart", "--help-config"],)))
 def test_a_command_whose_output_nobody_reads_ends_quietly(words):
     code = f"from gmi.cli import command; command({words})"
     reading, writing = os.pipe()

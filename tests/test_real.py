@@ -13,12 +13,12 @@ from gmi.assets.catalogue import resolve
 from gmi.inversion import page as render
 
 SCHEMA = json.loads(Path(render.__file__).with_name("page.schema.json").read_text("utf-8"))
-PEOPLE = 6
+PEOPLE = 4
 
 
 @pytest.fixture
 def slice_of_quickstart(tmp_path) -> Path:
-    """The shipped configuration with six people, four photographs of each, and hardly any steps."""
+    """The shipped configuration with four people, four photographs of each, and hardly any steps."""
     for person in sorted(resolve("asset:orl/images").iterdir())[:PEOPLE]:
         (tmp_path / "faces" / person.name).mkdir(parents=True)
         for photograph in sorted(person.iterdir())[:4]:

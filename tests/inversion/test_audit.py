@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
+from conftest import repeats
 from jsonschema import Draft202012Validator
 from reference.mixture import PATHS, Mixture
 from safetensors.torch import load_file
@@ -123,7 +124,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("after", [0, 3, 20])
+@pytest.mark.parametrize("after", repeats(3, slow=(0, 20)))
 def test_a_kill_anywhere_changes_nothing(planted, tmp_path, monkeypatch, after):
     left = [after]
 
@@ -150,7 +151,7 @@ INTERFACES = {
 }
 
 
-@pytest.mark.parametrize("name", INTERFACES)
+@pytest.mark.parametrize("name", repeats("rounded top 3", slow=("scores",)))
 def test_scores_alone_give_a_planted_leak_away(tmp_path, name):
     report = run(tmp_path / "run", INTERFACES[name])
     assert estimate(report, "search", "auc")["low"] > 0.6
@@ -214,7 +215,7 @@ def test_a_label_only_audit_of_best_of_n(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("after", [5, 30])
+@pytest.mark.parametrize("after", repeats(5, slow=(30,)))
 def test_a_killed_audit_of_an_interface_asks_nothing_twice(tmp_path, monkeypatch, after):
     plan = replace(INTERFACES["scores"], search=Evolution(generations=4, population=5), batch=4)
     whole, left = run(tmp_path / "whole", plan), [after]
@@ -335,7 +336,8 @@ def test_a_judge_that_is_the_target_is_refused_before_anything_is_spent(tmp_path
 
 
 @pytest.mark.parametrize(
-    "search", [Guided(steps=8, heun=False, strength=1.0), Particles(steps=12, every=2, warmth=0.3)]
+    "search",
+    repeats(Guided(steps=8, heun=False, strength=1.0), slow=(Particles(steps=12, every=2, warmth=0.3),)),
 )
 def test_a_planted_leak_is_found_along_the_path_of_a_flow(tmp_path, search):
     samples = toy.prior().decode(Rng(range(400)).normal(toy.LATENT)) * 2 - 1

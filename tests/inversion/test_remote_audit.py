@@ -131,6 +131,7 @@ def process(port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
             server.kill()
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_costs_nothing_that_was_answered(here, local, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -10,6 +10,7 @@ import torch
 import yaml
 from accelerate import Accelerator, debug_launcher
 from accelerate.state import AcceleratorState
+from conftest import repeats
 from torchvision.transforms.functional import to_pil_image
 
 from gmi import toy
@@ -88,7 +89,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return read_weights(path)
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", repeats("flow", "stylegan", slow=("ddpm", "gan")))
 def test_what_is_learned_comes_nearer_to_images_never_seen(plan, tmp_path, name):
     steps = 200 if name == "gan" else 80
     plan = replace(plan, learner=LEARNERS[name], steps=steps, batch=16, look=40, save=steps, ema=0.9)
@@ -106,9 +107,12 @@ def test_what_is_learned_comes_nearer_to_images_never_seen(plan, tmp_path, name)
 
 
 @pytest.mark.parametrize(
-    ("name", "after"), [("flow", 1), ("flow", 5), ("flow", 11), ("ddpm", 5), ("gan", 5), ("gan", 11), ("stylegan", 5)]
+    "moment",
+    repeats(("flow", 5), ("gan", 11), ("stylegan", 5), slow=(("flow", 1), ("flow", 11), ("ddpm", 5), ("gan", 5))),
 )
-def test_a_kill_at_any_moment_changes_nothing(plan, tmp_path, name, after):
+def test_a_kill_at_any_moment_changes_nothing(plan, tmp_path, moment):
+    name, after = moment
+
     class Killed(Exception):
         pass
 
