@@ -14,7 +14,7 @@ from conftest import repeats
 import gmi
 from gmi import cli, toy
 from gmi.audits import Forecast
-from gmi.commands import imported, meant, trainer
+from gmi.cli.commands import imported, meant, trainer
 from gmi.errors import GmiError, Overspent, Untrained
 from gmi.inversion.plan import Audit
 from gmi.ladder.plan import Ladder

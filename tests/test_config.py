@@ -11,13 +11,13 @@ import yaml
 
 from gmi.attributes.plan import AttributeAudit
 from gmi.comparison.plan import Comparison
-from gmi.documents import parse_yaml
 from gmi.errors import GmiError
 from gmi.extraction.plan import ExtractionAudit
 from gmi.inversion.plan import Audit
 from gmi.ladder.plan import Ladder
 from gmi.serving.app import Serving
 from gmi.settings import list_keys, override, plain, read, shipped, validate
+from gmi.settings.documents import parse_yaml
 
 SHIPPED = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
 QUICKSTART = next(path for path in SHIPPED if path.stem == "quickstart")

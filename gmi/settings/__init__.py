@@ -11,14 +11,14 @@ from typing import Annotated, Any, TypeVar, cast, dataclass_transform, get_type_
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from gmi.documents import parse_yaml
 from gmi.errors import GmiError, because
-from gmi.mistakes import Place, place_of, sentence, suggestion
+from gmi.settings.documents import parse_yaml
+from gmi.settings.mistakes import Place, place_of, sentence, suggestion
 
 Plan = TypeVar("Plan")
 Kind = TypeVar("Kind")
 
-SHIPPED = Path(__file__).parent / "shipped"
+SHIPPED = Path(__file__).parents[1] / "shipped"
 """What comes with gmi besides its code: the folders `configs` and `priors`."""
 
 OPERATIONAL = "operational"

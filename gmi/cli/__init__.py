@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gmi.commands import COMMANDS, Parser, imported, meant, trainer
+from gmi.cli.commands import COMMANDS, Parser, imported, meant, trainer
 from gmi.errors import GmiError, Overspent, Untrained, missing
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
     elif name == "--version":
         print(f"gmi {version('gmi')}")
     elif name not in COMMANDS:
-        from gmi.mistakes import suggestion
+        from gmi.settings.mistakes import suggestion
 
         what = "option" if name.startswith("-") else "command"
         guess = suggestion(name, [*COMMANDS, "--help", "--version"])
@@ -149,8 +149,8 @@ def _read(parser: argparse.ArgumentParser, config: str, kind: type[Plan]) -> Pla
 
 def _refuse_unknown(parser: argparse.ArgumentParser, plan: Any, overrides: Sequence[str]) -> None:
     """Raises GmiError where an option is no key of the plan either."""
-    from gmi.mistakes import suggestion
     from gmi.settings import keys
+    from gmi.settings.mistakes import suggestion
 
     known = {field.name for field in fields(plan)}
     for word in overrides:
