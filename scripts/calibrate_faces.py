@@ -3,7 +3,8 @@
     python -m scripts.calibrate_faces configs/quickstart.yaml runs/quickstart
 
 Every class's images are scored as another person's, by a derangement of the people, over and over. That is what an
-audit sees of a target whose labels were deranged before its training: sure of itself, and of nobody whom it names.
+audit sees of a target whose labels were deranged before its training: sure of itself, and of nobody whom it names. The
+oracle projection, which knows the people from their photographs, stays as it is.
 Prints how often each finding comes out; evidence must not, but for chance.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
+from typing import get_args
 
 import torch
 
@@ -21,7 +23,7 @@ from gmi.inversion.audit import INVERSION, examine
 from gmi.inversion.plan import Audit
 from gmi.inversion.recognition import recognise
 from gmi.inversion.scoring import verdicts
-from gmi.inversion.verdict import EVIDENCE, settle
+from gmi.inversion.verdict import EVIDENCE, Finding, settle
 from gmi.metrics.rates import clopper_pearson
 from gmi.run import Run
 from gmi.settings import identity, read
@@ -41,10 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = Run.open(options.run, {"configuration": identity(plan), "inputs": inputs.digests})
     evidence, people = examine(plan, inputs, run, hardware), inputs.people
     counts: Counter[str] = Counter()
+    ids = torch.tensor(people.attacked)
     for number in range(options.draws):
-        order = torch.tensor(people.attacked)[derangement(len(people.attacked), number)]
+        order = ids[derangement(len(ids), number)]
         releases = {
-            step: replace(images, classes=order[torch.searchsorted(torch.tensor(people.attacked), images.classes)])
+            step: images
+            if step == "oracle"
+            else replace(images, classes=order[torch.searchsorted(ids, images.classes)])
             for step, images in evidence.releases.items()
         }
         recognised = [
@@ -53,14 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
         counts[settle(verdicts(recognised, plan.notable)).finding] += 1
     rows = []
-    for finding, count in counts.most_common():
+    for finding in get_args(Finding):
+        count = counts[finding]
         low, high = clopper_pearson(count, options.draws)
         rows.append(line("verdicts", {"of": plan.name}, finding, (count / options.draws, low, high), "share"))
         print(f"{finding:32}{count / options.draws:8.1%} [{low:.1%}, {high:.1%}]")
     print(f"false alarms: {sum(counts[finding] for finding in EVIDENCE)} of {options.draws}")
     if options.record:
         about = f"{options.draws} derangements of {plan.name}"
-        record_script("calibrate_faces", about, rows, perf_counter() - start)
+        record_script("calibrate_faces", about, rows, perf_counter() - start, f" {options.config} {options.run}")
 
 
 if __name__ == "__main__":

@@ -96,9 +96,9 @@ def record(folder: Path, config: str, command: str | None = None, seconds: float
     }
 
 
-def record_script(name: str, about: str, rows: Sequence[Row], seconds: float) -> None:
-    """Writes results/NAME.json from the figures of scripts/NAME.py."""
-    head = {"config": None, "about": about, "command": f"python -m scripts.{name}", "verdict": ""}
+def record_script(name: str, about: str, rows: Sequence[Row], seconds: float, arguments: str = "") -> None:
+    """Writes results/NAME.json from the figures of scripts/NAME.py, and the arguments that it was given."""
+    head = {"config": None, "about": about, "command": f"python -m scripts.{name}{arguments}", "verdict": ""}
     head |= {"date": datetime.now().date().isoformat(), "commit": commit(), "processor": processor("cpu")}
     took = line("cost", {}, "seconds", seconds, "s")
     write(
