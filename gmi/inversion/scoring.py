@@ -123,14 +123,15 @@ def _matches(recognised: Recognised, method: str, metric: str, any_image: bool) 
     cut = next(cut for cut in recognised.thresholds if metric == f"match@{cut.fmr:g}")
     similarity = recognised.outcomes[method]["similarity"]
     people, draws = recognised.classes[method], recognised.draws[method]
-    if any_image:
-        cells, index = np.unique(np.stack([draws, people]), axis=1, return_inverse=True)
-        similarity = np.full(cells.shape[1], -np.inf)
-        np.fmax.at(similarity, index.ravel(), recognised.outcomes[method]["similarity"])
-        draws, people = cells
 
     def matched(threshold: float) -> Array:
-        return (similarity >= threshold).astype(np.float64)
+        hits = (similarity >= threshold).astype(np.float64)
+        return (
+            identity.any_of(hits, recognised.classes[method], recognised.draws[method]).ravel() if any_image else hits
+        )
+
+    if any_image:
+        draws, people = (ids.ravel() for ids in np.meshgrid(np.unique(draws), np.unique(people), indexing="ij"))
 
     if method == "permuted":  # an expectation over wrong people, of whom there is no single similarity
         return attempt(lambda: estimate(recognised.outcomes[method][metric], people, draws=draws))

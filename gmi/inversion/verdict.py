@@ -16,6 +16,7 @@ import numpy as np
 from gmi.metrics.lookalikes import Within
 from gmi.metrics.power import detectable, people_needed
 from gmi.metrics.rates import TAIL
+from gmi.metrics.repeats import in_words
 from gmi.metrics.statistics import Array, Failed, Outcome, attempt, difference
 
 METRIC = "auc"
@@ -118,7 +119,7 @@ def decide(
     if failed := [each.leak.failed for each in advantages if isinstance(each.leak, Failed)]:
         return say("inconclusive", f"The comparison failed: {failed[0]}.")
     figures = {each.attack: each for each in advantages}
-    sample = f"over {people} people, {_seeds(draws)}"
+    sample = f"over {people} people, {in_words(draws)}"
     if leaking := _called(exposures, lambda exposure: exposure.leaks):
         identified = _called(exposures, lambda exposure: (*exposure.leaks, *exposure.within.beyond))
         best = max(identified or leaking, key=lambda name: exposures[name].auc.mean())
@@ -224,10 +225,6 @@ def _reach(oracle: Array | None, search: Exposure, notable: float) -> list[str]:
             "larger pool first, then another prior."
         )
     return reasons
-
-
-def _seeds(count: int) -> str:
-    return "one seed" if count == 1 else f"{count} seeds"
 
 
 def _signed(outcome: Outcome) -> str:

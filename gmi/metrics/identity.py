@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 from gmi.errors import GmiError
 from gmi.metrics.rates import Bounds, any_of_m, effective_count, may_be_unseen, rates_around
-from gmi.metrics.statistics import by_person
+from gmi.metrics.statistics import by_draw
 
 RANKS = (1, 5)
 
@@ -154,9 +154,12 @@ def anyone(similarity: ArrayLike, person_ids: ArrayLike, thresholds: Sequence[Th
     return _claims(similarity, np.full(len(np.asarray(similarity)), ids[0]), ids, thresholds)[1]
 
 
-def any_of(match: ArrayLike, classes: ArrayLike) -> np.ndarray:
-    """1 for each person (P,), sorted by id, with a candidate that matched, else 0; from match (N,) of 0 and 1."""
-    return (by_person(match, classes) > 0).astype(np.float64)
+def any_of(match: ArrayLike, classes: ArrayLike, draws: ArrayLike) -> np.ndarray:
+    """1 for each draw and person (S, P), both sorted by id, with a candidate that matched, else 0.
+
+    match (N,) of 0 and 1, of candidates for people (N,) in draws (N,).
+    """
+    return (by_draw(match, classes, draws) > 0).astype(np.float64)
 
 
 def chance(name: str, people: int, m: int = 1) -> float | None:

@@ -158,15 +158,20 @@ def test_chance_is_what_random_similarities_score() -> None:
         if name != "auc":
             at_least_one = identity.chance(name, 20, m)
             assert at_least_one is not None
-            assert abs(identity.any_of(found[name][: len(tries)], tries).mean() - at_least_one) < 0.05, name
+            assert (
+                abs(identity.any_of(found[name][: len(tries)], tries, np.zeros_like(tries)).mean() - at_least_one)
+                < 0.05
+            ), name
     assert identity.chance("rank1", 40) == pytest.approx(0.025)
     assert identity.chance("rank5", 3) == 1
     assert identity.chance("match@0.001", 40, 50) == pytest.approx(0.0488, abs=5e-5)
     assert identity.chance("similarity", 40) is None
 
 
-def test_any_of_counts_people() -> None:
-    np.testing.assert_array_equal(identity.any_of([0, 1, 0, 0, 1, 1], [5, 5, 2, 2, 9, 9]), [0, 1, 1])
+def test_any_of_counts_people_in_each_draw() -> None:
+    people, draws = [5, 5, 2, 2, 9, 9] * 2, [0] * 6 + [1] * 6
+    matches = [0, 1, 0, 0, 1, 1, 0, 0, 0, 1, 1, 0]
+    np.testing.assert_array_equal(identity.any_of(matches, people, draws), [[0, 1, 1], [1, 0, 1]])
 
 
 def test_identity_refuses_what_it_cannot_score() -> None:
