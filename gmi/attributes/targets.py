@@ -22,11 +22,11 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from torch import nn
 
+from gmi.assets.factory import find_factory
 from gmi.attributes.records import Layout, Records
 from gmi.errors import GmiError
 from gmi.metrics.statistics import Array
 from gmi.settings import Count, NonNegative, Positive, settings
-from gmi.targets.factory import find_factory
 
 
 class Model(Protocol):

@@ -62,7 +62,7 @@ def _finding(arm: ArmFigures, cost: Estimate) -> str:
     if levels["more"]:
         return f"Do not deploy {name}: more is found than without it by {_and(levels['more'])}, for {price}"
     if not levels["less"]:
-        return f"Do not count on {name}: it is not shown to help against any of these attacks, for {price}"
+        return f"Do not count on {name}: it is not shown to help against any of these attacks{_most(arm)}, for {price}"
     against = f"less is found by {_and(levels['less'])}"
     if levels["not shown"]:
         against += f", which is not shown by {_and(levels['not shown'])}"
@@ -70,6 +70,13 @@ def _finding(arm: ArmFigures, cost: Estimate) -> str:
         return f"Do not deploy {name} as it is: it costs more than is allowed, {price}, though {against}"
     doubt = "" if arm.affordability == "yes" else ", which is not shown to be within what is allowed"
     return f"Consider {name}: {against}, for {price}{doubt}"
+
+
+def _most(arm: ArmFigures) -> str:
+    """How much it may help after all, in words: the upper ends of the reductions' intervals."""
+    reductions = [(leak.access, leak.reduction[METRIC]) for leak in arm.leaks if leak.seeds is not None]
+    ends = [f"{max(0.0, most.high):.2f} by {access}" for access, most in reductions if isinstance(most, Estimate)]
+    return f" (it lowers the AUC by at most {_and(ends)})" if ends else ""
 
 
 def _and(words: Sequence[str]) -> str:

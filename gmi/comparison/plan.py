@@ -13,7 +13,8 @@ from pydantic import Field
 from gmi.data.people import Faces
 from gmi.defences import AnyDefence
 from gmi.defences.dp_sgd import DpSgd
-from gmi.judges.face import Dlib, FaceNet
+from gmi.judges import AnyFaceJudge
+from gmi.judges.face import Dlib
 from gmi.oracles.access import Access
 from gmi.oracles.guards import AnyGuard, Stealthy
 from gmi.oracles.shape import Shape
@@ -88,7 +89,7 @@ class Comparison:
     attacks: Annotated[tuple[NamedAttack, ...], Field(min_length=1)]  # what every arm meets
     prior: AnyPrior  # the generator that attacks search
     selection: Selection = Selection()  # which candidates are started from, and which are released
-    judge: Annotated[Dlib | FaceNet, Field(discriminator="type")] = Dlib()  # the independent face recogniser
+    judge: AnyFaceJudge = Dlib()  # the independent face recogniser
     fmrs: tuple[Rate, ...] = (1e-2, 1e-3)  # false match rates at which matches are counted
     seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0, 1, 2)  # each trains and attacks anew
     margin: Share = 0.05  # accuracy that a defence may cost and still be advised

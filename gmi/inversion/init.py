@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
+from gmi.assets.factory import find_factory
 from gmi.assets.weights import read_weights
 from gmi.cli import Parser
 from gmi.data import images
@@ -14,7 +15,6 @@ from gmi.errors import GmiError, because
 from gmi.inversion.plan import Audit
 from gmi.inversion.verdict import FEWEST
 from gmi.settings import read
-from gmi.targets.factory import find_factory
 from gmi.targets.module import ModuleTarget
 from gmi.targets.quality import refuse_unfit
 

@@ -1,19 +1,16 @@
 """Judges of one's own: face recognisers in an ONNX file or a torch module, compared by cosines."""
 
-import importlib
-import os
-import sys
 from dataclasses import field
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from pydantic import Field, JsonValue
-from torch import Tensor, nn
+from torch import Tensor
 
 from gmi.assets.catalogue import resolve
+from gmi.assets.factory import make_network
 from gmi.assets.onnxgraph import read_graph
+from gmi.assets.onnxmodel import OnnxModel
 from gmi.assets.weights import load_weights
 from gmi.errors import GmiError, because
 from gmi.judges.aligned import PACKAGED, AlignedJudge
@@ -40,12 +37,13 @@ class OnnxRecogniser:
     def load(self, device: torch.device) -> AlignedJudge:
         """The judge; onnxruntime runs it on the CPU. Raises GmiError if the file or what it gives is unusable."""
         path = resolve(self.file)
-        network = _OnnxNetwork(self, path)
+        model = OnnxModel(path, f"The judge {self.name}'s file")
         try:
             weights = [torch.from_numpy(value.copy()) for value in read_graph(path.read_bytes())[1].values()]
         except ValueError as error:
             raise GmiError(f"The weights in {path} of the judge {self.name} cannot be read.") from error
-        return _judge(self, network, weights, device)
+        output = next(iter(model.gives))
+        return _judge(self, lambda faces: torch.from_numpy(model(faces, output)), weights, device)
 
 
 @settings
@@ -64,62 +62,10 @@ class ModuleRecogniser:
     def load(self, device: torch.device) -> AlignedJudge:
         """The judge. Raises GmiError if the factory, the weights or what the module gives is unusable."""
         with torch.random.fork_rng():
-            module = self._built()
+            module = make_network(self.factory, self.arguments, f"The judge {self.name}'s factory")
         load_weights(module, resolve(self.weights))
         module = module.float().eval().requires_grad_(False).to(device)
         return _judge(self, lambda faces: module(faces.to(device)), list(module.parameters()), device)
-
-    def _built(self) -> nn.Module:
-        if (here := os.getcwd()) not in sys.path:
-            sys.path.append(here)
-        name, _, part = self.factory.partition(":")
-        arguments = {
-            key: str(resolve(value)) if isinstance(value, str) and value.startswith("asset:") else value
-            for key, value in self.arguments.items()
-        }
-        try:
-            module: Any = importlib.import_module(name)
-            for step in part.split("."):
-                module = getattr(module, step)
-            module = module(**arguments)
-        except Exception as error:  # the code is the user's
-            raise GmiError(
-                f"The factory {self.factory!r} of the judge {self.name} failed ({because(error)}); it reads "
-                "'module:callable'."
-            ) from error
-        if not isinstance(module, nn.Module):
-            raise GmiError(f"The factory {self.factory!r} of the judge {self.name} returned no torch module.")
-        return module
-
-
-class _OnnxNetwork:
-    """Templates (N, D) by onnxruntime, of images (N, C, H, W)."""
-
-    def __init__(self, plan: OnnxRecogniser, path: Path) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise GmiError("A judge of type onnx needs onnxruntime: pip install 'gmi[onnx]'.") from error
-        if not path.is_file():
-            raise GmiError(f"There is no file {path} for the judge {plan.name}.")
-        try:
-            self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the only common base of onnxruntime's errors
-            raise GmiError(f"{path} of the judge {plan.name} is no ONNX model that onnxruntime can read.") from error
-        (taken, *more), self._output = self._session.get_inputs(), self._session.get_outputs()[0].name
-        if more:
-            raise GmiError(f"The model of the judge {plan.name} takes {1 + len(more)} inputs, where one is expected.")
-        self._input = taken.name
-        self._fixed = taken.shape[0] if taken.shape and isinstance(taken.shape[0], int) else None  # images in a batch
-
-    def __call__(self, faces: Tensor) -> Tensor:
-        """A model of fixed batch gets the last image repeatedly, and the extra templates are dropped."""
-        size = self._fixed or len(faces)
-        return torch.cat([self._batch(batch, size) for batch in faces.split(size)])
-
-    def _batch(self, faces: Tensor, size: int) -> Tensor:
-        filled = torch.cat([faces, faces[-1:].expand(size - len(faces), -1, -1, -1)]).contiguous().numpy()
-        return torch.from_numpy(np.asarray(self._session.run([self._output], {self._input: filled})[0]))[: len(faces)]
 
 
 def _judge(

@@ -17,6 +17,7 @@ from torchvision.transforms.functional import to_pil_image
 from gmi.errors import GmiError
 from gmi.settings import OPERATIONAL, settings
 from gmi.targets.module import Input
+from gmi.targets.outputs import outputs
 from gmi.targets.remote import Connection, Session, pixels, refuse_scaling
 from gmi.targets.served import Gives, Served, digest_of
 
@@ -40,7 +41,11 @@ class JsonTarget:
     input: Input  # size and colour of the images that the endpoint takes; no mean and std
     # png or jpeg: base64 of such a file; pixels: rows of pixels, 0 to 255, in colour with 3 values each
     encoding: Literal["png", "jpeg", "pixels"] = "png"
-    classes: tuple[str, ...] | None = None  # the endpoint's names of the people, in the folders' order; None: the same
+    # the endpoint's names of its classes, in the order of its outputs; None: the same names as the folders
+    classes: tuple[str, ...] | None = None
+    # text file with the people's folders in the order of the endpoint's outputs, one a line; a name that is no
+    # person's (a background class) is left out; None: the outputs are the people in sorted order
+    outputs: str | None = None
     gives: Gives = "probabilities"  # meaning of the answers
     trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused
     connection: Annotated[Connection, OPERATIONAL] = Connection()  # how the endpoint is reached
@@ -62,13 +67,15 @@ class JsonTarget:
 
         Raises GmiError if `classes` has another number of names, or as `Session` does.
         """
-        names = classes if self.classes is None else self.classes
-        if len(names) != len(classes):
-            raise GmiError(f"target.classes names {len(names)} classes, and the data has {len(classes)} people.")
+        order = outputs(self.outputs, classes)
+        names = order.names if self.classes is None else self.classes
+        if len(names) != len(order.names):
+            named = f"the data has {len(classes)} people"
+            named = named if self.outputs is None else f"target.outputs names {len(order.names)}"
+            raise GmiError(f"target.classes names {len(names)} classes, and {named}.")
         service = _Json(self, names, Session(self.url, self.connection))
-        return Served(
-            service, self.gives, classes, digest_of(self), frozenset(self.trained_on), rate=self.connection.rate
-        )
+        digest, trained_on = order.digest(digest_of(self)), frozenset(self.trained_on)
+        return Served(service, self.gives, classes, digest, trained_on, self.connection.rate, order)
 
 
 class _Json:

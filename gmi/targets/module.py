@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import field
-from hashlib import sha256
 from typing import ClassVar, Literal
 
 import torch
@@ -10,12 +9,12 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from gmi.assets.catalogue import resolve
+from gmi.assets.factory import make_network
 from gmi.assets.weights import digest, load_weights
 from gmi.defences import AnyDefence
 from gmi.errors import GmiError
 from gmi.settings import settings
-from gmi.targets.factory import find_factory
-from gmi.targets.outputs import columns
+from gmi.targets.outputs import Outputs, outputs
 from gmi.views import Input
 
 
@@ -29,7 +28,7 @@ class Target:
         classes: tuple[str, ...],
         trained_on: frozenset[str] = frozenset(),
         penultimate: str | None = None,
-        columns: tuple[int, ...] | None = None,
+        outputs: Outputs | None = None,
     ) -> None:
         """A target from a network and what is known of it.
 
@@ -39,7 +38,7 @@ class Target:
             classes: names of the people (K,).
             trained_on: names of data sets besides the private one.
             penultimate: name of the part whose input is the feature vector; None: the last linear layer.
-            columns: the module's output that belongs to each person (K,); None: they are the people in their order.
+            outputs: whom the module's outputs mean; None: they are the people in their order.
         Raises GmiError if weights are not finite.
         """
         for name, value in module.state_dict().items():
@@ -49,10 +48,9 @@ class Target:
         self.input = input
         self.classes = classes
         self.trained_on = trained_on
-        self.digest = digest(module.state_dict().items())
-        if columns is not None:
-            self.digest = sha256(f"{self.digest} {columns}".encode()).hexdigest()
-        self._penultimate, self._columns = penultimate, columns
+        self._penultimate = penultimate
+        self._order = Outputs(classes, tuple(range(len(classes)))) if outputs is None else outputs
+        self.digest = self._order.digest(digest(module.state_dict().items()))
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (N, K) of images (N, 1 or 3, H, W) in [0, 1], differentiable with respect to the images.
@@ -63,16 +61,14 @@ class Target:
 
     def classify(self, prepared: Tensor) -> Tensor:
         """Logits (N, K) of images (N, C, H, W) that are prepared already. Raises GmiError as a call does."""
-        logits = self.outputs(prepared)
-        if self._columns is not None and logits.ndim == 2 and logits.shape[1] > max(self._columns):
-            logits = logits[:, list(self._columns)]
-        if logits.ndim != 2 or logits.shape[1] != len(self.classes):
+        logits, named = self.outputs(prepared), self._order.names
+        if logits.ndim != 2 or logits.shape[1] != len(named):
+            outputs = f"{len(self.classes)} classes of people" if self._order.plain else f"{len(named)} named outputs"
             raise GmiError(
-                f"The target gives outputs of shape {tuple(logits.shape)} for {len(self.classes)} classes of people: "
-                "its class count does not fit the data. If it has outputs for others, too, name them all in "
-                "target.outputs."
+                f"The target gives outputs of shape {tuple(logits.shape)} for {outputs}: its class count does not fit "
+                "the data. If it has outputs for others, too, name them all in target.outputs."
             )
-        return logits
+        return self._order.of_people(logits)
 
     def outputs(self, prepared: Tensor) -> Tensor:
         """What the module itself gives for images (N, C, H, W) that are prepared already; of any shape."""
@@ -137,19 +133,7 @@ class ModuleTarget:
 
     def build(self) -> nn.Module:
         """The module with the factory's own weights. Raises GmiError if the factory cannot be found or called."""
-        arguments = {
-            key: str(resolve(value)) if isinstance(value, str) and value.startswith("asset:") else value
-            for key, value in self.arguments.items()
-        }
-        factory = find_factory(self.factory)
-        try:
-            module = factory(**arguments)
-        except (TypeError, ValueError, OSError) as error:
-            raise GmiError(f"target.factory {self.factory} refused its arguments: {error}") from error
-        except Exception as error:  # errors of the user's own code are reported in one sentence
-            raise GmiError(f"target.factory {self.factory} failed ({type(error).__name__}: {error}).") from error
-        if not isinstance(module, nn.Module):
-            raise GmiError(f"target.factory {self.factory} returned {type(module).__name__}, not a torch module.")
+        module = make_network(self.factory, self.arguments)
         return module if self.defence is None else self.defence.harden(module)
 
     def load(self, classes: tuple[str, ...]) -> Target:
@@ -160,7 +144,7 @@ class ModuleTarget:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             module = self.weighed()
-        order = None if self.outputs is None else columns(resolve(self.outputs), classes)
+        order = outputs(self.outputs, classes)
         return Target(module, self.input, classes, frozenset(self.trained_on), self.penultimate, order)
 
     def weighed(self) -> nn.Module:

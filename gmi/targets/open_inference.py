@@ -15,6 +15,7 @@ from torch import Tensor
 from gmi.errors import GmiError
 from gmi.settings import OPERATIONAL, settings
 from gmi.targets.module import Input
+from gmi.targets.outputs import outputs
 from gmi.targets.remote import Connection, Session, pixels, refuse_scaling
 from gmi.targets.served import Gives, Served, digest_of
 
@@ -39,6 +40,9 @@ class OpenInferenceTarget:
     layout: Literal["NCHW", "NHWC"] = "NCHW"  # order of the input tensor's dimensions
     binary: bool = True  # False: write numbers as text, for a server without the binary tensor extension
     gives: Gives = "probabilities"  # meaning of the output
+    # text file with the people's folders in the order of the output's numbers, one a line; a name that is no person's
+    # (a background class) is left out; None: they are the people in sorted order
+    outputs: str | None = None
     trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused
     connection: Annotated[Connection, OPERATIONAL] = Connection()  # how the server is reached
 
@@ -52,18 +56,18 @@ class OpenInferenceTarget:
         """The served model for these people, without any query yet. Raises GmiError as `Session` does."""
         version = "" if self.version is None else f"/versions/{self.version}"
         session = Session(f"{self.url.rstrip('/')}/v2/models/{self.model}{version}/infer", self.connection)
-        service = _OpenInference(self, len(classes), session)
-        return Served(
-            service, self.gives, classes, digest_of(self), frozenset(self.trained_on), rate=self.connection.rate
-        )
+        order = outputs(self.outputs, classes)
+        service = _OpenInference(self, len(order.names), session)
+        digest, trained_on = order.digest(digest_of(self)), frozenset(self.trained_on)
+        return Served(service, self.gives, classes, digest, trained_on, self.connection.rate, order)
 
 
 class _OpenInference:
     """`Service` over the protocol's `infer`."""
 
-    def __init__(self, plan: OpenInferenceTarget, people: int, session: Session) -> None:
+    def __init__(self, plan: OpenInferenceTarget, count: int, session: Session) -> None:
         self.requests = session.requests
-        self._plan, self._people, self._session = plan, people, session
+        self._plan, self._count, self._session = plan, count, session
 
     def __call__(self, images: Tensor) -> Tensor:
         tensor = pixels(images, self._plan.input) if self._plan.datatype == "UINT8" else self._floats(images)
@@ -119,10 +123,10 @@ class _OpenInference:
 
     def _scattered(self, values: Tensor, classes: Tensor) -> Tensor:
         """The numbers (N, K) of all classes from those (N, D) of some classes (N, D): NaN for the others."""
-        fits = values.shape == classes.shape and bool(((classes >= 0) & (classes < self._people)).all())
+        fits = values.shape == classes.shape and bool(((classes >= 0) & (classes < self._count)).all())
         if not fits:
             raise GmiError(f"target.places: {self._plan.places} does not name a class for each of the numbers.")
-        return values.new_full((len(values), self._people), torch.nan).scatter(1, classes.long(), values)
+        return values.new_full((len(values), self._count), torch.nan).scatter(1, classes.long(), values)
 
 
 def _tensor(output: Mapping[str, Any], raw: bytes | None) -> Tensor:

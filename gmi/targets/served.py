@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gmi.errors import GmiError
 from gmi.settings import identity
+from gmi.targets.outputs import Outputs
 
 
 class Busy(Exception):
@@ -52,11 +53,24 @@ class Served:
     """A target whose weights cannot be read; it takes the place of a `Target`."""
 
     service: Service
-    gives: Gives  # meaning of an answer: a number for each class, NaN for hidden classes; or the number of a class
+    gives: Gives  # meaning of an answer: a number for each output, NaN for hidden ones; or the number of an output
     classes: tuple[str, ...]  # names of the people (K,)
     digest: str  # SHA-256 of its name and settings, since its weights are unknown
     trained_on: frozenset[str] = frozenset()  # names of data sets besides the private one
     rate: float | None = None  # most images per second; None: no limit
+    order: Outputs | None = None  # whom the outputs mean; None: they are the people in their order
+
+    def __post_init__(self) -> None:
+        if self.gives == "labels" and len(self.outputs.names) > len(self.classes):
+            raise GmiError(
+                "target.outputs names outputs of nobody, and a target that gives labels alone answers with them: audit "
+                "it with all its classes as people."
+            )
+
+    @property
+    def outputs(self) -> Outputs:
+        """Whom the outputs mean."""
+        return Outputs(self.classes, tuple(range(len(self.classes)))) if self.order is None else self.order
 
     def weights(self) -> Iterable[Tensor]:
         """An empty iterable: no weights can be compared with a judge's."""
@@ -89,18 +103,20 @@ class _Reading:
         return self.served.service.requests
 
     def __call__(self, images: Tensor) -> Tensor:
-        answers, gives, people = self.served.service(images), self.served.gives, len(self.served.classes)
-        expected = (len(images), 1 if gives == "labels" else people)
+        answers, gives, outputs = self.served.service(images), self.served.gives, self.served.outputs
+        count = len(outputs.names)
+        expected = (len(images), 1 if gives == "labels" else count)
         if tuple(answers.shape) != expected or answers.isinf().any() or answers.isnan().all(1).any():
             raise GmiError(
                 f"The model answered {len(images)} images with numbers of shape {tuple(answers.shape)}, or with none "
                 f"that is finite, where {expected} is expected: target.gives is wrong, or it has not the data's "
-                f"{people} classes."
+                f"{count} classes (target.outputs names them where it has others, too)."
             )
         if gives == "labels":
-            if not ((answers >= 0) & (answers < people) & (answers == answers.floor())).all():
-                raise GmiError(f"The model answered with labels that are no numbers from 0 to {people - 1}.")
-            return answers
+            if not ((answers >= 0) & (answers < count) & (answers == answers.floor())).all():
+                raise GmiError(f"The model answered with labels that are no numbers from 0 to {count - 1}.")
+            return outputs.people(answers)
+        answers = outputs.of_people(answers)
         if self.labels:
             return answers.nan_to_num(-torch.inf).argmax(1, keepdim=True).double()
         if gives == "logits":

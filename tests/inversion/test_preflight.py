@@ -14,7 +14,7 @@ from gmi.errors import GmiError
 from gmi.inversion.audit import INVERSION
 from gmi.inversion.preflight import assignment
 from gmi.targets.module import Target
-from gmi.targets.outputs import columns
+from gmi.targets.outputs import outputs
 from gmi.targets.quality import refuse_unfit
 from gmi.views import Input
 
@@ -46,7 +46,7 @@ def test_classes_in_another_order_stop_the_audit_and_the_order_is_found(usual, t
         conduct(INVERSION, toy.plan(), tmp_path / "run", CPU, replace(usual, target=target))
     file = tmp_path / "run" / "outputs.txt"
     assert file.read_text().split() == [f"p{person}" for person in order]
-    mended = Target(target.module, target.input, target.classes, columns=columns(file, target.classes))
+    mended = Target(target.module, target.input, target.classes, outputs=outputs(str(file), target.classes))
     assert mended.digest != target.digest
     conduct(INVERSION, toy.plan(), tmp_path / "mended", CPU, replace(usual, target=mended))
     conduct(INVERSION, replace(toy.plan(), preflight=False), tmp_path / "on", CPU, replace(usual, target=target))
@@ -102,7 +102,7 @@ def test_a_background_class_is_named(usual, before, after, name, tmp_path):
         refuse_unfit(target, usual.people, False)
     names = ["background"] * before + list(target.classes) + ["background"] * after
     (tmp_path / "names.txt").write_text("\n".join(names))
-    mended = Target(module, target.input, target.classes, columns=columns(tmp_path / "names.txt", target.classes))
+    mended = Target(module, target.input, target.classes, outputs=outputs(str(tmp_path / "names.txt"), target.classes))
     refuse_unfit(mended, usual.people, False)
     torch.testing.assert_close(mended(usual.people.enrolment.pixels), usual.target(usual.people.enrolment.pixels))
 
@@ -110,11 +110,11 @@ def test_a_background_class_is_named(usual, before, after, name, tmp_path):
 def test_names_of_outputs_that_do_not_fit_are_refused(tmp_path):
     (tmp_path / "names.txt").write_text("a\nb\na\n")
     with pytest.raises(GmiError, match="a stands 2 times"):
-        columns(tmp_path / "names.txt", ("a", "b"))
+        outputs(str(tmp_path / "names.txt"), ("a", "b"))
     with pytest.raises(GmiError, match="c stands 0 times"):
-        columns(tmp_path / "names.txt", ("b", "c"))
+        outputs(str(tmp_path / "names.txt"), ("b", "c"))
     with pytest.raises(GmiError, match="cannot be read"):
-        columns(tmp_path / "none.txt", ("b", "c"))
+        outputs(str(tmp_path / "none.txt"), ("b", "c"))
 
 
 def test_an_order_is_the_assignment_with_most_votes():

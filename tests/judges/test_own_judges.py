@@ -130,8 +130,8 @@ def test_what_it_learnt_from_has_to_be_said(made: dict[str, Any]) -> None:
     "changes, said",
     [
         ({"factory": "nowhere:Small"}, "No module named 'nowhere'"),
-        ({"factory": __name__}, "it reads 'module:callable'"),
-        ({"factory": f"{__name__}:nothing"}, "returned no torch module"),
+        ({"factory": __name__}, "names a module alone"),
+        ({"factory": f"{__name__}:nothing"}, "returned NoneType, not a torch module"),
         ({"arguments": {"outputs": 1}}, "linear.weight is 12x72 in the file and 1x72"),
         ({"arguments": {"flat": False}}, "linear.weight is 12x72 in the file and 12x3"),
         ({"weights": "nowhere.safetensors"}, "no weights at"),

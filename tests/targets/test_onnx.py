@@ -1,5 +1,6 @@
 """A model in an ONNX file answers as the network that it was written from."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -10,14 +11,14 @@ from onnx import TensorProto, helper, numpy_helper
 from gmi.errors import GmiError
 from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.rng import Rng
-from gmi.targets.module import Input
+from gmi.targets.module import Input, Target
 from gmi.targets.onnx import OnnxTarget
 
 SIDES = Input(size=(16, 16), colour="grey")
 NAMES = tuple(f"p{one}" for one in range(6))
 
 
-def written(world, path: Path, batch: int | str, ending: str | None = None) -> Path:
+def written(world, path: Path, batch: int | str, ending: str | None = None, count: int = 6) -> Path:
     """The world's target: flatten, linear, tanh, linear."""
     state = world.target.module.state_dict()
     weights = [numpy_helper.from_array(value.numpy(), name.replace(".", "")) for name, value in state.items()]
@@ -29,7 +30,7 @@ def written(world, path: Path, batch: int | str, ending: str | None = None) -> P
         *([] if ending is None else [helper.make_node(ending, ["logits"], ["ended"], axis=1)]),
     ]
     kind = TensorProto.INT64 if ending == "ArgMax" else TensorProto.FLOAT
-    out = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 6])]
+    out = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, count])]
     out = out if ending is None else [helper.make_tensor_value_info("ended", kind, None)]
     images = helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 1, 16, 16])
     model = helper.make_model(helper.make_graph(nodes, "m", [images], out, weights), ir_version=10)
@@ -66,6 +67,37 @@ def test_other_endings(world, images, tmp_path, ending, gives):
             ScoresOnly().open(plan.load(NAMES), None)
 
 
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("gives", ["logits", "labels"])
+def test_outputs_in_another_order_are_named(world, images, tmp_path, gives, background):
+    names = [*("p3", "p0", "p5", "p1", "p4"), *(["nobody"] if background else []), "p2"]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    people = tuple(name for name in NAMES if name in names)
+    state = world.target.module[3]
+    rows = [people.index(name) if name in people else 0 for name in names]
+    other = torch.nn.Linear(state.in_features, len(names))
+    other.load_state_dict(
+        {
+            "weight": state.weight[rows],
+            "bias": state.bias[rows] - 1e6 * torch.tensor([name == "nobody" for name in names]),
+        }
+    )
+    moved = replace(world, target=Target(torch.nn.Sequential(*world.target.module[:3], other), SIDES, tuple(names)))
+    path = written(moved, tmp_path / "m.onnx", "N", *(["ArgMax"] if gives == "labels" else []), count=len(names))
+    plan = OnnxTarget(file=str(path), input=SIDES, gives=gives, outputs=str(tmp_path / "names.txt"))
+    if gives == "labels" and background:
+        with pytest.raises(GmiError, match="names outputs of nobody"):
+            plan.load(people)
+        return
+    served, there = plan.load(people), LabelsOnly().open(world.target, None)
+    assert LabelsOnly().open(served, None).labels(images).equal(there.labels(images))
+    if gives == "logits":
+        wanted = ScoresOnly().open(world.target, None).scores(images)
+        torch.testing.assert_close(ScoresOnly().open(served, None).scores(images), wanted, rtol=1e-4, atol=1e-4)
+    (tmp_path / "names.txt").write_text("\n".join(names[::-1]))
+    assert plan.load(people).digest != served.digest
+
+
 def test_what_does_not_fit_says_what_to_do(world, images, tmp_path):
     path = written(world, tmp_path / "m.onnx", "N")
     with pytest.raises(GmiError, match="no output probabilities; it has logits"):
@@ -80,13 +112,13 @@ def test_what_does_not_fit_says_what_to_do(world, images, tmp_path):
             OnnxTarget(file=str(path), input=odd).load(NAMES)
     with pytest.raises(GmiError, match="logits holds 6 numbers for each image, where 5 are expected"):
         OnnxTarget(file=str(path), input=SIDES).load(NAMES[:5])
-    with pytest.raises(GmiError, match=r"where 1 are expected of a model that gives labels of 6 people"):
+    with pytest.raises(GmiError, match=r"where 1 are expected of a model that gives labels of 6 classes"):
         OnnxTarget(file=str(path), input=SIDES, gives="labels").load(NAMES)
     model = onnx.load(path)
     for side in model.graph.input[0].type.tensor_type.shape.dim:  # a file that states nothing
         side.dim_param = "any"
     onnx.save(model, tmp_path / "silent.onnx")
-    with pytest.raises(GmiError, match=r"check target\.input"):
+    with pytest.raises(GmiError, match="check the input stated beside it"):
         plan = OnnxTarget(file=str(tmp_path / "silent.onnx"), input=Input(size=(8, 8), colour="grey"))
         ScoresOnly().open(plan.load(NAMES), None).scores(images)
     with pytest.raises(GmiError, match="no weights to take"):

@@ -279,6 +279,30 @@ def test_a_token_is_sent_and_written_nowhere(images, tmp_path, monkeypatch):
     assert "s3cret" not in str(caught.value)
 
 
+def test_outputs_are_named_in_the_endpoints_order(images, tmp_path):
+    (tmp_path / "names.txt").write_text("b\nnobody\na\n")
+    shares = {"b": 0.2, "nobody": 0.7, "a": 0.1}
+    forms = {
+        "row": [0.2, 0.7, 0.1],
+        "names": [*shares.items()],
+        "own": [[f"class {name}", shares[name]] for name in shares],
+    }
+    names = {"outputs": str(tmp_path / "names.txt"), "input": SIDES}
+    for form, answers in forms.items():
+        with answering(lambda handler, body, answers=answers: handler.say(200, {"out": [answers] * 9})) as url:
+            own = {"classes": tuple(f"class {name}" for name in shares)} if form == "own" else {}
+            plan = JsonTarget(url=url, body={"in": "$images"}, answers="out", **own, **names)
+            scores = ScoresOnly().open(plan.load(("a", "b")), None).scores(images)
+        torch.testing.assert_close(scores, torch.tensor([[1 / 3, 2 / 3]] * 9).log())
+    with pytest.raises(GmiError, match=r"target\.classes names 2 classes, and target\.outputs names 3"):
+        JsonTarget(url=url, body={"in": "$images"}, answers="out", classes=("a", "b"), **names).load(("a", "b"))
+    shown = {"outputs": [{"name": "s", "datatype": "FP32", "shape": [9, 3], "data": forms["row"] * 9}]}
+    with answering(lambda handler, body: handler.say(200, shown)) as url:
+        plan = OpenInferenceTarget(url=url, model="m", tensor="x", **names)
+        scores = ScoresOnly().open(plan.load(("a", "b")), None).scores(images)
+    torch.testing.assert_close(scores, torch.tensor([[1 / 3, 2 / 3]] * 9).log())
+
+
 @pytest.mark.parametrize(
     "url", ["models.example.org", "ftp://models.example.org", "http://", "http://host:abc", "https://me:pass@host"]
 )

@@ -1,0 +1,55 @@
+"""Factories: what makes a user's own network, named as module:callable."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from gmi.assets.catalogue import resolve
+from gmi.errors import GmiError, because
+
+
+def find_factory(factory: str, key: str = "target.factory") -> Callable[..., Any]:
+    """The callable of that name. The folder that a command is started in is looked in last.
+
+    key: the setting that names it, for messages. Raises GmiError where it cannot be imported, whatever its module
+    raises.
+    """
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
+    module, _, name = factory.partition(":")
+    if not module or not name:
+        raise GmiError(f"{key} {factory!r} names a module alone: write it as module:name, such as my_module:network.")
+    try:
+        part: Any = importlib.import_module(module)
+        for step in name.split("."):
+            part = getattr(part, step)
+    except Exception as error:  # the module is the user's
+        raise GmiError(
+            f"{key} {factory!r} cannot be imported ({because(error)}); it reads 'module:callable'."
+        ) from error
+    return part
+
+
+def make_network(factory: str, arguments: Mapping[str, Any], key: str = "target.factory") -> nn.Module:
+    """The torch module that a factory makes of its arguments, in which strings "asset:..." become paths.
+
+    key: the setting that names it, for messages. Raises GmiError if the factory cannot be found or called.
+    """
+    found = {
+        name: str(resolve(value)) if isinstance(value, str) and value.startswith("asset:") else value
+        for name, value in arguments.items()
+    }
+    make = find_factory(factory, key)
+    try:
+        module = make(**found)
+    except (TypeError, ValueError, OSError) as error:
+        raise GmiError(f"{key} {factory} refused its arguments: {error}") from error
+    except Exception as error:  # errors of the user's own code are reported in one sentence
+        raise GmiError(f"{key} {factory} failed ({type(error).__name__}: {error}).") from error
+    if not isinstance(module, nn.Module):
+        raise GmiError(f"{key} {factory} returned {type(module).__name__}, not a torch module.")
+    return module

@@ -1,0 +1,70 @@
+"""A model in an ONNX file, run by onnxruntime on the CPU."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gmi.errors import GmiError, because
+
+
+class OnnxModel:
+    """A model that takes one tensor of images (N, C, H, W)."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        """key: the setting that names the file. Raises GmiError if onnxruntime is missing, or the file is unusable."""
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise GmiError(f"{key}: an ONNX file needs onnxruntime: pip install 'gmi[onnx]'.") from error
+        if not path.is_file():
+            raise GmiError(f"{key}: there is no file {path}.")
+        try:
+            self._session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        except _errors() as error:
+            raise GmiError(f"{key}: {path} is no ONNX model that onnxruntime can read.") from error
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1:
+            raise GmiError(f"{key}: the model takes {len(inputs)} inputs, where one of images is expected.")
+        self.takes: list[Any] = list(inputs[0].shape)  # sizes, as far as the file states them
+        self.gives: dict[str, list[Any]] = {output.name: output.shape for output in self._session.get_outputs()}
+        self._input, self._key = inputs[0].name, key
+
+    @property
+    def batch(self) -> int | None:
+        """The images that it takes at once; None: any number."""
+        return self.takes[0] if self.takes and isinstance(self.takes[0], int) else None
+
+    def __call__(self, images: Tensor, output: str) -> NDArray[Any]:
+        """One output (N, ...) for prepared images (N, C, H, W).
+
+        A model of fixed batch gets the last image repeatedly, and the extra answers are dropped. Raises GmiError where
+        the model cannot take the images, or does not hold numbers for each of them.
+        """
+        size = self.batch or len(images)
+        return np.concatenate([self._run(batch, output, size) for batch in images.split(size)])
+
+    def _run(self, images: Tensor, output: str, size: int) -> NDArray[Any]:
+        filled = torch.cat([images, images[-1:].expand(size - len(images), -1, -1, -1)]).contiguous().numpy()
+        try:
+            (answers,) = self._session.run([output], {self._input: filled})
+        except _errors() as error:
+            raise GmiError(
+                f"{self._key}: the model cannot take these images, check the input stated beside it (its words: "
+                f"{because(error)})."
+            ) from error
+        if not (isinstance(answers, np.ndarray) and answers.dtype.kind in "fiu" and len(answers) == size):
+            raise GmiError(f"{self._key}: its output {output} does not hold numbers for each image: name another.")
+        return answers[: len(images)]
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """The errors that onnxruntime raises; their only common base is Exception."""
+    state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
+    return tuple(getattr(state, name) for name in (*names, "RuntimeException"))
