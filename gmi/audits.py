@@ -70,14 +70,6 @@ class Hardware:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A finding, and the sentences that give its reasons."""
-
-    finding: str
-    because: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Forecast:
     """Queries and seconds by step, before anything is spent; `str()` is a table."""
 

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from typing import get_args
 
 import torch
 
@@ -23,12 +22,12 @@ from gmi.inversion.audit import INVERSION, examine
 from gmi.inversion.plan import Audit
 from gmi.inversion.recognition import recognise
 from gmi.inversion.scoring import verdicts
-from gmi.inversion.verdict import EVIDENCE, Finding, settle
-from gmi.metrics.rates import clopper_pearson
+from gmi.inversion.verdict import settle
 from gmi.run import Run
 from gmi.settings import identity, read
 from gmi.training.targets import derangement
-from scripts.record_result import line, record_script
+from scripts.findings import shares
+from scripts.record_result import record_script
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,13 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             for judge in inputs.judges.faces
         ]
         counts[settle(verdicts(recognised, plan.notable)).finding] += 1
-    rows = []
-    for finding in get_args(Finding):
-        count = counts[finding]
-        low, high = clopper_pearson(count, options.draws)
-        rows.append(line("verdicts", {"of": plan.name}, finding, (count / options.draws, low, high), "share"))
-        print(f"{finding:32}{count / options.draws:8.1%} [{low:.1%}, {high:.1%}]")
-    print(f"false alarms: {sum(counts[finding] for finding in EVIDENCE)} of {options.draws}")
+    rows = shares(counts, plan.name)
     if options.record:
         about = f"{options.draws} derangements of {plan.name}"
         record_script("calibrate_faces", about, rows, perf_counter() - start, f" {options.config} {options.run}")

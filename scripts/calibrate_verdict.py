@@ -87,7 +87,7 @@ def planted(advantage: float, people: int, rng: np.random.Generator) -> Finding:
     search, best = figures(advantage, 1), figures(advantage / 2, 1)
     nobody, prior = np.full(people, 0.5), figures(0.45, 1)
     exposures = {
-        name: Exposure(auc, (nobody,), Within(auc, np.full((1, people), 0.5), nobody))
+        name: Exposure(auc, (nobody,), (Within(auc, np.full((1, people), 0.5), nobody),))
         for name, auc in (("search", search), ("best_of_n", best))
     }
     return decide(exposures, prior, NOTABLE).finding

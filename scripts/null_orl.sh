@@ -6,3 +6,4 @@ for seed in $(seq 0 9); do
     .venv/bin/gmi train-target null_orl "${options[@]}"
     .venv/bin/gmi audit null_orl "${options[@]}" --out "runs/null_orl/$seed" "$@"
 done
+.venv/bin/python -m scripts.findings runs/null_orl/[0-9]

@@ -96,14 +96,15 @@ def record(folder: Path, config: str, command: str | None = None, seconds: float
     }
 
 
-def record_script(name: str, about: str, rows: Sequence[Row], seconds: float, arguments: str = "") -> None:
-    """Writes results/NAME.json from the figures of scripts/NAME.py, and the arguments that it was given."""
+def record_script(
+    name: str, about: str, rows: Sequence[Row], seconds: float, arguments: str = "", result: str | None = None
+) -> None:
+    """Writes results/RESULT.json, or NAME.json, from the figures of scripts/NAME.py; arguments: those it was given."""
     head = {"config": None, "about": about, "command": f"python -m scripts.{name}{arguments}", "verdict": ""}
     head |= {"date": datetime.now().date().isoformat(), "commit": commit(), "processor": processor("cpu")}
     took = line("cost", {}, "seconds", seconds, "s")
-    write(
-        ROOT / "results" / f"{name}.json", head | {"seeds": [0], "source": f"scripts/{name}.py", "rows": [*rows, took]}
-    )
+    head |= {"seeds": [0], "source": f"scripts/{name}.py"}
+    write(ROOT / "results" / f"{result or name}.json", head | {"rows": [*rows, took]})
 
 
 def walk(tree: Mapping[str, Any], keys: tuple[str, ...], labels: Mapping[str, str]) -> Iterator[Row]:

@@ -10,7 +10,7 @@ from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Layout, Records
 from gmi.attributes.targets import Model
 from gmi.attributes.verdict import verdict
-from gmi.audits import Verdict
+from gmi.metrics.conclusion import Conclusion
 from gmi.metrics.repeats import averaged
 from gmi.metrics.statistics import Failed, Outcome, attempt, estimate
 
@@ -45,7 +45,7 @@ class Findings:
     alarms: tuple[float, ...]
     notable: float
     sets: dict[str, SetFigures]  # training, held-out
-    verdict: Verdict
+    verdict: Conclusion
     groups: tuple[Group, ...]
     seeds: tuple[int, ...]
 

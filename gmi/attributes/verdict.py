@@ -5,15 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from gmi.attributes.figures import CONTROLS, Method, gains
-from gmi.audits import Verdict
-from gmi.metrics.power import ending
+from gmi.metrics.conclusion import Conclusion, ending
 from gmi.metrics.repeats import in_words
 from gmi.metrics.statistics import Estimate
 
 ALPHA = 0.05
 
 
-def verdict(methods: Sequence[Method], notable: float, useless: bool, seeds: int = 1) -> Verdict:
+def verdict(methods: Sequence[Method], notable: float, useless: bool, seeds: int = 1) -> Conclusion:
     """The finding, and sentences that give its reasons; never "safe".
 
     notable: the smallest addition to the AUC that matters. "No evidence" needs the bound of every attack below it.
@@ -31,14 +30,14 @@ def verdict(methods: Sequence[Method], notable: float, useless: bool, seeds: int
             f"{best} finds more with the model than the imputation without it: "
             f"AUC {area.value:+.3f} [{area.low:.3f}, {area.high:.3f}], {sample}."
         )
-        return Verdict("evidence of leakage", (sentence,))
+        return Conclusion("evidence of leakage", (sentence,))
     tie = f"No attack is shown to find more than the imputation, {sample}."
     if failed := [row.method for row in methods if row.method not in CONTROLS and row.method not in areas]:
-        return Verdict(
+        return Conclusion(
             "inconclusive", (tie, f"{', '.join(failed)} failed: mend what its row names, or leave the attack out.")
         )
     if useless:
-        return Verdict(
+        return Conclusion(
             "inconclusive",
             (
                 tie,
@@ -50,9 +49,9 @@ def verdict(methods: Sequence[Method], notable: float, useless: bool, seeds: int
     worst = max(bounds, key=bounds.__getitem__)
     if bounds[worst] < notable:
         excluded = f"An addition above {bounds[worst]:+.3f} of AUC can be excluded, and {notable:+g} was notable."
-        return Verdict("no evidence", (tie, excluded))
+        return Conclusion("no evidence", (tie, excluded))
     area, _ = areas[worst]
-    return Verdict(
+    return Conclusion(
         "inconclusive",
         (
             tie,

@@ -1,5 +1,6 @@
 """The people behind a target: the photographs it was trained on, and others that it never saw."""
 
+import csv
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Literal, get_args
 
 from gmi.data import images
 from gmi.data.images import Images
-from gmi.errors import GmiError
+from gmi.errors import GmiError, because
 from gmi.rng import Rng, seed_of
 from gmi.settings import Count, Whole, settings
 
@@ -40,6 +41,7 @@ class People:
     public: Images | None = None  # images that everybody may see
     distractors: Images | None = None  # enrolled images of other people, which count in the ranks
     strangers: Images | None = None  # more images of other people: comparisons with them set thresholds
+    groups: tuple[str, ...] | None = None  # the group of each person (K,): people who share what is labelled
 
     @property
     def coloured(self) -> bool:
@@ -48,8 +50,8 @@ class People:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over all files with their roles and people."""
-        return _digest(self.files)
+        """SHA-256 over all files with their roles, people and groups."""
+        return _digest(self.files if self.groups is None else self.files | {"": list(self.groups)})
 
     @cached_property
     def private_digest(self) -> str:
@@ -71,6 +73,9 @@ class Faces:
     strangers: str | None = None
     public: str | None = None  # a folder of public images, at any depth, for the public control and the overlap check
     attacked: Count | None = None  # attack this many people, drawn with `seed`; all are enrolled; None: attack all
+    # CSV file with a line for each person: the folder's name, then labels of traits (sex, age, ...). People with the
+    # same labels are a group, within which an attack has to find its person to show more than traits
+    groups: str | None = None
     size: tuple[Count, Count] | None = None  # height, width to which images are fitted; None: they must have one size
     seed: Whole = 0  # seed of the split and of the choice of attacked people
 
@@ -121,7 +126,9 @@ class Faces:
             for photo, digest in zip((photo for group in roles.values() for photo in group), digests, strict=True)
         }
         drawn = Rng([seed_of(self.seed, "attacked")]).uniform(len(names))[0].argsort()[: self.attacked]
-        return People(names, tuple(sorted(drawn.tolist())), training, enrolment, files, public, distractors, strangers)
+        groups = None if self.groups is None else _groups(Path(self.groups), names)
+        attacked = tuple(sorted(drawn.tolist()))
+        return People(names, attacked, training, enrolment, files, public, distractors, strangers, groups)
 
 
 def _digest(files: dict[str, list[str]]) -> str:
@@ -151,6 +158,20 @@ def _split(
             for index, (path, relative) in enumerate(mine)
         ]
     return photos
+
+
+def _groups(file: Path, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The labels of each person, joined. Raises GmiError where the file cannot be read or lacks a person."""
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(lines) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise GmiError(f"data.groups: {file} cannot be read ({because(error)}).") from error
+    labels = {name: cells for name, *cells in rows}
+    for name in names:
+        if not any(labels.get(name, ())):
+            raise GmiError(f"data.groups: {file} has no labels of {name}: give each folder one line, NAME,LABEL.")
+    return tuple(", ".join(labels[name]) for name in names)
 
 
 def _refuse_few(photographs: Sequence[tuple[Path, str, int]], count: int) -> None:

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gmi.audits import Verdict
 from gmi.data.images import Images
 from gmi.extraction.copies import bar, cliques, copies
 from gmi.extraction.inputs import Inputs
@@ -17,10 +16,13 @@ from gmi.extraction.models import Pair
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.records import Records
 from gmi.extraction.verdict import bound, verdict
+from gmi.metrics.conclusion import Conclusion, told_apart
 from gmi.metrics.detection import Detection, detection
 from gmi.metrics.rates import clopper_pearson
 from gmi.metrics.repeats import averaged, trained_difference
 from gmi.metrics.statistics import Array, Estimate, Outcome, attempt, by_draw, estimate
+
+RELATIVE = ", relative to the control"
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class Findings:
     bound: float  # the most that it may be, with 95 % confidence
     copies_by_record: tuple[int, ...]  # copies of each record with all seeds, the most first
     white_box: tuple[Membership, ...]
-    verdict: Verdict
+    known: Conclusion | None  # whether the weights know records, by white_box; None: that was not asked
+    verdict: Conclusion
     alarms: tuple[float, ...]
     notable: float
     models: dict[str, str]  # digests: target, control; of trained ones, of each seed
@@ -111,6 +114,7 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
     target, control = (_by_person(counts[role], people) for role in ("target", "control"))
     excess = trained_difference(target, control).estimate
     most, spread = bound(target, control), float((target - control).mean(0).std())
+    white_box = tuple(_white_box(plan, records, [trial.observations for trial in evidence.trials]))
     sizes = {"training": len(records.training), "people": len(np.unique(people)), "held-out": len(held)}
     return Findings(
         data=plan.data.name,
@@ -122,7 +126,8 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
         excess=excess,
         bound=most,
         copies_by_record=tuple(sorted(map(int, counts["target"].sum(0)), reverse=True)),
-        white_box=tuple(_white_box(plan, records, [trial.observations for trial in evidence.trials])),
+        white_box=white_box,
+        known=_known(white_box, plan.notable),
         verdict=verdict(excess, most, spread, plan.notable, len(plan.seeds)),
         alarms=plan.alarms,
         notable=plan.notable,
@@ -209,13 +214,23 @@ def _white_box(
         inside = (part == "training") | (part == other)
         sides = [[each[name].knowledge[method] for name in ("target", "control")] for each in seeds]
         alone, relative = [target for target, _ in sides], [_ratio(*both) for both in sides]
-        for name, scores in {method: alone, f"{method}, relative to the control": relative}.items():
+        for name, scores in {method: alone, method + RELATIVE: relative}.items():
             rows = [
                 detection(name, each[inside], part[inside] == "training", people[inside], plan.alarms)
                 for each in scores
             ]
             hits = {rate: averaged([row.hits[rate] for row in rows]) for rate in rows[0].hits}
             yield Membership(name, averaged([row.auc for row in rows]), hits, other)
+
+
+def _known(rows: Sequence[Membership], notable: float) -> Conclusion | None:
+    """Whether the weights know records better than images of the same people; of other people, where there are none.
+
+    What any such model knows of such images is taken out.
+    """
+    nearest = "alike" if any(row.comparison == "alike" for row in rows) else "held-out"
+    tested = [row for row in rows if row.comparison == nearest and row.method.endswith(RELATIVE)]
+    return told_apart(tested, notable) if tested else None
 
 
 def _ratio(target: Array, control: Array) -> Array:

@@ -34,7 +34,8 @@ class ExtractionAudit:
     clique: Annotated[int, Field(ge=2)] = 5  # samples that must copy one another to count as a group
     inversion: Inversion = Inversion()  # the white-box tests
     alarms: tuple[Rate, ...] = (0.1,)  # false-alarm rates at which hits are counted
-    notable: Rate = 0.05  # share of records copied beyond the control that must be excluded for "no evidence"
+    # what must be excluded for "no evidence": share of records copied beyond the control, and knowledge over guessing
+    notable: Rate = 0.05
     batch: Count = 50  # images at once in one process; each process takes whole batches
     # each decides the samples and the noise, and the training of models that are trained here
     seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0,)

@@ -1,7 +1,6 @@
 """The verdict of an extraction audit: whether the target's samples copy more of its records than chance does."""
 
-from gmi.audits import Verdict
-from gmi.metrics.power import ending
+from gmi.metrics.conclusion import Conclusion, ending
 from gmi.metrics.rates import TAIL, unseen
 from gmi.metrics.repeats import in_words, trained_difference
 from gmi.metrics.statistics import Array, Estimate
@@ -15,7 +14,7 @@ def bound(target: Array, control: Array) -> float:
     return max(trained_difference(target, control, tail=2 * TAIL).estimate.high, unseen(target.shape[1]))
 
 
-def verdict(excess: Estimate, most: float, spread: float, notable: float, seeds: int = 1) -> Verdict:
+def verdict(excess: Estimate, most: float, spread: float, notable: float, seeds: int = 1) -> Conclusion:
     """Whether the target's samples copy more of the records than the control's do.
 
     most: the bound of the excess; "no evidence" needs it below `notable`.
@@ -25,12 +24,12 @@ def verdict(excess: Estimate, most: float, spread: float, notable: float, seeds:
     sample = f"over {excess.people:,} people, {in_words(seeds)}"
     than = f"more of its records than a model's that never saw them, {sample}."
     if excess.low > 0:
-        return Verdict("evidence of leakage", (f"The target's samples copy {figure} {than}",))
+        return Conclusion("evidence of leakage", (f"The target's samples copy {figure} {than}",))
     tie = f"The target's samples are not shown to copy {than}"
     if most < notable:
         excluded = f"That they copy {100 * most:.1f} % more can be excluded, and {100 * notable:g} % was notable."
-        return Verdict("no evidence", (tie, excluded))
-    return Verdict(
+        return Conclusion("no evidence", (tie, excluded))
+    return Conclusion(
         "inconclusive",
         (
             tie,

@@ -79,7 +79,7 @@ def _view(folder: Path, report: dict[str, Any], samples: dict[str, Any]) -> dict
         sheet = [
             (person, plots.tiles(real / strip, TILES), plots.tiles(made / strip, TILES)) for person, strip in strips
         ]
-    membership = [{"membership": row["method"]} for row in report["related"]["membership"] or ()]
+    membership = [{"membership": row["method"]} for row in (report["related"]["membership"] or {}).get("methods", ())]
     rows = [*results, *membership]
     names = [_order((row[key] for row in rows if key in row), terms) for key, terms in KINDS.items()]
     width = plots.WIDTH / min(2, len(judges) or 1) - 0.2 * (len(judges) > 1)
@@ -127,7 +127,7 @@ def _judged(verdict: dict[str, Any], results: list[dict[str, Any]]) -> dict[str,
 
 
 def _forest(rows: list[dict[str, Any]], judges: Iterable[str], doubtful: set[str]) -> Markup | None:
-    shown = [row for row in rows if split(row["metric"])[0] in RATES | {"auc", "auc_lookalikes"}]
+    shown = [row for row in rows if split(row["metric"])[0] in RATES | {"auc", "auc_lookalikes", "auc_group"}]
     titles = {
         name: label(name) + " †" * (name in doubtful) for name in _order((row["metric"] for row in shown), METRICS)
     }

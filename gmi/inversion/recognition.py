@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from gmi.inversion.judging import Releases
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.verdict import METRIC, Exposure
 from gmi.metrics import identity
-from gmi.metrics.lookalikes import Within, lookalikes, within
+from gmi.metrics.lookalikes import Within, lookalikes, of_group, within
 from gmi.metrics.statistics import Array, by_draw
 from gmi.protocols import FaceJudge
 
@@ -38,7 +39,7 @@ class Recognised:
     draws: dict[
         str, NDArray[np.int64]
     ]  # by method (N,): of an attack the seed, of what is scored as everybody the image
-    within: dict[str, Within]  # by attack: among look-alikes
+    within: dict[str, dict[str, Within]]  # by attack and metric: among look-alikes, and among those of her group
     samples: dict[str, Array]  # similarities of single comparisons, for the report's histograms
     public: Array | None  # similarity (N, P) of the whole public set to the people
     attack: str = "search"  # the method that controls are held against
@@ -62,7 +63,10 @@ class Recognised:
     def exposures(self) -> dict[str, Exposure]:
         """What the verdict rests on, by attack."""
         nobody = tuple(self.of_people(name, METRIC)[0] for name in NOBODY if name in self.outcomes)
-        return {name: Exposure(self.of_people(name, METRIC), nobody, self.within[name]) for name in self.within}
+        return {
+            name: Exposure(self.of_people(name, METRIC), nobody, tuple(self.within[name].values()))
+            for name in self.within
+        }
 
 
 def recognise(
@@ -125,9 +129,18 @@ def recognise(
     samples["impostor"] = probes_of_people[whose[:, None] != ids[enrolled_columns]]
     among = {}
     if RANDOM in similarity:
-        alike = lookalikes(np.stack([np.nanmean(probes[whose == person], 0) for person in ids]))
+        kinds: dict[str, Any] = {
+            "auc_lookalikes": lookalikes(np.stack([np.nanmean(probes[whose == person], 0) for person in ids]))
+        }
+        if people.groups is not None:  # distractors are in none
+            kinds["auc_group"] = of_group([*people.groups, *[None] * (len(ids) - len(people.groups))])
         among = {
-            name: within(similarity[name], np.searchsorted(ids, classes[name]), draws[name], alike, similarity[RANDOM])
+            name: {
+                metric: within(
+                    similarity[name], np.searchsorted(ids, classes[name]), draws[name], alike, similarity[RANDOM]
+                )
+                for metric, alike in kinds.items()
+            }
             for name in ATTACKS
             if name in similarity
         }

@@ -15,6 +15,7 @@ from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.membership import infer
 from gmi.inversion.plan import RANDOM, Audit
 from gmi.inversion.recognition import recognise
+from gmi.metrics.conclusion import Conclusion, told_apart
 from gmi.metrics.detection import Detection
 from gmi.metrics.statistics import Outcome, attempt, estimate
 from gmi.protocols import FaceJudge
@@ -25,6 +26,15 @@ from gmi.targets.quality import answers
 from gmi.targets.templates import TemplateTarget, first
 
 METHODS = ("search", "best_of_n", RANDOM)
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Whether photographs that were trained on are told from others of the same people."""
+
+    verdict: Conclusion
+    notable: float  # the excess over guessing that must be excluded for "no evidence"
+    methods: tuple[Detection, ...]
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,7 @@ class Passing:
 class Related:
     """The findings of related attacks; None for those that were not run."""
 
-    membership: tuple[Detection, ...] | None
+    membership: Membership | None
     copying: Copying | None
     templates: tuple[Passing, ...] | None
 
@@ -69,7 +79,8 @@ def related_attacks(
     """Carries out the related attacks that the plan asks for."""
     people, membership, templates = inputs.people, None, None
     if plan.membership is not None:
-        membership = infer(plan.membership, plan.target, plan.training, people, opinion, run, hardware.device)
+        rows = infer(plan.membership, plan.target, plan.training, people, opinion, run, hardware.device)
+        membership = Membership(told_apart(rows, plan.notable), plan.notable, rows)
     if inputs.system is not None:
         templates = irreversibility(plan, people, judged.templates, releases, inputs.system, inputs.judges.faces)
     return Related(membership, fidelity(plan, people, run, judged), templates)

@@ -90,16 +90,15 @@ def chance_of(recognised: Recognised, metric: str) -> float | None:
 
 
 def _among_lookalikes(recognised: Recognised) -> list[Result]:
-    """AUC of every attack among look-alikes, and of both controls for the attack itself."""
-    values = {name: among.own for name, among in recognised.within.items()}
-    if recognised.attack in recognised.within:
-        among = recognised.within[recognised.attack]
-        values |= {"lookalikes": among.others, RANDOM: among.nobody[None]}
+    """AUC of every attack among each kind of look-alikes, and of both controls for the attack itself."""
+    values = {(name, metric): among.own for name, kinds in recognised.within.items() for metric, among in kinds.items()}
+    for metric, among in recognised.within.get(recognised.attack, {}).items():
+        values |= {("lookalikes", metric): among.others, (RANDOM, metric): among.nobody[None]}
     rows = []
-    for name, means in values.items():
+    for (name, metric), means in values.items():
         draws, people = np.indices(means.shape)
         figure = attempt(lambda m=means, p=people, d=draws: estimate(m.ravel(), p.ravel(), draws=d.ravel()))
-        rows.append(Result(name, recognised.judge, "auc_lookalikes", figure, 0.5))
+        rows.append(Result(name, recognised.judge, metric, figure, 0.5))
     return rows
 
 

@@ -40,7 +40,7 @@ class Exposure:
 
     auc: Array  # (S, A) of each draw and attacked person, among everybody enrolled
     nobody: tuple[Array, ...]  # (A,) of each kind of images that are made or chosen without the target
-    within: Within  # among look-alikes
+    within: tuple[Within, ...]  # among look-alikes by the judge, and among those of her group where groups are known
 
     @property
     def leaks(self) -> tuple[Array, ...]:
@@ -52,6 +52,11 @@ class Exposure:
         """The least of them on the whole (S, A)."""
         return min(self.leaks, key=np.mean)
 
+    @property
+    def beyond(self) -> tuple[Array, ...]:
+        """What they have (S, A) among each kind of look-alikes over images that cannot know who is who."""
+        return tuple(values for among in self.within for values in among.beyond)
+
 
 @dataclass(frozen=True)
 class Advantage:
@@ -60,7 +65,7 @@ class Advantage:
     attack: str
     leak: Outcome  # over images that know nothing of the target
     bound: float | None  # the most that it may be, with 95 % confidence
-    identity: Outcome  # the same among look-alikes, over the stronger of two controls
+    identity: Outcome  # the same among look-alikes, over the strongest of their controls
 
 
 @dataclass(frozen=True)
@@ -90,11 +95,11 @@ def decide(
     stops: reasons not to conclude anything.
     doubts: reasons why the attack may be weaker than an adversary's. They bar an acquittal, never evidence.
 
-    Evidence of identity leakage: an attack beats images that know nothing of the target, and among look-alikes both
-    controls, each interval above 0. Trait leakage: it beats the former only. Several attacks are tested by Holm's
-    method; several controls need no correction (an intersection-union test). No evidence: of every attack the bound on
-    its advantage lies below `notable`, although the prior could have shown as much. Else inconclusive, with what would
-    end it.
+    Evidence of identity leakage: an attack beats images that know nothing of the target, and both controls among every
+    kind of look-alikes, each interval above 0. Trait leakage: it beats the former only. Several attacks are tested by
+    Holm's method; several controls need no correction (an intersection-union test). No evidence: of every attack the
+    bound on its advantage lies below `notable`, although the prior could have shown as much. Else inconclusive, with
+    what would end it.
     """
     search = exposures["search"]
     people, draws = search.auc.shape[1], len(search.auc)
@@ -106,7 +111,7 @@ def decide(
         float(np.max([exposure.leak.mean(0).std(ddof=1) for exposure in exposures.values()])) if people > 1 else 0.0
     )
     needed = people_needed(spread, notable) if spread > 0 else None
-    rows = [rows.mean(0) for rows in (*search.leaks, *search.within.beyond)]
+    rows = [rows.mean(0) for rows in (*search.leaks, *search.beyond)]
     smallest = attempt(lambda: detectable(*rows))
 
     def say(finding: Finding, *because: str) -> Verdict:
@@ -121,7 +126,7 @@ def decide(
     figures = {each.attack: each for each in advantages}
     sample = f"over {people} people, {in_words(draws)}"
     if leaking := _called(exposures, lambda exposure: exposure.leaks):
-        identified = _called(exposures, lambda exposure: (*exposure.leaks, *exposure.within.beyond))
+        identified = _called(exposures, lambda exposure: (*exposure.leaks, *exposure.beyond))
         best = max(identified or leaking, key=lambda name: exposures[name].auc.mean())
         leak = (
             f"The images of {NAMES[best]} are more like their people than images that know nothing of the target: "
@@ -161,7 +166,7 @@ def settle(verdicts: Mapping[str, Verdict]) -> Verdict:
 
 
 def _advantage(name: str, exposure: Exposure) -> Advantage:
-    beyond = min(exposure.within.beyond, key=np.mean)
+    beyond = min(exposure.beyond, key=np.mean)
     leak = attempt(lambda: difference(exposure.leak, np.zeros(exposure.leak.shape[1])))
     bound = None if isinstance(leak, Failed) else max(map(_bound, exposure.leaks))
     return Advantage(name, leak, bound, attempt(lambda: difference(beyond, np.zeros(beyond.shape[1]))))

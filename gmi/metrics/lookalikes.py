@@ -2,9 +2,11 @@
 
 An attack that recovers sex, age or skin and nothing else finds its person among all others with an AUC well above 0.5.
 Among people who share these traits it does not. Look-alikes are taken by the judge itself, from photographs, so that no
-labels of traits are needed: the enrolled people most similar to her. N counts images, P people, K look-alikes of each.
+labels of traits are needed: the enrolled people most similar to her. Where labels are at hand, the people of her group
+are look-alikes, too. N counts images, P people, K look-alikes of each.
 """
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,15 +42,30 @@ def lookalikes(similarity: ArrayLike) -> NDArray[np.int64]:
     return np.argsort(-values, axis=1, kind="stable")[:, :count]
 
 
+def of_group(groups: Sequence[Hashable | None]) -> list[NDArray[np.int64]]:
+    """The others in each person's group, from the groups of people (P,); None: a person in no group, who is alone."""
+    members: dict[Hashable, list[int]] = {}
+    for person, group in enumerate(groups):
+        members.setdefault(person if group is None else ("in", group), []).append(person)
+    return [
+        np.array([other for other in members[person if group is None else ("in", group)] if other != person], np.int64)
+        for person, group in enumerate(groups)
+    ]
+
+
 def within(
-    similarity: ArrayLike, columns: ArrayLike, draws: ArrayLike, alike: NDArray[np.int64], samples: ArrayLike
+    similarity: ArrayLike,
+    columns: ArrayLike,
+    draws: ArrayLike,
+    alike: Sequence[NDArray[np.int64]] | NDArray[np.int64],
+    samples: ArrayLike,
 ) -> Within:
     """The AUCs among look-alikes of every person who has images.
 
     similarity: (N, P) of the attack's images to people.
     columns: (N,) of each image, the column of its person.
     draws: (N,) of each image.
-    alike: (P, K) columns of each person's look-alikes.
+    alike: (P,) of arrays (K,), columns of each person's look-alikes; a person without any ties with all.
     samples: similarity (R, P) of the prior's samples.
     Under the null that images know what look-alikes share and nothing more, an image of any of them could as well be
     hers: `own` and `others` are alike. Samples show how often a person is preferred to her look-alikes as such, which
@@ -82,6 +99,8 @@ def within(
 
 def _preferred(similarity: Array, person: int, others: NDArray[np.int64]) -> Array:
     """Share (N,) of the others to whom each image is less similar than to the person; ties count half."""
+    if len(others) == 0:
+        return np.full(len(similarity), 0.5)
     mine, theirs = similarity[:, [person]], similarity[:, others]
     share = ((mine > theirs) + 0.5 * (mine == theirs)).mean(1)
     return np.where(np.isnan(mine[:, 0]), 0.5, share)

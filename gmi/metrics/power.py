@@ -45,21 +45,3 @@ def people_needed(spread: float, margin: float, power: float = 0.8) -> int:
 def people_unseen(share: float) -> int:
     """Number of people from which `unseen` is below a share: none among them excludes it. 0.05: 59, 0.1: 29."""
     return int(np.floor(np.log(0.05) / np.log1p(-share))) + 1
-
-
-def ending(value: float, spread: float, notable: float, people: int, what: str = "people") -> str:
-    """A sentence on what would end an audit that cannot exclude a notable effect.
-
-    value: of the effect, in its mean over people.
-    spread: standard deviation of the per-person effects.
-    what: who or what is counted, in words.
-    """
-    if value >= notable / 2:
-        shown = int(np.ceil(((ndtri(1 - TAIL) + ndtri(0.8)) * spread / value) ** 2))
-        if shown > people:
-            return f"If {value:+.2f} is leakage, about {shown:,} {what} would show it four times in five."
-        return f"Another seed, or a few more {what}, would as a rule tell whether {value:+.2f} is leakage or luck."
-    needed = max(people_needed(spread, notable), people_unseen(notable))
-    if needed > people:
-        return f"If there is no leak, about {needed:,} {what} would exclude it four times in five; here are {people:,}."
-    return f"Another seed, or a few more {what}, would as a rule exclude it if there is no leak."

@@ -49,6 +49,7 @@ METRICS = {
     "auc_lookalikes": Term(
         "AUC, look-alikes", "the same among the people most similar to the person: traits alone give 0.5"
     ),
+    "auc_group": Term("AUC, own group", "the same among the people of the person's group: traits alone give 0.5"),
     "similarity": Term("Similarity", "mean similarity to the person's enrolment images, on the judge's own scale"),
     "pairmatch": Term(
         "Paired match at FMR {fmr}",

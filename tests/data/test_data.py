@@ -219,3 +219,16 @@ def test_orl():
     assert len(found.names) == 40
     for images in (found.training, found.enrolment):
         assert images.bytes.shape == (200, 1, 112, 92) and (images.classes.bincount(minlength=40) == 5).all()
+
+
+def test_groups_are_the_people_with_the_same_labels(tmp_path):
+    folder, file = people(tmp_path / "faces"), tmp_path / "groups.csv"
+    file.write_text("c,f,old\nb,m,young\n\na, f,old\nz,m,old\n")
+    found = faces(folder, groups=str(file))
+    assert found.groups == ("f, old", "m, young", "f, old") and faces(folder).groups is None
+    assert found.digest != faces(folder).digest and found.private_digest == faces(folder).private_digest
+    file.write_text("a,f\nb,\nc,m\n")
+    with pytest.raises(GmiError, match=r"^data\.groups: .*groups\.csv has no labels of b: give"):
+        faces(folder, groups=str(file))
+    with pytest.raises(GmiError, match=r"data\.groups: .*none\.csv cannot be read"):
+        faces(folder, groups=str(tmp_path / "none.csv"))

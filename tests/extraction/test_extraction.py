@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.utils import save_image
 
 from gmi import cli, toy
-from gmi.audits import Hardware, Verdict, conduct
+from gmi.audits import Hardware, conduct
 from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.extraction import audit as extraction
@@ -32,6 +32,7 @@ from gmi.extraction.plan import ExtractionAudit, Inversion
 from gmi.extraction.records import Photographs, Records
 from gmi.extraction.verdict import bound, verdict
 from gmi.extraction.white_box import TIMES, denoised, inverted
+from gmi.metrics.conclusion import Conclusion
 from gmi.metrics.rates import unseen
 from gmi.metrics.repeats import trained_difference
 from gmi.priors.diffusion import Diffusion
@@ -224,7 +225,7 @@ def test_a_model_that_never_saw_the_records_shows_none(tmp_path):
     assert report["verdict"]["finding"] == "no evidence" and not any(report["copies_by_record"])
 
 
-def judged(target: np.ndarray, control: np.ndarray, notable: float = 0.05) -> Verdict:
+def judged(target: np.ndarray, control: np.ndarray, notable: float = 0.05) -> Conclusion:
     """The verdict on shares (S, P) of each person's records that the two models copy."""
     spread = float((target - control).mean(0).std())
     excess = trained_difference(target, control).estimate

@@ -120,6 +120,24 @@ def test_shuffled_labels_are_no_evidence_and_no_acquittal(tmp_path):
     assert estimate(report, "oracle", "auc")["low"] > 0.6  # the prior could have shown them
 
 
+def test_a_person_is_to_be_found_in_her_group_too(tmp_path):
+    """The planted leak once more, where the data names the groups of those who look alike."""
+    inputs = toy.inputs(PEOPLE, 1.0, 0, traits=2)
+    inputs = replace(inputs, people=replace(inputs.people, groups=tuple(str(one % 2) for one in range(PEOPLE))))
+    report = run(tmp_path / "run", toy.plan(), inputs)
+    among = estimate(report, "search", "auc_group")
+    assert report["verdict"]["finding"] == "evidence of identity leakage"
+    assert among["low"] > 0.5
+    (search, *_), controls = report["verdict"]["advantages"], ("random", "lookalikes")
+    kinds = ("auc_group", "auc_lookalikes")
+    over = {
+        (kind, name): estimate(report, "search", kind)["value"] - estimate(report, name, kind)["value"]
+        for kind in kinds
+        for name in controls
+    }
+    assert search["identity"]["value"] == pytest.approx(min(over.values()))  # the strongest of four
+
+
 class Killed(Exception):
     pass
 

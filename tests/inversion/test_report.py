@@ -56,10 +56,12 @@ EXAMPLE = """{
 "people": [{"person": "P07", "index": 7, "rank": 1, "auc": 1, "similarity": -0.4, "by_chance": 0.4,
         "matched": {"0.01": 1, "0.001": 0}},
     {"person": "P03", "index": 3, "rank": 2.5, "auc": 0.9, "similarity": null, "matched": {}, "by_chance": 0.72}],
-"related": {"membership": [{"method": "LiRA",
+"related": {"membership": {"notable": 0.1,
+    "verdict": {"finding": "evidence of leakage", "because": ["The AUC of LiRA is high."]},
+    "methods": [{"method": "LiRA",
         "auc": {"value": 0.71, "low": 0.66, "high": 0.76, "n": 400, "people": 20},
         "hits": {"0.1": {"value": 0.3, "low": 0.2, "high": 0.4, "n": 200, "people": 20},
-            "0.01": {"failed": "too few"}}}],
+            "0.01": {"failed": "too few"}}}]},
     "copying": {"agreement": {"value": 0.9, "low": 0.85, "high": 0.95, "n": 200, "people": 20},
         "accuracy": {"value": 0.88, "low": 0.8, "high": 0.94, "n": 200, "people": 20}, "questions": 2500,
         "target_accuracy": {"value": 0.97, "low": 0.92, "high": 0.99, "n": 200, "people": 20}},
@@ -214,7 +216,10 @@ def test_every_result_appears_with_its_interval(page: str) -> None:
     rows += [(report["verdict"]["advantages"][0][name], "auc") for name in ("leak", "identity")]
     rows += [(report["gap"][0]["recovered"], "match"), (report["gap"][0]["gap"], "match")]
     related = report["related"]
-    rows += [(related["membership"][0]["auc"], "auc"), (related["membership"][0]["hits"]["0.1"], "match")]
+    rows += [
+        (related["membership"]["methods"][0]["auc"], "auc"),
+        (related["membership"]["methods"][0]["hits"]["0.1"], "match"),
+    ]
     rows += [(related["copying"][name], "match") for name in ("agreement", "accuracy", "target_accuracy")]
     assert (
         len(shown) == page.count('class="estimate"') == len(rows) + 3

@@ -28,7 +28,7 @@ def scattered(mean: float, people: int = 40, spread: float = 0.05) -> np.ndarray
 def exposure(auc: float, within: float = 0.5, people: int = 40, spread: float = 0.05) -> Exposure:
     """An attack whose images have this AUC among everybody, and that one among look-alikes."""
     among = Within(scattered(within, people)[None], scattered(0.5, people)[None] - 0.01, scattered(0.49, people))
-    return Exposure(scattered(auc, people, spread)[None], (np.full(people, 0.5), np.full(people, 0.5)), among)
+    return Exposure(scattered(auc, people, spread)[None], (np.full(people, 0.5), np.full(people, 0.5)), (among,))
 
 
 SELECTED = {"best_of_n": exposure(0.5)}
@@ -86,7 +86,7 @@ def test_a_notable_leak_is_not_acquitted_and_nobody_is():
         for _ in range(150):
             auc = rng.beta(2 * (0.5 + advantage), 2 * (0.5 - advantage), (1, 60))
             within = Within(auc, np.full((1, 60), 0.5), np.full(60, 0.5))
-            exposures = {"search": Exposure(auc, (np.full(60, 0.5),), within)}
+            exposures = {"search": Exposure(auc, (np.full(60, 0.5),), (within,))}
             cell.append(decide(exposures, np.full(60, 0.9) + 0.05 * rng.random(60), 0.1).finding)
         findings[advantage] = cell
     assert findings[0.1].count("no evidence") <= 12  # 5 % of 150, and three standard errors

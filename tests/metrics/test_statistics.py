@@ -9,6 +9,7 @@ from scipy import stats
 
 from gmi.errors import GmiError
 from gmi.metrics import power, rates, statistics
+from gmi.metrics.conclusion import ending
 from gmi.metrics.statistics import Estimate, Failed, holm
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -217,13 +218,11 @@ def test_what_would_end_an_audit_is_said_in_numbers() -> None:
         enough = power.people_unseen(share)
         assert rates.unseen(enough) < share <= rates.unseen(enough - 1)
     assert power.people_unseen(0.05) == 59
-    assert "about 59 records would exclude it four times in five; here are 10" in power.ending(
-        0, 0, 0.05, 10, "records"
-    )
-    assert "about 1,237 people would exclude it" in power.ending(0.01, 0.5 * 2**0.5, 0.05, 1000)
+    assert "about 59 records would exclude it four times in five; here are 10" in ending(0, 0, 0.05, 10, "records")
+    assert "about 1,237 people would exclude it" in ending(0.01, 0.5 * 2**0.5, 0.05, 1000)
     assert power.people_needed(0.5 * 2**0.5, 0.05) == 1237
-    assert "If +0.04 is leakage, about 1,227 people would show it" in power.ending(0.04, 0.5, 0.05, 300)
-    assert "a few more people" in power.ending(0.0, 0.1, 0.05, 300) and "luck" in power.ending(0.04, 0.1, 0.05, 300)
+    assert "If +0.04 is leakage, about 1,227 people would show it" in ending(0.04, 0.5, 0.05, 300)
+    assert "a few more people" in ending(0.0, 0.1, 0.05, 300) and "luck" in ending(0.04, 0.1, 0.05, 300)
 
 
 def test_draws_are_a_second_level() -> None:
