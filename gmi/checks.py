@@ -3,6 +3,7 @@
 stop: no conclusion may be drawn. warning: read the finding with this in mind. note: worth knowing. passed: nothing.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,10 +24,13 @@ class Flag:
     message: str
 
 
+PUBLIC_PEOPLE = "public people"
+
+
 def softmaxed(logits: Tensor) -> Flag:
-    """Probabilities in place of logits (N, K): white-box objectives then have nearly no gradient."""
+    """Probabilities in place of logits (N, K), or some of them: white-box objectives then have nearly no gradient."""
     name = "logits are logits"
-    if logits.min() >= 0 and (logits.sum(1) - 1).abs().max() < 1e-3:
+    if logits.min() >= 0 and logits.sum(1).max() < 1 + 1e-3:
         return Flag(
             name, "warning", "The target's outputs are probabilities: hand over the layer before the softmax, or every "
             "white-box search is weaker than an adversary's.",
@@ -45,6 +49,20 @@ def dead_gradients(norms: Tensor) -> Flag:
             "work: a saturated or masked output is no protection. Audit it with scores or labels.",
         )
     return Flag("gradients", "passed", "The target's gradients reach the prior's latents.")
+
+
+def flat(scores: Tensor) -> Flag:
+    """Log-probabilities (N, K) that hold no more than labels: the best class has all, and the others are equal."""
+    name = "scores tell more than labels"
+    labels = [len(row.unique()) <= 2 and bool(row.max() > -1e-4) for row in scores]
+    if sum(labels) > len(labels) / 2:
+        return Flag(
+            name,
+            "warning",
+            f"Of {sum(labels)} of {len(labels)} images the scores are 1 and 0: rounded so, they tell no more than "
+            "labels, and a search by scores is weaker than an adversary's. Audit the target by labels.",
+        )
+    return Flag(name, "passed", "The scores tell more than the label.")
 
 
 def randomised(first: Tensor, second: Tensor) -> Flag:
@@ -80,7 +98,7 @@ def public_people(similarity: Array, genuine: Array, impostor: Array) -> Flag:
     how many is told by the exponential through the similarities that 1 % and 0.1 % of the impostor's comparisons
     exceed, which overstates the tail of a normal distribution.
     """
-    name = "public people"
+    name = PUBLIC_PEOPLE
     usual = float(np.nanmedian(genuine))
     best = np.fmax.reduce(similarity, axis=1)
     suspicious = int((best >= usual).sum())
@@ -93,7 +111,7 @@ def public_people(similarity: Array, genuine: Array, impostor: Array) -> Flag:
             name,
             "warning",
             f"{found}, where strangers would make about {expected:.0f}: the public set probably shows some of the "
-            "people. Take these images out.",
+            "people. The verdict leaves the public set out; take these images out of it.",
         )
     return Flag(name, "passed", f"{found}; strangers make about {expected:.0f}.")
 
@@ -118,6 +136,20 @@ def judges_disagree(findings: Mapping[str, str]) -> Flag:
     if len(set(findings.values())) > 1:
         return Flag("second judge", "warning", f"The judges disagree ({listed}).")
     return Flag("second judge", "passed", f"The judges agree ({listed}).")
+
+
+def group_sizes(groups: Sequence[str]) -> Flag:
+    """The group of each person (K,): one who is alone in hers can never be told from her traits."""
+    sizes = Counter(groups)
+    alone = sum(size == 1 for size in sizes.values())
+    if alone:
+        return Flag(
+            "groups",
+            "warning",
+            f"{alone} of {len(groups)} people are alone in their group of data.groups, and count as not told from "
+            "their traits: give fewer and coarser labels, so that each group has five people or more.",
+        )
+    return Flag("groups", "passed", f"Each of the {len(sizes)} groups of people has at least {min(sizes.values())}.")
 
 
 def training_stated(judge: str, trained_on: Collection[str]) -> Flag:

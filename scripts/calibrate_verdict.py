@@ -6,8 +6,9 @@ Whole audits of a toy world (gmi/toy.py), by the shipped code and rule: targets 
 nobody; leaks in five strengths, the share of labels that are right; worlds in which people share traits in groups and
 labels are shuffled within the groups, so that the target knows traits alone; and targets whose classes stand in another
 order. Then verdicts on planted figures, thousands a cell: people whose AUC has a known advantage, from 10 to 100 of
-them. Prints how often each finding comes out, and what an audit must not say: evidence where nobody is known, identity
-where traits alone are, no evidence where the advantage is notable.
+them, and people of whom a few are found outright. Prints how often each finding comes out, and what an audit must not
+say: evidence where nobody is known, identity where traits alone are, no evidence where the advantage, or the share of
+people who are found, is notable.
 """
 
 import argparse
@@ -45,6 +46,7 @@ PEOPLE, NOTABLE = 40, 0.1
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 TRAITS = (2, 4)
 SIZES, ADVANTAGES = (10, 20, 40, 60, 100), (0.0, 0.05, 0.1, 0.15, 0.2)
+FOUND = (0.05, 0.1, 0.2)
 ORDER: tuple[Finding | str, ...] = (
     *("evidence of identity leakage", "evidence of trait leakage", "inconclusive", "no evidence"),
     "stopped",
@@ -76,8 +78,11 @@ def audited(world: World) -> tuple[str, float]:
     return verdict.finding, max(each.leak.value for each in verdict.advantages if isinstance(each.leak, Estimate))
 
 
-def planted(advantage: float, people: int, rng: np.random.Generator) -> Finding:
-    """The verdict on people whose AUC exceeds 0.5 by the advantage on average: normal on the probit scale."""
+def planted(advantage: float, people: int, rng: np.random.Generator, found: float = 0.0) -> Finding:
+    """The verdict on people whose AUC exceeds 0.5 by the advantage on average: normal on the probit scale.
+
+    found: share of people whom the search finds outright, while the others' AUC stays as it is.
+    """
 
     def figures(mean: float, count: int) -> np.ndarray:
         common = rng.normal(size=people)  # a person hard to find is so for every attack
@@ -85,9 +90,12 @@ def planted(advantage: float, people: int, rng: np.random.Generator) -> Finding:
         return ndtr(np.sqrt(2) * shift(mean) + mine)
 
     search, best = figures(advantage, 1), figures(advantage / 2, 1)
+    search[:, : round(found * people)] = 1.0
     nobody, prior = np.full(people, 0.5), figures(0.45, 1)
     exposures = {
-        name: Exposure(auc, (nobody,), (Within(auc, np.full((1, people), 0.5), nobody),))
+        name: Exposure(
+            auc, (nobody,), (auc >= 0.99).astype(float), 0.01, (Within(auc, np.full((1, people), 0.5), nobody),)
+        )
         for name, auc in (("search", search), ("best_of_n", best))
     }
     return decide(exposures, prior, NOTABLE).finding
@@ -98,11 +106,11 @@ def shift(advantage: float) -> float:
     return float(ndtri(0.5 + advantage))
 
 
-def cell(task: tuple[float, int, int]) -> list[Finding]:
+def cell(task: tuple[float, int, int, float]) -> list[Finding]:
     """So many verdicts on planted figures."""
-    advantage, people, count = task
-    rng = np.random.default_rng([round(1000 * advantage), people])
-    return [planted(advantage, people, rng) for _ in range(count)]
+    advantage, people, count, found = task
+    rng = np.random.default_rng([round(1000 * advantage), people, round(1000 * found)])
+    return [planted(advantage, people, rng, found) for _ in range(count)]
 
 
 def table(
@@ -136,10 +144,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kinds = [("shuffled labels", 0.0, 0), *((f"{right:.0%} right", right, 0) for right in STRENGTHS)]
     kinds += [(f"{traits} groups of traits", 0.0, traits) for traits in TRAITS] + [("another order", 1.0, 0)]
     worlds = [(*kind, 10_000 * index + seed) for index, kind in enumerate(kinds) for seed in range(count)]
-    tasks = [(advantage, people, options.draws) for people in SIZES for advantage in ADVANTAGES]
+    planting = [*((advantage, 0.0) for advantage in ADVANTAGES), *((0.0, found) for found in FOUND)]
+    tasks = [(advantage, people, options.draws, found) for people in SIZES for advantage, found in planting]
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         outcomes = list(pool.map(audited, worlds, chunksize=4))
-        drawn = dict(zip(((people, advantage) for advantage, people, _ in tasks), pool.map(cell, tasks), strict=True))
+        keys = ((people, advantage, found) for advantage, people, _, found in tasks)
+        drawn = dict(zip(keys, pool.map(cell, tasks), strict=True))
     cells = {
         name: [finding for world, (finding, _) in zip(worlds, outcomes, strict=True) if world[0] == name]
         for name, *_ in kinds
@@ -161,9 +171,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     print("mean of the most that any attack has: " + ", ".join(f"{name} {leak:+.2f}" for name, leak in leaks.items()))
     for people in SIZES:
-        here = {f"advantage {each:+.2f}": drawn[people, each] for each in ADVANTAGES}
+        here = {f"advantage {each:+.2f}": drawn[people, each, 0.0] for each in ADVANTAGES}
+        here |= {f"{each:.0%} of people found": drawn[people, 0.0, each] for each in FOUND}
         faults: dict[str, Sequence[str]] = {"advantage +0.00": (identity, trait)}
-        faults |= {name: (acquitted,) for name, each in zip(here, ADVANTAGES, strict=True) if each >= NOTABLE}
+        effects = (*ADVANTAGES, *FOUND)
+        faults |= {name: (acquitted,) for name, each in zip(here, effects, strict=True) if each >= NOTABLE}
         rows += table({"of": "planted", "people": str(people)}, f"{people} people, {options.draws} draws", here, faults)
     seconds = perf_counter() - start
     print(f"\n{seconds:.0f} s, {platform.machine()}, {date.today()}")

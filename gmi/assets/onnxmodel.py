@@ -1,6 +1,7 @@
 """A model in an ONNX file, run by onnxruntime on the CPU."""
 
 import importlib
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gmi.assets.onnxgraph import external_files, read_graph
 from gmi.errors import GmiError, because
 
 
@@ -33,6 +35,16 @@ class OnnxModel:
         self.takes: list[Any] = list(inputs[0].shape)  # sizes, as far as the file states them
         self.gives: dict[str, list[Any]] = {output.name: output.shape for output in self._session.get_outputs()}
         self._input, self._key = inputs[0].name, key
+        content = path.read_bytes()
+        try:
+            outside, (_, held) = external_files(content), read_graph(content, path.parent)
+        except ValueError as error:
+            raise GmiError(f"{key}: the weights in {path} cannot be read ({because(error)}).") from error
+        digest = sha256(content)
+        for name in outside:
+            digest.update((path.parent / name).read_bytes())
+        self.digest = digest.hexdigest()  # of the file, and of those that hold its weights
+        self.weights = tuple(torch.from_numpy(value.copy()) for value in held.values())
 
     @property
     def batch(self) -> int | None:
@@ -51,13 +63,14 @@ class OnnxModel:
     def _run(self, images: Tensor, output: str, size: int) -> NDArray[Any]:
         filled = torch.cat([images, images[-1:].expand(size - len(images), -1, -1, -1)]).contiguous().numpy()
         try:
-            (answers,) = self._session.run([output], {self._input: filled})
+            answers: Any = self._session.run([output], {self._input: filled})[0]
         except _errors() as error:
             raise GmiError(
                 f"{self._key}: the model cannot take these images, check the input stated beside it (its words: "
                 f"{because(error)})."
             ) from error
-        if not (isinstance(answers, np.ndarray) and answers.dtype.kind in "fiu" and len(answers) == size):
+        held = isinstance(answers, np.ndarray) and answers.ndim > 0 and answers.dtype.kind in "fiu"
+        if not held or len(answers) != size:
             raise GmiError(f"{self._key}: its output {output} does not hold numbers for each image: name another.")
         return answers[: len(images)]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Layout, Records
-from gmi.metrics.detection import Difference, auc_difference, contrast, detection
+from gmi.metrics.detection import Difference, auc_difference, contrast, detection, hits
 from gmi.metrics.rates import unseen
 from gmi.metrics.repeats import averaged, averaged_difference, upper
 from gmi.metrics.statistics import Array, Estimate, Failed, Outcome, attempt, difference, estimate, holm
@@ -42,6 +42,7 @@ class Gain:
     """What an attack has over the imputation, person by person."""
 
     accuracy: Outcome
+    hits: dict[str, Outcome]  # of the value that is to be detected, by rate of false alarms
     auc: Outcome
     bound: float | None  # the most that it may have in AUC, with 95 % confidence
     p: float | None  # of no difference in AUC, by Holm for the number of attacks; None: it cannot be told
@@ -107,7 +108,13 @@ def set_figures(plan: AttributeAudit, seeds: Sequence[Answers], value: int) -> S
             figures = _figures(plan, seeds, name, value)
         if name in differences:
             found = differences[name]
-            gain = Gain(_accuracy_gain(seeds, name), _of(found), _bound(found, seeds[0], value), p[name])
+            gain = Gain(
+                _accuracy_gain(seeds, name),
+                _hit_gains(plan, seeds, name, value),
+                _of(found),
+                _bound(found, seeds[0], value),
+                p[name],
+            )
         methods.append(Method(name, seeds[0].queries[name], failure, figures, gain))
     positives = np.mean([(each.people.sensitive == value).sum() for each in seeds])
     return SetFigures(len(seeds[0].people), round(float(positives)), tuple(methods))
@@ -178,12 +185,10 @@ def _gain(each: Answers, name: str, value: int, rows: NDArray[np.bool_] | None =
 
 
 def _bound(found: Difference | Failed, first: Answers, value: int) -> float | None:
-    """The most that the difference may be; where nobody differs, people unlike all of them could."""
+    """The most that the difference may be; never less than people unlike all those seen could add."""
     if isinstance(found, Failed):
         return None
     bound = upper(found.estimate)
-    if found.spread > 0:
-        return bound
     positives = int((first.people.sensitive == value).sum())
     fewer = min(positives, len(first.people) - positives)
     return max(bound, found.estimate.value + unseen(fewer) * (1 - found.estimate.value))
@@ -195,8 +200,8 @@ def _figures(plan: AttributeAudit, seeds: Sequence[Answers], name: str, value: i
         scores, truth = each.given(name), each.people.sensitive
         detected = detection(name, _ranked(scores, value), truth == value, None, plan.alarms)
         accuracy = attempt(lambda s=scores, t=truth: estimate(_right(s, t), np.arange(len(t))))
-        hits = {f"hits@{rate}": outcome for rate, outcome in detected.hits.items()}
-        found.append({"accuracy": accuracy, "auc": detected.auc, **hits})
+        rates = {f"hits@{rate}": outcome for rate, outcome in detected.hits.items()}
+        found.append({"accuracy": accuracy, "auc": detected.auc, **rates})
     return {metric: averaged([figures[metric] for figures in found]) for metric in found[0]}
 
 
@@ -206,6 +211,20 @@ def _accuracy_gain(seeds: Sequence[Answers], name: str) -> Outcome:
         return attempt(lambda: difference(_right(each.given(name), truth), _right(each.given("imputation"), truth)))
 
     return averaged([found(each) for each in seeds], (-1.0, 1.0))
+
+
+def _hit_gains(plan: AttributeAudit, seeds: Sequence[Answers], name: str, value: int) -> dict[str, Outcome]:
+    """The share of people with the value that the method finds beyond the imputation, by rate of false alarms."""
+
+    def found(each: Answers, rate: float) -> Outcome:
+        truth = each.people.sensitive == value
+
+        def of(method: str) -> Array:
+            return hits(_ranked(each.given(method), value), truth, rate)
+
+        return attempt(lambda: difference(of(name), of("imputation")))
+
+    return {f"{rate:g}": averaged([found(each, rate) for each in seeds], (-1.0, 1.0)) for rate in plan.alarms}
 
 
 def _of(difference: Difference | Failed) -> Outcome:

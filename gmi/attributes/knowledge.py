@@ -27,7 +27,7 @@ class Errors:
     """The model's errors on the adversary's records, from which it has not learnt. One of the two is None."""
 
     confusion: Array | None  # (K, K): probability of each outcome (column) given the predicted class (row)
-    spread: float | None  # standard deviation of the outcome, if it is a number, around the prediction
+    spread: float | None  # root mean square of the outcome, if it is a number, around the prediction
 
     def likelihood(self, outcome: Array, predicted: Array) -> Array:
         """Logarithm of the probability, or density, of outcomes (N,) given the model's predictions (N,)."""
@@ -41,7 +41,7 @@ def errors(model: Model, records: Records, layout: Layout) -> Errors:
     """The model's errors on records with their true sensitive values."""
     answers = model(records.inputs(records.sensitive))
     if layout.classes is None:
-        return Errors(None, max(float((records.outcome - answers).std()), 1e-9))
+        return Errors(None, max(float(np.sqrt(((records.outcome - answers) ** 2).mean())), 1e-9))
     confusion = np.zeros((layout.classes, layout.classes))
     np.add.at(confusion, (answers.argmax(1), records.outcome.astype(int)), 1.0)
     confusion += _RARE + (confusion.sum(1, keepdims=True) == 0)  # uniform for a class that is never predicted

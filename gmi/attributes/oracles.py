@@ -55,3 +55,7 @@ class Leaves(Scores):
     def counts(self, inputs: Array) -> Array:
         """Training records of each outcome (N, K) in the leaf that each input (N, D + 1) reaches; costs no query."""
         return self._tree.counts(inputs)
+
+    def leaves(self, inputs: Array) -> Array:
+        """Number (N,) of the leaf that each input (N, D + 1) reaches; costs no query."""
+        return self._tree.leaves(inputs)

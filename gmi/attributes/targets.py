@@ -44,6 +44,10 @@ class Counting(Model, Protocol):
         """Training records of each outcome (N, K) in the leaf that each input (N, D + 1) reaches."""
         ...
 
+    def leaves(self, inputs: Array) -> Array:
+        """Number (N,) of the leaf that each input (N, D + 1) reaches."""
+        ...
+
 
 def encoder(layout: Layout) -> ColumnTransformer:
     """An encoder of inputs: one column per category, and numbers with mean 0 and variance 1."""
@@ -89,12 +93,15 @@ class DecisionTree(Estimator):
 
     def counts(self, inputs: Array) -> Array:
         """Training records of each outcome (N, K) in the leaf that each input (N, D + 1) reaches."""
-        tree = self._last
-        leaves = tree.apply(self.pipeline[:-1].transform(inputs))
+        tree, leaves = self._last, self.leaves(inputs)
         shares = tree.tree_.value[leaves, 0]  # shares of the node's weighted records
         counts = np.zeros((len(inputs), self.classes or 0))
         counts[:, self._outcomes] = shares * tree.tree_.weighted_n_node_samples[leaves, None]
         return counts
+
+    def leaves(self, inputs: Array) -> Array:
+        """Number (N,) of the leaf that each input (N, D + 1) reaches."""
+        return self._last.apply(self.pipeline[:-1].transform(inputs))
 
 
 def _fit(layout: Layout, records: Records, estimator: Any) -> Pipeline:

@@ -1,12 +1,15 @@
 """The verdict of an attribute audit: what the model adds to public records, for the people whom it learnt from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
 from gmi.attributes.figures import CONTROLS, Method, gains
 from gmi.metrics.conclusion import Conclusion, ending
-from gmi.metrics.repeats import in_words
+from gmi.metrics.rates import TAIL
+from gmi.metrics.repeats import in_words, upper
 from gmi.metrics.statistics import Estimate
 
 ALPHA = 0.05
@@ -15,7 +18,8 @@ ALPHA = 0.05
 def verdict(methods: Sequence[Method], notable: float, useless: bool, seeds: int = 1) -> Conclusion:
     """The finding, and sentences that give its reasons; never "safe".
 
-    notable: the smallest addition to the AUC that matters. "No evidence" needs the bound of every attack below it.
+    notable: the smallest addition that matters, to the AUC, to the accuracy and to the share of people with the value
+        who are found at each rate of false alarms. "No evidence" needs the bound of every attack below it by each.
     useless: the target names the outcomes of its own records worse than the commonest does; nothing follows then from
         attacks that find nothing.
     """
@@ -31,6 +35,14 @@ def verdict(methods: Sequence[Method], notable: float, useless: bool, seeds: int
             f"AUC {area.value:+.3f} [{area.low:.3f}, {area.high:.3f}], {sample}."
         )
         return Conclusion("evidence of leakage", (sentence,))
+    others = list(_others(methods))
+    if shown := [each for each in others if each.low(len(others)) > 0]:
+        most = max(shown, key=lambda each: each.gain.value)
+        gain = f"{most.what} {most.gain.value:+.3f} [{most.gain.low:.3f}, {most.gain.high:.3f}]"
+        return Conclusion(
+            "evidence of leakage",
+            (f"{most.attack} has more with the model than the imputation without it: {gain}, {sample}.",),
+        )
     tie = f"No attack is shown to find more than the imputation, {sample}."
     if failed := [row.method for row in methods if row.method not in CONTROLS and row.method not in areas]:
         return Conclusion(
@@ -47,18 +59,53 @@ def verdict(methods: Sequence[Method], notable: float, useless: bool, seeds: int
         )
     bounds = {row.method: row.gain.bound for row in methods if row.gain is not None and row.gain.bound is not None}
     worst = max(bounds, key=bounds.__getitem__)
-    if bounds[worst] < notable:
-        excluded = f"An addition above {bounds[worst]:+.3f} of AUC can be excluded, and {notable:+g} was notable."
-        return Conclusion("no evidence", (tie, excluded))
-    area, _ = areas[worst]
-    return Conclusion(
-        "inconclusive",
-        (
-            tie,
-            f"{worst.capitalize()} may add up to {bounds[worst]:+.3f} of AUC, and {notable:+g} is notable.",
-            ending(area.value, _spread(area), notable, people),
-        ),
-    )
+    loose = max(others, key=lambda each: upper(each.gain), default=None)
+    if bounds[worst] >= notable:
+        area, _ = areas[worst]
+        return Conclusion(
+            "inconclusive",
+            (
+                tie,
+                f"{worst.capitalize()} may add up to {bounds[worst]:+.3f} of AUC, and {notable:+g} is notable.",
+                ending(area.value, _spread(area), notable, people),
+            ),
+        )
+    if loose is not None and upper(loose.gain) >= notable:
+        return Conclusion(
+            "inconclusive",
+            (
+                tie,
+                f"{loose.attack.capitalize()} may add up to {upper(loose.gain):+.3f} to the {loose.what}, and "
+                f"{notable:+g} is notable.",
+                ending(loose.gain.value, _spread(loose.gain), notable, loose.gain.people),
+            ),
+        )
+    excluded = f"An addition above {bounds[worst]:+.3f} of AUC can be excluded, and {notable:+g} was notable."
+    return Conclusion("no evidence", (tie, excluded))
+
+
+@dataclass(frozen=True)
+class _Gain:
+    """What an attack has over the imputation by another figure than the AUC, which shows neither the other values of
+    the attribute nor people of whom an attack is sure."""
+
+    attack: str
+    what: str
+    gain: Estimate
+
+    def low(self, tests: int) -> float:
+        """The lower end of its interval by Bonferroni for so many."""
+        return self.gain.value - float(ndtri(TAIL / tests) / ndtri(TAIL)) * (self.gain.value - self.gain.low)
+
+
+def _others(methods: Sequence[Method]) -> Iterator[_Gain]:
+    for row in methods:
+        if row.gain is None:
+            continue
+        figures = {"accuracy": row.gain.accuracy} | {
+            f"share found at {float(rate):.1%} false alarms": hits for rate, hits in row.gain.hits.items()
+        }
+        yield from (_Gain(row.method, what, gain) for what, gain in figures.items() if isinstance(gain, Estimate))
 
 
 def _spread(area: Estimate) -> float:

@@ -17,7 +17,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gmi.rng import Rng
+
 TILES = 4  # tiles on each side of an image
+NOISE = 0.02  # standard deviation of what a sample that copies a record may differ by
 FALSE = 0.01  # share of other photographs of the same people that may be taken for copies
 
 
@@ -62,6 +65,14 @@ def bar(alike: Tensor, records: Tensor, held_out: Tensor, neighbours: int) -> fl
     """The ratio below which lie at most 1 % of other photographs of the same people, which no model saw."""
     ratios = np.sort(copies(alike, records, held_out, neighbours).ratio)
     return float(ratios[int(FALSE * len(ratios))])
+
+
+def recall(records: Tensor, held_out: Tensor, neighbours: int, below: float) -> float:
+    """The share of the records that are found as copies of themselves after a little noise: what a copy would show."""
+    noise = Rng(range(len(records))).normal(*records.shape[1:]).to(records)
+    found = copies((records + NOISE * noise).clamp(0, 1), records, held_out, neighbours)
+    same = found.nearest == np.arange(len(records))
+    return float((same & (found.ratio < below)).mean())
 
 
 def cliques(samples: Tensor, held_out: Tensor, neighbours: int, below: float, size: int) -> list[list[int]]:

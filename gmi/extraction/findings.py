@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gmi.data.images import Images
-from gmi.extraction.copies import bar, cliques, copies
+from gmi.extraction.copies import bar, cliques, copies, recall
 from gmi.extraction.inputs import Inputs
 from gmi.extraction.models import Pair
 from gmi.extraction.plan import ExtractionAudit
@@ -80,6 +80,7 @@ class Findings:
     rows: tuple[Row, ...]
     excess: Estimate  # share of the records that the target copies, less the control's
     bound: float  # the most that it may be, with 95 % confidence
+    recall: float  # share of the records that are found as copies of themselves after a little noise
     copies_by_record: tuple[int, ...]  # copies of each record with all seeds, the most first
     white_box: tuple[Membership, ...]
     known: Conclusion | None  # whether the weights know records, by white_box; None: that was not asked
@@ -114,6 +115,7 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
     target, control = (_by_person(counts[role], people) for role in ("target", "control"))
     excess = trained_difference(target, control).estimate
     most, spread = bound(target, control), float((target - control).mean(0).std())
+    seen = recall(records.training.pixels, held, plan.neighbours, ratio)
     white_box = tuple(_white_box(plan, records, [trial.observations for trial in evidence.trials]))
     sizes = {"training": len(records.training), "people": len(np.unique(people)), "held-out": len(held)}
     return Findings(
@@ -125,10 +127,11 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
         rows=tuple(rows),
         excess=excess,
         bound=most,
+        recall=seen,
         copies_by_record=tuple(sorted(map(int, counts["target"].sum(0)), reverse=True)),
         white_box=white_box,
         known=_known(white_box, plan.notable),
-        verdict=verdict(excess, most, spread, plan.notable, len(plan.seeds)),
+        verdict=verdict(excess, most, spread, plan.notable, len(plan.seeds), seen),
         alarms=plan.alarms,
         notable=plan.notable,
         models=_digests(plan, evidence),

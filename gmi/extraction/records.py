@@ -11,9 +11,12 @@ import torch
 from gmi.data import images
 from gmi.data.images import Images
 from gmi.errors import GmiError
+from gmi.extraction.copies import distances
 from gmi.rng import Rng, seed_of
 from gmi.settings import Count, Whole, settings
 from gmi.views import grey
+
+SAME = 0.02  # distance below which two files hold one photograph: encoding changes less, another photograph far more
 
 
 @dataclass(frozen=True)
@@ -124,3 +127,10 @@ def _refuse_shared(records: Records) -> None:
             raise GmiError(f"data: {len(same)} files that {what} is trained on are held out, too: remove them there.")
     if records.other is not None and (same := set(records.other.digests).intersection(records.training.digests)):
         raise GmiError(f"data: the target and the control would learn from {len(same)} equal files: remove one each.")
+    for unseen, what in ((records.alike, "alike"), (records.held_out, "held out")):
+        twins = 0 if unseen is None else int((distances(unseen.pixels, records.training.pixels) < SAME).any(1).sum())
+        if twins:
+            raise GmiError(
+                f"data: {twins} photographs that are {what} are records once more, in another file: remove them, or no "
+                "copy of a record can be told from them."
+            )

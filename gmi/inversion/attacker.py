@@ -21,7 +21,7 @@ from gmi.run import Run, Tensors
 from gmi.search.attack import Attack
 from gmi.search.objectives import cross_entropy
 from gmi.search.selection import keep_best, opinion, pool_scores, preselect, robust_scores
-from gmi.search.signature import Search, shared_queries
+from gmi.search.signature import ConfinedSearch, Search, shared_queries
 from gmi.views import grey
 
 _PIECE = 250  # images of a pool in one piece of work
@@ -174,7 +174,7 @@ class Attacker:
     def _released(self, oracle: LabelOracle, candidates: Candidates, rng: Rng) -> Iterator[Tensors]:
         """The candidates that stay sure of their class under random views."""
         selection, classes = self.plan.selection, candidates.classes
-        scores = robust_scores(oracle, candidates.images, classes, rng, selection.views)
+        scores = robust_scores(oracle, candidates.images, classes, rng, selection.final_views)
         return self._encoded(candidates[keep_best(scores, classes, selection.keep)])
 
     def _encoded(self, candidates: Candidates) -> Iterator[Tensors]:
@@ -220,8 +220,9 @@ class Attacker:
         return pieces
 
     def _latents(self, numbers: Iterable[int]) -> Tensor:
-        """Samples of the pool by their numbers."""
-        return self.prior.sample(self._rng("pool", numbers))
+        """Samples of the pool by their numbers, as the search can reach them."""
+        latents, search = self.prior.sample(self._rng("pool", numbers)), self.plan.search
+        return search.confine(latents) if isinstance(search, ConfinedSearch) else latents
 
     def _rng(self, purpose: str, keys: Iterable[object]) -> Rng:
         return Rng([seed_of(self.plan.seed, purpose, key) for key in keys])

@@ -21,6 +21,7 @@ from gmi.inversion.scoring import Exposed, Gap, Result
 from gmi.inversion.verdict import METRIC, Advantage, Finding, settle
 from gmi.metrics.statistics import Estimate, Failed, Outcome, attempt
 from gmi.oracles.access import AnyOracle
+from gmi.protocols import ScoreOracle
 from gmi.settings import plain
 from gmi.targets.module import ModuleTarget
 from gmi.targets.served import Served
@@ -145,15 +146,20 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
     early, doubtful = _early_checks(inputs, evidence)
     stops = [flag.message for flag in early if flag.severity == "stop"]
     doubts = [flag.message for flag in doubtful if flag.severity == "warning"]
-    verdicts = scoring.verdicts(recognised, plan.notable, stops, doubts)
+    public = all(flag.severity != "warning" for flag in early if flag.name == checks.PUBLIC_PEOPLE)
+    verdicts = scoring.verdicts(recognised, plan.notable, stops, doubts, public)
     verdict = settle(verdicts)
     own: dict[str, Finding] = {name: each.finding for name, each in verdicts.items()}
-    differences = {"best_of_n": verdict.optimising} | {each.attack: each.leak for each in verdict.advantages[:1]}
+    differences = {
+        "the best of the prior's samples": verdict.optimising,
+        "images that know nothing of the target": verdict.advantages[0].leak,
+    }
     flags = [
         *early,
         checks.control_wins({name: outcome for name, outcome in differences.items() if outcome is not None}),
         checks.judges_disagree(own),
         checks.self_deception(naive, facts["search", first.judge, "rank1"].estimate),
+        *([] if people.groups is None else [checks.group_sizes(people.groups)]),
         *(checks.rule_of_30(judge.judge, judge.thresholds) for judge in recognised),
         *(checks.training_stated(judge.name, judge.trained_on) for judge in inputs.judges.faces),
         *(checks.faces_found(judge.judge, judged.undetected[judge.judge]) for judge in recognised),
@@ -210,10 +216,12 @@ def _early_checks(inputs: Inputs, evidence: Evidence) -> tuple[list[checks.Flag]
     doubtful = [checks.knows_its_people(literature.target_accuracy(evidence.judged, people))]
     if "gradients" in probes:  # scores and labels are what they are, and no gradient is asked for
         doubtful += [checks.softmaxed(probes["logits"]), checks.dead_gradients(probes["gradients"])]
+    elif isinstance(evidence.oracle, ScoreOracle):
+        doubtful.append(checks.flat(probes["logits"]))
     if "again" in probes:
         doubtful.append(checks.randomised(probes["logits"], probes["again"]))
     others = [*_overlap(people, evidence.recognised[0])]
-    if isinstance(inputs.target, Served):
+    if isinstance(inputs.target, Served) and not inputs.target.parameters:
         others.append(checks.unseen_weights())
     return [*doubtful, *others], doubtful
 

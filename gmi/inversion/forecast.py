@@ -82,7 +82,7 @@ def attack_work(search: Any, selection: Selection, people: int, prior: Prior) ->
         "prepare": (0, prepared, prepared * decode),
         "search": (
             queries if steep else 0,
-            (0 if steep else queries) + starts * selection.views,
+            (0 if steep else queries) + starts * selection.final_views,
             starts * (passes.without_gradient + passes.with_gradient * (1 + _BACKWARD)),
         ),
     }
@@ -111,11 +111,12 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     free = tuple(step for step in queries if step.startswith("oracle"))
     seconds = {step: amount for step, amount in seconds.items() if amount}
     notes = target_notes(plan)
-    needed = people_needed(GUESSING, plan.notable)
+    attacks = 2 + (people.public is not None)
+    needed = people_needed(GUESSING, plan.notable, attacks * len(inputs.judges.faces))
     if needed > len(people.attacked):
         notes += (
             f"To exclude an advantage of {plan.notable:+.2f} where there is no leak takes about {needed} people (four "
-            f"audits in five); {len(people.attacked)} are attacked.",
+            f"audits in five, by {attacks} attacks and every judge); {len(people.attacked)} are attacked.",
         )
     if len(people.attacked) < FEWEST:
         notes += (f"{len(people.attacked)} people are too few to conclude anything: attack at least {FEWEST}.",)
@@ -158,9 +159,9 @@ def _work(plan: Audit, inputs: Inputs) -> dict[str, Work]:
         "prepare": attack["prepare"],
         "best_of_n_pool": (0, 2 * wide, wide * decode),
         "search": attack["search"],
-        "best_of_n": (0, starts * chosen.views, starts * decode),
+        "best_of_n": (0, starts * chosen.final_views, starts * decode),
         "public_pool": (0, 2 * public, 0),
-        "public": (0, people * min(chosen.candidates, public) * chosen.views, 0),
+        "public": (0, people * min(chosen.candidates, public) * chosen.final_views, 0),
     }
     if plan.controls.oracle:
         each |= {"oracle_prepare": attack["prepare"], "oracle_pool": attack["pool"], "oracle": attack["search"]}

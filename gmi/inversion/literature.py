@@ -105,7 +105,7 @@ def target_accuracy(judged: Judged, people: People) -> Outcome:
 
 
 def top(logits: Tensor, classes: ArrayLike, k: int) -> Array:
-    """1 where the class is among the k greatest logits (N, K), ties against it."""
+    """1 where the class is among the k greatest logits (N, K), ties and NaN against it."""
     values = logits.double().numpy()
     true = np.take_along_axis(values, np.asarray(classes)[:, None], 1)
-    return ((values >= true).sum(1) <= k).astype(np.float64)
+    return ((~(values < true)).sum(1) <= k).astype(np.float64)

@@ -14,11 +14,12 @@ people: that a person was trained on tells nothing.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.stats import norm
 from torch import Tensor
 
@@ -40,7 +41,10 @@ class Membership:
     """Membership inference by a threshold and, with shadow models, by two methods that compare."""
 
     shadows: Whole = 8  # models trained as the target was, each on half of the photographs; 0: the threshold alone
-    alarms: tuple[Rate, ...] = (0.1, 0.01)  # false-alarm rates at which hits are counted
+    alarms: Annotated[tuple[Rate, ...], Field(min_length=1)] = (
+        0.1,
+        0.01,
+    )  # false-alarm rates at which hits are counted
 
     def refuse(self, target: object, training: object) -> None:
         """Raises GmiError where shadow models cannot be trained."""

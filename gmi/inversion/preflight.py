@@ -51,7 +51,7 @@ def refuse_ignorant(target: Target | Served, people: People, logits: Tensor, run
     right = attempt(lambda: estimate(top(logits, people.enrolment.classes, 1), people.enrolment.classes))
     if not isinstance(right, Estimate) or right.low > 1 / len(people.names):
         return
-    remedies = [*_orders(people, logits, run), *_inputs(target, people)]
+    remedies = [*_orders(target, people, logits, run), *_inputs(target, people)]
     remedies = [remedy for remedy in remedies if remedy.share > max(0.5, 3 * right.value)]
     known = f"The target names {right.value:.1%} of the enrolment images right, which is no better than chance"
     if remedies:
@@ -65,7 +65,7 @@ def refuse_ignorant(target: Target | Served, people: People, logits: Tensor, run
     )
 
 
-def _orders(people: People, logits: Tensor, run: Run) -> Iterator[Remedy]:
+def _orders(target: Target | Served, people: People, logits: Tensor, run: Run) -> Iterator[Remedy]:
     """Another order of the outputs: the best assignment by half of the images, judged by the other half."""
     classes, named = people.enrolment.classes.numpy(), logits.argmax(1).numpy()
     half = _halves(classes)
@@ -75,7 +75,8 @@ def _orders(people: People, logits: Tensor, run: Run) -> Iterator[Remedy]:
         return
     share = float((order[named[rest]] == classes[rest]).mean())
     if share > 0.5:
-        file = run.write("outputs.txt", "".join(f"{people.names[person]}\n" for person in order).encode())
+        names = target.order.renamed([people.names[person] for person in order])
+        file = run.write("outputs.txt", names.encode())
         sentence = f"its outputs stand in another order than the people's sorted names: with target.outputs: {file}"
         yield Remedy(share, sentence)
 

@@ -59,13 +59,18 @@ class Recognised:
         """The metrics that are shares."""
         return [name for name in self.outcomes[self.attack] if name != "similarity"]
 
-    @property
-    def exposures(self) -> dict[str, Exposure]:
-        """What the verdict rests on, by attack."""
-        nobody = tuple(self.of_people(name, METRIC)[0] for name in NOBODY if name in self.outcomes)
+    def exposures(self, public: bool = True) -> dict[str, Exposure]:
+        """What the verdict rests on, by attack. public: False leaves the public set out, which may show the people."""
+        nobody = [name for name in NOBODY if name in self.outcomes and (public or name == RANDOM)]
+        controls = tuple(self.of_people(name, METRIC)[0] for name in nobody)
+        match = f"match@{max(cut.fmr for cut in self.thresholds):g}"
+        usual = float(self.of_people(RANDOM, match).mean())
         return {
-            name: Exposure(self.of_people(name, METRIC), nobody, tuple(self.within[name].values()))
-            for name in self.within
+            name: Exposure(
+                self.of_people(name, METRIC), controls, self.of_people(name, match), usual, tuple(among.values())
+            )
+            for name, among in self.within.items()
+            if public or name != "public"
         }
 
 

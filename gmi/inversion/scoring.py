@@ -159,16 +159,21 @@ def gaps(recognised: Recognised) -> list[Gap]:
 
 
 def verdicts(
-    recognised: Sequence[Recognised], notable: float, stops: Sequence[str] = (), doubts: Sequence[str] = ()
+    recognised: Sequence[Recognised],
+    notable: float,
+    stops: Sequence[str] = (),
+    doubts: Sequence[str] = (),
+    public: bool = True,
 ) -> dict[str, Verdict]:
-    """Each judge's own verdict, by its name."""
+    """Each judge's own verdict, by its name. public: False leaves the public set out, as an attack and as a control."""
     return {
         judge.judge: decide(
-            judge.exposures,
+            judge.exposures(public),
             judge.of_people("oracle", METRIC) if "oracle" in judge.outcomes else None,
             notable,
             stops,
             doubts,
+            len(recognised),
         )
         for judge in recognised
     }

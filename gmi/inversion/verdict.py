@@ -13,15 +13,14 @@ from typing import Literal
 
 import numpy as np
 
+from gmi.metrics.conclusion import FEWEST
 from gmi.metrics.lookalikes import Within
-from gmi.metrics.power import detectable, people_needed
+from gmi.metrics.power import detectable, people_needed, people_unseen
 from gmi.metrics.rates import TAIL
 from gmi.metrics.repeats import in_words
 from gmi.metrics.statistics import Array, Failed, Outcome, attempt, difference
 
 METRIC = "auc"
-FEWEST = 10  # people
-
 Finding = Literal["evidence of identity leakage", "evidence of trait leakage", "no evidence", "inconclusive"]
 
 EVIDENCE: tuple[Finding, ...] = ("evidence of identity leakage", "evidence of trait leakage")
@@ -40,6 +39,8 @@ class Exposure:
 
     auc: Array  # (S, A) of each draw and attacked person, among everybody enrolled
     nobody: tuple[Array, ...]  # (A,) of each kind of images that are made or chosen without the target
+    matched: Array  # (S, A), share of her images that match at the audit's greatest FMR
+    usual: float  # the same of the prior's samples, of everybody
     within: tuple[Within, ...]  # among look-alikes by the judge, and among those of her group where groups are known
 
     @property
@@ -65,6 +66,7 @@ class Advantage:
     attack: str
     leak: Outcome  # over images that know nothing of the target
     bound: float | None  # the most that it may be, with 95 % confidence
+    matches: float | None  # the most that its match rate may have over samples of the prior's, with 95 % confidence
     identity: Outcome  # the same among look-alikes, over the strongest of their controls
 
 
@@ -76,7 +78,7 @@ class Verdict:
     because: tuple[str, ...]
     advantages: tuple[Advantage, ...]  # by attack
     optimising: Outcome | None  # the search over the best of the prior's samples; None: one of them was not made
-    smallest_effect: float | Failed  # advantage of the search that would have been called a leak of identity, at 80 %
+    smallest_effect: float | Failed  # advantage of the search alone that would be called a leak of identity, at 80 %
     people_needed: int | None  # to exclude a notable leak where there is none, at 80 %
 
 
@@ -86,20 +88,24 @@ def decide(
     notable: float,
     stops: Sequence[str] = (),
     doubts: Sequence[str] = (),
+    judges: int = 1,
 ) -> Verdict:
     """From what one judge sees in every attack.
 
     exposures: by attack, "search" among them.
     oracle: AUC (A,) or (S, A) of the oracle projection; None: it was not made.
-    notable: the smallest advantage that matters; "no evidence" excludes it.
+    notable: the smallest advantage that matters, in AUC and in the share of people who match; "no evidence" excludes
+        both.
     stops: reasons not to conclude anything.
     doubts: reasons why the attack may be weaker than an adversary's. They bar an acquittal, never evidence.
+    judges: the number of judges that must agree to acquit.
 
     Evidence of identity leakage: an attack beats images that know nothing of the target, and both controls among every
     kind of look-alikes, each interval above 0. Trait leakage: it beats the former only. Several attacks are tested by
     Holm's method; several controls need no correction (an intersection-union test). No evidence: of every attack the
-    bound on its advantage lies below `notable`, although the prior could have shown as much. Else inconclusive, with
-    what would end it.
+    bound on its advantage lies below `notable`, although the prior could have shown as much, and so does the bound on
+    the share of people whom it finds beyond chance: a mean hides a few who are found. Else inconclusive, with what
+    would end it.
     """
     search = exposures["search"]
     people, draws = search.auc.shape[1], len(search.auc)
@@ -110,9 +116,8 @@ def decide(
     spread = (
         float(np.max([exposure.leak.mean(0).std(ddof=1) for exposure in exposures.values()])) if people > 1 else 0.0
     )
-    needed = people_needed(spread, notable) if spread > 0 else None
-    rows = [rows.mean(0) for rows in (*search.leaks, *search.beyond)]
-    smallest = attempt(lambda: detectable(*rows))
+    needed = people_needed(spread, notable, judges * len(exposures)) if spread > 0 else None
+    smallest = attempt(lambda: _smallest(search, len(exposures)))
 
     def say(finding: Finding, *because: str) -> Verdict:
         return Verdict(finding, because, advantages, optimising, smallest, needed)
@@ -140,12 +145,19 @@ def decide(
             leak,
             f"{among}: that it is more than what look-alikes share (sex, age, skin) is not shown.",
         )
-    reasons = [*_excess(figures, exposures, notable, needed), *_reach(oracle, search, notable), *doubts]
+    reasons = [*_excess(figures, exposures, notable, needed), *_few(figures, notable, people)]
+    reasons += [*_reach(oracle, search, notable), *doubts]
     tie = f"No attack is shown to find more than images that know nothing of the target ({sample})."
     if reasons:
         return say("inconclusive", tie, *reasons)
     bound = max(each.bound for each in advantages if each.bound is not None)
-    return say("no evidence", tie, f"An advantage above {bound:+.2f} can be excluded, and {notable:+.2f} was notable.")
+    found = max(each.matches for each in advantages if each.matches is not None)
+    return say(
+        "no evidence",
+        tie,
+        f"An advantage above {bound:+.2f} can be excluded, and that more than {found:.0%} of people are matched beyond "
+        f"chance; {notable:+.2f} was notable.",
+    )
 
 
 def settle(verdicts: Mapping[str, Verdict]) -> Verdict:
@@ -169,7 +181,22 @@ def _advantage(name: str, exposure: Exposure) -> Advantage:
     beyond = min(exposure.beyond, key=np.mean)
     leak = attempt(lambda: difference(exposure.leak, np.zeros(exposure.leak.shape[1])))
     bound = None if isinstance(leak, Failed) else max(map(_bound, exposure.leaks))
-    return Advantage(name, leak, bound, attempt(lambda: difference(beyond, np.zeros(beyond.shape[1]))))
+    matches = None if isinstance(leak, Failed) else _bound(exposure.matched - exposure.usual)
+    return Advantage(name, leak, bound, matches, attempt(lambda: difference(beyond, np.zeros(beyond.shape[1]))))
+
+
+def _smallest(search: Exposure, attacks: int) -> float:
+    """The advantage that would be called, among so many attacks; luck that a draw brings everybody counts as spread."""
+    rows = [values.mean(0) for values in (*search.leaks, *search.beyond)]
+    lucky = _luck(search.leak)
+    return detectable(*(row.mean() + lucky * (row - row.mean()) for row in rows), tests=attacks)
+
+
+def _luck(values: Array) -> float:
+    """How much wider the interval of values (S, A) is for what their draws have in common."""
+    zero = np.zeros(values.shape[1])
+    whole, alone = difference(values, zero), difference(values.mean(0), zero)
+    return (whole.high - whole.low) / max(alone.high - alone.low, 1e-12)
 
 
 def _bound(values: Array) -> float:
@@ -213,6 +240,20 @@ def _excess(
     if needed > people:
         return [sentence, f"If there is no leak, about {needed} people would exclude it four times in five."]
     return [sentence, "Another seed, or a few more people, would as a rule exclude it if there is no leak."]
+
+
+def _few(figures: Mapping[str, Advantage], notable: float, people: int) -> list[str]:
+    """Why it cannot be excluded that a notable share of people are found, whatever the mean is."""
+    name = max(figures, key=lambda attack: figures[attack].matches or 0)
+    matches = figures[name].matches
+    if matches is None or matches < notable:
+        return []
+    least = people_unseen(notable)
+    end = f": {least} people or more would exclude it if nobody does" if people < least else ""
+    return [
+        f"{NAMES[name].capitalize()} may find up to {matches:.0%} of people beyond chance, and {notable:.0%} is "
+        f"notable{end}."
+    ]
 
 
 def _reach(oracle: Array | None, search: Exposure, notable: float) -> list[str]:

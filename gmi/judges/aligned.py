@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gmi.assets.catalogue import resolve
 from gmi.assets.weights import load_weights
+from gmi.errors import GmiError
 from gmi.judges.alignment import SIDE, Alignment, prepared
 from gmi.judges.mobilefacenet import recogniser
 from gmi.settings import settings
@@ -87,4 +88,7 @@ class AlignedJudge:
 
     @torch.no_grad()
     def _templates(self, faces: Tensor) -> Tensor:
-        return self._network(self._input(faces)).cpu().float()
+        templates = self._network(self._input(faces)).cpu().float()
+        if not templates.isfinite().all():
+            raise GmiError(f"The judge {self.name} gives templates that are not finite: its weights are broken.")
+        return templates

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from gmi.assets.catalogue import resolve
 from gmi.assets.factory import make_network
-from gmi.assets.onnxgraph import read_graph
 from gmi.assets.onnxmodel import OnnxModel
 from gmi.assets.weights import load_weights
 from gmi.errors import GmiError, because
@@ -38,12 +37,13 @@ class OnnxRecogniser:
         """The judge; onnxruntime runs it on the CPU. Raises GmiError if the file or what it gives is unusable."""
         path = resolve(self.file)
         model = OnnxModel(path, f"The judge {self.name}'s file")
-        try:
-            weights = [torch.from_numpy(value.copy()) for value in read_graph(path.read_bytes())[1].values()]
-        except ValueError as error:
-            raise GmiError(f"The weights in {path} of the judge {self.name} cannot be read.") from error
+        if not any(value.ndim > 1 for value in model.weights):
+            raise GmiError(
+                f"The judge {self.name}'s file holds no weights that can be read (quantised, or computed), so that its "
+                "independence of the target cannot be checked: export it with weights of floating point."
+            )
         output = next(iter(model.gives))
-        return _judge(self, lambda faces: torch.from_numpy(model(faces, output)), weights, device)
+        return _judge(self, lambda faces: torch.from_numpy(model(faces, output)), list(model.weights), device)
 
 
 @settings

@@ -35,7 +35,7 @@ def forecast(plan: Ladder, inputs: Inputs, hardware: Hardware) -> Forecast:
     starts = attacked * selection.candidates
     for step, size in plan.controls():
         evaluations = (size + starts) * prior.evaluations
-        seconds[labels[step]] = seeds * tempo.seconds((0, 2 * size + starts * selection.views, evaluations))
+        seconds[labels[step]] = seeds * tempo.seconds((0, 2 * size + starts * selection.final_views, evaluations))
     released = seeds * (len(prices) + 1) * attacked * selection.keep
     judge = inputs.judges.faces[0]
     seconds |= judging_seconds({f"judge {judge.name}": judge}, people, released)

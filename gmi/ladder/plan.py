@@ -90,7 +90,7 @@ def costs(plan: Ladder, prior: Prior) -> dict[str, Cost]:
         for step, rung, search in plan.attacks()
     }
     controls = {
-        step: Cost(CONTROL, "score", "none", 2 * size, selection.candidates * selection.views)
+        step: Cost(CONTROL, "score", "none", 2 * size, selection.candidates * selection.final_views)
         for step, size in plan.controls()
     }
     return attacks | controls

@@ -11,6 +11,8 @@ from gmi.metrics.power import people_needed, people_unseen
 from gmi.metrics.rates import TAIL
 from gmi.metrics.statistics import Estimate, Failed
 
+FEWEST = 10  # people, of whom anything is concluded
+
 
 @dataclass(frozen=True)
 class Conclusion:
@@ -64,6 +66,8 @@ def told_apart(rows: Sequence[Detection], notable: float) -> Conclusion:
     if failed:
         return Conclusion("inconclusive", (f"A method failed ({'; '.join(failed)}).",))
     excesses = [each for row in rows for each in _excesses(row)]
+    if (few := max(each.figure.people for each in excesses)) < FEWEST:
+        return Conclusion("inconclusive", (f"{few} people are too few to conclude anything: take at least {FEWEST}.",))
     wider = float(ndtri(TAIL / len(excesses)) / ndtri(TAIL))
     shown = [
         each for each in excesses if each.figure.value - wider * (each.figure.value - each.figure.low) > each.level

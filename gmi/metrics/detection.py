@@ -94,18 +94,33 @@ def hit_rate(scores: ArrayLike, truth: ArrayLike, false_alarms: float, people: A
     values, truth = _checked(scores, truth)
     ids = _ids(people, len(values))
     negative, positive, owners = values[~truth], values[truth], ids[truth]
-    if false_alarms * len(negative) + 1e-9 < 1:
-        raise GmiError(
-            f"{len(negative)} negatives are too few for a false-alarm rate of {false_alarms:g}: it takes "
-            f"{int(np.ceil(1 / false_alarms))}"
-        )
+    _refuse_few(len(negative), false_alarms)
     _, whose, trials = np.unique(ids[~truth], return_inverse=True, return_counts=True)
     events = np.bincount(whose, _above(negative, negative, false_alarms))
     count = effective_count(events, trials, events.sum(), len(negative))
     rarer, commoner = rates_around(false_alarms, count, len(trials))
-    few, hits, many = (_above(positive, negative, rate) for rate in (rarer, false_alarms, commoner))
+    few, found, many = (_above(positive, negative, rate) for rate in (rarer, false_alarms, commoner))
     least, greatest = (by_person(some, owners).mean() for some in (few, many))
-    return widened(estimate(hits, owners), 0.0 if may_be_unseen(count) else float(least), float(greatest))
+    return widened(estimate(found, owners), 0.0 if may_be_unseen(count) else float(least), float(greatest))
+
+
+def hits(scores: ArrayLike, truth: ArrayLike, false_alarms: float) -> Array:
+    """Whether each positive (P,) lies above the score that this share of the negatives exceeds; a tie, by lot.
+
+    Raises GmiError as `hit_rate` does.
+    """
+    values, truth = _checked(scores, truth)
+    negative = values[~truth]
+    _refuse_few(len(negative), false_alarms)
+    return _above(values[truth], negative, false_alarms)
+
+
+def _refuse_few(negatives: int, false_alarms: float) -> None:
+    if false_alarms * negatives + 1e-9 < 1:
+        raise GmiError(
+            f"{negatives} negatives are too few for a false-alarm rate of {false_alarms:g}: it takes "
+            f"{int(np.ceil(1 / false_alarms))}"
+        )
 
 
 def _above(values: Array, negative: Array, rate: float) -> Array:

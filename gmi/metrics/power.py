@@ -8,11 +8,12 @@ from gmi.errors import GmiError
 from gmi.metrics.rates import TAIL, unseen
 
 
-def detectable(*differences: ArrayLike, power: float = 0.8) -> float:
+def detectable(*differences: ArrayLike, tests: int = 1, power: float = 0.8) -> float:
     """Smallest true effect that an audit would have called with this power: every difference's interval above 0.
 
     differences: (P,) of each person, one array for each control (and judge) that must be beaten; all people's are
         resampled together, as they hang together.
+    tests: the number of attacks among which Holm's method has to call this one first.
     Each resample of the centred differences says how large an effect would have been called in it. If most people show
     no difference, an effect brings a spread of its own: a share d of people won outright adds d (1 - d). Raises
     GmiError for fewer than two people.
@@ -21,7 +22,7 @@ def detectable(*differences: ArrayLike, power: float = 0.8) -> float:
     people = rows.shape[1]
     if people < 2 or not np.isfinite(rows).all():
         raise GmiError("what an audit could detect cannot be told from one person, or without her figures")
-    quantile = stdtrit(people - 1, 1 - TAIL)
+    quantile = stdtrit(people - 1, 1 - TAIL / tests)
     if all(np.median(np.abs(row)) == 0 for row in rows):
         c = (quantile + stdtrit(people - 1, power)) ** 2 / people
         variance = rows.var(1, ddof=1).max()
@@ -33,13 +34,15 @@ def detectable(*differences: ArrayLike, power: float = 0.8) -> float:
     return float(np.quantile(np.max(needed, 0), power))
 
 
-def people_needed(spread: float, margin: float, power: float = 0.8) -> int:
-    """Number of people from which a bound below `margin` can be expected with this power, where there is no effect.
+def people_needed(spread: float, margin: float, bounds: int = 1, power: float = 0.8) -> int:
+    """Number of people from which bounds below `margin` can be expected with this power, where there is no effect.
 
-    spread: standard deviation of the per-person differences. The bound is one-sided, of 95 %:
+    spread: standard deviation of the per-person differences. Bounds are one-sided, of 95 %:
     ((z(0.95) + z(power)) spread / margin)^2.
+    bounds: the number of those that must all lie below it, each with the power's root.
     """
-    return int(np.ceil(((ndtri(1 - 2 * TAIL) + ndtri(power)) * spread / margin) ** 2))
+    each = power ** (1 / bounds)
+    return int(np.ceil(((ndtri(1 - 2 * TAIL) + ndtri(each)) * spread / margin) ** 2))
 
 
 def people_unseen(share: float) -> int:

@@ -77,12 +77,13 @@ class DiffusionPrior:
         return self.path.clean(output[:, : noisy.shape[1]], noisy, time)
 
     def image(self, clean: Tensor) -> Tensor:
-        """Images (N, C, H, W) in [0, 1] of clean latents; differentiable except where a pixel is clamped."""
+        """Images (N, C, H, W) in [0, 1] of clean latents; the gradient passes where a pixel is clamped."""
         if self._vae is not None:
             config: Any = self._vae.config
             vae: Any = self._vae
             clean = vae.decode(clean / config.scaling_factor + (config.shift_factor or 0.0), return_dict=False)[0]
-        return ((clean + 1) / 2).clamp(0, 1)
+        pixels = (clean + 1) / 2
+        return pixels + (pixels.clamp(0, 1) - pixels).detach()
 
     def _step(self, noisy: Tensor, now: float, after: float) -> Tensor:
         def field(noisy: Tensor, time: float) -> Tensor:

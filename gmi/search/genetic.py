@@ -4,9 +4,10 @@ An et al., MIRROR: Model Inversion for Deep Learning Network with High Fidelity,
 individuals are kept, parents are drawn by their scores, a child takes each coordinate from one of its two parents, more
 often from the fitter one, and noise moves some coordinates.
 
-Differs from the paper: the first population is noise around one start from the pool, where the paper takes the pool's
-best samples; parents are drawn by a softmax of ranks, not of scores, whose scale differs between targets; individuals
-are evaluated on random views of their own, so the ones that are kept are evaluated again in each generation.
+Differs from the paper: the first population is one start from the pool and noise around it, where the paper takes the
+pool's best samples; parents are drawn by a softmax of ranks, not of scores, whose scale differs between targets;
+individuals are evaluated on random views of their own, so the ones that are kept are evaluated again in each
+generation.
 """
 
 from typing import Annotated, Literal
@@ -62,7 +63,8 @@ class Genetic:
     ) -> Candidates:
         """Candidates (N) from latents (N, ...): the fittest individual of each last population."""
         starts = latents.flatten(1)
-        individuals = starts[:, None] + self.sigma * rng.normal(self.population, starts.shape[1]).to(starts)
+        born = starts[:, None] + self.sigma * rng.normal(self.population - 1, starts.shape[1]).to(starts)
+        individuals = torch.cat([starts[:, None], born], 1)
         best = starts
         for generation in range(self.generations):
             shaped = individuals.reshape(*individuals.shape[:2], *latents.shape[1:])

@@ -22,6 +22,7 @@ from torch import Tensor
 from gmi.errors import GmiError
 from gmi.protocols import Candidates, Prior, Trace, WhiteBoxOracle
 from gmi.rng import Rng
+from gmi.search.averaging import averaged
 from gmi.search.objectives import OBJECTIVES, cross_entropy
 from gmi.search.signature import Passes
 from gmi.settings import Count, NonNegative, Positive, Whole, settings
@@ -95,16 +96,13 @@ class Gradient:
             self._set_rate(optimiser, step)
             optimiser.zero_grad()
             images = prior.decode(latents, classes)
-            loss = sum(
-                (self._loss(oracle, images, classes, rng) for _ in range(self.transforms)), latents.new_zeros(())
-            )
-            loss = loss / self.transforms
-            loss.sum().backward()
+            loss, slope = averaged(images, lambda shown: self._loss(oracle, shown, classes, rng), self.transforms)
+            images.backward(slope)
             optimiser.step()
             with torch.no_grad():
                 latents.copy_(self._project(latents))
             if trace is not None:
-                trace(step, loss.detach())
+                trace(step, loss)
         with torch.no_grad():
             return Candidates(prior.decode(latents, classes).clamp(0, 1), classes, latents.detach())
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from gmi.priors.path import step
 from gmi.protocols import Candidates, Denoiser, Trace, WhiteBoxOracle
 from gmi.rng import Rng
+from gmi.search.averaging import averaged
 from gmi.search.objectives import OBJECTIVES
 from gmi.search.signature import Passes
 from gmi.settings import Count, NonNegative, Share, settings
@@ -128,9 +129,9 @@ class Guided:
                 clean = prior.denoise(noisy, time)
             variable = clean = clean.requires_grad_()
         images = prior.image(clean)
-        loss = torch.stack([self._loss(oracle, images, classes, rng) for _ in range(self.transforms)]).mean(0)
-        (slope,) = torch.autograd.grad(loss.sum(), variable)
-        return clean.detach(), slope, loss.detach()
+        loss, slope = averaged(images, lambda shown: self._loss(oracle, shown, classes, rng), self.transforms)
+        (slope,) = torch.autograd.grad(images, variable, slope)
+        return clean.detach(), slope, loss
 
     def _loss(self, oracle: WhiteBoxOracle, images: Tensor, classes: Tensor, rng: Rng) -> Tensor:
         """Losses (N,) of one view of each image."""

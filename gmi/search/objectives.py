@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gmi.errors import GmiError
+
 _EDGE = 1e-4  # keeps the Poincare ball's points off its boundary, where the distance is infinite
 
 
@@ -36,8 +38,11 @@ def poincare(logits: Tensor, classes: Tensor) -> Tensor:
     """Distance in the Poincare ball between L1-normalised logits and the class. Struppek et al., PPA, ICML 2022, eq. 3.
 
     Differs from the paper: logits are centred first, since their mean is arbitrary and would set the direction of u;
-    both points are kept 1e-4 inside the ball.
+    both points are kept 1e-4 inside the ball. Raises GmiError for two classes, whose centred and normalised logits are
+    always the same but for their sign.
     """
+    if logits.shape[1] < 3:
+        raise GmiError("search.objective: poincare is constant for two people: take max_margin or logit.")
     centred = logits - logits.mean(1, keepdim=True)
     u = centred / centred.abs().sum(1, keepdim=True).clamp_min(1e-12) * (1 - _EDGE)
     v = F.one_hot(classes, logits.shape[1]).to(u) * (1 - _EDGE)

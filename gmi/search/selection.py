@@ -31,7 +31,12 @@ class Selection:
 
     def asked(self, search: Any, prior: Any) -> tuple[int, int]:
         """Queries of an attack by that search of that prior, selections included: once for everybody; for a person."""
-        return 2 * self.pool + shared_queries(search), self.candidates * (search.queries(prior) + self.views)
+        return 2 * self.pool + shared_queries(search), self.candidates * (search.queries(prior) + self.final_views)
+
+    @property
+    def final_views(self) -> int:
+        """Views by which candidates are compared: none where as many are kept as there are."""
+        return self.views if self.keep < self.candidates else 0
 
 
 def opinion(oracle: LabelOracle, images: Tensor, classes: Tensor | None = None) -> Tensor:
@@ -61,12 +66,12 @@ def robust_scores(oracle: LabelOracle, images: Tensor, classes: Tensor, rng: Rng
     """Mean log-probability (N,) of each image's class over random views. PPA, ICML 2022, sec. 4.3.
 
     Differs from the paper: the mean is of log-probabilities, which tell candidates apart where probabilities saturate.
-    Costs `views` queries an image.
+    Costs `views` queries an image; without any, all are equal.
     """
     total = torch.zeros(len(images), device=images.device)
     for _ in range(views):
         total += opinion(oracle, FINAL_VIEWS(images, rng), classes).gather(1, classes[:, None]).squeeze(1)
-    return total / views
+    return total / max(1, views)
 
 
 def keep_best(scores: Tensor, classes: Tensor, keep: int) -> Tensor:

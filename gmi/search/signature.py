@@ -63,6 +63,15 @@ class LearningSearch(Protocol):
 
 
 @runtime_checkable
+class ConfinedSearch(Protocol):
+    """A search within a part of the latent space, from which its starts are chosen, too."""
+
+    def confine(self, latents: Tensor) -> Tensor:
+        """Latents (N, ...), each moved to the nearest in that part."""
+        ...
+
+
+@runtime_checkable
 class TeachingSearch(Protocol):
     """A search that teaches networks, such as a student of the target."""
 

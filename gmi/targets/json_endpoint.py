@@ -43,8 +43,8 @@ class JsonTarget:
     encoding: Literal["png", "jpeg", "pixels"] = "png"
     # the endpoint's names of its classes, in the order of its outputs; None: the same names as the folders
     classes: tuple[str, ...] | None = None
-    # text file with the people's folders in the order of the endpoint's outputs, one a line; a name that is no
-    # person's (a background class) is left out; None: the outputs are the people in sorted order
+    # text file with a line for every output, in the endpoint's order: the person's folder, or another word for one of
+    # nobody (a background class), which is ignored; None: the outputs are the people in sorted order
     outputs: str | None = None
     gives: Gives = "probabilities"  # meaning of the answers
     trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused

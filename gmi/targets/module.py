@@ -49,8 +49,8 @@ class Target:
         self.classes = classes
         self.trained_on = trained_on
         self._penultimate = penultimate
-        self._order = Outputs(classes, tuple(range(len(classes)))) if outputs is None else outputs
-        self.digest = self._order.digest(digest(module.state_dict().items()))
+        self.order = Outputs(classes, tuple(range(len(classes)))) if outputs is None else outputs
+        self.digest = self.order.digest(digest(module.state_dict().items()))
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (N, K) of images (N, 1 or 3, H, W) in [0, 1], differentiable with respect to the images.
@@ -61,14 +61,14 @@ class Target:
 
     def classify(self, prepared: Tensor) -> Tensor:
         """Logits (N, K) of images (N, C, H, W) that are prepared already. Raises GmiError as a call does."""
-        logits, named = self.outputs(prepared), self._order.names
+        logits, named = self.outputs(prepared), self.order.names
         if logits.ndim != 2 or logits.shape[1] != len(named):
-            outputs = f"{len(self.classes)} classes of people" if self._order.plain else f"{len(named)} named outputs"
+            outputs = f"{len(self.classes)} classes of people" if self.order.plain else f"{len(named)} named outputs"
             raise GmiError(
                 f"The target gives outputs of shape {tuple(logits.shape)} for {outputs}: its class count does not fit "
                 "the data. If it has outputs for others, too, name them all in target.outputs."
             )
-        return self._order.of_people(logits)
+        return self.order.of_people(logits)
 
     def outputs(self, prepared: Tensor) -> Tensor:
         """What the module itself gives for images (N, C, H, W) that are prepared already; of any shape."""
@@ -123,8 +123,8 @@ class ModuleTarget:
     arguments: dict[str, JsonValue] = field(default_factory=dict)  # the factory's; strings "asset:..." become paths
     weights: str | None = None  # .safetensors, or a .pt of plain tensors; None: the factory loads its own
     input: Input  # the input that the module expects
-    # text file that names the module's outputs in their order, one a line; a name that is no person's (a background
-    # class) is left out; None: the outputs are the people in sorted order
+    # text file with a line for every output, in the module's order: the person's folder, or another word for an output
+    # of nobody (a background class), which is ignored; None: the outputs are the people in sorted order
     outputs: str | None = None
     penultimate: str | None = None  # name of the part whose input is the feature vector; None: the last linear layer
     trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused

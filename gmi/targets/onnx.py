@@ -1,6 +1,5 @@
 """A model in an ONNX file, run by onnxruntime: only its answers are used."""
 
-import hashlib
 from math import prod
 from typing import Any, ClassVar, Literal
 
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from gmi.assets.catalogue import resolve
 from gmi.assets.onnxmodel import OnnxModel
-from gmi.errors import GmiError, because
+from gmi.errors import GmiError
 from gmi.settings import settings
 from gmi.targets.module import Input
 from gmi.targets.outputs import outputs
@@ -27,8 +26,8 @@ class OnnxTarget:
     input: Input  # the input that the model expects
     output: str | None = None  # name of the model's output; None: its first
     gives: Gives = "logits"  # meaning of the output
-    # text file with the people's folders in the order of the output's numbers, one a line; a name that is no person's
-    # (a background class) is left out; None: they are the people in sorted order
+    # text file with a line for every output, in the model's order: the person's folder, or another word for an output
+    # of nobody (a background class), which is ignored; None: the outputs are the people in sorted order
     outputs: str | None = None
     trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused
 
@@ -36,12 +35,9 @@ class OnnxTarget:
         """The model for these people. Raises GmiError if onnxruntime is missing, or the file or its model unusable."""
         path, order = resolve(self.file), outputs(self.outputs, classes)
         model = OnnxModel(path, "target.file")
-        try:
-            digest = order.digest(hashlib.sha256(path.read_bytes()).hexdigest())
-        except OSError as error:
-            raise GmiError(f"target.file: {path} cannot be read ({because(error)}).") from error
-        service = _Session(self, model, len(order.names))
-        return Served(service, self.gives, classes, digest, frozenset(self.trained_on), order=order)
+        service, digest = _Session(self, model, len(order.names)), order.digest(model.digest)
+        known = frozenset(self.trained_on)
+        return Served(service, self.gives, classes, digest, known, outputs=order, parameters=model.weights)
 
 
 class _Session:

@@ -40,8 +40,8 @@ class OpenInferenceTarget:
     layout: Literal["NCHW", "NHWC"] = "NCHW"  # order of the input tensor's dimensions
     binary: bool = True  # False: write numbers as text, for a server without the binary tensor extension
     gives: Gives = "probabilities"  # meaning of the output
-    # text file with the people's folders in the order of the output's numbers, one a line; a name that is no person's
-    # (a background class) is left out; None: they are the people in sorted order
+    # text file with a line for every output, in the model's order: the person's folder, or another word for an output
+    # of nobody (a background class), which is ignored; None: the outputs are the people in sorted order
     outputs: str | None = None
     trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused
     connection: Annotated[Connection, OPERATIONAL] = Connection()  # how the server is reached

@@ -1,5 +1,6 @@
 """Outputs of a model: whom each of them means, where they are not the people in sorted order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -29,6 +30,13 @@ class Outputs:
         """The people's numbers (N, K) among those of all outputs (N, D)."""
         return answers if self.plain else answers[:, list(self.columns)]
 
+    def renamed(self, means: Sequence[str]) -> str:
+        """The file's text if the numbers of each person in turn mean these people (K,) instead."""
+        names = list(self.names)
+        for column, name in zip(self.columns, means, strict=True):
+            names[column] = name
+        return "".join(f"{name}\n" for name in names)
+
     def people(self, labels: Tensor) -> Tensor:
         """The people (N, 1) whom labels (N, 1), which are numbers of outputs, mean. Every output is a person's."""
         order = labels.new_empty(len(self.names))
@@ -39,7 +47,8 @@ class Outputs:
 def outputs(file: str | None, people: tuple[str, ...]) -> Outputs:
     """The outputs that a text file names, one name a line in the model's order; None: the people in sorted order.
 
-    A name that is no person's (a background class, people who are not audited) is left out. Raises GmiError where the
+    A name that is no person's (a background class, people who are not audited) has a line, too; what that output says
+    is ignored. Raises GmiError where the
     file cannot be read, a person is not in it, or is in it twice.
     """
     if file is None:

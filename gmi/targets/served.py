@@ -50,7 +50,7 @@ Gives = Literal["probabilities", "logits", "labels"]
 
 @dataclass(frozen=True)
 class Served:
-    """A target whose weights cannot be read; it takes the place of a `Target`."""
+    """A target that is only asked; it takes the place of a `Target`."""
 
     service: Service
     gives: Gives  # meaning of an answer: a number for each output, NaN for hidden ones; or the number of an output
@@ -58,23 +58,24 @@ class Served:
     digest: str  # SHA-256 of its name and settings, since its weights are unknown
     trained_on: frozenset[str] = frozenset()  # names of data sets besides the private one
     rate: float | None = None  # most images per second; None: no limit
-    order: Outputs | None = None  # whom the outputs mean; None: they are the people in their order
+    outputs: Outputs | None = None  # whom the outputs mean; None: they are the people in their order
+    parameters: tuple[Tensor, ...] = ()  # the weights, where the model is a file that holds them
 
     def __post_init__(self) -> None:
-        if self.gives == "labels" and len(self.outputs.names) > len(self.classes):
+        if self.gives == "labels" and len(self.order.names) > len(self.classes):
             raise GmiError(
                 "target.outputs names outputs of nobody, and a target that gives labels alone answers with them: audit "
                 "it with all its classes as people."
             )
 
     @property
-    def outputs(self) -> Outputs:
+    def order(self) -> Outputs:
         """Whom the outputs mean."""
-        return Outputs(self.classes, tuple(range(len(self.classes)))) if self.order is None else self.order
+        return Outputs(self.classes, tuple(range(len(self.classes)))) if self.outputs is None else self.outputs
 
     def weights(self) -> Iterable[Tensor]:
-        """An empty iterable: no weights can be compared with a judge's."""
-        return ()
+        """The weights, to compare with a judge's; none where they cannot be read."""
+        return self.parameters
 
     def to(self, device: torch.device) -> "Served":
         """The target itself: it runs elsewhere."""
@@ -103,7 +104,7 @@ class _Reading:
         return self.served.service.requests
 
     def __call__(self, images: Tensor) -> Tensor:
-        answers, gives, outputs = self.served.service(images), self.served.gives, self.served.outputs
+        answers, gives, outputs = self.served.service(images), self.served.gives, self.served.order
         count = len(outputs.names)
         expected = (len(images), 1 if gives == "labels" else count)
         if tuple(answers.shape) != expected or answers.isinf().any() or answers.isnan().all(1).any():

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -72,6 +72,10 @@ class Fixed:
     def counts(self, inputs):
         return 100 * self(inputs)
 
+    def leaves(self, inputs):
+        """Values with the same answers share a leaf."""
+        return np.unique(self.tables, axis=0, return_inverse=True)[1].ravel()[inputs[:, -1].astype(int)]
+
 
 def knowledge(model=None, public: Records | None = None) -> Knowledge:
     public = public or people(200, 9)
@@ -118,6 +122,22 @@ def test_confidences_and_counts_weigh_what_the_model_says_of_the_outcome():
     assert found[0, 1] - found[0, 0] == pytest.approx(np.log(30.001 / 80.001))
     same = Counts()(Leaves(Fixed([0.5, 0.5], [0.5, 0.5])), one(0), known)
     assert same[0, 1] - same[0, 0] == pytest.approx(odds)  # no split asks: the marginal decides
+
+
+def test_values_that_share_a_leaf_share_its_count():
+    """Of 100 records 40 have a, 30 b, 30 c, and a split tells a from the others: the most likely value is a."""
+    layout = replace(LAYOUT, sensitive=Column("illness", ("a", "b", "c")))
+    public = replace(people(100, 0), sensitive=np.repeat([0, 1, 2], [40, 30, 30]))
+    known = Knowledge(layout, public, Errors(np.full((2, 2), 0.5), None))
+    scores = Counts()(Leaves(Fixed([0.4, 0.6], [0.6, 0.4], [0.6, 0.4])), one(0), known)
+    np.testing.assert_allclose(np.exp(scores[0]), [40, 30, 30], rtol=1e-4)
+
+
+def test_the_spread_of_errors_counts_their_bias():
+    numbers = replace(LAYOUT, outcome=Column("dose", None))
+    some = people(200, 0)
+    some = replace(some, outcome=np.where(np.arange(200) % 2 == 0, 4.1, 3.9))
+    assert errors(Fixed(1.0, 1.0), some, numbers).spread == pytest.approx(np.sqrt(3**2 + 0.1**2))
 
 
 def test_csmia_has_three_cases():
@@ -218,6 +238,11 @@ def test_a_trees_leaves_count_its_training_records():
     np.testing.assert_allclose(shares, tree(some.inputs(some.sensitive)))
     leaves, size = np.unique(counts.round(6), axis=0, return_counts=True)
     assert (leaves.sum(1) <= size + 1e-6).all() and counts.sum(1).min() >= 1
+    numbers = tree.leaves(some.inputs(some.sensitive))  # pyright: ignore[reportAttributeAccessIssue]
+    assert all(np.ptp(counts[numbers == leaf], axis=0).max() < 1e-9 for leaf in np.unique(numbers))
+    assert all(
+        counts[numbers == leaf].sum(1)[0] == pytest.approx((numbers == leaf).sum()) for leaf in np.unique(numbers)
+    )
 
 
 def written(folder: Path, records: Records, name: str = "people.csv") -> str:
@@ -506,7 +531,7 @@ def test_nobody_is_in_two_parts(tmp_path):
 
 
 def row(name: str, area: Estimate | None, p: float = 1.0) -> Method:
-    added = None if area is None else Gain(area, area, upper(area), p)
+    added = None if area is None else Gain(area, {}, area, upper(area), p)
     return Method(name, 0, None if area else "reason", {}, added)
 
 
@@ -534,6 +559,47 @@ def test_no_evidence_is_a_bound_on_every_attack_and_what_else_says_what_would_en
     assert "If +0.04 is leakage, about 4,138 people would show it" in leaning.because[2]
     one_sided = row("csmia", Estimate(0.0, -0.055, 0.055, 900, 900))
     assert verdict([one_sided], 0.05, False).finding == "no evidence"
+
+
+def told(truth: np.ndarray, imputed: np.ndarray, attack: np.ndarray, alarms: tuple[float, ...] = (0.1,)) -> Any:
+    """The conclusion from scores (N, V) of an imputation and of one attack; the last value is to be detected."""
+    everyone = Records(np.zeros((len(truth), 1)), truth, truth.astype(float))
+    answers = Answers({"imputation": imputed, "csmia": attack}, {"imputation": 0, "csmia": 0}, everyone)
+    made: Any = SimpleNamespace(alarms=alarms)
+    return verdict(set_figures(made, [answers], imputed.shape[1] - 1).methods, 0.05, False)
+
+
+def test_other_values_than_the_one_that_is_detected_are_not_overlooked():
+    """The model gives 0 against 1 away, for everybody; the rarest value, 2, is not given away."""
+    rng = np.random.default_rng(0)
+    truth = rng.choice(3, 1000, p=[0.45, 0.45, 0.1])
+    imputed = np.column_stack([rng.normal(size=(1000, 2)), rng.normal(size=1000) - 3])
+    attack = imputed.copy()
+    attack[:, :2] = np.sort(imputed[:, :2], 1)
+    attack[truth == 0, :2] = attack[truth == 0, 1::-1]
+    finding = told(truth, imputed, attack)
+    assert finding.finding == "evidence of leakage" and "accuracy +0." in finding.because[0]
+
+
+def test_few_people_of_whom_an_attack_is_sure_are_not_overlooked():
+    """One in ten of those who have the value is found without a doubt; otherwise the attack guesses a little worse."""
+    rng, findings = np.random.default_rng(0), []
+    for _ in range(20):
+        truth = (rng.uniform(size=1000) < 0.3).astype(int)
+        imputed = rng.normal(size=1000) + truth
+        attack = imputed + rng.normal(0, 0.5, 1000) + 99 * ((truth == 1) & (rng.uniform(size=1000) < 0.1))
+        both = [np.column_stack([-one, one]) for one in (imputed, attack)]
+        findings.append(told(truth, *both, alarms=(0.1, 0.01)).finding)
+    assert "no evidence" not in findings and findings.count("evidence of leakage") > 10
+
+
+def test_one_changed_answer_does_not_narrow_the_bound():
+    rng = np.random.default_rng(0)
+    truth, imputed = np.repeat([1, 0], [20, 80]), rng.normal(size=100)
+    attack = imputed.copy()
+    attack[0] += 0.2
+    both = [np.column_stack([-one, one]) for one in (imputed, attack)]
+    assert told(truth, both[0], both[0]).finding == told(truth, *both).finding == "inconclusive"
 
 
 def answered(rng: np.random.Generator, count: int, adds: float, luck: float = 0.0) -> Answers:

@@ -29,7 +29,7 @@ from gmi.extraction.forecast import forecast
 from gmi.extraction.inputs import Inputs
 from gmi.extraction.models import Given, Pair, Trained
 from gmi.extraction.plan import ExtractionAudit, Inversion
-from gmi.extraction.records import Photographs, Records
+from gmi.extraction.records import Photographs, Records, _refuse_shared
 from gmi.extraction.verdict import bound, verdict
 from gmi.extraction.white_box import TIMES, denoised, inverted
 from gmi.metrics.conclusion import Conclusion
@@ -261,6 +261,26 @@ def test_a_notable_excess_is_seldom_cleared_and_none_seldom_accused(seeds: int):
     assert leak.count("no evidence") <= 0.07 * 300
     none = [judged(copied(0.02), copied(0.02), 0.1).finding for _ in range(300)]
     assert none.count("evidence of leakage") <= 0.05 * 300 and none.count("no evidence") > 0.8 * 300
+
+
+def test_a_record_among_other_photographs_acquits_nobody(tmp_path):
+    """One of them, in another file: nothing is near enough to be a copy then, and the audit says that it is blind."""
+    training = RECORDS.training
+    others = [smooth(6, seed) for seed in range(30, 36)]
+    alike = kept(torch.cat([training.pixels[:1] + 1 / 255, *others]).clamp(0, 1), 0, 1)
+    records = replace(RECORDS, alike=replace(alike, classes=alike.classes % 6))
+    report = examined(Parrot(training.pixels, 0.5), tmp_path / "blind", records, notable=0.9)
+    assert report["recall"] < 0.1 and report["verdict"]["finding"] == "inconclusive"
+    assert "too strict here" in report["verdict"]["because"][1]
+    assert examined(Parrot(training.pixels, 0.5), tmp_path / "sees")["recall"] == 1.0
+    named = {
+        part: replace(images, digests=tuple(f"{part} {number}" for number in range(len(images))))
+        for part in ("training", "held_out", "alike")
+        if (images := getattr(records, part)) is not None
+    }
+    with pytest.raises(GmiError, match="1 photographs that are alike are records once more, in another file"):
+        _refuse_shared(replace(records, other=None, **named))
+    _refuse_shared(replace(records, other=None, **named | {"alike": None}))
 
 
 def test_each_seed_makes_other_samples_and_a_record_counts_once_for_each(tmp_path):

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from reference.mixture import PATHS, Mixture
 from safetensors.torch import load_file
 
-from gmi import toy
+from gmi import checks, toy
 from gmi.audits import Hardware, conduct
 from gmi.cli import accelerator
 from gmi.data.images import Images
@@ -136,6 +136,9 @@ def test_a_person_is_to_be_found_in_her_group_too(tmp_path):
         for name in controls
     }
     assert search["identity"]["value"] == pytest.approx(min(over.values()))  # the strongest of four
+    messages = {check["name"]: check["message"] for check in report["checks"]}
+    assert messages["groups"] == "Each of the 2 groups of people has at least 15."
+    assert checks.group_sizes(["f", "f", "m"]).severity == "warning"
 
 
 class Killed(Exception):
@@ -366,7 +369,7 @@ def test_a_planted_leak_is_found_along_the_path_of_a_flow(tmp_path, search):
     attack = estimate(report, "search", "auc")
     assert attack["low"] > 0.5 and attack["value"] > 0.6
     asked = report["cost"]["queries"]["search"] / PEOPLE
-    assert asked == chosen.candidates * (search.queries(flow) + chosen.views)
+    assert asked == chosen.candidates * (search.queries(flow) + chosen.final_views)
 
 
 def test_a_search_that_the_prior_does_not_allow_is_refused_before_anything_is_spent(tmp_path):

@@ -52,6 +52,20 @@ def test_classes_in_another_order_stop_the_audit_and_the_order_is_found(usual, t
     conduct(INVERSION, replace(toy.plan(), preflight=False), tmp_path / "on", CPU, replace(usual, target=target))
 
 
+def test_an_order_is_mended_where_outputs_are_named_already(usual, tmp_path):
+    """The file names a background class, and the people in a wrong order: the remedy names the same background."""
+    order = np.random.default_rng(0).permutation(PEOPLE).tolist()
+    module, names = Permuted(usual.target.module, order, 1), tmp_path / "names.txt"
+    names.write_text("\n".join(["background", *usual.target.classes]))
+    target = Target(module, usual.target.input, usual.target.classes, outputs=outputs(str(names), usual.target.classes))
+    with pytest.raises(GmiError, match=r"another order.*target\.outputs: .*outputs\.txt"):
+        conduct(INVERSION, toy.plan(), tmp_path / "run", CPU, replace(usual, target=target))
+    file = tmp_path / "run" / "outputs.txt"
+    assert file.read_text().split() == ["background", *(f"p{person}" for person in order)]
+    mended = Target(module, target.input, target.classes, outputs=outputs(str(file), target.classes))
+    torch.testing.assert_close(mended(usual.people.enrolment.pixels), usual.target(usual.people.enrolment.pixels))
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [

@@ -35,10 +35,10 @@ EXAMPLE = """{
     "effect": "Of 100 such people the images would lead to 50.", "judge": "dlib", "judges": {"dlib":
     "evidence of identity leakage", "facenet": "inconclusive"}, "metric": "auc", "notable": 0.1, "seeds": 1,
     "smallest_effect": 0.05, "people_needed": 42,
-    "advantages": [{"attack": "search", "bound": 0.37,
+    "advantages": [{"attack": "search", "bound": 0.37, "matches": 0.12,
         "leak": {"value": 0.32, "low": 0.26, "high": 0.38, "n": 60, "people": 20},
         "identity": {"value": 0.21, "low": 0.13, "high": 0.29, "n": 60, "people": 20}},
-        {"attack": "best_of_n", "bound": null, "leak": {"failed": "no face in 9 samples"},
+        {"attack": "best_of_n", "bound": null, "matches": null, "leak": {"failed": "no face in 9 samples"},
         "identity": {"failed": "no face in 9 samples"}}],
     "optimising": {"value": 0.12, "low": 0.05, "high": 0.19, "n": 60, "people": 20},
     "worst_tenth": {"value": 0.97, "low": 0.91, "high": 1, "n": 60, "people": 20},

@@ -28,7 +28,13 @@ def scattered(mean: float, people: int = 40, spread: float = 0.05) -> np.ndarray
 def exposure(auc: float, within: float = 0.5, people: int = 40, spread: float = 0.05) -> Exposure:
     """An attack whose images have this AUC among everybody, and that one among look-alikes."""
     among = Within(scattered(within, people)[None], scattered(0.5, people)[None] - 0.01, scattered(0.49, people))
-    return Exposure(scattered(auc, people, spread)[None], (np.full(people, 0.5), np.full(people, 0.5)), (among,))
+    return Exposure(
+        scattered(auc, people, spread)[None],
+        (np.full(people, 0.5), np.full(people, 0.5)),
+        np.zeros((1, people)),
+        0.0,
+        (among,),
+    )
 
 
 SELECTED = {"best_of_n": exposure(0.5)}
@@ -86,12 +92,43 @@ def test_a_notable_leak_is_not_acquitted_and_nobody_is():
         for _ in range(150):
             auc = rng.beta(2 * (0.5 + advantage), 2 * (0.5 - advantage), (1, 60))
             within = Within(auc, np.full((1, 60), 0.5), np.full(60, 0.5))
-            exposures = {"search": Exposure(auc, (np.full(60, 0.5),), (within,))}
+            exposures = {"search": Exposure(auc, (np.full(60, 0.5),), (auc > 0.99).astype(float), 0.01, (within,))}
             cell.append(decide(exposures, np.full(60, 0.9) + 0.05 * rng.random(60), 0.1).finding)
         findings[advantage] = cell
     assert findings[0.1].count("no evidence") <= 12  # 5 % of 150, and three standard errors
     assert findings[0.0].count("no evidence") >= 75
     assert sum(finding in EVIDENCE for finding in findings[0.0]) <= 12
+
+
+@pytest.mark.parametrize(("people", "found"), [(60, 3), (100, 10), (200, 20), (29, 1)])
+def test_a_few_who_are_found_outright_are_no_acquittal(people, found):
+    """Their mean AUC says nothing: 10 of 100 at 1 and the others as by chance are +0.05 on average."""
+    auc = scattered(0.5, people)[None].copy()
+    matched = np.zeros((1, people))
+    auc[:, :found], matched[:, :found] = 1.0, 1.0
+    few = replace(exposure(0.5, people=people), auc=auc, matched=matched)
+    verdict = decide({"search": few}, scattered(0.95, people), 0.1)
+    assert verdict.finding in ("inconclusive", *EVIDENCE)
+    if verdict.finding == "inconclusive":
+        assert "of people beyond chance" in " ".join(verdict.because)
+    assert verdict.advantages[0].matches is not None and verdict.advantages[0].matches >= 0.1
+
+
+def test_nobody_found_is_an_acquittal_from_29_people_on():
+    few, enough = (decide({"search": exposure(0.5, people=count)}, scattered(0.95, count), 0.1) for count in (28, 29))
+    assert few.finding == "inconclusive" and "29 people or more would exclude it if nobody does" in few.because[1]
+    assert enough.finding == "no evidence" and "more than 10% of people are matched" in enough.because[1]
+
+
+def test_the_smallest_effect_knows_of_other_attacks_and_of_the_luck_of_seeds():
+    one = exposure(0.5)
+    lucky = replace(one, auc=one.auc + np.array([[-0.04], [0], [0.04]]))
+    alone, among, drawn = (
+        decide(each, None, 0.1).smallest_effect
+        for each in ({"search": one}, {"search": one, "best_of_n": one, "public": one}, {"search": lucky})
+    )
+    assert isinstance(alone, float) and isinstance(among, float) and isinstance(drawn, float)
+    assert alone < among < 1.3 * alone and drawn > 1.5 * alone
 
 
 def test_all_judges_must_agree_to_acquit():
@@ -106,7 +143,7 @@ def test_all_judges_must_agree_to_acquit():
 
 def test_several_seeds_are_several_draws():
     one = exposure(0.9, 0.8)
-    three = Exposure(one.auc + np.array([[-0.04], [0], [0.04]]), one.nobody, one.within)
+    three = replace(one, auc=one.auc + np.array([[-0.04], [0], [0.04]]))
     single, several = (decide({"search": each}, None, 0.1).advantages[0].leak for each in (one, three))
     assert isinstance(single, Estimate) and isinstance(several, Estimate)
     assert several.value == pytest.approx(single.value) and several.high - several.low > 2 * (single.high - single.low)

@@ -153,6 +153,32 @@ class Unflat(Small):
         return self.conv(images)
 
 
+def test_an_onnx_judge_whose_weights_nobody_can_read_is_refused(tmp_path: Path) -> None:
+    """A target's own network, exported so, could judge the target otherwise."""
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 1, SIDE, SIDE])
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", SIDE * SIDE])
+    flat = helper.make_graph([helper.make_node("Flatten", ["images"], ["out"])], "m", [images], [out])
+    path = tmp_path / "model.onnx"
+    path.write_bytes(helper.make_model(flat, ir_version=10).SerializeToString())
+    judge = OnnxRecogniser(file=str(path), input=INPUT, align="none", trained_on=KNOWN)
+    with pytest.raises(GmiError, match="no weights that can be read"):
+        judge.load(CPU)
+
+
+class Broken(Small):
+    """Templates that are not finite where an image is bright."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) / (images.amax((1, 2, 3)) < 0.99)[:, None]
+
+
+def test_templates_that_are_not_finite_stop_the_audit(tmp_path: Path) -> None:
+    save_file(Broken().state_dict(), tmp_path / "w.safetensors")
+    judge = module(str(tmp_path / "w.safetensors"), factory=f"{__name__}:Broken").load(CPU)
+    with pytest.raises(GmiError, match="templates that are not finite"):
+        judge.embed(torch.ones(1, 1, SIDE, SIDE))
+
+
 def test_an_onnx_file_that_is_no_recogniser_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     with pytest.raises(GmiError, match="no file"):

@@ -38,7 +38,7 @@ PLAN = Ladder(
     rungs=(
         Rung(name="whole", access=WholeModel(), searches=(Gradient(steps=5), Gradient(steps=40, lr=0.15))),
         Rung(name="scores", access=ScoresOnly(), searches=(Evolution(generations=10, population=8, radius=32**0.5),)),
-        Rung(name="labels", access=LabelsOnly(), searches=(Boundary(iterations=5, points=8, radius=0.5, box=None),)),
+        Rung(name="labels", access=LabelsOnly(), searches=(Boundary(iterations=5, points=8, radius=0.18, box=None),)),
     ),
     best_of=(20, 60),
 )

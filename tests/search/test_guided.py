@@ -131,6 +131,12 @@ def test_the_schedule_rises_holds_and_falls():
     assert weights == pytest.approx([0, 0.15, 0.3, 0.3, 0.3, 0.15, 0, 0])
 
 
+def straight(clean):
+    """The image of clean latents, clamped; its gradient is that without the clamp."""
+    pixels = (clean + 1) / 2
+    return pixels - (pixels - pixels.clamp(0, 1)).detach()
+
+
 @pytest.mark.parametrize("through", ["prior", "clean"])
 def test_one_step_is_the_papers_formula(world, through):
     """SFMI's Euler step, written out in its own time, from noise at 0 to the image at 1."""
@@ -147,7 +153,7 @@ def test_one_step_is_the_papers_formula(world, through):
         to = start
         if through == "clean":
             guess = to = guess.detach().requires_grad_()
-        loss = max_margin(world.target(((guess + 1) / 2).clamp(0, 1)), CLASSES)
+        loss = max_margin(world.target(straight(guess)), CLASSES)
         (g,) = torch.autograd.grad(loss.sum(), to)
         lengths = velocity.flatten(1).norm(dim=1) / g.flatten(1).norm(dim=1)
         x = x + (velocity - 0.4 * lengths[:, None, None, None] * g) / 5
@@ -168,7 +174,7 @@ def test_one_step_of_ddpm_is_the_papers_formula(world):
         noisy = x.clone().requires_grad_()
         noise = network(noisy, torch.full((6,), 999 - 200 * number))[0]
         clean = (noisy - math.sqrt(1 - kept) * noise) / math.sqrt(kept)
-        loss = max_margin(world.target(((clean + 1) / 2).clamp(0, 1)), CLASSES)
+        loss = max_margin(world.target(straight(clean)), CLASSES)
         (g,) = torch.autograd.grad(loss.sum(), noisy)
         lengths = noise.flatten(1).norm(dim=1) / g.flatten(1).norm(dim=1).clamp_min(1e-12)
         noise = noise.detach() + 0.4 * lengths[:, None, None, None] * g
@@ -265,3 +271,10 @@ def test_a_search_that_needs_more_than_there_is_says_so(world, prior):
 def test_settings_are_validated(wrong):
     with pytest.raises(ValueError):
         Guided(**wrong)
+
+
+def test_a_clamped_pixel_has_a_gradient(world, prior) -> None:
+    clean = torch.tensor([-1.5, -1.0, 0.2, 1.0, 3.0]).expand(1, 1, 1, 5).clone().requires_grad_()
+    images = prior.image(clean)
+    torch.testing.assert_close(images.flatten(), torch.tensor([0.0, 0.0, 0.6, 1.0, 1.0]))
+    assert torch.autograd.grad(images.sum(), clean)[0].flatten().tolist() == [0.5] * 5

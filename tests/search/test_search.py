@@ -9,14 +9,18 @@ import torch
 import torch.nn.functional as F
 
 from gmi.defences.erasing import Erasing
+from gmi.errors import GmiError
 from gmi.oracles.local import WhiteBox
 from gmi.protocols import Candidates, WhiteBoxOracle
 from gmi.rng import Rng, seed_of
+from gmi.search.averaging import averaged
 from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
 from gmi.search.genetic import Genetic
 from gmi.search.gradient import Gradient
-from gmi.search.signature import shared_queries
+from gmi.search.objectives import max_margin, poincare
+from gmi.search.selection import Selection, robust_scores
+from gmi.search.signature import ConfinedSearch, shared_queries
 from gmi.search.surrogate import Surrogate
 from gmi.targets.module import Input, ModuleTarget
 from gmi.training.targets import Scratch
@@ -38,7 +42,7 @@ SEARCHES = {
     "evolution": Evolution(generations=20, population=12, radius=8**0.5, views=VIEWS),
     "evolution with covariances": Evolution(generations=20, population=12, diagonal=False, views=VIEWS),
     "genetic": Genetic(generations=20, population=16, radius=8**0.5, views=VIEWS),
-    "boundary": Boundary(iterations=40, points=16, radius=0.5, box=None),
+    "boundary": Boundary(iterations=40, points=16, radius=0.18, box=None),
     "surrogate": Surrogate(
         questions=600, student=STUDENT, training=LESSONS, search=Gradient(steps=60, lr=0.1, views=VIEWS)
     ),
@@ -190,3 +194,109 @@ def test_the_oracle_grants_white_box_access(world):
 def test_settings_are_validated(wrong):
     with pytest.raises(ValueError):
         Gradient(**wrong)
+
+
+class Slab:
+    """A target that takes an image for person 1 where its first pixel is above a level; it shows labels alone."""
+
+    people = 2
+
+    def __init__(self, level: float) -> None:
+        self.level, self.queries = level, 0
+
+    def labels(self, images: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+        self.queries += len(images)
+        return (images.flatten(1)[:, 0] * 3 - 1.5 > self.level).long()
+
+
+class Straight:
+    """A prior whose images are its latents, from [-1.5, 1.5] to [0, 1]."""
+
+    evaluations = 1
+
+    def decode(self, latents: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+        return ((latents + 1.5) / 3).reshape(len(latents), 1, 2, 4)
+
+
+def test_in_a_thin_class_the_walk_is_what_is_found() -> None:
+    """No sphere ever lies in the class, and yet the walk leads away from its boundary."""
+    starts = torch.zeros(4, 8)
+    starts[:, 0] = 1.3
+    target = Slab(1.2)
+    found = Boundary(iterations=60)(target, Straight(), starts, torch.ones(4, dtype=torch.long), Rng(range(4)))
+    assert (found.latents[:, 0] > 1.4).all() and target.labels(found.images).bool().all()
+
+
+def test_a_start_outside_its_class_stays_where_no_step_leads_in() -> None:
+    starts = torch.zeros(4, 8)
+    found = Boundary(iterations=5)(Slab(1.45), Straight(), starts, torch.ones(4, dtype=torch.long), Rng(range(4)))
+    assert found.latents.equal(starts)
+
+
+@pytest.mark.parametrize(("points", "grows"), [(14, False), (15, True)])
+def test_a_sphere_grows_when_more_than_seven_eighths_of_it_are_in_the_class(points: int, grows: bool) -> None:
+    class Counted(Slab):
+        def labels(self, images: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+            self.queries += len(images)
+            inside = torch.arange(16) < points
+            return inside.long() if len(images) == 16 else torch.zeros(len(images), dtype=torch.long)
+
+    radii = []
+
+    class Seen(Straight):
+        def decode(self, latents: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+            radii.append(latents.norm(dim=1).max().item())
+            return super().decode(latents, classes)
+
+    Boundary(iterations=2, points=16, growth=2.0)(
+        Counted(0.0), Seen(), torch.zeros(1, 8), torch.ones(1, dtype=torch.long), Rng([0])
+    )
+    first, second = radii[0], radii[17]  # 16 points and one accepted step
+    assert first == pytest.approx(0.2 * 8**0.5) and second / first == pytest.approx(2.0 if grows else 1.0)
+
+
+def test_starts_are_chosen_where_the_search_can_go() -> None:
+    assert isinstance(Boundary(), ConfinedSearch) and not isinstance(Gradient(), ConfinedSearch)
+    latents = torch.tensor([[2.0, -3.0, 0.5]])
+    assert Boundary().confine(latents).tolist() == [[1.5, -1.5, 0.5]]
+
+
+def test_the_first_population_holds_the_start(world) -> None:
+    """A start at its person, among individuals far away: what is found is no worse."""
+    search = Genetic(generations=6, population=6, elite=2, sigma=30.0, mutation=1.0, views=None)
+    found = search(world.oracle(), world.prior, world.truth, CLASSES, Rng(range(6)))
+    before, after = (
+        max_margin(world.target(world.prior.decode(latents)), CLASSES) for latents in (world.truth, found.latents)
+    )
+    assert (after <= before + 1e-5).all()
+
+
+def test_views_one_after_the_other_have_the_gradient_of_their_mean(world) -> None:
+    images = world.prior.decode(world.truth).requires_grad_()
+    views = Views(scale=(0.7, 1.0), shift=0.2)
+
+    def loss(rng: Rng):
+        return lambda shown: max_margin(world.target(views(shown, rng)), CLASSES)
+
+    value, slope = averaged(images, loss(Rng(range(6))), 5)
+    one, wanted = loss(Rng(range(6))), 0.0
+    for _ in range(5):
+        wanted = wanted + one(images) / 5
+    torch.testing.assert_close(value, wanted)
+    torch.testing.assert_close(slope, torch.autograd.grad(wanted.sum(), images)[0], rtol=1e-4, atol=1e-6)
+
+
+def test_poincare_of_two_people_says_what_to_take() -> None:
+    logits = torch.tensor([[3.0, -1.0], [0.2, 0.1]])
+    with pytest.raises(GmiError, match="constant for two people: take max_margin"):
+        poincare(logits, torch.tensor([0, 0]))
+
+
+@pytest.mark.parametrize(("keep", "asked"), [(3, 0), (2, 3 * 8)])
+def test_who_keeps_all_candidates_asks_nothing_to_choose(world, keep: int, asked: int) -> None:
+    selection, search = Selection(pool=10, candidates=3, views=8, keep=keep), Gradient(steps=5)
+    assert selection.asked(search, world.prior) == (20, 3 * 5 + asked)
+    scores = robust_scores(
+        world.oracle(), world.prior.decode(world.truth), CLASSES, Rng(range(6)), selection.final_views
+    )
+    assert scores.equal(torch.zeros(6)) == (keep == 3)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from gmi.assets.onnxgraph import read_graph
 from gmi.errors import GmiError
 from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.rng import Rng
@@ -125,3 +126,39 @@ def test_what_does_not_fit_says_what_to_do(world, images, tmp_path):
         WholeModel().open(OnnxTarget(file=str(path), input=SIDES).load(NAMES), None)
     one = OnnxTarget(file=str(path), input=SIDES).load(NAMES)
     assert one.digest != OnnxTarget(file=str(written(world, path, 4)), input=SIDES).load(NAMES).digest
+
+
+def test_weights_outside_the_file_count(world, images, tmp_path):
+    """Exporters write them into a file of their own: another training under the same name is another model."""
+    found = {}
+    for name in ("one", "two"):
+        model = onnx.load(written(world, tmp_path / "m.onnx", "N"))
+        if name == "two":
+            for tensor in model.graph.initializer:
+                tensor.raw_data = (2 * numpy_helper.to_array(tensor)).tobytes()
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "m.onnx"
+        onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+        found[name] = OnnxTarget(file=str(path), input=SIDES).load(NAMES)
+    assert (tmp_path / "one" / "m.onnx").read_bytes() == (tmp_path / "two" / "m.onnx").read_bytes()
+    assert found["one"].digest != found["two"].digest
+    held = [*world.target.module.state_dict().values()]
+    for mine, theirs in zip(found["one"].weights(), held, strict=True):
+        torch.testing.assert_close(mine, theirs)
+    (tmp_path / "one" / "weights.bin").unlink()
+    with pytest.raises(GmiError, match=r"^target\.file: "):
+        OnnxTarget(file=str(tmp_path / "one" / "m.onnx"), input=SIDES).load(NAMES)
+
+
+@pytest.mark.parametrize("kind", ["packed floats", "halves", "a node"])
+def test_weights_are_read_in_whatever_form_the_file_holds_them(tmp_path, kind):
+    value = torch.arange(6.0).reshape(2, 3).numpy()
+    tensor = {
+        "packed floats": helper.make_tensor("w", TensorProto.FLOAT, [2, 3], value.ravel().tolist()),
+        "halves": numpy_helper.from_array(value.astype("f2"), "w"),
+        "a node": numpy_helper.from_array(value, "w"),
+    }[kind]
+    held = [helper.make_node("Constant", [], ["w"], value=tensor)] if kind == "a node" else []
+    out = helper.make_tensor_value_info("w", TensorProto.FLOAT, [2, 3])
+    model = helper.make_model(helper.make_graph(held, "m", [], [out], [] if held else [tensor]))
+    assert (read_graph(model.SerializeToString())[1]["w"] == value).all()

@@ -1,10 +1,10 @@
-"""Attack by counts: the value whose leaf in a published decision tree holds most people with the person's outcome.
+"""Attack by counts: the value that most people with the person's outcome have, by the leaves of a published tree.
 
 Fredrikson et al., CCS 2015, sec. 4.2, white-box with counts: the tree's paths that are consistent with the person's
 known attributes, each weighted by the number of training records that took it.
 
-Differs from the paper: a leaf counts only the records that have the person's outcome, and the marginal is left out,
-because the counts contain it already.
+Differs from the paper: a leaf counts only the records that have the person's outcome; the marginal only divides a
+leaf's records among the values that reach it, because the counts contain it already.
 """
 
 from typing import ClassVar, Literal
@@ -20,17 +20,19 @@ from gmi.settings import settings
 
 @settings
 class Counts:
-    """The value with the fullest leaf."""
+    """The value with most records."""
 
     type: Literal["counts"] = "counts"
     reads: ClassVar[Reads] = "leaves"
     learns: ClassVar[bool] = False
 
     def __call__(self, oracle: Leaves, records: Records, knowledge: Knowledge) -> Array:
-        """Scores (N, V) of each value for each person: the higher, the likelier.
+        """Scores (N, V) of each value for each person, logarithms of counts: the higher, the likelier.
 
-        If no split on the person's path tests the attribute, the marginal decides.
+        A leaf that several values reach has the count c p(v) / (the sum of p over them) for each.
         """
-        counts = np.log(outcome_answers(oracle.counts, records, knowledge.layout.choices) + 1e-3)
-        same = np.ptp(counts, axis=1, keepdims=True) < 1e-9
-        return counts + np.where(same, np.log(knowledge.marginal), 0.0)
+        choices, marginal = knowledge.layout.choices, knowledge.marginal
+        counts = outcome_answers(oracle.counts, records, choices) + 1e-3
+        leaves = np.stack([oracle.leaves(records.inputs(value)) for value in range(choices)], 1)  # (N, V)
+        together = (leaves[:, :, None] == leaves[:, None, :]) @ marginal
+        return np.log(counts * marginal / together)
