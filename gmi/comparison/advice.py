@@ -74,7 +74,7 @@ def _finding(arm: ArmFigures, cost: Estimate) -> str:
 
 def _most(arm: ArmFigures) -> str:
     """How much it may help after all, in words: the upper ends of the reductions' intervals."""
-    reductions = [(leak.access, leak.reduction[METRIC]) for leak in arm.leaks if leak.seeds is not None]
+    reductions = [(leak.access, leak.reduction[METRIC]) for leak in arm.leaks if leak.p is not None]
     ends = [f"{max(0.0, most.high):.2f} by {access}" for access, most in reductions if isinstance(most, Estimate)]
     return f" (it lowers the AUC by at most {_and(ends)})" if ends else ""
 

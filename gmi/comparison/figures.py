@@ -13,6 +13,7 @@ from gmi.comparison.plan import OPEN, Arm, Cell, Comparison, Subject, cells
 from gmi.comparison.trials import Evidence, Utility
 from gmi.defences.base import Promise
 from gmi.inversion.recognition import Recognised
+from gmi.inversion.scoring import figures
 from gmi.inversion.verdict import METRIC
 from gmi.metrics.detection import Difference
 from gmi.metrics.repeats import trained_difference
@@ -99,17 +100,6 @@ class Figures:
         kinds = {attack.access.type for attack in self.plan.every_attack}
         return [level for level in LEVELS if level in kinds]
 
-    def figure(self, keys: Sequence[str], metric: str) -> Outcome:
-        """The metric's mean over people for all of these methods together, each of another seed."""
-        values = np.concatenate([self.recognised.outcomes[key][metric] for key in keys])
-        classes = np.concatenate([self.recognised.classes[key] for key in keys])
-        draws = np.concatenate([self.recognised.draws[key] + number for number, key in enumerate(keys)])
-        return attempt(lambda: estimate(values, classes, draws=draws))
-
-    def figures(self, keys: Sequence[str]) -> dict[str, Outcome]:
-        """The means over people for all of these methods together, by metric."""
-        return {metric: self.figure(keys, metric) for metric in self.recognised.rates}
-
     def by_seed(self, group: Sequence[Cell], metric: str) -> Array:
         """Each attacked person's mean (S, A) for each seed."""
         return np.concatenate([self.recognised.of_people(cell.key, metric) for cell in group])
@@ -149,7 +139,7 @@ class Figures:
             access=str(first.access),
             is_adaptive=first.adaptive,
             queries=max(attacked.queries for attacked in attacks),
-            figures=self.figures([cell.key for cell in group]),
+            figures=figures(self.recognised, [cell.key for cell in group]),
             own_opinion=float(np.mean([attacked.own_opinion for attacked in attacks])),
         )
 
@@ -159,7 +149,8 @@ class Figures:
         uses = self._uses(subject, arm)
         cost = None
         if arm.name != OPEN:
-            cost = trained_difference(self._correct(subject, bare), self._correct(subject, arm)).estimate
+            sides = (self._correct(subject, bare), self._correct(subject, arm))
+            cost = trained_difference(*sides, together=arm.trained == OPEN).estimate
         shown = ", ".join(map(str, arm.guards)) + str(arm.shape)
         kinds = [kind for kind, there in (("training", arm.trained != OPEN), ("guards", arm.guarded)) if there]
         return ArmFigures(
@@ -217,7 +208,7 @@ class Figures:
             if usual is None:
                 return None
             sides = [self.by_seed(group, metric) for group in (usual, strongest)]
-            return attempt(lambda: trained_difference(*sides))
+            return attempt(lambda: trained_difference(*sides, together=arm.trained == OPEN))
 
         reductions = {metric: reduction(metric) for metric in (METRIC, "rank1")}
         main, seeds = reductions[METRIC], None
@@ -228,7 +219,7 @@ class Figures:
             access=level,
             attack=strongest[0].attack.name,
             is_adaptive=strongest[0].attack in arm.adaptive and arm.name != OPEN,
-            figures=self.figures([cell.key for cell in strongest]),
+            figures=figures(self.recognised, [cell.key for cell in strongest]),
             reduction={
                 metric: found.estimate if isinstance(found, Difference) else found
                 for metric, found in reductions.items()

@@ -10,8 +10,8 @@ from gmi.comparison.trials import Evidence
 from gmi.inversion.findings import Cut, cuts
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.recognition import recognise
+from gmi.inversion.scoring import chance_of, figures
 from gmi.inversion.verdict import METRIC
-from gmi.metrics.identity import chance
 from gmi.metrics.statistics import Outcome
 
 
@@ -38,7 +38,7 @@ def findings(plan: Comparison, inputs: Inputs, evidence: Evidence) -> Findings:
     templates = evidence.judged.templates[judge.name]
     recognised = recognise(judge, templates, inputs.people, evidence.releases, plan.fmrs, attack=first)
     table = Figures(plan, evidence, recognised, inputs.people.enrolment.classes.numpy())
-    levels = {metric: chance(metric, recognised.people) for metric in recognised.rates}
+    levels = {metric: chance_of(recognised, metric) for metric in recognised.rates}
     return Findings(
         judge=recognised.judge,
         attacked=len(inputs.people.attacked),
@@ -48,7 +48,7 @@ def findings(plan: Comparison, inputs: Inputs, evidence: Evidence) -> Findings:
         metric=METRIC,
         chance={metric: level for metric, level in levels.items() if level is not None},
         thresholds=cuts(recognised),
-        random_prior=table.figures([RANDOM]),
+        random_prior=figures(recognised, [RANDOM]),
         arms=annotate([table.arm(subject, arm) for subject in plan.targets for arm in plan.arms_of(subject)]),
         cells=tuple(table.cell(group) for group in table.groups),
     )

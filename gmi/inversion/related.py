@@ -15,6 +15,7 @@ from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.membership import infer
 from gmi.inversion.plan import RANDOM, Audit
 from gmi.inversion.recognition import recognise
+from gmi.inversion.scoring import figures
 from gmi.metrics.conclusion import Conclusion, told_apart
 from gmi.metrics.detection import Detection
 from gmi.metrics.statistics import Outcome, attempt, estimate
@@ -132,21 +133,14 @@ def irreversibility(
         # Of templates of the user's own it is not known which photographs they were made of.
         source = [("leaked", turned, swapped)] if plan.target.leaked is None else []
         for photograph, references, embedded in (*source, ("other", people, mine)):
-            recognised = recognise(judge, embedded, references, releases, plan.fmrs)
+            recognised = recognise(judge, embedded, references, releases, plan.fmrs, seeds=len(plan.seeds))
             rows += [
                 Passing(
                     system="same" if judge is system else "other",
                     judge=judge.name,
                     photograph=photograph,
                     method=method,
-                    figures={
-                        metric: attempt(
-                            lambda m=method, k=metric, r=recognised: estimate(
-                                r.outcomes[m][k], r.classes[m], draws=r.draws[m]
-                            )
-                        )
-                        for metric in recognised.rates
-                    },
+                    figures=figures(recognised, [method]),
                 )
                 for method in METHODS
             ]

@@ -66,20 +66,43 @@ def identities(recognised: Recognised) -> list[Result]:
     """
     judge, rows = recognised.judge, []
     for method, outcomes in recognised.outcomes.items():
-        for metric, values in outcomes.items():
+        for metric in outcomes:
             if method in NOBODY and metric in ARITHMETIC:
                 continue
             chance = chance_of(recognised, metric)
-            if not metric.startswith("match@"):
-                bounds = None if metric == "similarity" else (0.0, 1.0)
-                rows.append(_row(recognised, method, metric, values, bounds, chance))
-                continue
-            rows.append(Result(method, judge, metric, _matches(recognised, method, metric, False), chance))
+            rows.append(Result(method, judge, metric, figure(recognised, (method,), metric), chance))
             each = _images_each(recognised, method)
-            if each > 1 and method not in ("genuine", "permuted"):
+            if metric.startswith("match@") and each > 1 and method not in ("genuine", "permuted"):
                 several = None if chance is None else any_of_m(chance, each)
-                rows.append(Result(method, judge, f"any{metric}", _matches(recognised, method, metric, True), several))
+                any_match = _matches(recognised, (method,), metric, True)
+                rows.append(Result(method, judge, f"any{metric}", any_match, several))
     return rows + _among_lookalikes(recognised)
+
+
+def figures(recognised: Recognised, methods: Sequence[str]) -> dict[str, Outcome]:
+    """Every rate of several methods together, each of other draws; without those that are arithmetic."""
+    kept = [name for name in recognised.rates if name not in ARITHMETIC or not set(NOBODY).issuperset(methods)]
+    return {metric: figure(recognised, methods, metric) for metric in kept}
+
+
+def figure(recognised: Recognised, methods: Sequence[str], metric: str) -> Outcome:
+    """One metric's mean over people, of several methods together, each of other draws."""
+    if metric.startswith("match@"):
+        return _matches(recognised, methods, metric, False)
+    values, people, draws = _together(recognised, methods, metric)
+    bounds = None if metric == "similarity" else (0.0, 1.0)
+    return attempt(lambda: estimate(values, people, draws=draws, bounds=bounds))
+
+
+def _together(recognised: Recognised, methods: Sequence[str], metric: str) -> tuple[Array, Array, Array]:
+    """Values (N,) of several methods, the people and the draws that they are of."""
+    values = np.concatenate([recognised.outcomes[method][metric] for method in methods])
+    people = np.concatenate([recognised.classes[method] for method in methods])
+    numbers, first = [], 0
+    for method in methods:
+        numbers.append(recognised.draws[method] + first)
+        first = int(numbers[-1].max()) + 1
+    return values, people, np.concatenate(numbers)
 
 
 def chance_of(recognised: Recognised, metric: str) -> float | None:
@@ -102,14 +125,6 @@ def _among_lookalikes(recognised: Recognised) -> list[Result]:
     return rows
 
 
-def _row(
-    recognised: Recognised, method: str, metric: str, values: Array, bounds: Bounds | None, chance: float | None
-) -> Result:
-    classes, draws = recognised.classes[method], recognised.draws[method]
-    figure = attempt(lambda: estimate(values, classes, draws=draws, bounds=bounds))
-    return Result(method, recognised.judge, metric, figure, chance)
-
-
 def _images_each(recognised: Recognised, method: str) -> int:
     """The number of images of each person in one draw; 1 where people differ in it."""
     cells = np.stack([recognised.classes[method], recognised.draws[method]])
@@ -117,23 +132,21 @@ def _images_each(recognised: Recognised, method: str) -> int:
     return int(counts[0]) if np.ptp(counts) == 0 else 1
 
 
-def _matches(recognised: Recognised, method: str, metric: str, any_image: bool) -> Outcome:
+def _matches(recognised: Recognised, methods: Sequence[str], metric: str, any_image: bool) -> Outcome:
     """The match rate, or the rate of people with any match, widened by what is not known of the threshold."""
     cut = next(cut for cut in recognised.thresholds if metric == f"match@{cut.fmr:g}")
-    similarity = recognised.outcomes[method]["similarity"]
-    people, draws = recognised.classes[method], recognised.draws[method]
+    if "permuted" in methods:  # an expectation over wrong people, of whom there is no single similarity
+        values, people, draws = _together(recognised, methods, metric)
+        return attempt(lambda: estimate(values, people, draws=draws))
+    similarity, whose, drawn = _together(recognised, methods, "similarity")
+    people, draws = whose, drawn
+    if any_image:
+        draws, people = (ids.ravel() for ids in np.meshgrid(np.unique(drawn), np.unique(whose), indexing="ij"))
 
     def matched(threshold: float) -> Array:
         hits = (similarity >= threshold).astype(np.float64)
-        return (
-            identity.any_of(hits, recognised.classes[method], recognised.draws[method]).ravel() if any_image else hits
-        )
+        return identity.any_of(hits, whose, drawn).ravel() if any_image else hits
 
-    if any_image:
-        draws, people = (ids.ravel() for ids in np.meshgrid(np.unique(draws), np.unique(people), indexing="ij"))
-
-    if method == "permuted":  # an expectation over wrong people, of whom there is no single similarity
-        return attempt(lambda: estimate(recognised.outcomes[method][metric], people, draws=draws))
     least, greatest = (float(by_person(matched(end), people).mean()) for end in (cut.high, cut.low))
     return attempt(lambda: widened(estimate(matched(cut.value), people, draws=draws), least, greatest))
 

@@ -10,9 +10,9 @@ from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.recognition import recognise
+from gmi.inversion.scoring import chance_of, figures
 from gmi.ladder.plan import Ladder, baseline, costs
-from gmi.metrics.identity import chance
-from gmi.metrics.statistics import Failed, Outcome, attempt, estimate, recovered
+from gmi.metrics.statistics import Failed, Outcome, attempt, recovered
 from gmi.targets.templates import TemplateTarget
 
 
@@ -76,13 +76,6 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
     )
     starts = {step: baseline(plan, inputs.prior, step, people) for step, _, _ in plan.attacks()}
 
-    def figures(step: str) -> dict[str, Outcome]:
-        outcomes, classes, draws = recognised.outcomes[step], recognised.classes[step], recognised.draws[step]
-        return {
-            metric: attempt(lambda values=outcomes[metric]: estimate(values, classes, draws=draws))
-            for metric in recognised.rates
-        }
-
     def share(step: str, start: str | None) -> Outcome:
         """How far the step's rank-1 is on the way from the start's, or from 0, to the reference's."""
         values, most = (recognised.of_people(each, "rank1") for each in (step, plan.reference))
@@ -97,7 +90,7 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
         named = opinion[step].argmax(1).cpu()
         return float((named == evidence.releases[step].classes).double().mean())
 
-    levels = {metric: chance(metric, recognised.people) for metric in recognised.rates}
+    levels = {metric: chance_of(recognised, metric) for metric in recognised.rates}
     return Findings(
         subject="templates" if isinstance(plan.audit.target, TemplateTarget) else "representatives",
         judge=recognised.judge,
@@ -109,13 +102,13 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
         budget=plan.budget,
         chance={metric: level for metric, level in levels.items() if level is not None},
         thresholds=cuts(recognised),
-        random_prior=figures(RANDOM),
+        random_prior=figures(recognised, [RANDOM]),
         points=tuple(
             Point(
                 **vars(cost),
                 name=step,
                 queries=cost.queries(people),
-                figures=figures(step),
+                figures=figures(recognised, [step]),
                 ratio=None if step == plan.reference else share(step, None),
                 baseline=starts.get(step),
                 share=share(step, starts[step]) if step in starts and step != plan.reference else None,

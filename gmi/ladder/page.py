@@ -27,7 +27,7 @@ def _view(report: dict[str, Any]) -> dict[str, Any]:
     match = [metric for metric in metrics if metric.startswith("match@")]
     panels = {metric: label(metric) for metric in [*match[-1:], "rank1", "auc"]}
     random = {metric: figure["value"] for metric, figure in report["random_prior"].items() if "failed" not in figure}
-    levels = {"random prior": random} if all(metric in random for metric in panels) else {}
+    levels = {"random prior": {"auc": 0.5, **report["chance"], **random}} if set(match[-1:]) <= set(random) else {}
     return {
         "lines": lines,
         "metrics": metrics,

@@ -21,20 +21,23 @@ Part = tuple[float, float]
 """A variance of a mean, and its degrees of freedom."""
 
 
-def trained_difference(left: ArrayLike, right: ArrayLike, *, tail: float = TAIL) -> Difference:
+def trained_difference(left: ArrayLike, right: ArrayLike, *, tail: float = TAIL, together: bool = False) -> Difference:
     """Mean of left - right, one pair per person, of two models that were each trained anew for every draw.
 
     left, right: values (P,), or (S, P) where there are S trainings, in [0, 1].
     tail: share of intervals that may lie above the truth, and of those that may lie below it.
-    Each model's trainings are its own: the variance of either's draws counts. The interval is that of `difference` over
-    people, and never narrower than Student's, to which p belongs. Raises GmiError as `difference` does.
+    together: both have the same weights in each draw, so that a training's luck is in both and only the variance of
+        their differences counts.
+    Else each model's trainings are its own: the variance of either's draws counts. The interval is that of `difference`
+    over people, and never narrower than Student's, to which p belongs. Raises GmiError as `difference` does.
     """
     sides = [np.atleast_2d(np.asarray(side, np.float64)) for side in (left, right)]
     inner = difference(*(side.mean(0) for side in sides), tail=tail)
     if inner.people < 2:
         return Difference(inner, 1.0, 0.0)
     pairs = sides[0].mean(0) - sides[1].mean(0)
-    return _widened(inner, [(pairs.var(ddof=1) / len(pairs), len(pairs) - 1.0), *map(_between, sides)], tail)
+    lucky = [sides[0] - sides[1]] if together else sides
+    return _widened(inner, [(pairs.var(ddof=1) / len(pairs), len(pairs) - 1.0), *map(_between, lucky)], tail)
 
 
 def averaged_difference(differences: Sequence[Difference]) -> Difference:

@@ -331,8 +331,8 @@ def test_the_negative_world_says_that_nothing_helps(tmp_path):
     order = torch.randperm(len(crowd.training.classes), generator=torch.Generator().manual_seed(0))
     shuffled = replace(crowd, training=replace(crowd.training, classes=crowd.training.classes[order]))
     report = compare(replace(PLAN, arms=PLAN.arms[2:], attacks=PLAN.attacks[:1]), tmp_path / "run", shuffled)
-    figure, nobody = leak(arm_of(report, "undefended"), "white-box")["figures"]["auc"], report["random_prior"]["auc"]
-    assert figure["low"] < nobody["high"]
+    figure, nobody = leak(arm_of(report, "undefended"), "white-box")["figures"]["auc"], report["random_prior"]
+    assert figure["low"] < 0.5 and "auc" not in nobody and "match@0.01" in nobody
     assert arm_of(report, "smoothed")["advice"].startswith("Do not count on smoothed: it is not shown to help")
 
 
@@ -408,7 +408,7 @@ def test_a_forecast_names_each_attack_once_and_what_it_asks():
     said = forecast(PLAN, inputs(), CPU)
     assert said.notes == ("6 targets to train, 18 attacks to make: each line is for 2 seeds together",)
     assert len(said.queries) == 9 and all(seconds > 0 for seconds in said.seconds.values())
-    once = {"gradient": 2 * 40 + COUNT * (40 + 4), "averaged": 2 * 40 + COUNT * (12 * 10 + 4)}
+    once = {"gradient": 2 * 40 + COUNT * 40, "averaged": 2 * 40 + COUNT * 12 * 10}
     assert said.queries["mlp, undefended: gradient, white-box access"] == 2 * once["gradient"]
     assert said.queries["mlp, loud: averaged, score behind noise 30 access"] == 2 * once["averaged"]
     assert "mlp, loud: gradient, white-box access" not in said.queries  # it has the undefended target's weights

@@ -43,7 +43,7 @@ def test_images_are_held_against_the_photograph_that_leaked_and_against_others()
         assert figures[system_, "leaked", "search"]["rank1"] == figures[system_, "leaked", "search"]["auc"] == 1
         assert 0.6 < figures[system_, "other", "search"]["rank1"] <= 1
         assert figures[system_, "leaked", "best_of_n"]["rank1"] < 0.2 > figures[system_, "other", "best_of_n"]["rank1"]
-        assert 0.3 < figures[system_, "other", "random"]["auc"] < 0.7
+        assert figures[system_, "other", "random"].keys() == {"match@0.01", "match@0.001"}  # ranks are arithmetic
     own = replace(plan, target=TemplateTarget(recogniser=Dlib(), leaked="of unknown photographs"))
     assert irreversibility(own, people, templates, found, system, [other]) == tuple(
         row for row in rows if row.photograph == "other"

@@ -83,3 +83,13 @@ def test_one_seed_is_as_it_was_and_a_failure_stays_one():
 
 def test_the_bound_is_one_sided():
     assert upper(Estimate(0.1, 0.1 - 1.96, 0.1 + 1.959964, 9, 9)) == pytest.approx(0.1 + stats.norm.ppf(0.95))
+
+
+def test_a_guard_in_front_of_the_same_weights_shares_their_luck() -> None:
+    """It changes nothing, so nothing is known the worse for how far trainings lie apart."""
+    rng = np.random.default_rng(0)
+    accuracy = np.array([[0.90], [0.94], [0.98]]) + rng.normal(0, 0.02, (3, 60))
+    apart, together = (trained_difference(accuracy, accuracy, together=same).estimate for same in (False, True))
+    assert apart.high > 0.05 and together.value == 0 and together.high < 0.06
+    worse = accuracy - 0.03 - rng.normal(0, 0.01, (3, 60))
+    assert trained_difference(accuracy, worse, together=True).estimate.low > 0.02
