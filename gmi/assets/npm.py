@@ -107,6 +107,8 @@ def _connection(settings: Mapping[str, str], registry: str) -> Connection:
         proxies = {}
     cafile, host = settings.get("cafile"), urlsplit(registry).hostname
     trusted = (host,) if host and settings.get("strict-ssl") == "false" else ()
+    if cafile and not Path(cafile).expanduser().is_file():
+        raise GmiError(f"npm's setting cafile names {cafile}, which is not there: correct it in ~/.npmrc.")
     return Connection(proxies, cafile and str(Path(cafile).expanduser()), trusted_hosts=trusted)
 
 

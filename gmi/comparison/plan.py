@@ -109,8 +109,8 @@ class Comparison:
         if any(attack.access.budget is not None for attack in self.every_attack):
             raise ValueError("attacks: a comparison has no budget: leave access.budget out")
         targets = [subject.target for subject in self.targets]
-        if any(target.defence is not None or target.weights is not None for target in targets):
-            raise ValueError("targets: defences are the arms', and weights are trained here: leave both out")
+        if any((target.defence, target.weights, target.outputs) != (None, None, None) for target in targets):
+            raise ValueError("targets: defences are the arms', weights are trained here: leave both and outputs out")
         names = {subject.name for subject in self.targets}
         if any(not names.issuperset(arm.targets or ()) for arm in self.arms):
             raise ValueError(f"arms: there are no targets but {', '.join(sorted(names))}")

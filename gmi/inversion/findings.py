@@ -1,6 +1,6 @@
 """The findings of an audit, composed from its evidence: figures with intervals, checks, a verdict, what it cost."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,7 +18,7 @@ from gmi.inversion.plan import Audit
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.related import Related
 from gmi.inversion.scoring import Exposed, Gap, Result
-from gmi.inversion.verdict import METRIC, Advantage, Finding, settle
+from gmi.inversion.verdict import METRIC, NAMES, Advantage, Finding, settle
 from gmi.metrics.statistics import Estimate, Failed, Outcome, attempt
 from gmi.oracles.access import AnyOracle
 from gmi.protocols import ScoreOracle
@@ -166,9 +166,7 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
     ]
     judgement = Judgement(
         access=str(plan.access),
-        effect=_effect(
-            first, {row.metric: row for row in results if (row.method, row.judge) == ("search", first.judge)}
-        ),
+        effect=_effect(first, results, verdict.advantages),
         judge=first.judge,
         judges=own,
         metric=METRIC,
@@ -193,8 +191,11 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
     )
 
 
-def _effect(recognised: Recognised, rows: Mapping[str, Result]) -> str | None:
-    """The size of the effect for a reader who knows no AUC; None where a figure failed."""
+def _effect(recognised: Recognised, results: Sequence[Result], advantages: Sequence[Advantage]) -> str | None:
+    """The size of the effect of the strongest attack for a reader who knows no AUC; None where a figure failed."""
+    leaks = {each.attack: each.leak.value for each in advantages if isinstance(each.leak, Estimate)}
+    attack = max(leaks, key=leaks.__getitem__, default="search")
+    rows = {row.metric: row for row in results if (row.method, row.judge) == (attack, recognised.judge)}
     matched = rows[f"match@{recognised.thresholds[0].fmr:g}"]
     first = rows["rank1"]
     if isinstance(matched.estimate, Failed) or isinstance(first.estimate, Failed):
@@ -204,7 +205,7 @@ def _effect(recognised: Recognised, rows: Mapping[str, Result]) -> str | None:
         return f"{100 * estimate.value:.0f} [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]"
 
     return (
-        f"Of 100 such people, the search's image would put {hundred(first.estimate)} first among {recognised.people} "
+        f"Of 100 such people, {NAMES[attack]} would put {hundred(first.estimate)} first among {recognised.people} "
         f"(chance: {100 * (first.chance or 0):.1f}), and {hundred(matched.estimate)} would match at FMR "
         f"{100 * recognised.thresholds[0].fmr:g} % (samples of the prior: {100 * (matched.chance or 0):.1f})."
     )

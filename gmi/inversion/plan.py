@@ -73,6 +73,8 @@ class Audit:
     report: ReportConfig = ReportConfig()  # settings of the report
 
     def __post_init__(self) -> None:
+        if self.training is not None and isinstance(self.target, ModuleTarget) and self.target.outputs is not None:
+            raise ValueError("training: outputs are trained in the people's order: leave target.outputs out")
         if not self.judges or not self.fmrs or not self.seeds:
             raise ValueError("judges, fmrs and seeds need one or more each")
         if len(set(self.seeds)) < len(self.seeds):

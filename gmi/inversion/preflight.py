@@ -110,7 +110,7 @@ def _inputs(target: Target | Served, people: People) -> Iterator[Remedy]:
 
 @torch.no_grad()
 def _accuracy(target: Target, tried: Input, images: Images) -> float:
-    device = next(target.module.parameters()).device
+    device = target.device
     named = [target.classify(tried(batch.to(device))).argmax(1).cpu() for batch in images.pixels.split(32)]
     return (torch.cat(named) == images.classes).double().mean().item()
 

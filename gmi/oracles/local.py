@@ -51,5 +51,5 @@ class Model:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        device = next(self._target.module.parameters()).device
+        device = self._target.device
         return self._show(self._target(images.to(device).float() / 255).double().cpu(), images)

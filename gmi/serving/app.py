@@ -90,7 +90,7 @@ class Shown:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Answer:
         """The answer for images (N, C, H, W), given as bytes or as floats in [0, 1]."""
-        device = next(self.target.module.parameters()).device
+        device = self.target.device
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images
         coarse = (pixels * 255).round().byte()  # else a change too small for a pixel would draw new noise
         if self._watched:

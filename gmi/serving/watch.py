@@ -114,7 +114,7 @@ def statistics(unit: Tensor, labels: Tensor, reference: Tensor) -> Tensor:
 @torch.no_grad()
 def features(target: Target, images: Tensor) -> tuple[Tensor, Tensor]:
     """Penultimate features (N, D) of unit length, and predicted classes (N,), on the CPU."""
-    device = next(target.module.parameters()).device
+    device = target.device
     parts = [target.activations(batch.to(device)) for batch in images.split(_BATCH)]
     return (
         F.normalize(torch.cat([penultimate for _, penultimate in parts])).cpu(),

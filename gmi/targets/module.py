@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import field
+from itertools import chain
 from typing import ClassVar, Literal
 
 import torch
@@ -98,6 +99,12 @@ class Target:
         """The same target, moved to the device."""
         self.module.to(device)
         return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are; a module of buffers alone, as when quantised, has no parameters."""
+        held = next(chain(self.module.parameters(), self.module.buffers()), None)
+        return torch.device("cpu") if held is None else held.device
 
     @property
     def head(self) -> nn.Module:

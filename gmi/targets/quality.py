@@ -15,7 +15,7 @@ from gmi.targets.module import Target
 @torch.no_grad()
 def answers(target: Target, images: Images) -> Tensor:
     """Logits (N, K), on the CPU, of a target's images (N)."""
-    device = next(target.module.parameters()).device
+    device = target.device
     return torch.cat([target(batch.to(device).float() / 255).cpu() for batch in images.bytes.split(32)])
 
 
@@ -48,7 +48,7 @@ def calibration_error(correct: ArrayLike, confidence: ArrayLike, bins: int = 15)
 
 def refuse_unfit(target: Target, people: People, features: bool) -> None:
     """Raises GmiError if the target cannot take a blank image of the people, or lacks one output per person."""
-    blank = torch.zeros(1, *people.enrolment.bytes.shape[1:], device=next(target.module.parameters()).device)
+    blank = torch.zeros(1, *people.enrolment.bytes.shape[1:], device=target.device)
     try:
         with torch.no_grad():
             target.activations(blank) if features else target(blank)
@@ -69,7 +69,7 @@ def refuse_unfit(target: Target, people: People, features: bool) -> None:
 @torch.no_grad()
 def _background(target: Target, people: People) -> str | None:
     """Where a network has one output for nobody: "first" or "last", by which it is right more often than not."""
-    images, device = people.enrolment, next(target.module.parameters()).device
+    images, device = people.enrolment, target.device
     outputs = [target.outputs(target.input(batch.to(device).float() / 255)).cpu() for batch in images.bytes.split(32)]
     if any(part.ndim != 2 or part.shape[1] != len(target.classes) + 1 for part in outputs):
         return None

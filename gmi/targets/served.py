@@ -118,6 +118,7 @@ class _Reading:
                 raise GmiError(f"The model answered with labels that are no numbers from 0 to {count - 1}.")
             return outputs.people(answers)
         answers = outputs.of_people(answers)
+        answers[answers.isnan().all(1)] = 1 / len(self.served.classes)  # only outputs of nobody are shown
         if self.labels:
             return answers.nan_to_num(-torch.inf).argmax(1, keepdim=True).double()
         if gives == "logits":

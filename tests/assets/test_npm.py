@@ -173,12 +173,16 @@ def test_settings_are_those_of_npm(tmp_path: Path, home: Path, monkeypatch: pyte
     assert "https-proxy" not in npm_settings()
 
 
-def test_proxies_and_certificates_are_npms() -> None:
+def test_proxies_and_certificates_are_npms(tmp_path: Path) -> None:
     registry = "https://host/npm"
-    made = npm._connection({"proxy": "http://p", "cafile": "/ca.pem", "strict-ssl": "false"}, registry)
+    with pytest.raises(GmiError, match=r"npm's setting cafile names /ca\.pem, which is not there"):
+        npm._connection({"cafile": "/ca.pem"}, registry)
+    (tmp_path / "ca.pem").touch()
+    file = str(tmp_path / "ca.pem")
+    made = npm._connection({"proxy": "http://p", "cafile": file, "strict-ssl": "false"}, registry)
     assert (made.proxies, made.cert, made.trusted_hosts) == (
         {"http": "http://p", "https": "http://p"},
-        "/ca.pem",
+        file,
         ("host",),
     )
     assert npm._connection({"https-proxy": "http://s"}, registry).proxies == {"https": "http://s"}

@@ -334,6 +334,20 @@ def test_public_images_of_the_people_are_a_control_and_their_copies_stop_the_ver
     assert report["verdict"]["finding"] == "inconclusive"
 
 
+def test_people_in_the_public_set_are_no_evidence(tmp_path):
+    """Other photographs of everybody lie there, and a target that knows them picks theirs; the search finds nothing."""
+    inputs = toy.inputs(PEOPLE, 1.0, 0)
+    shown = inputs.people.enrolment.pixels
+    near = (shown + 0.02 * torch.randn(shown.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    public = Images.of((near * 255).round().byte(), torch.full((len(near),), -1))
+    blind = replace(toy.plan(), search=replace(toy.plan().search, steps=0), selection=Selection(pool=2, candidates=1))
+    report = run(tmp_path / "run", blind, with_public(inputs, public))
+    severities = {check["name"]: check["severity"] for check in report["checks"]}
+    assert severities["public people"] == "warning" and estimate(report, "public", "auc")["value"] > 0.8
+    assert {each["attack"] for each in report["verdict"]["advantages"]} == {"search", "best_of_n"}
+    assert "leakage" not in report["verdict"]["finding"]
+
+
 def test_without_the_oracle_nothing_is_cleared(tmp_path):
     plan = replace(toy.plan(), controls=Controls(oracle=False), preflight=False)
     report = run(tmp_path / "run", plan, toy.inputs(PEOPLE, 0.0, 0))

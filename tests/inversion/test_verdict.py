@@ -172,6 +172,9 @@ TRUSTED, FEW = Threshold(0.01, 0.5, 15_600, 156, effective=40.0), Threshold(0.00
 CHECKS = {
     "logits": (checks.softmaxed(LOGITS), "passed"),
     "softmaxed": (checks.softmaxed(LOGITS.softmax(1)), "warning"),
+    "softmaxed, without a background class": (checks.softmaxed(LOGITS.softmax(1)[:, 1:]), "warning"),
+    "scores": (checks.flat(LOGITS.log_softmax(1)), "passed"),
+    "scores rounded to labels": (checks.flat((30 * LOGITS).softmax(1).round().clamp(1e-6, 1).log()), "warning"),
     "gradients": (checks.dead_gradients(torch.rand(8) + 0.1), "passed"),
     "dead": (checks.dead_gradients(torch.zeros(8)), "warning"),
     "repeatable": (checks.randomised(LOGITS, LOGITS.clone()), "passed"),
