@@ -169,6 +169,7 @@ def source(name: str, result: Mapping[str, Any]) -> str:
     facts = [result["date"], result["processor"]]
     facts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"] if seeds else []
     facts += [f"commit {result['commit']}"] if result["commit"] else []
+    facts += ["by an earlier rule"] if result["source"] == "moved from README" else []
     return f"\n- `{name}`: `{result['command']}`; {', '.join(facts)}"
 
 
