@@ -23,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--record", metavar="NAME", help="write results/NAME.json")
     options = parser.parse_args(arguments)
     reports = [json.loads((run / "report.json").read_text("utf-8")) for run in options.runs]
-    (name,) = {report["name"] for report in reports}
+    name, *others = sorted({report["name"] for report in reports})
+    if others:
+        parser.error(f"these are audits of {name}, {', '.join(others)}: give the runs of one configuration")
     verdicts = [report["verdict"] for report in reports]
     rows = [*shares(Counter(verdict["finding"] for verdict in verdicts), name), *_levels(verdicts, name)]
     if options.record:
