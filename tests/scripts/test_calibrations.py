@@ -30,7 +30,14 @@ def test_every_kind_of_interval_covers(name, monkeypatch):
     assert min(shares.values()) > 0.86 and failures < 0.2
 
 
-@pytest.mark.parametrize(("advantage", "people"), [(0.0, 40), (0.1, 20), (0.1, 60)])
+@pytest.mark.parametrize("people", [20, 100])
+def test_a_few_who_are_found_outright_are_not_acquitted(people):
+    rng = np.random.default_rng(0)
+    counts = Counter(calibrate_verdict.planted(0.0, people, rng, found=0.1) for _ in range(60))
+    assert counts["no evidence"] <= 3
+
+
+@pytest.mark.parametrize(("advantage", "people"), [(0.0, 60), (0.1, 40), (0.1, 60)])
 def test_no_leak_is_rarely_called_and_a_notable_one_rarely_acquitted(advantage, people):
     rng = np.random.default_rng(0)
     counts = Counter(calibrate_verdict.planted(advantage, people, rng) for _ in range(80))
