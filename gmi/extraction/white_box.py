@@ -41,9 +41,10 @@ def inverted(prior: Prior, images: Tensor, rng: Rng, steps: int, lr: float) -> T
 
 @torch.no_grad()
 def denoised(prior: Denoiser, images: Tensor, rng: Rng, draws: int) -> Tensor:
-    """Mean square error (N,) of the clean images that the prior predicts from noisy ones, over TIMES and `draws` each.
+    """Mean square error (N,) of the prior's direction at noisy images, over TIMES and `draws` each.
 
-    images: (N, C, H, W) in [0, 1].
+    images: (N, C, H, W) in [0, 1]. It is the loss of training: of the noise on DDPM's path, of the velocity on flow
+    matching's. Errors of clean images are small where there is little noise; by them, late times would be all.
     """
     clean = images * 2 - 1
     total = torch.zeros(len(images), device=images.device)
@@ -51,6 +52,7 @@ def denoised(prior: Denoiser, images: Tensor, rng: Rng, draws: int) -> Tensor:
         signal, level = prior.path.levels(time)
         for _ in range(draws):
             noise = rng.normal(*clean.shape[1:]).to(clean)
-            predicted = prior.denoise(signal * clean + level * noise, time)
-            total += (predicted - clean).square().flatten(1).mean(1)
+            noisy = signal * clean + level * noise
+            found, true = (prior.path.direction(noisy, end, time) for end in (prior.denoise(noisy, time), clean))
+            total += (found - true).square().flatten(1).mean(1)
     return total / (len(TIMES) * draws)

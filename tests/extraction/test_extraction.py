@@ -159,13 +159,16 @@ class Gaussian:
 def test_the_denoising_loss_of_a_gaussian_is_its_closed_form():
     prior, offset = Gaussian(0.2, 0.3), 0.5
     image = torch.full((1, 1, 32, 32), (0.2 + offset + 1) / 2)  # off the mean by `offset`
-    wanted = 0.0
+    wanted, errors = 0.0, []
     for time in TIMES:
         signal, level = 1 - time, time
         gain = signal * 0.09 / (signal**2 * 0.09 + level**2)
-        wanted += ((1 - gain * signal) ** 2 * offset**2 + gain**2 * level**2) / len(TIMES)
+        clean = (1 - gain * signal) ** 2 * offset**2 + gain**2 * level**2  # error of the clean image
+        wanted += clean / time**2 / len(TIMES)  # velocity: (noisy - clean) / time
+        errors.append(clean / time**2)
     found = denoised(prior, image, Rng([0]), 8)  # pyright: ignore[reportArgumentType]
     assert found.item() == pytest.approx(wanted, rel=0.03)  # 1,024 pixels, 8 draws, 6 times: about 1 %
+    assert max(errors) < 0.5 * sum(errors)  # no time decides alone
     usual = denoised(prior, torch.full((1, 1, 32, 32), 0.6), Rng([0]), 8)  # pyright: ignore[reportArgumentType]
     assert usual.item() < found.item()
 
