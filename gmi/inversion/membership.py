@@ -4,9 +4,11 @@
 2018, sec. 3). "calibrated" asks how much surer it is than models that did not learn from the photograph (Watson et al.,
 On the Importance of Difficulty Calibration in Membership Inference Attacks, ICLR 2022, sec. 3). "LiRA" asks how much
 likelier that is of models that did than of models that did not (Carlini et al., Membership Inference Attacks From First
-Principles, IEEE S&P 2022, alg. 1), and so has more to estimate of each.
+Principles, IEEE S&P 2022, alg. 1), and so has more to estimate of each. "RMIA" asks how many other photographs it is
+likelier a member than (Zarifzadeh et al., Low-Cost High-Power Membership Inference Attacks, ICML 2024, eq. 2), which
+needs few shadow models.
 
-Differs from the paper: each photograph is asked once, not with its augmentations, and with few shadow models the
+Differs from the papers: each photograph is asked once, not with its augmentations, and with few shadow models the
 variances are those of all photographs together, as in sec. VI-C there. A target that is at hand is asked for its full
 scores, whatever the audited interface shows: it is the owner's question. Members and others are photographs of the same
 people: that a person was trained on tells nothing.
@@ -38,9 +40,9 @@ _BATCH = 32
 
 @settings
 class Membership:
-    """Membership inference by a threshold and, with shadow models, by two methods that compare."""
+    """Membership inference by a threshold and, with shadow models, by three methods that compare."""
 
-    shadows: Whole = 8  # models trained as the target was, each on half of the photographs; 0: the threshold alone
+    shadows: Whole = 8  # models trained as the target was, on as many photographs; 0: the threshold alone
     alarms: Annotated[tuple[Rate, ...], Field(min_length=1)] = (
         0.1,
         0.01,
@@ -90,7 +92,7 @@ def infer(
 
         def shadow(name: str) -> dict[str, Tensor]:
             number = int(name.rpartition("/")[2])
-            inside = halves(classes, settings.shadows, number)
+            inside = learnt(classes, torch.from_numpy(member), settings.shadows, number)
             taught = replace(training, seed=seed_of(training.seed, "shadow", number) % 2**31)
             module = fit(target, taught, pixels[inside], classes[inside], device)
             model = Target(module, target.input, people.names)
@@ -100,6 +102,7 @@ def infer(
         answers, inside = (np.stack([piece[key].numpy() for piece in pieces]) for key in ("log_odds", "inside"))
         scores["calibrated"] = calibrated(odds, answers, inside)
         scores["LiRA"] = likelihood_ratio(odds, answers, inside)
+        scores["RMIA"] = robust(odds, answers, inside, member)
     people_of = classes.numpy()
     return tuple(detection(name, values, member, people_of, settings.alarms) for name, values in scores.items())
 
@@ -112,16 +115,18 @@ def confidence(logits: Tensor, classes: Tensor) -> Array:
     return (true[:, 0] - others).numpy()
 
 
-def halves(classes: Tensor, count: int, number: int) -> Tensor:
-    """The images (N,) that a shadow model learns from: half of each person's; each image is in half of the models."""
+def learnt(classes: Tensor, member: Tensor, count: int, number: int) -> Tensor:
+    """The images (N,) that one of `count` shadow models learns from: as many of each person's as the target did.
+
+    member: (N,) of those. Each person's images stand in a ring, in an order of her own; each model takes an arc of it,
+    and the arcs begin at equal distances. So each image is in about as many models as any other of hers.
+    """
     inside = torch.zeros(len(classes), dtype=torch.bool)
     for person in classes.unique().tolist():
         rows = (classes == person).nonzero()[:, 0]
-        draws = Rng([seed_of(number // 2, "halves", person)]).uniform(len(rows))[0].argsort()
-        half = rows[draws[: len(rows) // 2]]
-        inside[half] = True
-        if number % 2:  # the other half of the pair's
-            inside[rows] = ~inside[rows]
+        ring = Rng([seed_of(0, "shadows", person)]).uniform(len(rows))[0].argsort()
+        taken = min(max(1, int(member[rows].sum())), len(rows) - 1)
+        inside[rows[ring[(number * len(rows) // count + torch.arange(taken)) % len(rows)]]] = True
     return inside
 
 
@@ -145,6 +150,23 @@ def likelihood_ratio(odds: Array, shadows: Array, inside: NDArray[np.bool_]) -> 
         means.append(mean)
         spreads.append(max(np.sqrt((np.where(side, shadows - mean, 0.0) ** 2).sum() / freedom), 1e-6))
     return norm.logpdf(odds, means[0], spreads[0]) - norm.logpdf(odds, means[1], spreads[1])
+
+
+def robust(odds: Array, shadows: Array, inside: NDArray[np.bool_], member: NDArray[np.bool_]) -> Array:
+    """Share (N,) of other people's or her own further photographs z than which an image x is likelier a member.
+
+    Pr_z [(p(x) / p_ref(x)) / (p(z) / p_ref(z)) >= 2]: Zarifzadeh et al., Low-Cost High-Power Membership Inference
+    Attacks, ICML 2024, eq. 2 and 3. p is the probability of the image's person by the target, p_ref its mean over models
+    that did and that did not learn from it; z are the images that are no members, the image itself left out. A little
+    of the ratio's logarithm decides between equal shares. Raises GmiError as `_means` does.
+    """
+    p = np.exp(-np.logaddexp(0.0, -shadows))
+    reference = (_means(p, inside) + _means(p, ~inside)) / 2
+    ratio = -np.logaddexp(0.0, -odds) - np.log(np.maximum(reference, 1e-300))
+    others = np.flatnonzero(~member)
+    wins = ratio[:, None] - ratio[None, others] >= np.log(2)
+    counted = np.arange(len(odds))[:, None] != others
+    return (wins & counted).sum(1) / counted.sum(1) + 1e-4 * np.clip(ratio, -50, 50) / 50
 
 
 def _means(shadows: Array, side: NDArray[np.bool_]) -> Array:

@@ -73,6 +73,7 @@ METRICS = {
 MEMBERSHIP = {
     "threshold": Term("Threshold", "how sure the target is of the photograph's person"),
     "calibrated": Term("Calibrated", "how much surer it is than shadow models that did not learn from the photograph"),
+    "RMIA": Term("RMIA", "than how many other photographs it is likelier a member, by the same comparison"),
     "LiRA": Term("LiRA", "how much likelier so sure an answer is of shadow models that learnt from it than of others"),
 }
 

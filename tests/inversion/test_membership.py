@@ -10,7 +10,7 @@ from scipy.stats import norm
 from gmi import toy
 from gmi.data.images import Images
 from gmi.errors import GmiError
-from gmi.inversion.membership import Membership, calibrated, confidence, halves, infer, likelihood_ratio
+from gmi.inversion.membership import Membership, calibrated, confidence, infer, learnt, likelihood_ratio, robust
 from gmi.run import Run
 from gmi.targets.module import Input, ModuleTarget, Target
 from gmi.training.targets import UNDEFENDED, Scratch
@@ -29,18 +29,41 @@ def test_confidence_is_the_log_odds_of_the_class():
     assert confidence(sure, torch.tensor([0])).item() == 200
 
 
-def test_each_photograph_is_in_half_of_the_shadow_models():
-    classes = torch.arange(7).repeat_interleave(10)
-    inside = torch.stack([halves(classes, 6, number) for number in range(6)])
-    assert (inside.sum(0) == 3).all()
+@pytest.mark.parametrize(("learns", "count", "times"), [(5, 6, {3}), (6, 8, {4, 5}), (8, 10, {8})])
+def test_shadow_models_learn_from_as_many_photographs_as_the_target(learns: int, count: int, times: set[int]):
+    classes, member = torch.arange(7).repeat_interleave(10), (torch.arange(10) < learns).repeat(7)
+    inside = torch.stack([learnt(classes, member, count, number) for number in range(count)])
+    assert set(inside.sum(0).tolist()) <= times
     for one in inside:
-        assert (torch.bincount(classes[one]) == 5).all()
-    assert not inside[0].equal(inside[2])
+        assert (torch.bincount(classes[one]) == learns).all()
+    assert not inside[0].equal(inside[2]) and not inside[0][:10].equal(inside[0][10:20])
+
+
+def halves(count: int, models: int) -> np.ndarray:
+    """Whose half (models, count) of the images each model learns from."""
+    classes, member = torch.zeros(count, dtype=torch.long), torch.arange(count) < count // 2
+    return np.stack([learnt(classes, member, models, number).numpy() for number in range(models)])
+
+
+def test_robust_membership_is_its_definition():
+    rng = np.random.default_rng(0)
+    inside, member = halves(40, 8), np.arange(40) < 20
+    shadows, ours = np.where(inside, 2.0, 0.5) + rng.normal(size=inside.shape), rng.normal(1, 1, 40)
+    found = robust(ours, shadows, inside, member)
+    p, ratios = (lambda odds: 1 / (1 + np.exp(-odds))), []
+    for image in range(40):
+        sides = [p(shadows[side[:, image], image]).mean() for side in (inside, ~inside)]
+        ratios.append(p(ours[image]) / np.mean(sides))
+    for image in (0, 17, 31):
+        wins = [ratios[image] / ratios[other] >= 2 for other in range(20, 40) if other != image]
+        assert found[image] == pytest.approx(np.mean(wins), abs=1.1e-4)
+    with pytest.raises(GmiError, match="must be in some shadow models and not in others"):
+        robust(ours, shadows, np.ones_like(inside), member)
 
 
 def test_the_likelihood_ratio_is_that_of_two_normals():
     rng = np.random.default_rng(0)
-    inside = np.stack([halves(torch.zeros(40, dtype=torch.long), 8, number).numpy() for number in range(8)])
+    inside = halves(40, 8)
     shadows = np.where(inside, 3.0, 1.0) + rng.normal(size=inside.shape) + rng.normal(size=40)
     ours = rng.normal(size=40)
     found = likelihood_ratio(ours, shadows, inside)
@@ -63,7 +86,7 @@ def test_the_likelihood_ratio_is_that_of_two_normals():
 def test_calibration_takes_away_how_easy_a_photograph_is():
     rng = np.random.default_rng(0)
     member, easy = np.arange(200) < 100, rng.normal(scale=5, size=200)
-    inside = np.stack([halves(torch.zeros(200, dtype=torch.long), 4, number).numpy() for number in range(4)])
+    inside = halves(200, 4)
     shadows, ours = easy + 2.0 * inside, easy + 2.0 * member
     np.testing.assert_allclose(calibrated(ours, shadows, inside), 2.0 * member, atol=1e-12)
     with pytest.raises(GmiError, match="must be in some shadow models and not in others"):
@@ -112,7 +135,7 @@ def test_shadow_models_are_trained_as_the_target_was(tmp_path):
     target, run = Target(module, config.input, people.names), Run.open(tmp_path / "r", {})
     settings = Membership(shadows=4, alarms=(0.2,))
     rows = infer(settings, config, training, people, target, run, CPU)
-    assert [row.method for row in rows] == ["threshold", "calibrated", "LiRA"]
+    assert [row.method for row in rows] == ["threshold", "calibrated", "LiRA", "RMIA"]
     assert all(row.auc.value > 0.9 and row.auc.low > 0.5 for row in rows)  # of six people
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("*.safetensors")}
     assert len(before) == 5 and infer(settings, config, training, people, target, run, CPU) == rows
