@@ -156,8 +156,8 @@ def robust(odds: Array, shadows: Array, inside: NDArray[np.bool_], member: NDArr
     """Share (N,) of other people's or her own further photographs z than which an image x is likelier a member.
 
     Pr_z [(p(x) / p_ref(x)) / (p(z) / p_ref(z)) >= 2]: Zarifzadeh et al., Low-Cost High-Power Membership Inference
-    Attacks, ICML 2024, eq. 2 and 3. p is the probability of the image's person by the target, p_ref its mean over models
-    that did and that did not learn from it; z are the images that are no members, the image itself left out. A little
+    Attacks, ICML 2024, eq. 2 and 3. p is the probability of the image's person by the target, p_ref its mean over all
+    models, in and out alike; z are the images that are no members, the image itself left out. A little
     of the ratio's logarithm decides between equal shares. Raises GmiError as `_means` does.
     """
     p = np.exp(-np.logaddexp(0.0, -shadows))
