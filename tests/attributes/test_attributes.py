@@ -584,13 +584,13 @@ def test_other_values_than_the_one_that_is_detected_are_not_overlooked():
 def test_few_people_of_whom_an_attack_is_sure_are_not_overlooked():
     """One in ten of those who have the value is found without a doubt; otherwise the attack guesses a little worse."""
     rng, findings = np.random.default_rng(0), []
-    for _ in range(20):
+    for _ in range(12):
         truth = (rng.uniform(size=1000) < 0.3).astype(int)
         imputed = rng.normal(size=1000) + truth
         attack = imputed + rng.normal(0, 0.5, 1000) + 99 * ((truth == 1) & (rng.uniform(size=1000) < 0.1))
         both = [np.column_stack([-one, one]) for one in (imputed, attack)]
         findings.append(told(truth, *both, alarms=(0.1, 0.01)).finding)
-    assert "no evidence" not in findings and findings.count("evidence of leakage") > 10
+    assert "no evidence" not in findings and findings.count("evidence of leakage") > 6
 
 
 def test_one_changed_answer_does_not_narrow_the_bound():
@@ -619,7 +619,7 @@ def found(rng: np.random.Generator, seeds: int, count: int, adds: float, luck: f
     return verdict(methods, 0.1, False, seeds).finding
 
 
-@pytest.mark.parametrize(("seeds", "luck"), [(1, 0.0), (2, 0.03), (3, 0.03)])
+@pytest.mark.parametrize(("seeds", "luck"), [(1, 0.0), pytest.param(2, 0.03, marks=pytest.mark.slow), (3, 0.03)])
 def test_a_notable_leak_is_seldom_cleared_and_no_leak_seldom_accused(seeds: int, luck: float):
     """Of 200 audits of 400 people each."""
     rng = np.random.default_rng(0)

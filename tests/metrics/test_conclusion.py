@@ -32,13 +32,12 @@ def test_where_nothing_leaks_it_is_rarely_called_and_mostly_excluded() -> None:
 
 def test_a_notable_leak_is_rarely_acquitted() -> None:
     at_notable = 0.36 * 2**0.5  # AUC 0.6 between scores of variance 2
-    assert findings(100, 60, at_notable)["no evidence"] <= 5
-    assert findings(100, 20, at_notable)["no evidence"] <= 5
+    assert findings(80, 40, at_notable)["no evidence"] <= 4
 
 
 def test_few_members_who_are_surely_known_are_no_acquittal() -> None:
-    counts = findings(60, 100, 0.0, 0.15)
-    assert counts["no evidence"] == 0 and counts["evidence of leakage"] >= 55
+    counts = findings(40, 100, 0.0, 0.15)
+    assert counts["no evidence"] == 0 and counts["evidence of leakage"] >= 36
 
 
 def test_what_is_not_known_bars_acquittal() -> None:

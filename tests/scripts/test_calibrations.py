@@ -37,7 +37,7 @@ def test_a_few_who_are_found_outright_are_not_acquitted(people):
     assert counts["no evidence"] <= 3
 
 
-@pytest.mark.parametrize(("advantage", "people"), [(0.0, 60), (0.1, 40), (0.1, 60)])
+@pytest.mark.parametrize(("advantage", "people"), [(0.0, 60), (0.1, 60)])
 def test_no_leak_is_rarely_called_and_a_notable_one_rarely_acquitted(advantage, people):
     rng = np.random.default_rng(0)
     counts = Counter(calibrate_verdict.planted(advantage, people, rng) for _ in range(80))
