@@ -43,10 +43,8 @@ class Membership:
     """Membership inference by a threshold and, with shadow models, by three methods that compare."""
 
     shadows: Whole = 8  # models trained as the target was, on as many photographs; 0: the threshold alone
-    alarms: Annotated[tuple[Rate, ...], Field(min_length=1)] = (
-        0.1,
-        0.01,
-    )  # false-alarm rates at which hits are counted
+    # false-alarm rates at which hits are counted
+    alarms: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.1, 0.01)
 
     def refuse(self, target: object, training: object) -> None:
         """Raises GmiError where shadow models cannot be trained."""
@@ -153,12 +151,12 @@ def likelihood_ratio(odds: Array, shadows: Array, inside: NDArray[np.bool_]) -> 
 
 
 def robust(odds: Array, shadows: Array, inside: NDArray[np.bool_], member: NDArray[np.bool_]) -> Array:
-    """Share (N,) of other people's or her own further photographs z than which an image x is likelier a member.
+    """Share (N,) of the photographs z than which an image x is likelier a member.
 
     Pr_z [(p(x) / p_ref(x)) / (p(z) / p_ref(z)) >= 2]: Zarifzadeh et al., Low-Cost High-Power Membership Inference
     Attacks, ICML 2024, eq. 2 and 3. p is the probability of the image's person by the target, p_ref its mean over all
-    models, in and out alike; z are the images that are no members, the image itself left out. A little
-    of the ratio's logarithm decides between equal shares. Raises GmiError as `_means` does.
+    models, in and out alike; z are the images that are no members, the image itself left out. A little of the ratio's
+    logarithm decides between equal shares. member: (N,); the other arguments and errors are `likelihood_ratio`'s.
     """
     p = np.exp(-np.logaddexp(0.0, -shadows))
     reference = (_means(p, inside) + _means(p, ~inside)) / 2

@@ -82,7 +82,9 @@ def told_apart(rows: Sequence[Detection], notable: float) -> Conclusion:
         )
     tie = f"No method is shown to tell members from others ({sample})."
     worst = max(excesses, key=lambda each: each.most)
-    if unknown := sorted({f"at {float(rate):.1%}" for row in rows for rate, hits in row.hits.items() if _lost(hits)}):
+    if unknown := sorted(
+        {f"at {float(rate):.1%}" for row in rows for rate, hits in row.hits.items() if isinstance(hits, Failed)}
+    ):
         reason = f"Of hits {' and '.join(unknown)} false alarms nothing is known: take more photographs, or leave "
         reason += "those rates out."
         return Conclusion("inconclusive", (tie, reason))
@@ -109,7 +111,3 @@ def _excesses(row: Detection) -> Iterator[_Excess]:
         if isinstance(hits, Estimate):
             words = f"The share of members that {row.method} finds at {float(rate):.1%} false alarms"
             yield _Excess(words, float(rate), hits)
-
-
-def _lost(hits: object) -> bool:
-    return isinstance(hits, Failed)

@@ -50,7 +50,7 @@ class Target:
         self.classes = classes
         self.trained_on = trained_on
         self._penultimate = penultimate
-        self.order = Outputs(classes, tuple(range(len(classes)))) if outputs is None else outputs
+        self.order = Outputs.sorted(classes) if outputs is None else outputs
         self.digest = self.order.digest(digest(module.state_dict().items()))
 
     def __call__(self, images: Tensor) -> Tensor:

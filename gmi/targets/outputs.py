@@ -17,6 +17,11 @@ class Outputs:
     names: tuple[str, ...]  # of each output (D,); those of people are their folders'
     columns: tuple[int, ...]  # the output that belongs to each person (K,)
 
+    @classmethod
+    def sorted(cls, people: tuple[str, ...]) -> "Outputs":
+        """The people in sorted order, and nobody else."""
+        return cls(people, tuple(range(len(people))))
+
     @property
     def plain(self) -> bool:
         """True where they are the people in their order."""
@@ -52,7 +57,7 @@ def outputs(file: str | None, people: tuple[str, ...]) -> Outputs:
     file cannot be read, a person is not in it, or is in it twice.
     """
     if file is None:
-        return Outputs(people, tuple(range(len(people))))
+        return Outputs.sorted(people)
     path = resolve(file)
     try:
         names = tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())

@@ -71,7 +71,7 @@ class Served:
     @property
     def order(self) -> Outputs:
         """Whom the outputs mean."""
-        return Outputs(self.classes, tuple(range(len(self.classes)))) if self.outputs is None else self.outputs
+        return Outputs.sorted(self.classes) if self.outputs is None else self.outputs
 
     def weights(self) -> Iterable[Tensor]:
         """The weights, to compare with a judge's; none where they cannot be read."""
