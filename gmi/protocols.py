@@ -97,11 +97,20 @@ class Denoiser(Prior, Protocol):
 
 
 @runtime_checkable
-class LabelOracle(Protocol):
-    """Access to the predicted class only. `classes` (N,) tells the ledger for whom each image is asked."""
+class VerificationOracle(Protocol):
+    """Access to a yes or no: does the image pass for the person that it is said to show?"""
 
     queries: int
     people: int  # K: how many classes there are is no secret
+
+    def accepts(self, images: Tensor, classes: Tensor) -> Tensor:
+        """True (N,) where images (N, C, H, W) pass for these classes (N,)."""
+        ...
+
+
+@runtime_checkable
+class LabelOracle(VerificationOracle, Protocol):
+    """Access to the predicted class only. `classes` (N,) tells the ledger for whom each image is asked."""
 
     def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Predicted classes (N,)."""
@@ -113,7 +122,16 @@ class ScoreOracle(LabelOracle, Protocol):
     """Access to the confidences."""
 
     def scores(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Log-probabilities (N, K), no graph."""
+        """Log-probabilities, or similarities to each person (N, K), no graph."""
+        ...
+
+
+@runtime_checkable
+class SimilarityOracle(ScoreOracle, Protocol):
+    """Access to how alike an image and each enrolled person are. Its scores are similarities, each by itself."""
+
+    def similarities(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Similarities (N, K), NaN for those that are hidden."""
         ...
 
 

@@ -14,14 +14,14 @@ from gmi.data.people import People
 from gmi.errors import GmiError
 from gmi.inversion.controls import Unmoved, random_prior
 from gmi.inversion.release import release
-from gmi.oracles.interface import Embeddings, Interface, Labels, Scores
-from gmi.protocols import Candidates, LabelOracle, Prior, WhiteBoxOracle
+from gmi.oracles.interface import Interface
+from gmi.protocols import Candidates, Prior, VerificationOracle, WhiteBoxOracle
 from gmi.rng import Rng, seed_of
 from gmi.run import Run, Tensors
 from gmi.search.attack import Attack
 from gmi.search.objectives import cross_entropy
 from gmi.search.selection import keep_best, opinion, pool_scores, preselect, robust_scores
-from gmi.search.signature import ConfinedSearch, Search, shared_queries
+from gmi.search.signature import ConfinedSearch, OfflineSearch, Search, shared_queries
 from gmi.views import grey
 
 _PIECE = 250  # images of a pool in one piece of work
@@ -54,16 +54,25 @@ class Attacker:
         """The attacked people (A,)."""
         return torch.tensor(self.people.attacked)
 
-    def attack(self, step: str, oracle: LabelOracle) -> Images:
+    def attack(self, step: str, oracle: VerificationOracle) -> Images:
         """What the attack releases: for each class the kept candidates, best first."""
-        pool = self.pool(_before(step, "pool"), oracle, range(self.plan.selection.pool))
-        return self._searched(step, oracle, self.prepare(_before(step, "prepare"), oracle), pool)
+        search, asked = self.prepare(_before(step, "prepare"), oracle)
+        own = asked is not oracle
+        scored = _before(step, "own_pool" if own else "pool")
+        released = self._searched(step, asked, search, self.pool(scored, asked, self._pool))
+        if own:  # what a copy is asked is no query
+            self.spent.update({name: replace(self.spent[name], queries=0) for name in (scored, step)})
+        return released
 
-    def best_of(self, step: str, oracle: LabelOracle, pool: Tensor) -> Images:
+    def best_of(self, step: str, oracle: VerificationOracle, pool: Tensor) -> Images:
         """What is released of the pool's best samples without a search. pool: log-probabilities (N, K)."""
         return self._searched(step, oracle, Unmoved(), pool)
 
-    def _searched(self, step: str, oracle: LabelOracle, search: Search, pool: Tensor) -> Images:
+    @property
+    def _pool(self) -> range:
+        return range(self.plan.selection.pool)
+
+    def _searched(self, step: str, oracle: VerificationOracle, search: Search, pool: Tensor) -> Images:
         count = self.plan.selection.candidates
         starts = preselect(pool, self.classes, count)  # (A, count), numbers of the pool
 
@@ -82,7 +91,7 @@ class Attacker:
 
         return self._people(step, oracle, compute, max(1, self.plan.batch // count))
 
-    def pool(self, name: str, oracle: LabelOracle, numbers: range) -> Tensor:
+    def pool(self, name: str, oracle: VerificationOracle, numbers: range) -> Tensor:
         """Log-probabilities (N, K) of the prior's samples with these numbers, the same ones for every oracle."""
 
         @torch.no_grad()
@@ -93,7 +102,7 @@ class Attacker:
 
         return self._scored(name, oracle, numbers, drawn)
 
-    def _scored(self, name: str, oracle: LabelOracle, numbers: range, look: Callable[[range], Tensor]) -> Tensor:
+    def _scored(self, name: str, oracle: VerificationOracle, numbers: range, look: Callable[[range], Tensor]) -> Tensor:
         """Log-probabilities (N, K) of the images that `look` gives for a range of the numbers."""
 
         def compute(names: list[str]) -> Iterator[Tensors]:
@@ -104,9 +113,7 @@ class Attacker:
         names = [f"{name}/{piece:04d}" for piece in range(-(-len(numbers) // _PIECE))]
         return torch.cat([piece["scores"] for piece in self._each(name, names, oracle, compute)]).cpu()
 
-    def probe(
-        self, oracle: WhiteBoxOracle | Labels | Scores | Embeddings, name: str = "checks", count: int = 8
-    ) -> dict[str, Tensor]:
+    def probe(self, oracle: WhiteBoxOracle | Interface, name: str = "checks", count: int = 8) -> dict[str, Tensor]:
         """The answers that checks look at: log-probabilities (N, K) of prior samples, a second time where that can be.
 
         Where the adversary has the model, they are its logits, and the norms (N,) of their gradients are there, too.
@@ -128,20 +135,24 @@ class Attacker:
 
         return self._each(name, [f"{name}/0000"], oracle, compute)[0]
 
-    def prepare(self, name: str, oracle: LabelOracle) -> Search:
-        """The search, with what all classes share where it learns that first."""
+    def prepare(self, name: str, oracle: VerificationOracle) -> tuple[Search, VerificationOracle]:
+        """The search, with what all classes share where it learns that first, and the oracle that it asks from then on.
+
+        That is another one only where what it learnt takes the target's place.
+        """
         search, shared = self.plan.search, shared_queries(self.plan.search)
         if shared == 0:
-            return search
+            return search, oracle
 
         def compute(names: list[str]) -> Iterator[Tensors]:
             with self.hardware.autocast():
                 yield search.prepare(oracle, self.prior, self._rng("prepare", range(shared)))
 
         (learned,) = self._each(name, [f"{name}/0000"], oracle, compute)
-        return search.taught(learned)
+        asked = search.copy(learned, self.hardware.device) if isinstance(search, OfflineSearch) else oracle
+        return search.taught(learned), asked
 
-    def random(self, name: str, oracle: LabelOracle) -> Images:
+    def random(self, name: str, oracle: VerificationOracle) -> Images:
         """Samples of the prior, as many as the attack releases images; no queries."""
         keep = self.plan.selection.keep
 
@@ -152,7 +163,7 @@ class Attacker:
 
         return self._people(name, oracle, compute, self.plan.batch)
 
-    def public(self, name: str, oracle: LabelOracle, images: Tensor) -> Images:
+    def public(self, name: str, oracle: VerificationOracle, images: Tensor) -> Images:
         """The public images (N, C, H, W) that the same selection takes for each class (control C4)."""
         count = min(self.plan.selection.candidates, len(images))
         scores = self._scored(
@@ -171,7 +182,7 @@ class Attacker:
 
         return self._people(name, oracle, compute, max(1, self.plan.batch // count))
 
-    def _released(self, oracle: LabelOracle, candidates: Candidates, rng: Rng) -> Iterator[Tensors]:
+    def _released(self, oracle: VerificationOracle, candidates: Candidates, rng: Rng) -> Iterator[Tensors]:
         """The candidates that stay sure of their class under random views."""
         selection, classes = self.plan.selection, candidates.classes
         scores = robust_scores(oracle, candidates.images, classes, rng, selection.final_views)
@@ -186,7 +197,7 @@ class Attacker:
             yield {"images": images[rows], "classes": candidates.classes[rows]}
 
     def _people(
-        self, name: str, oracle: LabelOracle, compute: Callable[[Tensor], Iterator[Tensors]], group: int
+        self, name: str, oracle: VerificationOracle, compute: Callable[[Tensor], Iterator[Tensors]], group: int
     ) -> Images:
         """One piece a person, computed in groups of fixed size."""
         rows = {f"{name}/{person:04d}": row for row, person in enumerate(self.classes.tolist())}
@@ -199,7 +210,7 @@ class Attacker:
         self,
         step: str,
         names: list[str],
-        oracle: LabelOracle,
+        oracle: VerificationOracle,
         compute: Callable[[list[str]], Iterable[Tensors]],
         group: int = 1,
     ) -> list[dict[str, Tensor]]:

@@ -70,7 +70,7 @@ def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Eviden
 def reconstruct(plan: Audit, inputs: Inputs, oracle: AnyOracle, attacker: Attacker) -> Releases:
     """What the attack and the controls release with one seed, by step."""
     people = inputs.people
-    first, further = plan.pools(len(people.attacked), inputs.prior)
+    first, further = plan.pools(len(people.attacked), len(people.names), inputs.prior)
     releases = {"search": attacker.attack("search", oracle)}
     pools = [attacker.pool("pool", oracle, first)]
     if further:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gmi.protocols import Candidates, LabelOracle, Prior, Trace
+from gmi.protocols import Candidates, Prior, Trace, VerificationOracle
 from gmi.rng import Rng
 from gmi.search.signature import Passes
 from gmi.settings import settings
@@ -51,7 +51,7 @@ class Unmoved:
     @torch.no_grad()
     def __call__(
         self,
-        oracle: LabelOracle,
+        oracle: VerificationOracle,
         prior: Prior,
         latents: Tensor,
         classes: Tensor,
@@ -113,6 +113,10 @@ class Enrolled:
     def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Predicted classes (N,)."""
         return self.scores(images).argmax(1)
+
+    def accepts(self, images: Tensor, classes: Tensor) -> Tensor:
+        """True (N,) where images are taken for these people (N,)."""
+        return self.labels(images) == classes
 
 
 @torch.no_grad()

@@ -36,6 +36,8 @@ Work = tuple[int, int, float]
 GUESSING = 12**-0.5
 """Standard deviation of the AUC of people of whom an attack knows nothing: it is uniform from 0 to 1."""
 _FEW = 16  # images that a timing takes
+_EVERYBODY = ("checks", "pool", "prepare", "best_of_n_pool", "public_pool", OWN_OPINION)
+"""Steps whose images are asked about for everybody who is enrolled."""
 _BACKWARD = 1.3  # of a forward's time, with frozen weights: measured on the FaceNet target
 
 
@@ -78,11 +80,11 @@ def attack_work(search: Any, selection: Selection, people: int, prior: Prior) ->
     starts = people * selection.candidates
     queries, steep = starts * search.queries(prior), access(search) == "white-box"
     return {
-        "pool": (0, 2 * selection.pool, selection.pool * decode),
+        "pool": (0, selection.pool_of(search), selection.pool * decode),
         "prepare": (0, prepared, prepared * decode),
         "search": (
             queries if steep else 0,
-            (0 if steep else queries) + starts * selection.final_views,
+            (0 if steep else queries) + starts * selection.views_of(search),
             starts * (passes.without_gradient + passes.with_gradient * (1 + _BACKWARD)),
         ),
     }
@@ -107,7 +109,7 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     without += ("to teach a student and to search it",) if students(plan.search) else ()
     if plan.membership is not None and plan.membership.shadows:
         without += (f"to train {plan.membership.shadows} shadow models",)
-    queries = _queries(each)
+    queries = _queries(each, plan.access.claims(len(people.names)))
     free = tuple(step for step in queries if step.startswith("oracle"))
     seconds = {step: amount for step, amount in seconds.items() if amount}
     notes = target_notes(plan)
@@ -132,7 +134,8 @@ def target_notes(plan: Audit) -> tuple[str, ...]:
 
 def refuse_overspending(plan: Audit, inputs: Inputs) -> None:
     """Raises Overspent where the audit is to ask more than its budget, before it asks anything."""
-    queries = sum(count for name, count in _queries(_work(plan, inputs)).items() if not name.startswith("oracle"))
+    asked = _queries(_work(plan, inputs), plan.access.claims(len(inputs.people.names)))
+    queries = sum(count for name, count in asked.items() if not name.startswith("oracle"))
     if plan.access.budget is not None and queries > plan.access.budget:
         raise Overspent(
             f"The audit would ask {queries:,} queries and access.budget is {plan.access.budget:,}: make the search, "
@@ -140,8 +143,10 @@ def refuse_overspending(plan: Audit, inputs: Inputs) -> None:
         )
 
 
-def _queries(work: Mapping[str, Work]) -> dict[str, int]:
-    return {name: gradients + scored for name, (gradients, scored, _) in work.items() if gradients + scored}
+def _queries(work: Mapping[str, Work], claims: int) -> dict[str, int]:
+    """Queries by step. claims: of an image that is asked about for everybody."""
+    images = {name: gradients + scored for name, (gradients, scored, _) in work.items() if gradients + scored}
+    return {name: count * (claims if name in _EVERYBODY else 1) for name, count in images.items()}
 
 
 def _work(plan: Audit, inputs: Inputs) -> dict[str, Work]:
@@ -151,11 +156,11 @@ def _work(plan: Audit, inputs: Inputs) -> dict[str, Work]:
     starts = people * chosen.candidates
     given = plan.access
     whole, anew = given.type == "white-box", given.type == "white-box" or given.repeats == "asked"
-    decode, wide = inputs.prior.evaluations, len(plan.pools(people, inputs.prior)[1])
+    decode, wide = inputs.prior.evaluations, len(plan.pools(people, len(inputs.people.names), inputs.prior)[1])
     attack = attack_work(plan.search, chosen, people, inputs.prior)
     each: dict[str, Work] = {
         "checks": (8 * whole, 8 * (anew + (not whole)), 16 * decode),
-        "pool": attack["pool"],
+        "pool": (0, 2 * chosen.pool, chosen.pool * decode),
         "prepare": attack["prepare"],
         "best_of_n_pool": (0, 2 * wide, wide * decode),
         "search": attack["search"],

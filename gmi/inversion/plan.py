@@ -103,13 +103,13 @@ class Audit:
         """The same with each seed."""
         return [replace(self.attack, seed=seed) for seed in self.seeds]
 
-    def pools(self, attacked: int, prior: Prior) -> tuple[range, range]:
+    def pools(self, attacked: int, enrolled: int, prior: Prior) -> tuple[range, range]:
         """Numbers of the samples that the attack selects from, and of the further ones that best of N selects from.
 
-        They cost as many queries, two each, as the attack's searches and what these learn from: without optimising, the
-        same budget buys this.
+        They cost as many queries, for two images each, as the attack's searches and what these learn from: without
+        optimising, the same budget buys this. enrolled: people whom the target knows.
         """
         fitting: Any = prior  # `refuse_misfit` has seen to it
         pool, starts = self.selection.pool, attacked * self.selection.candidates
-        searched = starts * self.search.queries(fitting) + shared_queries(self.search)
+        searched = starts * self.search.queries(fitting) // self.access.claims(enrolled) + shared_queries(self.search)
         return range(pool), range(pool, pool + searched // 2)

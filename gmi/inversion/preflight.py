@@ -90,7 +90,7 @@ def assignment(named: NDArray[np.int64], classes: NDArray[np.int64], count: int)
 
 def _inputs(target: Target | Served, people: People) -> Iterator[Remedy]:
     """Other ways of preparing the images, where the network is at hand."""
-    if not isinstance(target, Target):
+    if not isinstance(target, Target) or not isinstance(target.input, Input):
         return
     chosen = np.random.default_rng(0).permutation(len(people.enrolment))[:TRIED].tolist()
     images = people.enrolment[chosen]

@@ -108,10 +108,19 @@ def sampled(image: Tensor, transform: Tensor, side: int) -> Tensor:
 
 
 def prepared(images: Tensor) -> Tensor:
-    """Images (N, 3, H, W) on the CPU, enlarged by a whole number so that the shorter side has at least 80 pixels."""
-    images = images.detach().cpu().float().expand(-1, 3, -1, -1)
+    """Images (N, 3, H, W) on the CPU, enlarged by a whole number so that the shorter side has at least 80 pixels.
+
+    Raises GmiError if pixels are not finite.
+    """
+    images = images.detach().cpu()
     if not images.isfinite().all():
         raise GmiError("Some images have pixels that are not finite: the search that made them has diverged.")
+    return enlarged(images)
+
+
+def enlarged(images: Tensor) -> Tensor:
+    """What `prepared` makes of images, where they are and differentiable."""
+    images = images.float().expand(-1, 3, -1, -1)
     factor = -(-_SHORTEST // min(images.shape[2:]))
     if factor > 1:
         images = F.interpolate(images, scale_factor=factor, mode="bicubic")

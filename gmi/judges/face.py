@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from gmi.assets.catalogue import resolve
 from gmi.assets.weights import misfit, read_weights
 from gmi.errors import GmiError, because
-from gmi.judges.alignment import prepared
+from gmi.judges.alignment import enlarged, prepared
 from gmi.settings import settings
 from gmi.views import Input
 
@@ -178,10 +178,16 @@ class FaceNetJudge:
         templates = [torch.empty(0, 512)]
         with torch.no_grad():
             for i in range(0, len(images), _BATCH):
-                faces = torch.stack([self._crop(image * 255) for image in prepared(images[i : i + _BATCH])])
-                inputs = ((faces - 127.5) / 128).to(next(self.network.parameters()).device)
-                templates.append(self.network(inputs).cpu())
+                inputs = self.inputs(prepared(images[i : i + _BATCH]))
+                templates.append(self.network(inputs.to(next(self.network.parameters()).device)).cpu())
         return torch.cat(templates)
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """What the network takes of images (N, 1 or 3, H, W) in [0, 1]: the faces in them (N, 3, 160, 160).
+
+        Differentiable, as if the places of faces were given.
+        """
+        return (torch.stack([self._crop(image * 255) for image in enlarged(images)]) - 127.5) / 128
 
     def similarity(self, left: Tensor, right: Tensor) -> Tensor:
         """Cosines (N, M) of templates (N, 512) and (M, 512)."""
@@ -190,9 +196,9 @@ class FaceNetJudge:
     def _crop(self, image: Tensor) -> Tensor:
         """The face (3, 160, 160) in an image (3, H, W) in [0, 255].
 
-        One image at a time on the CPU: the crop does not depend on the device or on other images.
+        One image at a time, its box found on the CPU: it does not depend on the device or on other images.
         """
-        boxes = self._detector.detect(image.permute(1, 2, 0))[0]
+        boxes = self._detector.detect(image.detach().cpu().permute(1, 2, 0))[0]
         self.attempts += 1
         if boxes is None:
             self.misses += 1

@@ -44,7 +44,7 @@ def refuse(plan: Ladder, inputs: Inputs) -> None:
     """
     refuse_misfits(plan, inputs)
     people = len(inputs.people.attacked)
-    for cost in costs(plan, inputs.prior).values():
+    for cost in costs(plan, inputs.prior, len(inputs.people.names)).values():
         if plan.budget is not None and cost.queries(people) > plan.budget:
             raise Overspent(
                 f"{cost.rung}, {cost.search}: {cost.queries(people):,} queries are more than the budget of "
@@ -67,7 +67,7 @@ def examine(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> Evide
 
 def reconstruct(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> tuple[Releases, AnyOracle]:
     """The images that every attack and control releases, by step, seed after seed; and the oracle of the first rung."""
-    prices = costs(plan, inputs.prior)
+    prices = costs(plan, inputs.prior, len(inputs.people.names))
     oracles = {rung.name: _open(plan, inputs, prices, run, rung.access) for rung in plan.rungs}
     scores = _open(plan, inputs, prices, run, ScoresOnly())
     drawn = []

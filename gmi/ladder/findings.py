@@ -74,7 +74,9 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
         attack=plan.reference,
         seeds=len(plan.audit.seeds),
     )
-    starts = {step: baseline(plan, inputs.prior, step, people) for step, _, _ in plan.attacks()}
+    starts = {
+        step: baseline(plan, inputs.prior, step, people, len(inputs.people.names)) for step, _, _ in plan.attacks()
+    }
 
     def share(step: str, start: str | None) -> Outcome:
         """How far the step's rank-1 is on the way from the start's, or from 0, to the reference's."""
@@ -114,6 +116,6 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
                 share=share(step, starts[step]) if step in starts and step != plan.reference else None,
                 own_opinion=own_opinion(step),
             )
-            for step, cost in costs(plan, inputs.prior).items()
+            for step, cost in costs(plan, inputs.prior, len(inputs.people.names)).items()
         ),
     )

@@ -22,7 +22,7 @@ def forecast(plan: Ladder, inputs: Inputs, hardware: Hardware) -> Forecast:
     people, prior, selection = inputs.people, inputs.prior, plan.audit.selection
     attacked = len(people.attacked)
     tempo = pace(inputs.target, prior, people, hardware.device)
-    prices = costs(plan, prior)
+    prices = costs(plan, prior, len(people.names))
     labels = {
         step: f"{step} {cost.rung}, {cost.search}" if cost.search != "none" else step for step, cost in prices.items()
     }

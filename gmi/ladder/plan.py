@@ -82,11 +82,16 @@ class Cost:
         return self.common_queries + people * self.person_queries
 
 
-def costs(plan: Ladder, prior: Prior) -> dict[str, Cost]:
-    """The cost of every point by its step: rung after rung, then the controls."""
+def costs(plan: Ladder, prior: Prior, enrolled: int) -> dict[str, Cost]:
+    """The cost of every point by its step: rung after rung, then the controls.
+
+    enrolled: people whom the target knows.
+    """
     selection = plan.audit.selection
     attacks = {
-        step: Cost(rung.name, str(rung.access), search.type, *selection.asked(search, prior))
+        step: Cost(
+            rung.name, str(rung.access), search.type, *selection.asked(search, prior, rung.access.claims(enrolled))
+        )
         for step, rung, search in plan.attacks()
     }
     controls = {
@@ -96,11 +101,11 @@ def costs(plan: Ladder, prior: Prior) -> dict[str, Cost]:
     return attacks | controls
 
 
-def baseline(plan: Ladder, prior: Prior, step: str, people: int) -> str:
+def baseline(plan: Ladder, prior: Prior, step: str, people: int, enrolled: int) -> str:
     """The step of the best-of-N control that an attack on so many people is held against.
 
     It is the cheapest that asks as much as the attack or more; where none does, the largest.
     """
-    prices = {name: cost.queries(people) for name, cost in costs(plan, prior).items()}
+    prices = {name: cost.queries(people) for name, cost in costs(plan, prior, enrolled).items()}
     controls = sorted((name for name, _ in plan.controls()), key=prices.__getitem__)
     return next((name for name in controls if prices[name] >= prices[step]), controls[-1])

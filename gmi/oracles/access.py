@@ -5,7 +5,7 @@ where the target itself gives less.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,14 +15,14 @@ from torch import Tensor
 
 from gmi.errors import GmiError
 from gmi.oracles.guards import AnyGuard, guard
-from gmi.oracles.interface import Embeddings, Labels, Scores
+from gmi.oracles.interface import Embeddings, Labels, Scores, Similarities, Verification
 from gmi.oracles.ledger import Ledger, Repeats
-from gmi.oracles.local import Model, WhiteBox
+from gmi.oracles.local import Model, WhiteBox, WhiteBoxRecogniser
 from gmi.oracles.shape import Shape
 from gmi.settings import OPERATIONAL, Count, settings
 from gmi.targets.module import Target
-from gmi.targets.served import Served
-from gmi.targets.templates import templates_of
+from gmi.targets.served import Requests, Served, Service
+from gmi.targets.templates import Matcher, templates_of, verifier_of
 
 
 @settings
@@ -39,18 +39,22 @@ class WholeModel:
         """The same access: who holds the weights sees nothing of what changes answers."""
         return self
 
+    def claims(self, people: int) -> int:
+        """Queries for an image that is asked about for everybody."""
+        return 1
+
     def open(self, target: Target | Served, folder: Path | None) -> WhiteBox:
         if isinstance(target, Served):
             raise GmiError(
                 "This target has no weights to take, only answers: choose access: {type: scores} or {type: labels}, or "
                 "{type: embeddings} of a recogniser."
             )
-        return WhiteBox(target)
+        return WhiteBoxRecogniser(target) if isinstance(target.module, Matcher) else WhiteBox(target)
 
 
 @settings
 class ScoresOnly:
-    """Confidences, as an interface shows them."""
+    """Confidences, or how alike an image and each enrolled person are, as an interface shows them."""
 
     type: Literal["scores"] = "scores"
     # what is shown of a target in this process; a served one shows what it shows, and `decimals` says how finely
@@ -68,12 +72,23 @@ class ScoresOnly:
         """The same access to what goes through these, and then a shape, if it shows less than everything."""
         return replace(self, defences=guards, shape=self.shape if shape == Shape() else shape)
 
-    def open(self, target: Target | Served, folder: Path | None) -> Scores:
+    def claims(self, people: int) -> int:
+        """Queries for an image that is asked about for everybody."""
+        return 1
+
+    def open(self, target: Target | Served, folder: Path | None) -> Scores | Similarities:
         if isinstance(target, Served) and self.shape.temperature != 1:
             raise GmiError("access.shape.temperature: a served target has its own: leave it out.")
         _refuse_another(target, self.defences)
+        people, ledger = len(target.classes), _ledger(self, folder)
+        if isinstance(target, Served) and target.gives == "similarities":
+            return Similarities(_Cut(target.scores(), self.shape), ledger, people)
+        if isinstance(target, Target) and isinstance(target.module, Matcher):
+            scale = target.module.scale
+            shown = _shown(target, self.defences, lambda logits: self.shape.cut(logits / scale))
+            return Similarities(shown, ledger, people)
         service = target.scores() if isinstance(target, Served) else _shown(target, self.defences, self.shape)
-        return Scores(service, _ledger(self, folder), len(target.classes), self.shape)
+        return Scores(service, ledger, people, self.shape)
 
 
 @settings
@@ -94,10 +109,44 @@ class LabelsOnly:
         """The same access to what goes through these."""
         return replace(self, defences=guards)
 
+    def claims(self, people: int) -> int:
+        """Queries for an image that is asked about for everybody."""
+        return 1
+
     def open(self, target: Target | Served, folder: Path | None) -> Labels:
         _refuse_another(target, self.defences)
         service = target.labels() if isinstance(target, Served) else _shown(target, self.defences, _winner)
         return Labels(service, _ledger(self, folder), len(target.classes))
+
+
+@settings
+class VerificationOnly:
+    """A recogniser's yes or no: an image and a claimed person, accepted or rejected at the system's threshold.
+
+    The commonest biometric interface. A query is an image with one claim.
+    """
+
+    type: Literal["verification"] = "verification"
+    # images that may be asked in all, those of checks, selection and controls included; None: any number
+    budget: Annotated[Count | None, OPERATIONAL] = None
+    # whether a claim is answered from the ledger when it comes again ("free"), or asked and charged anew ("asked")
+    repeats: Repeats = "free"
+
+    def __str__(self) -> str:
+        return "verification"
+
+    def behind(self, guards: tuple[AnyGuard, ...], shape: Shape) -> "VerificationOnly":
+        """The same access. Raises GmiError where there are guards, which are made for scores."""
+        if guards:
+            raise GmiError("access: what guards scores does not guard decisions: leave this attack out.")
+        return self
+
+    def claims(self, people: int) -> int:
+        """Queries for an image that is asked about for everybody: one claim for each of so many people."""
+        return people
+
+    def open(self, target: Target | Served, folder: Path | None) -> Verification:
+        return Verification(verifier_of(target), _ledger(self, folder), len(target.classes))
 
 
 @settings
@@ -119,13 +168,34 @@ class EmbeddingsOnly:
             raise GmiError("access: what guards scores does not guard embeddings: leave this attack out.")
         return self
 
+    def claims(self, people: int) -> int:
+        """Queries for an image that is asked about for everybody."""
+        return 1
+
     def open(self, target: Target | Served, folder: Path | None) -> Embeddings:
         service = templates_of(target)
         return Embeddings(service, _ledger(self, folder), len(target.classes), service.compare)
 
 
-AnyOracle = WhiteBox | Scores | Labels | Embeddings
-Access = Annotated[WholeModel | EmbeddingsOnly | ScoresOnly | LabelsOnly, Field(discriminator="type")]
+AnyOracle = WhiteBox | Scores | Similarities | Labels | Embeddings | Verification
+Access = Annotated[
+    WholeModel | EmbeddingsOnly | ScoresOnly | LabelsOnly | VerificationOnly, Field(discriminator="type")
+]
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A service of similarities (N, K), of which only a part is shown."""
+
+    service: Service
+    shape: Shape
+
+    @property
+    def requests(self) -> Requests:
+        return self.service.requests
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.shape.cut(self.service(images))
 
 
 def _winner(logits: Tensor) -> Tensor:
@@ -148,7 +218,7 @@ def _refuse_another(target: Target | Served, defences: Sequence[AnyGuard]) -> No
         raise GmiError("access.defences: a served target has its own: leave them out.")
 
 
-def _ledger(access: EmbeddingsOnly | ScoresOnly | LabelsOnly, folder: Path | None) -> Ledger:
+def _ledger(access: EmbeddingsOnly | ScoresOnly | LabelsOnly | VerificationOnly, folder: Path | None) -> Ledger:
     """The ledger in the run folder, or in memory where there is none yet."""
     path = Path(":memory:") if folder is None else folder / "ledger.sqlite"
     return Ledger(path, access.budget, access.repeats)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from gmi.errors import GmiError
 from gmi.oracles.ledger import SHARED, Ledger
-from gmi.oracles.shape import Shape
-from gmi.targets.served import Busy, Service
+from gmi.oracles.shape import Shape, filled
+from gmi.targets.served import Busy, Requests, Service, Verifier
 
 _log = logging.getLogger(__name__)  # warnings are shown, unless the application decides otherwise
 _PATIENCE = 60.0  # longest pause in seconds between two tries, unless the service asks for a longer one
@@ -25,10 +25,10 @@ _LONGEST = 900.0  # longest pause in seconds that a service may ask for
 class Interface:
     """Base of the oracles behind an interface. `queries` counts images, those answered from the ledger included."""
 
-    def __init__(self, service: Service, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, requests: Requests, ledger: Ledger, people: int) -> None:
+        self.ledger, self.people = ledger, people
         self.queries = 0
-        self._service = service
+        self._requests = requests
 
     def _answers(self, images: Tensor, classes: Tensor | None) -> Tensor:
         """The service's answers (N, D) for images (N, C, H, W) in [0, 1].
@@ -39,19 +39,20 @@ class Interface:
         self.queries += len(images)
         sent = (images.detach().clamp(0, 1) * 255).round().byte().cpu()
         shape = str(tuple(sent.shape[1:])).encode()
-        keys = self.ledger.keys([shape + image.numpy().tobytes() for image in sent])
-        people = [SHARED] * len(keys) if classes is None else classes.tolist()
+        people = [SHARED] * len(sent) if classes is None else classes.tolist()
+        asked = zip(sent, people, strict=True)
+        keys = self.ledger.keys([self._claim(person) + shape + image.numpy().tobytes() for image, person in asked])
         answers = self.ledger.answers(keys)
         indices = {key: index for index, key in enumerate(keys) if key not in answers}
         missing = list(indices.items())
-        size = self._service.requests.batch
+        size = self._requests.batch
         requests = [missing[start : start + size] for start in range(0, len(missing), size)]
 
         def ask(request: Sequence[tuple[bytes, int]]) -> None:
             self._ask([key for key, _ in request], [people[index] for _, index in request], sent, request)
 
-        if len(requests) > 1 and self._service.requests.concurrency > 1:
-            with ThreadPoolExecutor(self._service.requests.concurrency) as threads:
+        if len(requests) > 1 and self._requests.concurrency > 1:
+            with ThreadPoolExecutor(self._requests.concurrency) as threads:
                 list(threads.map(ask, requests))
         else:
             for request in requests:
@@ -59,6 +60,18 @@ class Interface:
         if missing:
             answers |= self.ledger.answers([key for key, _ in missing])
         return torch.from_numpy(np.stack([np.frombuffer(answers[key], np.float64) for key in keys]))
+
+    def accepts(self, images: Tensor, classes: Tensor) -> Tensor:
+        """True (N,) where images (N, C, H, W) pass for these classes (N,)."""
+        raise NotImplementedError
+
+    def _claim(self, person: int) -> bytes:
+        """What a question says besides the image."""
+        return b""
+
+    def _send(self, images: Tensor, people: Sequence[int]) -> Tensor:
+        """The service's answers (N, D) to images (N, C, H, W), given as bytes, which are said to show people (N,)."""
+        raise NotImplementedError
 
     def _ask(
         self, keys: Sequence[bytes], people: Sequence[int], sent: Tensor, request: Sequence[tuple[bytes, int]]
@@ -77,14 +90,14 @@ class Interface:
         while True:
             self.ledger.charge(keys, people)
             try:
-                return self._service(images)
+                return self._send(images, people)
             except Busy as busy:
                 if busy.after is not None and not busy.after <= _LONGEST:
                     raise GmiError(
                         f"The service asks us to wait {busy.after:,.0f} seconds ({busy}; Retry-After): start the same "
                         "command again after that."
                     ) from busy
-                if attempt == self._service.requests.retries:
+                if attempt == self._requests.retries:
                     raise GmiError(
                         f"The model did not answer in {attempt + 1} tries ({busy}): start the same command again when "
                         "it does; what it answered is not asked again."
@@ -95,24 +108,48 @@ class Interface:
                 attempt += 1
 
 
+class Verification(Interface):
+    """An oracle of decisions: whether an image passes for a claimed person, and nothing else."""
+
+    def __init__(self, service: Verifier, ledger: Ledger, people: int) -> None:
+        super().__init__(service.requests, ledger, people)
+        self._service = service
+
+    def accepts(self, images: Tensor, classes: Tensor) -> Tensor:
+        """True (N,) where images (N, C, H, W) pass for these classes (N,)."""
+        return (self._answers(images, classes)[:, 0] > 0.5).to(images.device)
+
+    def _claim(self, person: int) -> bytes:
+        return f"{person} ".encode()
+
+    def _send(self, images: Tensor, people: Sequence[int]) -> Tensor:
+        return self._service.decide(images, torch.tensor(people))
+
+
 class Labels(Interface):
     """An oracle of labels: the predicted class and nothing else."""
 
     def __init__(self, service: Service, ledger: Ledger, people: int) -> None:
-        super().__init__(service, ledger)
-        self.people = people
+        super().__init__(service.requests, ledger, people)
+        self._service = service
+
+    def _send(self, images: Tensor, people: Sequence[int]) -> Tensor:
+        return self._service(images)
 
     def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Predicted classes (N,)."""
         return self._answers(images, classes)[:, 0].long().to(images.device)
 
+    def accepts(self, images: Tensor, classes: Tensor) -> Tensor:
+        """True (N,) where images (N, C, H, W) are put into these classes (N,)."""
+        return self.labels(images, classes) == classes
 
-class Scores(Interface):
+
+class Scores(Labels):
     """An oracle of scores: confidences, as far as the interface shows them."""
 
     def __init__(self, service: Service, ledger: Ledger, people: int, shape: Shape) -> None:
-        super().__init__(service, ledger)
-        self.people = people
+        super().__init__(service, ledger, people)
         self._shape = shape
 
     def scores(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
@@ -124,22 +161,36 @@ class Scores(Interface):
         return self.scores(images, classes).argmax(1)
 
 
-class Embeddings(Interface):
-    """An oracle of features, such as a face recogniser's templates, which the adversary compares with leaked ones."""
+class Similarities(Labels):
+    """An oracle of similarities to each enrolled person, as far as the interface shows them.
 
-    def __init__(self, service: Service, ledger: Ledger, people: int, compare: Callable[[Tensor], Tensor]) -> None:
-        """compare: logits (N, K) of templates (N, D)."""
-        super().__init__(service, ledger)
-        self.people = people
-        self._compare = compare
+    They are the scores as they are: a softmax over the people would let a poor likeness with poorer rivals win.
+    """
+
+    def similarities(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Similarities (N, K), NaN for those that are hidden."""
+        return self._answers(images, classes).float().to(images.device)
 
     def scores(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Log-probabilities (N, K) from the adversary's own comparison."""
-        return self._compare(self._answers(images, classes)).log_softmax(1).float().to(images.device)
+        """Similarities (N, K), those that are hidden as the least that is shown."""
+        return filled(self.similarities(images, classes))
 
     def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """The most similar persons (N,)."""
         return self.scores(images, classes).argmax(1)
+
+
+class Embeddings(Similarities):
+    """An oracle of features, such as a face recogniser's templates, which the adversary compares with leaked ones."""
+
+    def __init__(self, service: Service, ledger: Ledger, people: int, compare: Callable[[Tensor], Tensor]) -> None:
+        """compare: similarities (N, K) of templates (N, D)."""
+        super().__init__(service, ledger, people)
+        self._compare = compare
+
+    def similarities(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Similarities (N, K) from the adversary's own comparison."""
+        return self._compare(self._answers(images, classes)).float().to(images.device)
 
     def embed(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Features (N, D), float32."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gmi.targets.module import Target
 from gmi.targets.served import Requests
+from gmi.targets.templates import Matcher, Templates
 
 
 class WhiteBox:
@@ -39,6 +40,10 @@ class WhiteBox:
         """Predicted classes (N,)."""
         return self.scores(images).argmax(1)
 
+    def accepts(self, images: Tensor, classes: Tensor) -> Tensor:
+        """True (N,) where images are put into these classes (N,)."""
+        return self.labels(images) == classes
+
 
 class Model:
     """A `Service` over a target in this process."""
@@ -53,3 +58,49 @@ class Model:
     def __call__(self, images: Tensor) -> Tensor:
         device = self._target.device
         return self._show(self._target(images.to(device).float() / 255).double().cpu(), images)
+
+
+class WhiteBoxRecogniser(WhiteBox):
+    """A recogniser with its templates. Its scores are similarities, not a softmax of them over those who are enrolled.
+
+    Raises AssertionError for another target.
+    """
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(target)
+        assert isinstance(target.module, Matcher)
+        self._scale = target.module.scale
+
+    @torch.no_grad()
+    def similarities(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Similarities (N, K), none hidden."""
+        return self.logits(images) / self._scale
+
+    def scores(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Similarities (N, K)."""
+        return self.similarities(images)
+
+
+class Comparing:
+    """A recogniser of one's own without gradients, and templates that it compares with: a `SimilarityOracle`."""
+
+    def __init__(self, templates: Templates, people: int) -> None:
+        self.queries, self.people, self._templates = 0, people, templates
+
+    def similarities(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Similarities (N, K), none hidden."""
+        self.queries += len(images)
+        shown = (images.detach().clamp(0, 1) * 255).round().byte()
+        return self._templates.compare(self._templates.embed(shown)).float().to(images.device)
+
+    def scores(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Similarities (N, K)."""
+        return self.similarities(images)
+
+    def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """The most similar persons (N,)."""
+        return self.scores(images).argmax(1)
+
+    def accepts(self, images: Tensor, classes: Tensor) -> Tensor:
+        """True (N,) where these persons (N,) are the most similar."""
+        return self.labels(images) == classes

@@ -13,11 +13,11 @@ _NEVER = 1e-12  # probability of what full precision shows as 0
 
 @settings
 class Shape:
-    """The probabilities that an interface shows."""
+    """The probabilities, or the similarities of a recogniser, that an interface shows."""
 
     top: Count | None = None  # only this many of the likeliest classes are shown; None: all
     decimals: Annotated[int, Field(ge=0, le=10)] | None = None  # decimals to which they are rounded; None: not rounded
-    temperature: Positive = 1.0  # temperature of the softmax
+    temperature: Positive = 1.0  # temperature of the softmax; similarities have none
 
     def __str__(self) -> str:
         """The shape in words; empty if everything is shown."""
@@ -30,9 +30,12 @@ class Shape:
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Shown probabilities (N, K) float64 from logits (N, K): NaN for hidden classes; of ties the lower class."""
-        shown = (logits.double() / self.temperature).softmax(1)
+        return self.cut((logits.double() / self.temperature).softmax(1))
+
+    def cut(self, shown: Tensor) -> Tensor:
+        """What is shown of numbers (N, K), the likeliest the greatest: NaN for hidden classes, the others rounded."""
         if self.top is not None and self.top < shown.shape[1]:
-            order = shown.argsort(dim=1, descending=True, stable=True)
+            order = shown.nan_to_num(-torch.inf).argsort(dim=1, descending=True, stable=True)
             shown = shown.scatter(1, order[:, self.top :], torch.nan)
         return shown if self.decimals is None else shown.round(decimals=self.decimals)
 
@@ -49,3 +52,8 @@ class Shape:
         lowest = shown.nan_to_num(torch.inf).amin(1)
         filled = torch.where(hidden, torch.minimum(rest, lowest)[:, None], visible).clamp_min(least)
         return filled.log().log_softmax(1).float()
+
+
+def filled(shown: Tensor) -> Tensor:
+    """Similarities (N, K) with those that are hidden as high as they can be: as the least that is shown."""
+    return torch.where(shown.isnan(), shown.nan_to_num(torch.inf).amin(1, keepdim=True), shown)

@@ -10,9 +10,10 @@ from gmi.search.genetic import Genetic
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.search.particles import Particles
+from gmi.search.solve import Solve
 from gmi.search.surrogate import Surrogate
 
 AnySearch = Annotated[
-    Gradient | Guided | Particles | Evolution | Genetic | Boundary | Surrogate,
+    Gradient | Guided | Particles | Evolution | Genetic | Boundary | Surrogate | Solve,
     Field(discriminator="type"),
 ]

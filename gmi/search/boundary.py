@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from gmi.protocols import Candidates, LabelOracle, Prior, Trace
+from gmi.protocols import Candidates, Prior, Trace, VerificationOracle
 from gmi.rng import Rng
 from gmi.search.signature import Passes
 from gmi.settings import Count, Positive, Rate, settings
@@ -54,7 +54,7 @@ class Boundary:
     @torch.no_grad()
     def __call__(
         self,
-        oracle: LabelOracle,
+        oracle: VerificationOracle,
         prior: Prior,
         latents: Tensor,
         classes: Tensor,
@@ -86,14 +86,16 @@ class Boundary:
         best = best.reshape(latents.shape)
         return Candidates(prior.decode(best, classes).clamp(0, 1), classes, best)
 
-    def _belong(self, oracle: LabelOracle, prior: Prior, flat: Tensor, shape: torch.Size, classes: Tensor) -> Tensor:
+    def _belong(
+        self, oracle: VerificationOracle, prior: Prior, flat: Tensor, shape: torch.Size, classes: Tensor
+    ) -> Tensor:
         """True (N, M) where the target puts the images of latents (N, M, D) into their classes (N,).
 
         N images are decoded at a time; all N x M go to the oracle in one call.
         """
         images = torch.cat([prior.decode(batch.reshape(shape), classes).clamp(0, 1) for batch in flat.unbind(1)])
         wanted = classes.repeat(flat.shape[1])
-        return (oracle.labels(images, wanted) == wanted).reshape(flat.shape[1], -1).T
+        return oracle.accepts(images, wanted).reshape(flat.shape[1], -1).T
 
     def confine(self, latents: Tensor) -> Tensor:
         """Latents (N, ...) in the box."""

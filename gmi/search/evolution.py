@@ -33,7 +33,8 @@ class Evolution:
     population: Annotated[int, Field(ge=4)] = 20  # individuals in a generation
     sigma: Positive = 0.5  # standard deviation of the first generation, in the prior's latent space
     diagonal: bool = True  # keep the covariance matrix diagonal: separable CMA-ES, for many dimensions
-    objective: Literal["cross_entropy", "max_margin"] = "max_margin"  # loss of an individual
+    # loss of an individual; None: max_margin, and of similarities the similarity itself
+    objective: Literal["cross_entropy", "max_margin", "logit"] | None = None
     radius: Positive | None = None  # individuals are put on a sphere of this radius for decoding; None: left as drawn
     views: Views | None = Views()  # random view on which an individual is evaluated; None: the image as it is
 

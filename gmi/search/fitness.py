@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gmi.protocols import Prior, ScoreOracle
+from gmi.protocols import Prior, ScoreOracle, SimilarityOracle
 from gmi.rng import Rng
 from gmi.search.objectives import OBJECTIVES
 from gmi.views import Views
@@ -16,14 +16,17 @@ def losses(
     classes: Tensor,
     rng: Rng,
     views: Views | None,
-    objective: str,
+    objective: str | None,
     radius: float | None,
 ) -> Tensor:
     """Losses (N, population) of latents (N, population, ...), one query each.
 
     N individuals are decoded at a time; all N x population go to the oracle in one call. objective: a name in
-    OBJECTIVES. views: None: the image as it is. radius: see `on_sphere`.
+    OBJECTIVES; None: max_margin, and of similarities logit, since a poor likeness may have even poorer rivals. views:
+    None: the image as it is. radius: see `on_sphere`.
     """
+    if objective is None:
+        objective = "logit" if isinstance(oracle, SimilarityOracle) else "max_margin"
     columns = []
     for latents in individuals.unbind(1):
         images = prior.decode(on_sphere(latents, radius), classes).clamp(0, 1)

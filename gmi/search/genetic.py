@@ -35,7 +35,8 @@ class Genetic:
     mutation: Share = 0.1  # share of a child's coordinates that noise moves
     sigma: Positive = 0.5  # standard deviation of the first population and of mutations, in the prior's latent space
     pressure: Positive = 2.0  # selection pressure: the best is exp(pressure) times likelier a parent than the worst
-    objective: Literal["cross_entropy", "max_margin"] = "max_margin"  # loss of an individual
+    # loss of an individual; None: max_margin, and of similarities the similarity itself
+    objective: Literal["cross_entropy", "max_margin", "logit"] | None = None
     radius: Positive | None = None  # individuals are put on a sphere of this radius for decoding; None: left as drawn
     views: Views | None = Views()  # random view on which an individual is evaluated; None: the image as it is
 

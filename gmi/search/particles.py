@@ -5,6 +5,8 @@ ICML 2025, alg. 1, difference potential) with the target's log-probability at th
 needs forward queries only, no gradients. Copies of a particle diverge because every step replaces part of the noise
 (Song et al., DDIM, ICLR 2021, eq. 12 and 16; the same between the levels of flow matching).
 
+Of a recogniser's interface, the similarity itself is the reward.
+
 Differs from the paper: systematic resampling instead of multinomial, because it has less variance; the reward is
 averaged over views; the target is not queried before the first steps are done, nor about the final image; a class is
 resampled only when its effective number of particles has fallen below half, but always after the last query, so that
@@ -36,7 +38,8 @@ class Particles:
     type: Literal["particles"] = "particles"
     steps: Annotated[int, Field(ge=3)] = 50  # steps along the prior's path
     every: Count = 5  # steps between two queries to the target
-    warmth: Positive = 1.0  # the reward is log p / warmth: the smaller, the stricter the selection
+    # the reward is log p, or a similarity, over warmth: the smaller, the stricter the selection
+    warmth: Positive = 1.0
     # eta of DDIM: 1 is DDPM's sampling; 0 adds no fresh noise, so copies stay equal. At 1, the first step of flow
     # matching replaces all the noise for which a candidate was selected
     fresh: Share = 1.0

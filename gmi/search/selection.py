@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gmi.protocols import LabelOracle, ScoreOracle
+from gmi.protocols import LabelOracle, ScoreOracle, VerificationOracle
 from gmi.rng import Rng
-from gmi.search.signature import shared_queries
+from gmi.search.signature import OfflineSearch, shared_queries
 from gmi.settings import Count, settings
 from gmi.views import Views
 
@@ -29,9 +29,21 @@ class Selection:
         if not self.keep <= self.candidates <= self.pool:
             raise ValueError("keep must not exceed candidates, nor candidates the pool")
 
-    def asked(self, search: Any, prior: Any) -> tuple[int, int]:
-        """Queries of an attack by that search of that prior, selections included: once for everybody; for a person."""
-        return 2 * self.pool + shared_queries(search), self.candidates * (search.queries(prior) + self.final_views)
+    def asked(self, search: Any, prior: Any, claims: int = 1) -> tuple[int, int]:
+        """Queries of an attack by that search of that prior, selections included: once for everybody; for a person.
+
+        claims: queries for an image that is asked about for everybody.
+        """
+        each = self.candidates * (search.queries(prior) + self.views_of(search))
+        return claims * (shared_queries(search) + self.pool_of(search)), each
+
+    def pool_of(self, search: Any) -> int:
+        """Images of the pool, mirror images included, that the target is asked about for a search."""
+        return 0 if isinstance(search, OfflineSearch) else 2 * self.pool
+
+    def views_of(self, search: Any) -> int:
+        """Views by which the target compares candidates of a search: none where the search compares them itself."""
+        return 0 if isinstance(search, OfflineSearch) else self.final_views
 
     @property
     def final_views(self) -> int:
@@ -39,15 +51,26 @@ class Selection:
         return self.views if self.keep < self.candidates else 0
 
 
-def opinion(oracle: LabelOracle, images: Tensor, classes: Tensor | None = None) -> Tensor:
-    """Log-probabilities (N, K) as far as the oracle tells them: of labels alone, nearly 0 and nearly nothing."""
+def opinion(oracle: VerificationOracle, images: Tensor, classes: Tensor | None = None) -> Tensor:
+    """Log-probabilities (N, K) as far as the oracle tells them: of labels alone, nearly 0 and nearly nothing.
+
+    Where it only accepts and rejects, without `classes` each image is asked about for each of K people.
+    """
     if isinstance(oracle, ScoreOracle):
         return oracle.scores(images, classes)
-    return F.one_hot(oracle.labels(images, classes), oracle.people).float().clamp(_UNSURE, 1 - _UNSURE).log()
+    if isinstance(oracle, LabelOracle):
+        sure = F.one_hot(oracle.labels(images, classes), oracle.people).float()
+    elif classes is None:
+        everybody = torch.arange(oracle.people, device=images.device).repeat(len(images))
+        accepted = oracle.accepts(images.repeat_interleave(oracle.people, 0), everybody)
+        sure = accepted.reshape(len(images), oracle.people).float()
+    else:
+        sure = F.one_hot(classes, oracle.people).float() * oracle.accepts(images, classes)[:, None]
+    return sure.clamp(_UNSURE, 1 - _UNSURE).log()
 
 
 @torch.no_grad()
-def pool_scores(oracle: LabelOracle, images: Tensor) -> Tensor:
+def pool_scores(oracle: VerificationOracle, images: Tensor) -> Tensor:
     """Log-probabilities (N, K) of images and their mirror images, averaged as probabilities. PPA, ICML 2022, sec. 4.1.
 
     Costs 2 queries an image; one pool serves every class.
@@ -62,7 +85,7 @@ def preselect(scores: Tensor, classes: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def robust_scores(oracle: LabelOracle, images: Tensor, classes: Tensor, rng: Rng, views: int) -> Tensor:
+def robust_scores(oracle: VerificationOracle, images: Tensor, classes: Tensor, rng: Rng, views: int) -> Tensor:
     """Mean log-probability (N,) of each image's class over random views. PPA, ICML 2022, sec. 4.3.
 
     Differs from the paper: the mean is of log-probabilities, which tell candidates apart where probabilities saturate.

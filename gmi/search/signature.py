@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, get_type_hints, runtime_c
 from torch import Tensor
 
 from gmi.errors import GmiError
-from gmi.protocols import Candidates, LabelOracle, Prior, ScoreOracle, Trace, WhiteBoxOracle
+from gmi.protocols import Candidates, LabelOracle, Prior, ScoreOracle, Trace, VerificationOracle, WhiteBoxOracle
 from gmi.rng import Rng
 
 
@@ -17,7 +17,7 @@ class Passes(NamedTuple):
     with_gradient: int
 
 
-Access = TypeVar("Access", bound=LabelOracle, contravariant=True)
+Access = TypeVar("Access", bound=VerificationOracle, contravariant=True)
 Kind = TypeVar("Kind", bound=Prior, contravariant=True)
 
 
@@ -63,6 +63,15 @@ class LearningSearch(Protocol):
 
 
 @runtime_checkable
+class OfflineSearch(LearningSearch, Protocol):
+    """A search that asks the target nothing once it has learnt, not even which starts and finds are best."""
+
+    def copy(self, learned: Mapping[str, Tensor], device: Any) -> ScoreOracle:
+        """What it asks in the target's place."""
+        ...
+
+
+@runtime_checkable
 class ConfinedSearch(Protocol):
     """A search within a part of the latent space, from which its starts are chosen, too."""
 
@@ -85,14 +94,15 @@ class TeachingSearch(Protocol):
 class ComposedSearch(Protocol):
     """A search that is made of others."""
 
-    def parts(self, oracle: LabelOracle | None) -> list[tuple[Any, LabelOracle | None]]:
+    def parts(self, oracle: VerificationOracle | None) -> list[tuple[Any, VerificationOracle | None]]:
         """The other searches, each with the oracle it is given; None: one of the search's own."""
         ...
 
 
 def access(search: Search) -> str:
-    """What the search's signature asks of its oracle, in words: `white-box`, `scores` or `labels`."""
-    return {WhiteBoxOracle: "white-box", ScoreOracle: "scores"}.get(_needs(search)["oracle"], "labels")
+    """What the search's signature asks of its oracle, in words: `white-box`, `scores`, `labels` or `verification`."""
+    words = {WhiteBoxOracle: "white-box", ScoreOracle: "scores", LabelOracle: "labels"}
+    return words.get(_needs(search)["oracle"], "verification")
 
 
 def shared_queries(search: object) -> int:
@@ -105,7 +115,7 @@ def students(search: object) -> tuple[Any, ...]:
     return search.students if isinstance(search, TeachingSearch) else ()
 
 
-def refuse_misfit(search: Any, oracle: LabelOracle | None, prior: Prior) -> None:
+def refuse_misfit(search: Any, oracle: VerificationOracle | None, prior: Prior) -> None:
     """Raises GmiError where the search's signature asks for more than the oracle grants or the prior can.
 
     oracle: None: whatever it needs.
@@ -127,7 +137,7 @@ def refuse_misfit(search: Any, oracle: LabelOracle | None, prior: Prior) -> None
             )
 
 
-def _parts(search: object, oracle: LabelOracle | None) -> list[tuple[Any, LabelOracle | None]]:
+def _parts(search: object, oracle: VerificationOracle | None) -> list[tuple[Any, VerificationOracle | None]]:
     return search.parts(oracle) if isinstance(search, ComposedSearch) else []
 
 

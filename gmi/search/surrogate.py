@@ -6,6 +6,9 @@ a student, white-box search on it, then gradient-free search on the target from 
 (Nguyen et al., Label-Only Model Inversion Attacks via Knowledge Transfer, NeurIPS 2023), whose questions are also asked
 of generated images.
 
+With `photographs`, of strangers, a student on the public backbone on which the target was built learns nearly all: the
+target's head is linear in features that the adversary has.
+
 Differs from the papers: the student learns centred log-probabilities by least squares, or what is shown of the scores,
 or the labels, by cross-entropy, in which rare classes weigh more, as in SMILE, by a power of their frequency; there is
 one student, where LOKT averages three; and LOKT's conditional GAN is not trained, since the student learns from the
@@ -32,11 +35,12 @@ from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.search.selection import opinion
 from gmi.search.signature import Passes, shared_queries
+from gmi.search.strangers import Strangers, questions
 from gmi.settings import Count, Share, settings
 from gmi.targets.module import ModuleTarget, Target
 from gmi.training.targets import Head, Scratch
 
-_BATCH = 50  # images that are made and asked at once
+_BATCH = 50  # images that are asked about at once
 
 
 @settings
@@ -44,7 +48,9 @@ class Surrogate:
     """Search on a student, which learns what the target says of samples of the prior."""
 
     type: Literal["surrogate"] = "surrogate"
-    questions: Count = 2500  # samples of the prior that the target is asked about
+    questions: Count = 2500  # images that the target is asked about
+    # photographs to ask about first, of people whom the target does not know; samples of the prior come after them
+    photographs: Strangers | None = None
     student: ModuleTarget  # the network before it learns, with the weights that the adversary starts from
     training: Annotated[Head | Scratch, Field(discriminator="type")]  # training of the whole student, or of its head
     # log-probabilities: by least squares, which needs all scores, unrounded; probabilities: by cross-entropy, for what
@@ -86,23 +92,20 @@ class Surrogate:
         return [(self.search, None), *([] if self.polish is None else [(self.polish, oracle)])]
 
     def prepare(self, oracle: LabelOracle, prior: Prior, rng: Rng) -> dict[str, Tensor]:
-        """The student's weights, those that are not as they were, from one prior sample per generator."""
-        latents = prior.sample(rng)
-        module = self._untaught().to(latents.device)
-        self._refuse_misfit(module, oracle.people, prior, latents[:1])
-        images, answers = [], []
+        """The student's weights, those that are not as they were, from one image per generator."""
+        images = questions(self.photographs, prior, rng)[: len(rng)]
+        device = prior.sample(Rng([0])).device
+        module = self._untaught().to(device)
+        self._refuse_misfit(module, oracle.people, images[:1].to(device))
         with torch.no_grad():
-            for batch in latents.split(_BATCH):
-                samples = prior.decode(batch).clamp(0, 1)
-                answers.append(opinion(oracle, samples))
-                images.append((samples * 255).round().byte().cpu())
+            answers = [opinion(oracle, batch.to(device).float() / 255) for batch in images.split(_BATCH)]
         before = {name: value.clone() for name, value in module.state_dict().items()}
         whole = isinstance(oracle, ScoreOracle) and self.learn == "log-probabilities"
         scores = torch.cat(answers)
         loss = _nearness(scores) if whole else _likelihood(scores, self.rare)
         with torch.enable_grad(), torch.random.fork_rng():
             torch.manual_seed(self.training.seed)
-            self.training(module, self.student.input, torch.cat(images), loss)
+            self.training(module, self.student.input, images, loss)
         after = module.state_dict()
         return {name: value for name, value in after.items() if not torch.equal(value, before[name])}
 
@@ -124,11 +127,11 @@ class Surrogate:
     ) -> Candidates:
         raise GmiError("A surrogate must be taught first: search.taught(search.prepare(oracle, prior, rng)).")
 
-    def _refuse_misfit(self, module: nn.Module, people: int, prior: Prior, latents: Tensor) -> None:
-        """Raises GmiError where the student cannot take an image, or has other classes; the target is not asked."""
+    def _refuse_misfit(self, module: nn.Module, people: int, image: Tensor) -> None:
+        """Raises GmiError where the student cannot take an image (1, C, H, W), given as bytes, or has other classes."""
         try:
             with torch.no_grad():
-                outputs = module.eval()(self.student.input(prior.decode(latents).clamp(0, 1)))
+                outputs = module.eval()(self.student.input(image.float() / 255))
         except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise GmiError(f"The student cannot take an image: check search.student.input ({error}).") from error
         if tuple(outputs.shape) != (1, people):

@@ -1,6 +1,6 @@
 """The model under audit: a torch module with its preprocessing, built from a config and weights without unpickling."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import field
 from itertools import chain
 from typing import ClassVar, Literal
@@ -25,7 +25,7 @@ class Target:
     def __init__(
         self,
         module: nn.Module,
-        input: Input,
+        input: Callable[[Tensor], Tensor],
         classes: tuple[str, ...],
         trained_on: frozenset[str] = frozenset(),
         penultimate: str | None = None,
@@ -35,7 +35,7 @@ class Target:
 
         Args:
             module: the network.
-            input: what it expects.
+            input: makes what it expects of images (N, 1 or 3, H, W) in [0, 1], as an `Input` does.
             classes: names of the people (K,).
             trained_on: names of data sets besides the private one.
             penultimate: name of the part whose input is the feature vector; None: the last linear layer.

@@ -54,7 +54,7 @@ def refuse_unfit(target: Target, people: People, features: bool) -> None:
             target.activations(blank) if features else target(blank)
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise GmiError(
-            f"The target cannot take an image of {'x'.join(map(str, target.input.size))}: check target.input and "
+            f"The target cannot take an image of {'x'.join(map(str, blank.shape[2:]))}: check target.input and "
             f"target.penultimate (in torch's words: {because(error)})."
         ) from error
     except GmiError as error:

@@ -45,7 +45,20 @@ class Service(Protocol):
     def __call__(self, images: Tensor) -> Tensor: ...
 
 
-Gives = Literal["probabilities", "logits", "labels"]
+class Verifier(Protocol):
+    """A service that decides whether an image passes for a claimed person. Raises as a `Service` does."""
+
+    @property
+    def requests(self) -> Requests:
+        """The form of its requests."""
+        ...
+
+    def decide(self, images: Tensor, claims: Tensor) -> Tensor:
+        """Float64 (N, 1), 1 where images (N, C, H, W), given as bytes, pass for these people (N,), else 0."""
+        ...
+
+
+Gives = Literal["probabilities", "logits", "labels", "similarities"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,7 @@ class Served:
     rate: float | None = None  # most images per second; None: no limit
     outputs: Outputs | None = None  # whom the outputs mean; None: they are the people in their order
     parameters: tuple[Tensor, ...] = ()  # the weights, where the model is a file that holds them
+    verifier: Verifier | None = None  # of an API that takes a claimed person; None: there is none
 
     def __post_init__(self) -> None:
         if self.gives == "labels" and len(self.order.names) > len(self.classes):
@@ -82,7 +96,10 @@ class Served:
         return self
 
     def scores(self) -> Service:
-        """A service of probabilities (N, K), NaN for hidden classes. Raises GmiError if there are labels only."""
+        """A service of probabilities, or similarities where the target gives them (N, K), NaN for hidden classes.
+
+        Raises GmiError if there are labels only.
+        """
         if self.gives == "labels":
             raise GmiError("The target gives labels only: choose access: {type: labels}.")
         return _Reading(self)
@@ -119,6 +136,8 @@ class _Reading:
             return outputs.people(answers)
         answers = outputs.of_people(answers)
         answers[answers.isnan().all(1)] = 1 / len(self.served.classes)  # only outputs of nobody are shown
+        if gives == "similarities" and not self.labels:
+            return answers
         if self.labels:
             return answers.nan_to_num(-torch.inf).argmax(1, keepdim=True).double()
         if gives == "logits":

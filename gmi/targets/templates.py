@@ -4,14 +4,15 @@ with.
 A class is a person whose template is sought; the target's logits are the similarities of an image to every template,
 times a scale. So every level of access means what it does for a classifier, and is one that such systems have:
 white-box, a copy of the recogniser (a public one will do, where only a list of templates leaked); scores, an interface
-that answers how alike a face and each enrolled person are; labels, one that answers who it is. `embeddings` is an
-interface that answers with the template itself, which the adversary compares with those that leaked.
+that answers how alike a face and each enrolled person are; labels, one that answers who it is; verification, one that
+accepts or rejects a claimed person. `embeddings` is an interface that answers with the template itself, which the
+adversary compares with those that leaked. Faces are aligned as the recogniser aligns them, also those of a search.
 
 ISO/IEC 24745 calls the property that is tested irreversibility.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, ClassVar, Literal
 
@@ -23,12 +24,13 @@ from gmi.assets.catalogue import resolve
 from gmi.assets.weights import read_weights
 from gmi.data.images import Images
 from gmi.errors import GmiError
-from gmi.judges.face import FACENET_INPUT, Dlib, DlibJudge, FaceNet, FaceNetJudge
-from gmi.settings import Positive, settings
+from gmi.judges.face import Dlib, DlibJudge, FaceNet, FaceNetJudge
+from gmi.settings import Positive, Rate, settings
 from gmi.targets.module import Target
-from gmi.targets.served import Requests, Served
+from gmi.targets.served import Requests, Served, Verifier
 
-_INPUT = replace(FACENET_INPUT, colour="grey as rgb")
+AnyRecogniser = Annotated[Dlib | FaceNet, Field(discriminator="type")]
+"""What a configuration's `recogniser:` block may be."""
 
 
 class Matcher(nn.Module):
@@ -36,30 +38,30 @@ class Matcher(nn.Module):
 
     templates: Tensor
 
-    def __init__(self, network: nn.Module, templates: Tensor, scale: float) -> None:
+    def __init__(self, network: nn.Module, templates: Tensor, scale: float, threshold: float) -> None:
         super().__init__()
-        self.network, self.scale = network, scale
+        self.network, self.scale, self.threshold = network, scale, threshold
         self.register_buffer("templates", templates)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, K), scale times the cosine, of what `Input` makes of images."""
+        """Logits (N, K), scale times the cosine, of aligned faces (N, 3, 160, 160)."""
         return self.scale * nn.functional.normalize(self.network(images)) @ nn.functional.normalize(self.templates).T
 
 
 @dataclass(frozen=True)
 class Matching:
-    """A recogniser without gradients, as the service behind an interface: scale times the similarities (N, K)."""
+    """A recogniser without gradients, as the service behind an interface: similarities (N, K)."""
 
     judge: DlibJudge
     templates: Tensor
-    scale: float
+    threshold: float  # least similarity that the system accepts
 
     @property
     def requests(self) -> Requests:
         return Requests()
 
     def __call__(self, images: Tensor) -> Tensor:
-        return self.scale * self.judge.similarity(self.judge.embed(images.float() / 255), self.templates).double()
+        return self.judge.similarity(self.judge.embed(images.float() / 255), self.templates).double()
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Templates:
     """An interface that answers with templates, and those that leaked, as an adversary has them."""
 
     embed: Callable[[Tensor], Tensor]  # from images as bytes (N, C, H, W) to their templates (N, D) float64
-    compare: Callable[[Tensor], Tensor]  # from templates (N, D) to what they say of each person (N, K), as logits do
+    compare: Callable[[Tensor], Tensor]  # from templates (N, D) to their similarities to each person's (N, K)
 
     @property
     def requests(self) -> Requests:
@@ -86,15 +88,46 @@ def templates_of(target: Target | Served) -> Templates:
         def embed(images: Tensor) -> Tensor:
             return matcher.network(prepare(images.to(matcher.templates.device).float() / 255)).double().cpu()
 
-        leaked, scale = nn.functional.normalize(matcher.templates).double().cpu(), matcher.scale
-        return Templates(embed, lambda made: scale * nn.functional.normalize(made) @ leaked.T)
+        leaked = nn.functional.normalize(matcher.templates).double().cpu()
+        return Templates(embed, lambda made: nn.functional.normalize(made) @ leaked.T)
     if isinstance(target, Served) and isinstance(target.service, Matching):
         service = target.service
         return Templates(
             lambda images: service.judge.embed(images.float() / 255).double(),
-            lambda made: service.scale * service.judge.similarity(made.float(), service.templates).double(),
+            lambda made: service.judge.similarity(made.float(), service.templates).double(),
         )
     raise GmiError("access: {type: embeddings} is for a target of type templates: a classifier answers with scores.")
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """A `Verifier` over templates: it accepts an image whose similarity to the claimed person's reaches a threshold."""
+
+    templates: Templates
+    threshold: float
+
+    @property
+    def requests(self) -> Requests:
+        return Requests(batch=1024)  # many claims are of one image, which is embedded once
+
+    def decide(self, images: Tensor, claims: Tensor) -> Tensor:
+        """1 (N, 1) where images (N, C, H, W), given as bytes, pass for these people (N,), else 0."""
+        shown, whose = images.unique(dim=0, return_inverse=True)
+        similar = self.templates.compare(self.templates.embed(shown))
+        return (similar[whose, claims] >= self.threshold).double()[:, None]
+
+
+def verifier_of(target: Target | Served) -> Verifier:
+    """The interface that accepts or rejects a claimed person. Raises GmiError where the target has none."""
+    if isinstance(target, Served) and target.verifier is not None:
+        return target.verifier
+    matcher = target.module if isinstance(target, Target) else target.service
+    if isinstance(matcher, Matcher | Matching):
+        return Deciding(templates_of(target), matcher.threshold)
+    raise GmiError(
+        "access: {type: verification} is for a target of type templates, or for an API whose target.claims names where "
+        "the claimed person goes: a classifier says who it is."
+    )
 
 
 @settings
@@ -103,11 +136,15 @@ class TemplateTarget:
 
     networked: ClassVar = False
     type: Literal["templates"] = "templates"
-    recogniser: Annotated[Dlib | FaceNet, Field(discriminator="type")]  # the network that makes templates of faces
+    recogniser: AnyRecogniser  # the network that makes templates of faces
     # a .safetensors file with one tensor "templates" (K, D), in the order of the people's sorted names; None: templates
     # are made of each person's first training photograph
     leaked: str | None = None
-    scale: Positive = 20.0  # factor from similarities to logits
+    scale: Positive = 20.0  # factor from similarities to logits, where the adversary has the recogniser
+    # least similarity at which the system accepts a claimed person; None: that which `fmr` of the comparisons between
+    # different people's enrolled photographs reach
+    threshold: float | None = None
+    fmr: Rate = 0.01  # false match rate of the system, where no threshold is given
 
     def load(
         self, classes: tuple[str, ...], photographs: Images, judge: DlibJudge | FaceNetJudge | None = None
@@ -119,11 +156,11 @@ class TemplateTarget:
         judge = self.recogniser.load(torch.device("cpu")) if judge is None else judge
         made = judge.embed(photographs[first(photographs, len(classes))].pixels)
         templates = made if self.leaked is None else self._leaked(made.shape)
-        if isinstance(judge, FaceNetJudge):
-            module = Matcher(judge.network, templates, self.scale)
-            return Target(module, _INPUT, classes, judge.trained_on, "network.last_linear")
-        digest = sha256(f"{self.recogniser}{self.scale}".encode() + templates.numpy().tobytes()).hexdigest()
-        return Served(Matching(judge, templates, self.scale), "logits", classes, digest, judge.trained_on)
+        threshold = self.threshold
+        if threshold is None:
+            others = ~torch.eye(len(classes), dtype=torch.bool)
+            threshold = float(judge.similarity(made, templates)[others].double().quantile(1 - self.fmr))
+        return recogniser_of(judge, templates, classes, self.scale, threshold)
 
     def _leaked(self, shape: torch.Size) -> Tensor:
         path = resolve(self.leaked or "")
@@ -142,6 +179,17 @@ class TemplateTarget:
         if not templates.is_floating_point() or not (lengths.isfinite() & (lengths > 0)).all():
             raise GmiError(f"target.leaked: {path} must hold floating-point templates that are finite and not all 0.")
         return templates.float()
+
+
+def recogniser_of(
+    judge: DlibJudge | FaceNetJudge, templates: Tensor, classes: tuple[str, ...], scale: float, threshold: float
+) -> Target | Served:
+    """A recogniser that compares with templates (K, D) as a target: with gradients where it has them."""
+    if isinstance(judge, FaceNetJudge):
+        module = Matcher(judge.network, templates, scale, threshold)
+        return Target(module, judge.inputs, classes, judge.trained_on, "network.last_linear")
+    digest = sha256(f"{judge.name}{threshold}".encode() + templates.numpy().tobytes()).hexdigest()
+    return Served(Matching(judge, templates, threshold), "similarities", classes, digest, judge.trained_on)
 
 
 def first(photographs: Images, people: int) -> list[int]:

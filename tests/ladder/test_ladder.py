@@ -90,7 +90,7 @@ def test_a_share_begins_at_what_the_same_queries_buy_without_a_search(climbed):
     assert points["rung2_0"]["share"]["value"] == pytest.approx((found - least) / (most - least))
     cheap = replace(PLAN, best_of=(20, 60, 250, 1000))
     prior = toy.prior()
-    assert [baseline(cheap, prior, step, 15) for step in ("rung0_0", "rung0_1", "rung1_0")] == [
+    assert [baseline(cheap, prior, step, 15, 15) for step in ("rung0_0", "rung0_1", "rung1_0")] == [
         "best_of_250",
         "best_of_1000",
         "best_of_1000",
@@ -153,7 +153,7 @@ def test_the_page_shows_every_point_and_loads_nothing(climbed):
 
 
 def test_a_budget_or_a_search_that_does_not_fit_is_refused_before_anything_is_asked(inputs, tmp_path):
-    needed = max(cost.queries(15) for cost in costs(PLAN, inputs.prior).values())
+    needed = max(cost.queries(15) for cost in costs(PLAN, inputs.prior, 15).values())
     with pytest.raises(GmiError, match=f"more than the budget of {needed - 1:,}"):
         conduct(LADDER, replace(PLAN, budget=needed - 1), tmp_path / "run", CPU, inputs)
     wrong = replace(PLAN, rungs=(Rung(name="x", access=LabelsOnly(), searches=(Gradient(),)),))

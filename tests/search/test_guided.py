@@ -252,6 +252,8 @@ def test_a_search_that_needs_more_than_there_is_says_so(world, prior):
 
         def scores(self, images, classes=None): ...
 
+        def accepts(self, images, classes): ...
+
     refuse_misfit(Particles(), Scores(), prior)
     with pytest.raises(GmiError, match=r"guided needs access: \{type: white-box\}, and this gives Scores only"):
         refuse_misfit(GUIDED, Scores(), prior)

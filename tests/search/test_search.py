@@ -208,6 +208,9 @@ class Slab:
         self.queries += len(images)
         return (images.flatten(1)[:, 0] * 3 - 1.5 > self.level).long()
 
+    def accepts(self, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        return self.labels(images) == classes
+
 
 class Straight:
     """A prior whose images are its latents, from [-1.5, 1.5] to [0, 1]."""

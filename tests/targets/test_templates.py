@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from gmi.assets.catalogue import resolve
@@ -12,7 +11,10 @@ from gmi.data.images import Images, read
 from gmi.errors import GmiError
 from gmi.inversion.judging import Judges
 from gmi.judges.face import Dlib, FaceNet
-from gmi.oracles.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, WholeModel
+from gmi.oracles.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, VerificationOnly, WholeModel
+from gmi.oracles.shape import Shape
+from gmi.protocols import LabelOracle, VerificationOracle
+from gmi.search.selection import opinion
 from gmi.targets.module import Target
 from gmi.targets.served import Served
 from gmi.targets.templates import TemplateTarget, first
@@ -49,9 +51,7 @@ def test_the_first_photograph_of_each_is_what_leaked(photographs):
 def test_logits_are_the_cosines_of_templates(facenet, photographs):
     judge = FaceNet().load(torch.device("cpu"))
     leaked = judge.embed(photographs[first(photographs, 3)].pixels)
-    images = F.interpolate(photographs.pixels.expand(-1, 3, -1, -1), (160, 160), mode="bilinear", antialias=True)
-    with torch.no_grad():
-        wanted = 20 * F.normalize(judge.network((images * 255 - 127.5) / 128)) @ leaked.T
+    wanted = 20 * judge.similarity(judge.embed(photographs.pixels), leaked)  # faces are aligned as the judge does it
     torch.testing.assert_close(facenet(photographs.pixels), wanted, rtol=1e-3, atol=2e-3)
     assert facenet(photographs.pixels).argmax(1).tolist() == [0, 0, 1, 1, 2, 2]
     pixels = photographs.pixels[:1].requires_grad_()
@@ -63,6 +63,7 @@ def test_logits_are_the_cosines_of_templates(facenet, photographs):
 def test_an_interface_that_answers_with_templates_is_as_good_as_similarities(facenet, photographs):
     whole, scores, embeddings = (kind.open(facenet, None) for kind in (WholeModel(), ScoresOnly(), EmbeddingsOnly()))
     wanted = whole.scores(photographs.pixels)
+    torch.testing.assert_close(wanted, facenet(photographs.pixels) / 20)  # similarities, not a softmax over the people
     torch.testing.assert_close(scores.scores(photographs.pixels), wanted, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(embeddings.scores(photographs.pixels), wanted, rtol=1e-4, atol=1e-4)
     found = embeddings.embed(photographs.pixels)
@@ -75,7 +76,7 @@ def test_an_interface_that_answers_with_templates_is_as_good_as_similarities(fac
 def test_dlib_answers_and_has_no_gradients(dlib, photographs):
     judge = Dlib(workers=1).load(torch.device("cpu"))
     found = judge.embed(photographs.pixels)
-    wanted = (-20 * torch.cdist(found, found[[0, 2, 4]])).log_softmax(1)
+    wanted = -torch.cdist(found, found[[0, 2, 4]])
     torch.testing.assert_close(
         ScoresOnly().open(dlib, None).scores(photographs.pixels).float(), wanted, rtol=1e-3, atol=1e-3
     )
@@ -83,6 +84,33 @@ def test_dlib_answers_and_has_no_gradients(dlib, photographs):
     assert LabelsOnly().open(dlib, None).labels(photographs.pixels).tolist() == [0, 0, 1, 1, 2, 2]
     with pytest.raises(GmiError, match="no weights to take"):
         WholeModel().open(dlib, None)
+
+
+@pytest.mark.parametrize("kind", ["facenet", "dlib"])
+def test_a_claim_is_accepted_at_the_threshold_and_is_a_query_of_its_own(kind, photographs, request):
+    target = request.getfixturevalue(kind)
+    oracle = VerificationOnly().open(target, None)
+    similar = ScoresOnly().open(target, None).scores(photographs.pixels)
+    threshold = (target.module if isinstance(target, Target) else target.service).threshold
+    off = ~torch.eye(3, dtype=torch.bool)
+    assert similar[[0, 2, 4]][off].min() < threshold <= similar[[0, 2, 4]][off].max()
+    assert oracle.accepts(photographs.pixels, photographs.classes).all()
+    others = (photographs.classes + 1) % 3
+    assert oracle.accepts(photographs.pixels, others).tolist() == (similar[range(6), others] >= threshold).tolist()
+    assert oracle.queries == oracle.ledger.total.images == 12  # each image with two claims
+    told = opinion(oracle, photographs.pixels).exp() > 0.5
+    assert told.equal(similar >= threshold) and oracle.ledger.total.images == 18
+    assert not isinstance(oracle, LabelOracle) and isinstance(oracle, VerificationOracle)
+
+
+def test_an_interface_may_show_a_part_of_the_similarities(facenet, dlib, photographs):
+    for target in (facenet, dlib):
+        whole = ScoresOnly().open(target, None).similarities(photographs.pixels)
+        shown = ScoresOnly(shape=Shape(top=2, decimals=1)).open(target, None)
+        part = shown.similarities(photographs.pixels)
+        assert part.isnan().sum(1).tolist() == [1] * 6 and shown.labels(photographs.pixels).equal(whole.argmax(1))
+        torch.testing.assert_close(part[~part.isnan()], whole.round(decimals=1)[~part.isnan()])
+        assert shown.scores(photographs.pixels).amin(1).equal(part.nan_to_num(9.0).amin(1))  # hidden: the least shown
 
 
 def test_the_recogniser_does_not_judge_itself(facenet, dlib):
@@ -118,5 +146,6 @@ def test_templates_of_ones_own_and_of_the_wrong_length(photographs, tmp_path):
 
 
 def test_a_classifier_has_no_templates(world):
-    with pytest.raises(GmiError, match="is for a target of type templates"):
-        EmbeddingsOnly().open(world.target, None)
+    for access in (EmbeddingsOnly(), VerificationOnly()):
+        with pytest.raises(GmiError, match="is for a target of type templates"):
+            access.open(world.target, None)

@@ -1,0 +1,225 @@
+"""Search behind a recogniser's interface: solve for the enrolled templates, then invert them with a copy.
+
+Similarities are linear in the enrolled template. Whoever has a copy of the recogniser knows the templates of images of
+their own; answers about a few hundred of these, which serve for everybody who is enrolled, give each person's template
+by regression. What inverts a leaked template then inverts it, and asks nothing more. Even a yes or no will do. Cf. Mai
+et al., On the Reconstruction of Face Images from Deep Face Templates, IEEE TPAMI 2019; arXiv:2601.17620, from accept
+and reject alone; arXiv:1901.09769.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from gmi.errors import GmiError
+from gmi.oracles.local import Comparing, WhiteBoxRecogniser
+from gmi.protocols import Candidates, Prior, ScoreOracle, SimilarityOracle, Trace, VerificationOracle
+from gmi.rng import Rng
+from gmi.search.evolution import Evolution
+from gmi.search.genetic import Genetic
+from gmi.search.gradient import Gradient
+from gmi.search.guided import Guided
+from gmi.search.particles import Particles
+from gmi.search.regression import gaussian, states
+from gmi.search.selection import opinion
+from gmi.search.signature import Passes, access, shared_queries
+from gmi.search.strangers import Strangers, questions
+from gmi.settings import settings
+from gmi.targets.module import Target
+from gmi.targets.templates import AnyRecogniser, recogniser_of, templates_of
+
+_BATCH = 50  # images that are asked about at once
+_SCALE = 20.0  # from similarities to logits
+
+
+@settings
+class Solve:
+    """Templates by regression on answers about the adversary's own images, inverted with a copy of the recogniser."""
+
+    type: Literal["solve"] = "solve"
+    recogniser: AnyRecogniser  # the adversary's copy
+    questions: Annotated[int, Field(ge=8)] = 200  # images that the target is asked about, once for everybody
+    # photographs to ask about, of people who are not enrolled; those beyond `questions` only tell how templates vary.
+    # None, or where they are too few: samples of the prior
+    photographs: Strangers | None = None
+    # search with the copy for images of what was solved for: with gradients, or by similarity, as dlib has none
+    search: Annotated[Guided | Gradient | Particles | Evolution | Genetic, Field(discriminator="type")]
+
+    def __post_init__(self) -> None:
+        if access(self.search) == "white-box" and self.recogniser.type == "dlib":
+            raise ValueError(f"search: dlib has no gradients, and {self.search.type} needs them: take particles")
+        if shared_queries(self.search) > 0:
+            raise ValueError("search: one that learns first has nobody to teach it on a copy: feature_weight 0")
+
+    @property
+    def shared(self) -> int:
+        """Images that `prepare` asks about, which all classes share."""
+        return self.questions
+
+    def queries(self, prior: Any) -> int:
+        """No queries: the copy is asked."""
+        return 0
+
+    def passes(self, prior: Any) -> Passes:
+        """Evaluations of the prior's network for each candidate."""
+        return self.search.passes(prior)
+
+    @property
+    def students(self) -> tuple["Copied", ...]:
+        """The copy, which takes part in the search and so cannot judge it."""
+        return (Copied(self.recogniser),)
+
+    def parts(self, oracle: VerificationOracle | None) -> list[tuple[Any, VerificationOracle | None]]:
+        """The search with the copy; None: the copy."""
+        return [(self.search, None)]
+
+    @torch.no_grad()
+    def prepare(self, oracle: VerificationOracle, prior: Prior, rng: Rng) -> dict[str, Tensor]:
+        """The enrolled `templates` (K, D), from answers about one image per generator.
+
+        Raises GmiError where the oracle tells no similarities, labels or decisions, or photographs cannot be used.
+        """
+        if isinstance(oracle, ScoreOracle) and not isinstance(oracle, SimilarityOracle):
+            raise GmiError(
+                "search: solve needs a recogniser that answers with similarities, labels or decisions, and this target "
+                "answers with probabilities: take surrogate."
+            )
+        images = questions(self.photographs, prior, rng)
+        judge = self.recogniser.load(torch.device("cpu"))
+        known = judge.embed(images.float() / 255)
+        batches = (images[: len(rng)].float() / 255).split(_BATCH)
+        form = _FORMS[self.recogniser.type]
+        mine = form.linear(known, judge.similarity(known, known))
+        apart = mine[~torch.eye(len(mine), dtype=torch.bool)].double()  # of images of different people
+        low, high = _told(oracle, batches, judge.similarity(known, known))
+        low, high = (form.linear(known[: len(rng)].double(), side) for side in (low, high))
+        found = states(form.axes(known[: len(rng)]), low, high, *gaussian(form.state(known)), float(apart.std()))
+        return {"templates": found[:, : known.shape[1]].float()}
+
+    def taught(self, learned: Mapping[str, Tensor]) -> "Solved":
+        """The search with a copy of what was solved for."""
+        return Solved(self.search)
+
+    def copy(self, learned: Mapping[str, Tensor], device: torch.device) -> ScoreOracle:
+        """The copy of the recogniser, with the templates that were solved for."""
+        templates = learned["templates"].cpu()
+        names = tuple(map(str, range(len(templates))))
+        target = recogniser_of(self.recogniser.load(torch.device("cpu")), templates, names, _SCALE, 0.0)
+        if isinstance(target, Target) and access(self.search) == "white-box":
+            return WhiteBoxRecogniser(target.to(device))
+        return Comparing(templates_of(target), len(templates))
+
+    def __call__(
+        self,
+        oracle: VerificationOracle,
+        prior: Prior,
+        latents: Tensor,
+        classes: Tensor,
+        rng: Rng,
+        trace: Trace | None = None,
+    ) -> Candidates:
+        raise GmiError("Solve first: search.taught(search.prepare(oracle, prior, rng)).")
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A search that is given a copy with the templates that were solved for, in the target's place."""
+
+    search: Any
+
+    def __call__(
+        self, oracle: Any, prior: Any, latents: Tensor, classes: Tensor, rng: Rng, trace: Trace | None = None
+    ) -> Candidates:
+        """Candidates (N) from latents (N, ...)."""
+        return self.search(oracle, prior, latents, classes, rng, trace)
+
+
+@dataclass(frozen=True)
+class Copied:
+    """An adversary's copy of a recogniser, as a network that cannot judge what a search finds."""
+
+    recogniser: AnyRecogniser
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """Names of data sets."""
+        return self.recogniser.load(torch.device("cpu")).trained_on
+
+    def weighed(self) -> nn.Module:
+        """Its parameters, none where they cannot be read."""
+        weights = self.recogniser.load(torch.device("cpu")).weights()
+        return nn.ParameterList([nn.Parameter(weight, requires_grad=False) for weight in weights])
+
+
+class _Form(Protocol):
+    """How similarities depend on an enrolled template: linear in a state, once they are taken in the right form."""
+
+    @staticmethod
+    def axes(templates: Tensor) -> Tensor:
+        """Axes (N, D) of questions with templates (N, d)."""
+        ...
+
+    @staticmethod
+    def state(templates: Tensor) -> Tensor:
+        """States (N, D) of enrolled templates (N, d), of which the template is the beginning."""
+        ...
+
+    @staticmethod
+    def linear(templates: Tensor, similar: Tensor) -> Tensor:
+        """What is linear, and grows with similarities (N, K) of questions with templates (N, d)."""
+        ...
+
+
+class _Cosine:
+    """The cosine of templates: linear in the enrolled one, of length 1."""
+
+    @staticmethod
+    def axes(templates: Tensor) -> Tensor:
+        return F.normalize(templates.double())
+
+    state = axes
+
+    @staticmethod
+    def linear(templates: Tensor, similar: Tensor) -> Tensor:
+        return similar
+
+
+class _Distance:
+    """Minus a Euclidean distance s: (|e|^2 - s^2) / 2 = e t - |t|^2 / 2, linear in the template t and |t|^2 / 2."""
+
+    @staticmethod
+    def axes(templates: Tensor) -> Tensor:
+        return F.pad(templates.double(), (0, 1), value=-1.0)
+
+    @staticmethod
+    def state(templates: Tensor) -> Tensor:
+        return torch.cat([templates, templates.square().sum(1, keepdim=True) / 2], 1).double()
+
+    @staticmethod
+    def linear(templates: Tensor, similar: Tensor) -> Tensor:
+        return (templates.square().sum(1, keepdim=True) - similar.clamp_max(0).square()) / 2
+
+
+_FORMS: dict[str, type[_Form]] = {"facenet": _Cosine, "dlib": _Distance}
+
+
+def _told(oracle: VerificationOracle, batches: Sequence[Tensor], strangers: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the greatest similarity (N, K), float64, for which the answers about images can stand.
+
+    Where they are labels or decisions, the threshold is that which as large a share of the similarities between
+    strangers (M, M) reach as answers said yes.
+    """
+    if isinstance(oracle, SimilarityOracle):
+        shown = torch.cat([oracle.similarities(batch) for batch in batches]).cpu().double()
+        least = shown.nan_to_num(torch.inf).amin(1, keepdim=True)
+        return shown.nan_to_num(-torch.inf), torch.where(shown.isnan(), least, shown)
+    yes = torch.cat([opinion(oracle, batch) for batch in batches]).cpu().exp() > 0.5
+    apart = strangers[~torch.eye(len(strangers), dtype=torch.bool)].double().sort().values
+    rank = round(float(1 - yes.double().mean()) * (len(apart) - 1))
+    threshold = apart[rank]
+    return torch.where(yes, threshold, -torch.inf), torch.where(yes, torch.inf, threshold)

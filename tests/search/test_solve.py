@@ -1,0 +1,183 @@
+"""Templates from an interface that compares: what is linear, what answers tell, and real ones solved for."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from gmi.assets.catalogue import resolve
+from gmi.data.images import read
+from gmi.errors import GmiError
+from gmi.judges.face import Dlib, FaceNet
+from gmi.oracles.access import LabelsOnly, ScoresOnly, VerificationOnly
+from gmi.protocols import ScoreOracle, SimilarityOracle
+from gmi.rng import Rng
+from gmi.search.evolution import Evolution
+from gmi.search.fitness import losses
+from gmi.search.gradient import Gradient
+from gmi.search.guided import Guided
+from gmi.search.selection import Selection, preselect
+from gmi.search.signature import OfflineSearch, access, refuse_misfit, shared_queries
+from gmi.search.solve import _FORMS, Solve, _told
+from gmi.search.strangers import Strangers, questions
+from gmi.targets.templates import TemplateTarget
+
+PEOPLE = ("s01", "s02", "s03")
+SEARCH = Gradient(steps=2, objective="logit")
+PLAN = Solve(recogniser=FaceNet(), questions=60, search=SEARCH)
+
+
+class Comparing:
+    """A `SimilarityOracle` of given similarities (N, K), whatever the images."""
+
+    queries = 0
+
+    def __init__(self, similar: torch.Tensor) -> None:
+        self.similar, self.people = similar, similar.shape[1]
+
+    def similarities(self, images: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+        return self.similar
+
+    def scores(self, images: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+        return self.similar
+
+    def labels(self, images: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+        return self.similar.argmax(1)
+
+    def accepts(self, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        return self.labels(images) == classes
+
+
+class Deciding:
+    """A `VerificationOracle` of given similarities and a threshold."""
+
+    queries = 0
+
+    def __init__(self, similar: torch.Tensor, threshold: float) -> None:
+        self.similar, self.people, self.threshold = similar, similar.shape[1], threshold
+
+    def accepts(self, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        return self.similar[images.flatten(1)[:, 0].long(), classes] >= self.threshold
+
+
+@pytest.mark.parametrize("kind", ["facenet", "dlib"])
+def test_similarities_are_linear_in_the_state(kind: str) -> None:
+    draws = torch.Generator().manual_seed(0)
+    asked, enrolled = torch.randn(7, 5, generator=draws), torch.randn(3, 5, generator=draws)
+    judge = {"facenet": FaceNet(), "dlib": Dlib()}[kind].load(torch.device("cpu"))
+    form = _FORMS[kind]
+    state = form.state(enrolled)
+    wanted = form.linear(asked.double(), judge.similarity(asked, enrolled).double())
+    torch.testing.assert_close(form.axes(asked) @ state.T, wanted, rtol=1e-4, atol=1e-5)
+    scaled = F.normalize(enrolled) if kind == "facenet" else enrolled
+    torch.testing.assert_close(state[:, :5].float(), scaled)
+    assert (
+        form.linear(torch.ones(1, 5), torch.tensor([[-torch.inf, -2.0, -1.0]])).diff().gt(0).all() or kind == "facenet"
+    )
+
+
+def test_what_answers_tell() -> None:
+    shown = torch.tensor([[0.5, torch.nan, 0.2], [torch.nan, 0.1, 0.3]])
+    low, high = _told(Comparing(shown), [torch.zeros(2, 1, 1, 1)], torch.eye(3))
+    assert low.tolist() == [[0.5, -torch.inf, pytest.approx(0.2)], [-torch.inf, pytest.approx(0.1), pytest.approx(0.3)]]
+    assert high[0, 1] == pytest.approx(0.2) and high[1, 0] == pytest.approx(0.1) and high[0, 0] == 0.5
+
+
+def test_the_threshold_of_decisions_is_read_from_how_often_they_say_yes() -> None:
+    """Strangers' similarities are uniform; a system that accepts a tenth has its threshold at their ninth tenth."""
+    draws = torch.Generator().manual_seed(0)
+    strangers = torch.rand(200, 200, generator=draws)
+    similar = torch.rand(300, 20, generator=draws)
+    images = torch.arange(300).float().reshape(300, 1, 1, 1)
+    low, high = _told(Deciding(similar, 0.9), images.split(50), strangers)
+    yes = similar >= 0.9
+    assert low[yes].unique().tolist() == high[~yes].unique().tolist() == [pytest.approx(0.9, abs=0.01)]
+    assert low[~yes].isinf().all() and high[yes].isinf().all()
+
+
+def test_a_likeness_is_not_worse_for_better_rivals() -> None:
+    """Cosine .80 with a rival at .40 is nearer than .30 with one at -.30; one template alone gives a signal, too."""
+    similar = torch.tensor([[0.8, 0.4], [0.3, -0.3]])
+    assert preselect(similar, torch.tensor([0]), 1).tolist() == [[0]]
+
+    class Prior:
+        evaluations = 1
+
+        def decode(self, latents: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+            return latents.reshape(-1, 1, 1, 1)
+
+    for columns in (2, 1):
+        oracle = Comparing(similar[:, :columns])
+        arguments = (Prior(), torch.zeros(1, 2, 1), torch.tensor([0]), Rng([0]), None)
+        found = losses(oracle, *arguments, objective=None, radius=None)
+        assert found.tolist() == [[pytest.approx(-0.8), pytest.approx(-0.3)]]
+
+
+def test_questions_are_photographs_and_then_samples(world) -> None:
+    folder = Strangers(folder=str(resolve("asset:orl/images") / "s04"))
+    found = questions(folder, world.prior, Rng(range(14)))
+    assert found.shape == (14, 1, 112, 92) and found.dtype == torch.uint8
+    samples = questions(None, world.prior, Rng(range(14)))
+    assert samples.shape[0] == 14 and samples.shape[2:] != (112, 92)
+    again = questions(folder, world.prior, Rng(range(14)))
+    assert again.equal(found) and not questions(folder, world.prior, Rng(range(20, 24)))[:10].equal(found[:10])
+    assert len(questions(folder, world.prior, Rng(range(4)))) == 10  # the further ones are known, and not asked
+    assert len(questions(replace(folder, most=6), world.prior, Rng(range(4)))) == 6
+
+
+def test_once_it_has_learnt_it_asks_nothing(world) -> None:
+    assert isinstance(PLAN, OfflineSearch) and shared_queries(PLAN) == 60 and access(PLAN) == "verification"
+    assert Selection(pool=100, candidates=2, views=4, keep=1).asked(PLAN, world.prior, claims=40) == (2400, 0)
+    assert Selection(pool=100, candidates=2, views=4, keep=1).asked(SEARCH, world.prior) == (200, 2 * (2 + 4))
+    refuse_misfit(PLAN, VerificationOnly().open(_target(), None), world.prior)
+    with pytest.raises(GmiError, match="Guided needs a Denoiser"):
+        refuse_misfit(replace(PLAN, search=Guided()), None, world.prior)
+    with pytest.raises(GmiError, match="take surrogate"):
+        PLAN.prepare(ScoresOnly().open(world.target, None), world.prior, Rng(range(8)))
+
+
+def test_a_copy_needs_a_search_that_fits() -> None:
+    with pytest.raises(ValueError, match="dlib has no gradients, and gradient needs them"):
+        Solve(recogniser=Dlib(), search=SEARCH)
+    with pytest.raises(ValueError, match="feature_weight 0"):
+        Solve(recogniser=FaceNet(), search=Gradient(feature_weight=0.1))
+    assert Solve(recogniser=Dlib(), search=Evolution()).students[0].trained_on >= {"FaceScrub"}
+    assert len(list(PLAN.students[0].weighed().parameters())) > 100
+
+
+def _target():
+    folder = resolve("asset:orl/images")
+    photographs = read([folder / person / "01.pgm" for person in PEOPLE], [0, 1, 2], None)
+    return TemplateTarget(recogniser=FaceNet(), threshold=0.4).load(PEOPLE, photographs)
+
+
+def test_real_templates_are_solved_for(world, tmp_path) -> None:
+    """Sixty photographs of other people: all similarities nearly give the templates; labels and decisions, a part."""
+    strangers = tmp_path / "strangers"
+    strangers.mkdir()
+    source = resolve("asset:orl/images")
+    for person in range(11, 31):
+        for number in (1, 5, 9):
+            (strangers / f"{person}-{number}.pgm").write_bytes(
+                (source / f"s{person}" / f"{number:02}.pgm").read_bytes()
+            )
+    plan, target = replace(PLAN, photographs=Strangers(folder=str(strangers))), _target()
+    assert target.module.templates.shape == (3, 512)
+    alike = {}
+    for level in (ScoresOnly(), LabelsOnly(), VerificationOnly()):
+        oracle = level.open(target, None)
+        learned = plan.prepare(oracle, world.prior, Rng(range(60)))
+        alike[level.type] = F.cosine_similarity(learned["templates"], target.module.templates).mean().item()
+        assert oracle.ledger.total.images == 60 * (3 if level.type == "verification" else 1)
+    assert alike["scores"] > 0.9 and min(alike.values()) > 0.3 and alike["scores"] == max(alike.values())
+    oracle = ScoresOnly().open(target, None)
+    copied = plan.copy(plan.prepare(oracle, world.prior, Rng(range(60))), torch.device("cpu"))
+    assert isinstance(copied, SimilarityOracle) and isinstance(copied, ScoreOracle)
+    photographs = read([source / person / "05.pgm" for person in PEOPLE], [0, 1, 2], None).pixels
+    torch.testing.assert_close(
+        F.cosine_similarity(copied.scores(photographs), oracle.scores(photographs)),
+        torch.ones(3),
+        rtol=0,
+        atol=0.1,
+    )
