@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
         plan = replace(plan, keys=keys, log=str(Path(folder, "log.sqlite")))
         os.environ["GMI_BENCH"] = secrets.token_hex()
         people = plan.data.load()
-        target = plan.target.load(people.names).to(cli.accelerator().device)
+        target = plan.load(people).to(cli.accelerator().device)
         noise = torch.randint(0, 256, (options.batch, 1, options.side, options.side), dtype=torch.uint8)
         port = _free()
         path = Path(folder, "serve.yaml")

@@ -2,6 +2,7 @@
 
     OUT/people/NAME/NNN.png      the 59 with the most images, 30 of each at most: the target's classes
     OUT/strangers/NAME/NNN.png   who else has 5 or more: distractors in the gallery and strangers for the thresholds
+    OUT/others/NAME/000.png      one photograph of each of 1,000 others: what an adversary asks an interface about
 
 The images come from scikit-learn's fetch_lfw_people (pip install scikit-learn), which downloads them once, or from a
 folder with one folder of face crops a person. They are made grey and square. Real people: for research only.
@@ -28,6 +29,7 @@ CROP = (slice(70, 195), slice(62, 187))  # of 250 x 250: the face, as scikit-lea
 SIZE = 112
 PEOPLE = 59
 ENOUGH, MOST, FEW = 20, 30, 5  # images of a person to be a class; of those used; of a person to be a stranger
+OTHERS = 1000
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.out.exists():
         raise GmiError(f"{options.out} exists: remove it, or name another --out.")
     everybody = _lying(options.folder) if options.folder else _fetched()
+    others = [person for person in everybody if len(person.images) < FEW][:OTHERS]
     persons = sorted(
         (person for person in everybody if len(person.images) >= FEW),
         key=lambda person: (-len(person.images), person.name),
@@ -52,10 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         for rank, person in enumerate(tqdm(persons, desc="people")):
             _lay(person, draft / ("people" if rank < PEOPLE else "strangers") / person.name)
+        for person in others:
+            _lay(Person(person.name, person.images[:1]), draft / "others" / person.name)
         draft.replace(options.out)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    print(f"{options.out}: {PEOPLE} people, {len(persons) - PEOPLE} strangers")
+    print(f"{options.out}: {PEOPLE} people, {len(persons) - PEOPLE} strangers, {len(others)} others")
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def _fetched() -> list[Person]:
         raise GmiError("scikit-learn is needed to fetch the images: pip install -e '.[tabular]'.") from error
     fetch: Any = datasets.fetch_lfw_people
     try:
-        lfw = fetch(min_faces_per_person=FEW, resize=None, slice_=CROP)
+        lfw = fetch(min_faces_per_person=1, resize=None, slice_=CROP)
     except (OSError, ValueError) as error:
         raise GmiError(f"The images cannot be fetched ({error}): name a --folder that has them.") from error
     return [Person(f"{person:04d}", list(lfw.images[lfw.target == person])) for person in range(len(lfw.target_names))]

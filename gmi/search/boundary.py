@@ -63,7 +63,8 @@ class Boundary:
     ) -> Candidates:
         """Candidates (N) from latents (N, ...): for each, the last latents at which its sphere grew.
 
-        Where none did, the last that were in the class; where there are none either, the start.
+        Where none did, the last that were in the class; where there are none either, the start: a failure, which counts
+        as an image of nobody in every figure, and which the target's own opinion in the report counts.
         """
         current = self.confine(latents).flatten(1)
         unit = current.shape[1] ** 0.5

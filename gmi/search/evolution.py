@@ -18,7 +18,8 @@ from torch import Tensor
 from gmi.errors import GmiError
 from gmi.protocols import Candidates, Prior, ScoreOracle, Trace
 from gmi.rng import Rng
-from gmi.search.fitness import losses, on_sphere
+from gmi.search.constraint import Constraint, constrained
+from gmi.search.fitness import losses
 from gmi.search.signature import Passes
 from gmi.settings import Count, Positive, settings
 from gmi.views import Views
@@ -35,7 +36,8 @@ class Evolution:
     diagonal: bool = True  # keep the covariance matrix diagonal: separable CMA-ES, for many dimensions
     # loss of an individual; None: max_margin, and of similarities the similarity itself
     objective: Literal["cross_entropy", "max_margin", "logit"] | None = None
-    radius: Positive | None = None  # individuals are put on a sphere of this radius for decoding; None: left as drawn
+    constraint: Constraint = "sphere"  # set onto which individuals are projected before they are decoded
+    radius: Positive | None = None  # of sphere or ball; half a box's side; None: sqrt(D), a normal latent's norm
     views: Views | None = Views()  # random view on which an individual is evaluated; None: the image as it is
 
     def queries(self, prior: Prior) -> int:
@@ -65,14 +67,15 @@ class Evolution:
         for generation in range(self.generations):
             populations = [strategy.ask() for strategy in strategies]
             individuals = torch.from_numpy(np.array(populations)).to(latents)  # (N, population, D)
+            individuals = constrained(individuals.flatten(0, 1), self.constraint, self.radius)
             individuals = individuals.reshape(len(latents), self.population, *latents.shape[1:])
-            loss = losses(oracle, prior, individuals, classes, rng, self.views, self.objective, self.radius)
+            loss = losses(oracle, prior, individuals, classes, rng, self.views, self.objective)
             for strategy, population, row in zip(strategies, populations, loss.cpu().double().tolist(), strict=True):
                 strategy.tell(population, row)
             if trace is not None:
                 trace(generation, loss.mean(1))
         means = torch.from_numpy(np.array([strategy.mean for strategy in strategies])).to(latents)
-        end = on_sphere(means.reshape(latents.shape), self.radius)
+        end = constrained(means.reshape(latents.shape), self.constraint, self.radius)
         return Candidates(prior.decode(end, classes).clamp(0, 1), classes, end)
 
     def _strategy(self, start: Tensor, seed: list[int]) -> Any:

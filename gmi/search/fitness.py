@@ -1,4 +1,4 @@
-"""Shared by searches without gradients: the loss of an individual from the scores of one view, and the sphere."""
+"""Shared by searches without gradients: the loss of an individual, from the scores of one view."""
 
 import torch
 from torch import Tensor
@@ -17,28 +17,19 @@ def losses(
     rng: Rng,
     views: Views | None,
     objective: str | None,
-    radius: float | None,
 ) -> Tensor:
     """Losses (N, population) of latents (N, population, ...), one query each.
 
     N individuals are decoded at a time; all N x population go to the oracle in one call. objective: a name in
     OBJECTIVES; None: max_margin, and of similarities logit, since a poor likeness may have even poorer rivals. views:
-    None: the image as it is. radius: see `on_sphere`.
+    None: the image as it is.
     """
     if objective is None:
         objective = "logit" if isinstance(oracle, SimilarityOracle) else "max_margin"
     columns = []
     for latents in individuals.unbind(1):
-        images = prior.decode(on_sphere(latents, radius), classes).clamp(0, 1)
+        images = prior.decode(latents, classes).clamp(0, 1)
         columns.append(images if views is None else views(images, rng))
     wanted = classes.repeat(len(columns))
     scores = oracle.scores(torch.cat(columns), wanted)
     return OBJECTIVES[objective](scores, wanted).reshape(len(columns), -1).T
-
-
-def on_sphere(latents: Tensor, radius: float | None) -> Tensor:
-    """Latents (N, ...) scaled to the length `radius`; None leaves them as they are."""
-    if radius is None:
-        return latents
-    lengths = latents.flatten(1).norm(dim=1).reshape(-1, *[1] * (latents.ndim - 1))
-    return latents * (radius / lengths.clamp_min(1e-12))

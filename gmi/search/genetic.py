@@ -18,7 +18,8 @@ from torch import Tensor
 
 from gmi.protocols import Candidates, Prior, ScoreOracle, Trace
 from gmi.rng import Rng
-from gmi.search.fitness import losses, on_sphere
+from gmi.search.constraint import Constraint, constrained
+from gmi.search.fitness import losses
 from gmi.search.signature import Passes
 from gmi.settings import Count, Positive, Share, settings
 from gmi.views import Views
@@ -37,7 +38,8 @@ class Genetic:
     pressure: Positive = 2.0  # selection pressure: the best is exp(pressure) times likelier a parent than the worst
     # loss of an individual; None: max_margin, and of similarities the similarity itself
     objective: Literal["cross_entropy", "max_margin", "logit"] | None = None
-    radius: Positive | None = None  # individuals are put on a sphere of this radius for decoding; None: left as drawn
+    constraint: Constraint = "sphere"  # set onto which individuals are projected before they are decoded
+    radius: Positive | None = None  # of sphere or ball; half a box's side; None: sqrt(D), a normal latent's norm
     views: Views | None = Views()  # random view on which an individual is evaluated; None: the image as it is
 
     def __post_init__(self) -> None:
@@ -68,15 +70,16 @@ class Genetic:
         individuals = torch.cat([starts[:, None], born], 1)
         best = starts
         for generation in range(self.generations):
-            shaped = individuals.reshape(*individuals.shape[:2], *latents.shape[1:])
-            loss = losses(oracle, prior, shaped, classes, rng, self.views, self.objective, self.radius)
+            placed = constrained(individuals.flatten(0, 1), self.constraint, self.radius)
+            shaped = placed.reshape(*individuals.shape[:2], *latents.shape[1:])
+            loss = losses(oracle, prior, shaped, classes, rng, self.views, self.objective)
             order = loss.sort(dim=1, stable=True).indices[:, :, None]
             ranked = individuals.gather(1, order.expand_as(individuals))  # fittest first
             best = ranked[:, 0]
             individuals = torch.cat([ranked[:, : self.elite], self._children(ranked, rng)], 1)
             if trace is not None:
                 trace(generation, loss.mean(1))
-        end = on_sphere(best.reshape(latents.shape), self.radius)
+        end = constrained(best.reshape(latents.shape), self.constraint, self.radius)
         return Candidates(prior.decode(end, classes).clamp(0, 1), classes, end)
 
     def _children(self, ranked: Tensor, rng: Rng) -> Tensor:

@@ -23,6 +23,7 @@ from gmi.errors import GmiError
 from gmi.protocols import Candidates, Prior, Trace, WhiteBoxOracle
 from gmi.rng import Rng
 from gmi.search.averaging import averaged
+from gmi.search.constraint import Constraint, constrained
 from gmi.search.objectives import OBJECTIVES, cross_entropy
 from gmi.search.signature import Passes
 from gmi.settings import Count, NonNegative, Positive, Whole, settings
@@ -47,7 +48,7 @@ class Gradient:
     feature_mean: tuple[float, ...] | None = None  # f_reg (D,); None: `prepare` measures it over prior samples
     views: Views | None = Views()  # random views through which the target is shown an image; None: the image as it is
     transforms: Count = 1  # views whose gradients are averaged in each step
-    constraint: Literal["sphere", "ball", "box"] = "sphere"  # set onto which latents are projected
+    constraint: Constraint = "sphere"  # set onto which latents are projected
     radius: Positive | None = None  # of sphere or ball; half a box's side; None: sqrt(D), a normal latent's norm
 
     def __post_init__(self) -> None:
@@ -90,7 +91,7 @@ class Gradient:
 
         Raises GmiError when `feature_mean` is needed and missing, or has another length than the target's features.
         """
-        latents = self._project(latents.detach().clone()).requires_grad_()
+        latents = self._confined(latents.detach().clone()).requires_grad_()
         optimiser = self._optimiser(latents)
         for step in range(self.steps):
             self._set_rate(optimiser, step)
@@ -100,7 +101,7 @@ class Gradient:
             images.backward(slope)
             optimiser.step()
             with torch.no_grad():
-                latents.copy_(self._project(latents))
+                latents.copy_(self._confined(latents))
             if trace is not None:
                 trace(step, loss)
         with torch.no_grad():
@@ -131,12 +132,5 @@ class Gradient:
             share = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / self.steps)).item())
             optimiser.param_groups[0]["lr"] = self.lr * share
 
-    def _project(self, latents: Tensor) -> Tensor:
-        flat = latents.flatten(1)
-        radius = self.radius if self.radius is not None else flat.shape[1] ** 0.5
-        if self.constraint == "box":
-            return latents.clamp(-radius, radius)
-        factor = radius / flat.norm(dim=1).clamp_min(1e-12)
-        if self.constraint == "ball":
-            factor = factor.clamp_max(1)
-        return (flat * factor[:, None]).view_as(latents)
+    def _confined(self, latents: Tensor) -> Tensor:
+        return constrained(latents, self.constraint, self.radius)

@@ -32,7 +32,7 @@ from gmi.views import Views
 class Particles:
     """Steered sampling from noise (N, C, H, W) to images.
 
-    The candidates of one class, of which there are `selection.candidates`, are its particles.
+    The candidates of one class, of which there are `selection.candidates`, are its particles: take a dozen or more.
     """
 
     type: Literal["particles"] = "particles"
@@ -40,8 +40,8 @@ class Particles:
     every: Count = 5  # steps between two queries to the target
     # the reward is log p, or a similarity, over warmth: the smaller, the stricter the selection
     warmth: Positive = 1.0
-    # eta of DDIM: 1 is DDPM's sampling; 0 adds no fresh noise, so copies stay equal. At 1, the first step of flow
-    # matching replaces all the noise for which a candidate was selected
+    # eta of DDIM from the first query on: 1 is DDPM's sampling; 0 adds no fresh noise, so copies stay equal. Before it,
+    # none is added: that would replace the noise for which a candidate was chosen, with flow matching all of it at once
     fresh: Share = 1.0
     views: Views | None = Views()  # random views through which the target is shown an image; None: the image as it is
     transforms: Count = 1  # views over which a reward is averaged
@@ -77,7 +77,8 @@ class Particles:
                 last = number == self._query_steps()[-1]
                 chosen, weights = _resampled(weights, groups, rng, 1.0 if last else 0.5)
                 noisy, clean, before = noisy[chosen.to(noisy.device)], clean[chosen.to(noisy.device)], before[chosen]
-            noisy = self._step(prior, noisy, clean, now, after, rng)
+            fresh = self.fresh if number >= self._query_steps().start else 0.0
+            noisy = self._step(prior, noisy, clean, now, after, rng, fresh)
             if trace is not None:
                 trace(number, -before)
         return Candidates(prior.image(noisy), classes, noisy)
@@ -98,12 +99,13 @@ class Particles:
             total += oracle.scores(views, classes).gather(1, classes[:, None]).squeeze(1).float().cpu()
         return total / self.transforms / self.warmth
 
-    def _step(self, prior: Denoiser, noisy: Tensor, clean: Tensor, now: float, after: float, rng: Rng) -> Tensor:
+    @staticmethod
+    def _step(prior: Denoiser, noisy: Tensor, clean: Tensor, now: float, after: float, rng: Rng, eta: float) -> Tensor:
         """One step along the path, with part of the noise replaced: DDIM's eq. 12, sigma as in eq. 16."""
         (signal, level), (then, rest) = prior.path.levels(now), prior.path.levels(after)
         noise = (noisy - signal * clean) / level
         kept = signal * rest / (then * level)  # share of the noise that a step of DDPM (eta 1) keeps
-        sigma = self.fresh * rest * math.sqrt(max(0.0, 1 - kept**2))
+        sigma = eta * rest * math.sqrt(max(0.0, 1 - kept**2))
         fresh = rng.normal(*noisy.shape[1:]).to(noisy)
         return then * clean + math.sqrt(rest**2 - sigma**2) * noise + sigma * fresh
 

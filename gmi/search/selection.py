@@ -88,7 +88,9 @@ def preselect(scores: Tensor, classes: Tensor, count: int) -> Tensor:
 def robust_scores(oracle: VerificationOracle, images: Tensor, classes: Tensor, rng: Rng, views: int) -> Tensor:
     """Mean log-probability (N,) of each image's class over random views. PPA, ICML 2022, sec. 4.3.
 
-    Differs from the paper: the mean is of log-probabilities, which tell candidates apart where probabilities saturate.
+    Differs from the paper: the mean is of log-probabilities, which tell candidates apart where probabilities saturate;
+    crops are square, of .8 to 1 of the side, shifted and turned, where the paper's have .5 to .9 of the area and sides
+    of a ratio of .8 to 1.2.
     Costs `views` queries an image; without any, all are equal.
     """
     total = torch.zeros(len(images), device=images.device)

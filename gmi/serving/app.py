@@ -18,15 +18,17 @@ from fastapi.responses import JSONResponse
 from pydantic import Field
 from torch import Tensor
 
-from gmi.data.people import Faces
+from gmi.data.people import Faces, People
 from gmi.errors import GmiError
 from gmi.oracles.guards import AnyGuard, guard
 from gmi.oracles.shape import Shape
 from gmi.serving.gate import Gate, Key, Log, Refused
 from gmi.serving.watch import Stream, Watch, Watcher
-from gmi.serving.wire import HEADER, INPUT, parse, respond
+from gmi.serving.wire import CLAIMS, HEADER, INPUT, parse, respond
 from gmi.settings import settings
-from gmi.targets.module import ModuleTarget, Target
+from gmi.targets import LocalTarget
+from gmi.targets.module import Target
+from gmi.targets.templates import Matcher, TemplateTarget
 from gmi.training.targets import Head, Scratch
 
 _BYTES = 64 * 2**20  # largest size of a request
@@ -35,6 +37,8 @@ _BYTES = 64 * 2**20  # largest size of a request
 @settings
 class ShowScores:
     """The server shows probabilities in the output `scores`, and with `shape.top` their classes in `classes`.
+
+    A recogniser shows how alike the image and each enrolled person are, not probabilities.
 
     The randomness of defences is a function of the 8-bit image and of a secret that is drawn at the start: repeated
     queries do not average it away, but queries about very similar images do, and queries after another start.
@@ -54,14 +58,23 @@ class ShowLabels:
 
 
 @settings
+class ShowDecisions:
+    """A recogniser accepts or rejects: 1 or 0 in the output `decisions`, for the person in the input `claims`."""
+
+    type: Literal["decisions"] = "decisions"
+    defences: Annotated[tuple[AnyGuard, ...], Field(max_length=0)] = ()  # always empty: nothing guards decisions
+
+
+@settings
 class Serving:
     """One target, and what an API shows of it."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]  # name of the model, in its address
     data: Faces  # the people, as in an audit
-    target: ModuleTarget  # the target, as in an audit
+    target: LocalTarget  # the target, as in an audit; a recogniser is FaceNet
     training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None  # the target's, as in an audit
-    shows: Annotated[ShowScores | ShowLabels, Field(discriminator="type")] = ShowScores()  # what the API shows
+    # what the API shows
+    shows: Annotated[ShowScores | ShowLabels | ShowDecisions, Field(discriminator="type")] = ShowScores()
     keys: tuple[Key, ...] = ()  # clients that may query; empty: anybody, on this machine only
     watch: Watch | None = None  # looks for searches in the queries of each key; None: nobody looks
     log: str = "runs/serve/log.sqlite"  # SQLite file of queries: time, key, SHA-256 of the image, predicted class
@@ -69,6 +82,17 @@ class Serving:
     def __post_init__(self) -> None:
         if len({key.name for key in self.keys}) < len(self.keys):
             raise ValueError("keys: two have one name")
+        if isinstance(self.shows, ShowDecisions) and not isinstance(self.target, TemplateTarget):
+            raise ValueError("shows: only a target of type templates accepts or rejects a claimed person")
+
+    def load(self, people: People) -> Target:
+        """The target of these people. Raises GmiError as it does, and for a recogniser that is no network."""
+        if not isinstance(self.target, TemplateTarget):
+            return self.target.load(people.names)
+        target = self.target.load(people.names, people.training)
+        if not isinstance(target, Target):
+            raise GmiError("target.recogniser: facenet alone is served: dlib is a program, not a network.")
+        return target
 
 
 class Answer(NamedTuple):
@@ -82,14 +106,20 @@ class Answer(NamedTuple):
 class Shown:
     """The part of a target that the configuration shows."""
 
-    def __init__(self, target: Target, shows: ShowScores | ShowLabels, secret: bytes, watched: bool = False) -> None:
+    def __init__(
+        self, target: Target, shows: ShowScores | ShowLabels | ShowDecisions, secret: bytes, watched: bool = False
+    ) -> None:
         """Raises GmiError if a defence does not suit the target."""
         self.target, self.shows, self._watched = target, shows, watched
         self._guard = guard(shows.defences, target, secret)
+        self._matcher = target.module if isinstance(target.module, Matcher) else None
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Answer:
-        """The answer for images (N, C, H, W), given as bytes or as floats in [0, 1]."""
+    def __call__(self, images: Tensor, claims: Tensor | None = None) -> Answer:
+        """The answer for images (N, C, H, W), given as bytes or as floats in [0, 1], and claimed people (N,).
+
+        Raises Refused where decisions are asked for without claims of enrolled people.
+        """
         device = self.target.device
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images
         coarse = (pixels * 255).round().byte()  # else a change too small for a pixel would draw new noise
@@ -100,17 +130,30 @@ class Shown:
             logits, unit = self.target(pixels.to(device)), None
         logits = self._guard(logits.double().cpu(), coarse)
         labels = logits.argmax(1, keepdim=True)
-        return Answer(self._outputs(logits, labels), labels[:, 0].tolist(), unit)
+        return Answer(self._outputs(logits, labels, claims), labels[:, 0].tolist(), unit)
 
-    def _outputs(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The outputs by name, from guarded logits (N, K) and labels (N, 1)."""
+    def _outputs(self, logits: Tensor, labels: Tensor, claims: Tensor | None) -> dict[str, Tensor]:
+        """The outputs by name, from guarded logits (N, K), labels (N, 1) and claims (N,)."""
         if isinstance(self.shows, ShowLabels):
             return {"labels": labels}
-        scores = self.shows.shape(logits)
+        if isinstance(self.shows, ShowDecisions):
+            return {"decisions": self._decisions(logits, claims)}
+        shape = self.shows.shape
+        scores = shape(logits) if self._matcher is None else shape.cut(logits / self._matcher.scale)
         if self.shows.shape.top is None:
             return {"scores": scores.float()}
-        best = scores.nan_to_num(-1.0).topk(min(self.shows.shape.top, scores.shape[1]), dim=1)
+        best = scores.nan_to_num(-torch.inf).topk(min(self.shows.shape.top, scores.shape[1]), dim=1)
         return {"scores": best.values.float(), "classes": best.indices}
+
+    def _decisions(self, logits: Tensor, claims: Tensor | None) -> Tensor:
+        """1 (N, 1) where an image is accepted as the claimed person, else 0."""
+        assert self._matcher is not None
+        if claims is None or not ((claims >= 0) & (claims < logits.shape[1])).all():
+            raise Refused(
+                400, f"{CLAIMS}: the number of an enrolled person, 0 to {logits.shape[1] - 1}, for each image"
+            )
+        similar = logits.gather(1, claims[:, None]) / self._matcher.scale
+        return (similar >= self._matcher.threshold).long()
 
 
 def app(plan: Serving, target: Target, watcher: Watcher | None = None) -> FastAPI:
@@ -171,7 +214,7 @@ def app(plan: Serving, target: Target, watcher: Watcher | None = None) -> FastAP
             with log.charged(key, query.raw) as classes:
                 gate.pass_(key, len(query.raw))
                 with turn:  # one batch after another: the model has all cores
-                    result = shown(query.images)
+                    result = shown(query.images, query.claims)
                     if watcher is not None and result.features is not None:
                         stream = streams.setdefault(key.name, Stream(watcher))
                         for flags in stream.see(result.features, torch.tensor(result.labels)):
@@ -188,13 +231,16 @@ def _signature(plan: Serving, people: int) -> dict[str, Any]:
     """The inputs and outputs in the model's metadata."""
     if isinstance(plan.shows, ShowLabels):
         outputs = [("labels", "INT64", 1)]
+    elif isinstance(plan.shows, ShowDecisions):
+        outputs = [("decisions", "INT64", 1)]
     else:
         top = plan.shows.shape.top
         width = people if top is None else min(top, people)
         outputs = [("scores", "FP32", width)] + ([] if top is None else [("classes", "INT64", width)])
-    colours = 3 if plan.target.input.colour == "rgb" else 1
+    colours = 3 if isinstance(plan.target, TemplateTarget) or plan.target.input.colour == "rgb" else 1
     images = {"name": INPUT, "datatype": "UINT8", "shape": [-1, colours, -1, -1]}
+    claims = {"name": CLAIMS, "datatype": "INT64", "shape": [-1, 1]}
     return {
-        "inputs": [images],
+        "inputs": [images, claims] if isinstance(plan.shows, ShowDecisions) else [images],
         "outputs": [{"name": name, "datatype": kind, "shape": [-1, width]} for name, kind, width in outputs],
     }

@@ -10,6 +10,7 @@ import uvicorn
 from gmi import cli
 from gmi.errors import GmiError, because
 from gmi.serving.app import Serving, app
+from gmi.targets.module import ModuleTarget
 from gmi.targets.quality import refuse_unfit
 from gmi.training.weights import refuse_untrained
 
@@ -33,10 +34,10 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
             raise GmiError("--certificate: keys are not taken from other machines over plain http.")
     _refuse_unreadable(options.certificate, options.private_key)
     people = plan.data.load()
-    if plan.training is not None:
+    if plan.training is not None and isinstance(plan.target, ModuleTarget):
         with cli.naming_trainer(options, plan):
             refuse_untrained(plan.target, plan.training, people)
-    target = plan.target.load(people.names).to(cli.accelerator().device)
+    target = plan.load(people).to(cli.accelerator().device)
     refuse_unfit(target, people, plan.watch is not None)
     watcher = None
     if plan.watch is not None:

@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 from fastapi import Response
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gmi.serving.gate import Refused
 
 INPUT = "images"
+CLAIMS = "claims"
 HEADER = "Inference-Header-Content-Length"
 _MOST = 256  # largest number of images in one request
-_TYPES = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4")}
+_TYPES = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}
 _NAMES = {"float32": "FP32", "int64": "INT64"}
 
 
@@ -28,6 +30,7 @@ class Query:
     outputs: dict[str, bool] | None  # names of the wanted outputs, and True for binary; None: all outputs
     binary: bool  # answer in binary, unless an output says otherwise
     id: str | None  # the client's name of the request
+    claims: Tensor | None = None  # numbers (N,) of the people that the images are said to show; None: nobody's
 
 
 def parse(body: bytes, header: str | None) -> Query:
@@ -35,32 +38,43 @@ def parse(body: bytes, header: str | None) -> Query:
     try:
         size = len(body) if header is None else int(header)
         tree = json.loads(body[:size])
-        (described,) = tree["inputs"]
-        if described["name"] != INPUT:
-            raise ValueError(f"the input is named {INPUT}")
-        kind = _TYPES[described["datatype"]]
-        length = (described.get("parameters") or {}).get("binary_data_size")
-        if length is None:
-            values = np.array(described["data"], np.float64).ravel()
-            if not (values.size and values.min() >= 0 and values.max() <= 255):  # NaN is refused here, too
-                raise ValueError("pixels lie between 0 and 255")
-            values = values.astype(kind)
-        else:
-            values = np.frombuffer(body[size : size + length], kind)
-        array = values.reshape([int(side) for side in described["shape"]])
+        inputs, raw = {}, body[size:]
+        for described in tree["inputs"]:
+            values, raw = _values(described, raw)
+            inputs[described["name"]] = values.reshape([int(side) for side in described["shape"]])
+        array, claims = inputs.pop(INPUT), inputs.pop(CLAIMS, None)
+        if inputs:
+            raise ValueError(f"there is no input {', '.join(inputs)}")
         binary = bool((tree.get("parameters") or {}).get("binary_data_output", False))
         outputs = {
             str(output["name"]): bool((output.get("parameters") or {}).get("binary_data", binary))
             for output in tree.get("outputs") or []
         }
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError) as error:
-        raise Refused(400, f"one input of images is expected, datatype UINT8 or FP32 ({error})") from error
+        raise Refused(400, f"an input of images is expected, datatype UINT8 or FP32 ({error})") from error
     if array.ndim != 4 or array.shape[1] not in (1, 3) or not 1 <= len(array) <= _MOST or array.size == 0:
         raise Refused(400, f"images of shape (1 to {_MOST}, 1 or 3, height, width) are expected, not {array.shape}")
-    if kind != np.uint8 and not (array.min() >= 0 and array.max() <= 1):
+    if array.dtype == np.int64:
+        raise Refused(400, "images are UINT8 or FP32")
+    if array.dtype != np.uint8 and not (array.min() >= 0 and array.max() <= 1):
         raise Refused(400, "FP32 images must lie in 0 to 1")
-    raw = [image.tobytes() for image in array]
-    return Query(torch.from_numpy(array.copy()), raw, outputs or None, binary, tree.get("id"))
+    if claims is not None and (claims.dtype != np.int64 or claims.size != len(array)):
+        raise Refused(400, "claims are one INT64 for each image")
+    said = None if claims is None else torch.from_numpy(claims.ravel().copy())
+    shown = [image.tobytes() for image in array]
+    return Query(torch.from_numpy(array.copy()), shown, outputs or None, binary, tree.get("id"), said)
+
+
+def _values(described: Mapping[str, Any], raw: bytes) -> tuple[NDArray[Any], bytes]:
+    """The numbers of an input, and the rest of the binary part. Raises ValueError or KeyError for odd ones."""
+    kind = _TYPES[described["datatype"]]
+    length = (described.get("parameters") or {}).get("binary_data_size")
+    if length is not None:
+        return np.frombuffer(raw[:length], kind), raw[length:]
+    values = np.array(described["data"], np.float64).ravel()
+    if not (values.size and values.min() >= 0 and (kind == np.int64 or values.max() <= 255)):  # NaN is refused, too
+        raise ValueError("pixels lie between 0 and 255")
+    return values.astype(kind), raw
 
 
 def respond(name: str, query: Query, outputs: Mapping[str, Tensor]) -> Response:

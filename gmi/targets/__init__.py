@@ -16,6 +16,11 @@ def _kind(target: Any) -> str:
     return target.get("type", "module") if isinstance(target, dict) else getattr(target, "type", "module")
 
 
+LocalTarget = Annotated[
+    Annotated[ModuleTarget, Tag("module")] | Annotated[TemplateTarget, Tag("templates")], Discriminator(_kind)
+]
+"""A target whose network is in this process."""
+
 AnyTarget = Annotated[
     Annotated[ModuleTarget, Tag("module")]
     | Annotated[OpenInferenceTarget, Tag("open-inference")]

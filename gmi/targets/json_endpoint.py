@@ -19,7 +19,7 @@ from gmi.settings import OPERATIONAL, settings
 from gmi.targets.module import Input
 from gmi.targets.outputs import outputs
 from gmi.targets.remote import Connection, Session, pixels, refuse_scaling
-from gmi.targets.served import Gives, Served, digest_of
+from gmi.targets.served import Gives, Served, digest_of, refuse_claims
 
 
 @settings
@@ -28,14 +28,16 @@ class JsonTarget:
 
     An answer with scores is a list of numbers in the order of the classes, an object of numbers by class, or a list of
     [class, number], as from `predictions[*].top[*].[label, score]`; classes that it leaves out are hidden. An answer
-    with labels is a class. A class is a name or a number.
+    with labels is a class. A class is a name or a number. An answer with decisions, about a claimed person, is true or
+    false, or 1 or 0.
     """
 
     networked: ClassVar = True
     type: Literal["json"] = "json"
     url: str  # address to which images are posted
     # JSON that is posted, in which the string "$images" stands for the list of images, or "$image" for a single image
-    # (then connection.batch must be 1)
+    # (then connection.batch must be 1); where the endpoint verifies a claim, "$claims" or "$claim" for the names of the
+    # claimed people, and gives is decisions
     body: JsonValue
     answers: str  # JMESPath (jmespath.org) to the list of answers, or to the one answer for "$image"
     input: Input  # size and colour of the images that the endpoint takes; no mean and std
@@ -55,6 +57,7 @@ class JsonTarget:
         text = json.dumps(self.body)
         if ('"$images"' in text) == ('"$image"' in text):
             raise ValueError('body must hold "$images" or "$image" where the images go')
+        refuse_claims(self.gives, ('"$claims"' if '"$images"' in text else '"$claim"') in text)
         if '"$image"' in text and self.connection.batch != 1:
             raise ValueError('a body with "$image" takes one image: set connection.batch to 1')
         try:
@@ -73,23 +76,34 @@ class JsonTarget:
             named = f"the data has {len(classes)} people"
             named = named if self.outputs is None else f"target.outputs names {len(order.names)}"
             raise GmiError(f"target.classes names {len(names)} classes, and {named}.")
-        service = _Json(self, names, Session(self.url, self.connection))
+        service = _Json(self, names, order.columns, Session(self.url, self.connection))
+        verifier = service if self.gives == "decisions" else None
         digest, trained_on = order.digest(digest_of(self)), frozenset(self.trained_on)
-        return Served(service, self.gives, classes, digest, trained_on, self.connection.rate, order)
+        return Served(service, self.gives, classes, digest, trained_on, self.connection.rate, order, verifier=verifier)
 
 
 class _Json:
     """`Service` over a JSON endpoint."""
 
-    def __init__(self, plan: JsonTarget, names: Sequence[str], session: Session) -> None:
+    def __init__(self, plan: JsonTarget, names: Sequence[str], columns: Sequence[int], session: Session) -> None:
+        """names: the endpoint's, in its order. columns: of the people among them."""
         self.requests = session.requests
         self._plan, self._session, self._answers = plan, session, jmespath.compile(plan.answers)
+        self._claimed = [names[column] for column in columns]
         self._indices = {name: index for index, name in enumerate(names)}
         self._single = '"$image"' in json.dumps(plan.body)
 
+    def decide(self, images: Tensor, claims: Tensor) -> Tensor:
+        """1 (N, 1) where images (N, C, H, W), given as bytes, pass for these people (N,), else 0."""
+        return self._asked(images, [self._claimed[person] for person in claims.tolist()])
+
     def __call__(self, images: Tensor) -> Tensor:
+        return self._asked(images, [""])
+
+    def _asked(self, images: Tensor, claims: Sequence[str]) -> Tensor:
         encoded = [_encoded(image, self._plan.encoding) for image in pixels(images, self._plan.input)]
-        body = _filled(self._plan.body, {"$images": encoded, "$image": encoded[0]})
+        given = {"$images": encoded, "$image": encoded[0], "$claims": [*claims], "$claim": claims[0]}
+        body = _filled(self._plan.body, given)
         response = self._session.post(json.dumps(body).encode(), {"Content-Type": "application/json"}, len(images))
         try:
             result = self._answers.search(self._session.parsed(response.content))
@@ -103,7 +117,7 @@ class _Json:
                 f"target.answers does not find {len(images)} answers in {self._session.quoted(response.content)}: look "
                 "at what the endpoint answers, and correct it."
             )
-        read = self._label if self._plan.gives == "labels" else self._row
+        read = {"labels": self._label, "decisions": self._decision}.get(self._plan.gives, self._row)
         rows = [read(answer) for answer in answers]
         if len({len(row) for row in rows}) > 1:
             raise GmiError("target.answers finds lists of different lengths: it does not find each image's scores.")
@@ -111,6 +125,11 @@ class _Json:
 
     def _label(self, answer: Any) -> list[float]:
         return [float(self._index(answer))]
+
+    def _decision(self, answer: Any) -> list[float]:
+        if answer not in (0, 1):
+            raise GmiError(f"target.answers finds {answer!r} where true or false should be.")
+        return [float(answer)]
 
     def _row(self, answer: Any) -> list[float]:
         if isinstance(answer, list) and answer and all(map(_is_number, answer)):

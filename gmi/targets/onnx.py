@@ -13,7 +13,7 @@ from gmi.errors import GmiError
 from gmi.settings import settings
 from gmi.targets.module import Input
 from gmi.targets.outputs import outputs
-from gmi.targets.served import Gives, Requests, Served
+from gmi.targets.served import Answers, Requests, Served
 
 
 @settings
@@ -25,7 +25,7 @@ class OnnxTarget:
     file: str  # file with a model that takes float images (N, C, H, W)
     input: Input  # the input that the model expects
     output: str | None = None  # name of the model's output; None: its first
-    gives: Gives = "logits"  # meaning of the output
+    gives: Answers = "logits"  # meaning of the output
     # text file with a line for every output, in the model's order: the person's folder, or another word for an output
     # of nobody (a background class), which is ignored; None: the outputs are the people in sorted order
     outputs: str | None = None

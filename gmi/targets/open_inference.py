@@ -15,11 +15,12 @@ from torch import Tensor
 from gmi.errors import GmiError
 from gmi.settings import OPERATIONAL, settings
 from gmi.targets.module import Input
-from gmi.targets.outputs import outputs
+from gmi.targets.outputs import Outputs, outputs
 from gmi.targets.remote import Connection, Session, pixels, refuse_scaling
-from gmi.targets.served import Gives, Served, digest_of
+from gmi.targets.served import Gives, Served, digest_of, refuse_claims
 
 _TYPES = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8", "INT32": "<i4"}
+_NAMES = {torch.float32: "FP32", torch.uint8: "UINT8", torch.int64: "INT64"}
 _HEADER = "Inference-Header-Content-Length"
 
 
@@ -40,6 +41,9 @@ class OpenInferenceTarget:
     layout: Literal["NCHW", "NHWC"] = "NCHW"  # order of the input tensor's dimensions
     binary: bool = True  # False: write numbers as text, for a server without the binary tensor extension
     gives: Gives = "probabilities"  # meaning of the output
+    # name of the input tensor (INT64) with the number of each image's claimed person, of a model that verifies a claim;
+    # its output is 1 for yes and 0 for no, and gives is decisions
+    claims: str | None = None
     # text file with a line for every output, in the model's order: the person's folder, or another word for an output
     # of nobody (a background class), which is ignored; None: the outputs are the people in sorted order
     outputs: str | None = None
@@ -47,6 +51,7 @@ class OpenInferenceTarget:
     connection: Annotated[Connection, OPERATIONAL] = Connection()  # how the server is reached
 
     def __post_init__(self) -> None:
+        refuse_claims(self.gives, self.claims is not None)
         if self.datatype == "UINT8":
             refuse_scaling(self.input)
         if self.places is not None and self.output is None:
@@ -57,39 +62,50 @@ class OpenInferenceTarget:
         version = "" if self.version is None else f"/versions/{self.version}"
         session = Session(f"{self.url.rstrip('/')}/v2/models/{self.model}{version}/infer", self.connection)
         order = outputs(self.outputs, classes)
-        service = _OpenInference(self, len(order.names), session)
+        service = _OpenInference(self, order, session)
+        verifier = None if self.claims is None else service
         digest, trained_on = order.digest(digest_of(self)), frozenset(self.trained_on)
-        return Served(service, self.gives, classes, digest, trained_on, self.connection.rate, order)
+        return Served(service, self.gives, classes, digest, trained_on, self.connection.rate, order, verifier=verifier)
 
 
 class _OpenInference:
     """`Service` over the protocol's `infer`."""
 
-    def __init__(self, plan: OpenInferenceTarget, count: int, session: Session) -> None:
+    def __init__(self, plan: OpenInferenceTarget, order: Outputs, session: Session) -> None:
         self.requests = session.requests
-        self._plan, self._count, self._session = plan, count, session
+        self._plan, self._order, self._session = plan, order, session
+
+    def decide(self, images: Tensor, claims: Tensor) -> Tensor:
+        """1 (N, 1) where images (N, C, H, W), given as bytes, pass for these people (N,), else 0."""
+        return self._asked(images, {str(self._plan.claims): torch.tensor(self._order.columns)[claims]})
 
     def __call__(self, images: Tensor) -> Tensor:
+        return self._asked(images, {})
+
+    def _asked(self, images: Tensor, more: Mapping[str, Tensor]) -> Tensor:
+        """The answer to images (N, C, H, W), given as bytes, and to further input tensors (N,) of whole numbers."""
         tensor = pixels(images, self._plan.input) if self._plan.datatype == "UINT8" else self._floats(images)
         if self._plan.layout == "NHWC":
             tensor = tensor.permute(0, 2, 3, 1).contiguous()
-        described: dict[str, Any] = {
-            "name": self._plan.tensor,
-            "shape": list(tensor.shape),
-            "datatype": self._plan.datatype,
-        }
-        request: dict[str, Any] = {"inputs": [described]}
+        inputs = {self._plan.tensor: tensor} | {name: numbers[:, None].contiguous() for name, numbers in more.items()}
+        described: list[dict[str, Any]] = [
+            {"name": name, "shape": list(values.shape), "datatype": _NAMES[values.dtype]}
+            for name, values in inputs.items()
+        ]
+        request: dict[str, Any] = {"inputs": described}
         if names := [name for name in (self._plan.output, self._plan.places) if name is not None]:
             request["outputs"] = [{"name": name, "parameters": {"binary_data": self._plan.binary}} for name in names]
         if not self._plan.binary:
-            described["data"] = tensor.flatten().tolist()
+            for each, values in zip(described, inputs.values(), strict=True):
+                each["data"] = values.flatten().tolist()
             content, headers = json.dumps(request).encode(), {"Content-Type": "application/json"}
         else:
-            raw = tensor.numpy().tobytes()
-            described["parameters"] = {"binary_data_size": len(raw)}
+            parts = [values.numpy().tobytes() for values in inputs.values()]
+            for each, part in zip(described, parts, strict=True):
+                each["parameters"] = {"binary_data_size": len(part)}
             request["parameters"] = {"binary_data_output": True}
             head = json.dumps(request).encode()
-            content = head + raw
+            content = head + b"".join(parts)
             headers = {"Content-Type": "application/octet-stream", _HEADER: str(len(head))}
         return self._read(self._session.post(content, headers, len(images)))
 
@@ -123,10 +139,10 @@ class _OpenInference:
 
     def _scattered(self, values: Tensor, classes: Tensor) -> Tensor:
         """The numbers (N, K) of all classes from those (N, D) of some classes (N, D): NaN for the others."""
-        fits = values.shape == classes.shape and bool(((classes >= 0) & (classes < self._count)).all())
+        fits = values.shape == classes.shape and bool(((classes >= 0) & (classes < len(self._order.names))).all())
         if not fits:
             raise GmiError(f"target.places: {self._plan.places} does not name a class for each of the numbers.")
-        return values.new_full((len(values), self._count), torch.nan).scatter(1, classes.long(), values)
+        return values.new_full((len(values), len(self._order.names)), torch.nan).scatter(1, classes.long(), values)
 
 
 def _tensor(output: Mapping[str, Any], raw: bytes | None) -> Tensor:

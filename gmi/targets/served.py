@@ -58,7 +58,8 @@ class Verifier(Protocol):
         ...
 
 
-Gives = Literal["probabilities", "logits", "labels", "similarities"]
+Answers = Literal["probabilities", "logits", "labels", "similarities"]
+Gives = Literal[Answers, "decisions"]
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,15 @@ class Served:
     """A target that is only asked; it takes the place of a `Target`."""
 
     service: Service
-    gives: Gives  # meaning of an answer: a number for each output, NaN for hidden ones; or the number of an output
+    # meaning of an answer: a number for each output, NaN for hidden ones; the number of an output; 1 for yes, 0 for no
+    gives: Gives
     classes: tuple[str, ...]  # names of the people (K,)
     digest: str  # SHA-256 of its name and settings, since its weights are unknown
     trained_on: frozenset[str] = frozenset()  # names of data sets besides the private one
     rate: float | None = None  # most images per second; None: no limit
     outputs: Outputs | None = None  # whom the outputs mean; None: they are the people in their order
     parameters: tuple[Tensor, ...] = ()  # the weights, where the model is a file that holds them
-    verifier: Verifier | None = None  # of an API that takes a claimed person; None: there is none
+    verifier: Verifier | None = None  # that of a model which decides about a claimed person; None: there is none
 
     def __post_init__(self) -> None:
         if self.gives == "labels" and len(self.order.names) > len(self.classes):
@@ -98,15 +100,23 @@ class Served:
     def scores(self) -> Service:
         """A service of probabilities, or similarities where the target gives them (N, K), NaN for hidden classes.
 
-        Raises GmiError if there are labels only.
+        Raises GmiError if there are labels or decisions only.
         """
+        self._refuse_decisions()
         if self.gives == "labels":
             raise GmiError("The target gives labels only: choose access: {type: labels}.")
         return _Reading(self)
 
     def labels(self) -> Service:
-        """A service of predicted classes (N, 1)."""
+        """A service of predicted classes (N, 1). Raises GmiError if there are decisions only."""
+        self._refuse_decisions()
         return _Reading(self, labels=True)
+
+    def _refuse_decisions(self) -> None:
+        if self.gives == "decisions":
+            raise GmiError(
+                "The target gives decisions about a claimed person only: choose access: {type: verification}."
+            )
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,12 @@ class _Reading:
         if ((answers < -1e-6) | (answers > 1 + 1e-6)).any():
             raise GmiError("The model answered with numbers that are no probabilities: say target.gives: logits.")
         return answers
+
+
+def refuse_claims(gives: Gives, claims: bool) -> None:
+    """Raises ValueError where a model gives decisions and takes no claimed person, or the other way round."""
+    if (gives == "decisions") != claims:
+        raise ValueError("gives: decisions are about a claimed person: name where the claim goes, and only then")
 
 
 def digest_of(plan: Any) -> str:

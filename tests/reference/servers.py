@@ -16,6 +16,7 @@ from gmi.serving.app import Serving, app
 from gmi.serving.watch import Watcher
 from gmi.targets.module import Input, ModuleTarget, Target
 from gmi.targets.open_inference import OpenInferenceTarget
+from gmi.targets.templates import TemplateTarget
 
 SIDES = Input(size=(16, 16), colour="grey")
 
@@ -27,9 +28,15 @@ NOWHERE = ModuleTarget(factory="gmi.toy:target", input=SIDES)
 
 
 @contextmanager
-def serving(target: Target, folder: Path, watcher: Watcher | None = None, **settings: Any) -> Iterator[str]:
+def serving(
+    target: Target,
+    folder: Path,
+    watcher: Watcher | None = None,
+    config: ModuleTarget | TemplateTarget = NOWHERE,
+    **settings: Any,
+) -> Iterator[str]:
     """Our server in a thread, at a port of its own: its address."""
-    plan = Serving(name="toy", data=toy.plan().data, target=NOWHERE, log=str(folder / "log.sqlite"), **settings)
+    plan = Serving(name="toy", data=toy.plan().data, target=config, log=str(folder / "log.sqlite"), **settings)
     server = uvicorn.Server(uvicorn.Config(app(plan, target, watcher), port=0, log_level="error"))
     thread = Thread(target=server.run)
     thread.start()

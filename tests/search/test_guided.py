@@ -280,3 +280,28 @@ def test_a_clamped_pixel_has_a_gradient(world, prior) -> None:
     images = prior.image(clean)
     torch.testing.assert_close(images.flatten(), torch.tensor([0.0, 0.0, 0.6, 1.0, 1.0]))
     assert torch.autograd.grad(images.sum(), clean)[0].flatten().tolist() == [0.5] * 5
+
+
+def test_particles_keep_the_noise_that_was_chosen_until_they_are_compared(world, prior):
+    """Two draws of fresh noise lead to the same clean image at the first query; without choice they differ later."""
+    seen = []
+
+    class Scores:
+        queries, people = 0, 6
+
+        def labels(self, images, classes=None): ...
+
+        def accepts(self, images, classes): ...
+
+        def scores(self, images, classes=None):
+            seen.append(images.clone())
+            return torch.zeros(len(images), 6)
+
+    latents = prior.sample(Rng(range(4)))
+    classes = torch.tensor([0, 0, 1, 1])
+    for draw in (0, 100):
+        Particles(steps=12, every=4, views=None)(Scores(), prior, latents, classes, Rng(range(draw, draw + 4)))
+    half = len(seen) // 2
+    assert half >= 2
+    torch.testing.assert_close(seen[0], seen[half])
+    assert (seen[1] - seen[half + 1]).abs().max() > 0.01

@@ -264,9 +264,24 @@ def test_starts_are_chosen_where_the_search_can_go() -> None:
     assert Boundary().confine(latents).tolist() == [[1.5, -1.5, 0.5]]
 
 
+@pytest.mark.parametrize("kind", [Gradient, Evolution, Genetic])
+def test_a_constraint_means_the_same_to_every_search(world, kind: Any) -> None:
+    latents = 3 * Rng(range(6)).normal(8)
+
+    def lengths(**settings: Any) -> torch.Tensor:
+        few = SHORT[kind] | {"views": None} | settings
+        return kind(**few)(world.oracle(), world.prior, latents, CLASSES, Rng(range(6))).latents
+
+    torch.testing.assert_close(lengths().norm(dim=1), torch.full((6,), 8**0.5))
+    torch.testing.assert_close(lengths(radius=2.0).norm(dim=1), torch.full((6,), 2.0))
+    assert (lengths(constraint="ball", radius=9.0).norm(dim=1) <= 9.001).all()
+    assert lengths(constraint="box", radius=0.5).abs().max() <= 0.5
+    assert lengths(constraint="none").norm(dim=1).max() > 4
+
+
 def test_the_first_population_holds_the_start(world) -> None:
     """A start at its person, among individuals far away: what is found is no worse."""
-    search = Genetic(generations=6, population=6, elite=2, sigma=30.0, mutation=1.0, views=None)
+    search = Genetic(generations=6, population=6, elite=2, sigma=30.0, mutation=1.0, views=None, constraint="none")
     found = search(world.oracle(), world.prior, world.truth, CLASSES, Rng(range(6)))
     before, after = (
         max_margin(world.target(world.prior.decode(latents)), CLASSES) for latents in (world.truth, found.latents)

@@ -110,7 +110,7 @@ def test_a_likeness_is_not_worse_for_better_rivals() -> None:
     for columns in (2, 1):
         oracle = Comparing(similar[:, :columns])
         arguments = (Prior(), torch.zeros(1, 2, 1), torch.tensor([0]), Rng([0]), None)
-        found = losses(oracle, *arguments, objective=None, radius=None)
+        found = losses(oracle, *arguments, objective=None)
         assert found.tolist() == [[pytest.approx(-0.8), pytest.approx(-0.3)]]
 
 

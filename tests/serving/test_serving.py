@@ -1,19 +1,26 @@
 """Our server: it answers as the target does, to whom it may, and makes nothing of nonsense."""
 
+from dataclasses import replace
+
 import httpx2
 import pytest
 import torch
 from reference.servers import NAMES, client, serving
 
+from gmi.assets.catalogue import resolve
+from gmi.data.images import read
 from gmi.errors import GmiError
-from gmi.oracles.access import LabelsOnly, ScoresOnly
+from gmi.judges.face import FaceNet
+from gmi.oracles.access import LabelsOnly, ScoresOnly, VerificationOnly
 from gmi.oracles.guards import Noise
 from gmi.oracles.ledger import Account
 from gmi.oracles.shape import Shape
 from gmi.rng import Rng
-from gmi.serving.app import ShowLabels, Shown, ShowScores
+from gmi.serving.app import ShowDecisions, ShowLabels, Shown, ShowScores
 from gmi.serving.gate import Key
+from gmi.targets.module import Input, Target
 from gmi.targets.remote import Connection
+from gmi.targets.templates import TemplateTarget
 
 
 @pytest.fixture
@@ -46,6 +53,37 @@ def test_a_served_target_answers_as_the_one_that_is_served(world, images, tmp_pa
         if isinstance(access, ScoresOnly):
             torch.testing.assert_close(remote.scores(images), local.scores(images), rtol=1e-4, atol=1e-4)
     assert remote.ledger.total == Account(9, 9)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_served_recogniser_verifies_claims(tmp_path, binary):
+    """As in this process, and each claim is a query; scores are similarities."""
+    folder = resolve("asset:orl/images")
+    people = ("s01", "s02", "s03")
+    photographs = read([folder / name / f"{one:02}.pgm" for name in people for one in (1, 2)], [0, 0, 1, 1, 2, 2], None)
+    config = TemplateTarget(recogniser=FaceNet(), threshold=0.4)
+    target = config.load(people, photographs)
+    assert isinstance(target, Target)
+    settings = {"output": "decisions", "gives": "decisions", "claims": "claims", "binary": binary}
+    input = Input(size=(112, 92), colour="grey")
+    with serving(target, tmp_path, config=config, shows=ShowDecisions()) as url:
+        plan = replace(client(url, **settings), input=input)
+        remote = VerificationOnly().open(plan.load(people), None)
+        claims = torch.tensor([0, 1, 1, 2, 2, 0])
+        local = VerificationOnly().open(target, None).accepts(photographs.pixels, claims)
+        assert remote.accepts(photographs.pixels, claims).equal(local) and local.tolist() == [True, False] * 3
+        assert remote.ledger.total == Account(6, 6)
+        pixels = {"name": "images", "shape": [1, 1, 112, 92], "datatype": "UINT8", "data": [0] * (112 * 92)}
+        for claims in ([], [{"name": "claims", "shape": [1], "datatype": "INT64", "data": [3]}]):
+            answer = httpx2.post(f"{url}/v2/models/toy/infer", json={"inputs": [pixels, *claims]})
+            assert answer.status_code == 400 and "an enrolled person, 0 to 2" in answer.json()["error"]
+        for other in (ScoresOnly(), LabelsOnly()):
+            with pytest.raises(GmiError, match="claimed person only: choose access"):
+                other.open(plan.load(people), None)
+    with serving(target, tmp_path, config=config) as url:
+        plan = replace(client(url, gives="similarities"), input=input)
+        scores = ScoresOnly().open(plan.load(people), None).scores(photographs.pixels)
+        torch.testing.assert_close(scores, ScoresOnly().open(target, None).scores(photographs.pixels))
 
 
 def test_who_may_ask_how_often_and_how_much(world, images, tmp_path, monkeypatch):

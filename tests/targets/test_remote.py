@@ -15,7 +15,7 @@ from reference.servers import NAMES, SIDES, Handler, answering, client
 
 from gmi.errors import GmiError
 from gmi.oracles import interface
-from gmi.oracles.access import LabelsOnly, ScoresOnly
+from gmi.oracles.access import LabelsOnly, ScoresOnly, VerificationOnly
 from gmi.oracles.ledger import Account
 from gmi.rng import Rng
 from gmi.targets.json_endpoint import JsonTarget
@@ -211,9 +211,32 @@ def test_a_json_endpoint_that_takes_one_picture(images):
     assert np.array_equal(np.array(arrived[0]), (images[0, 0] * 255).round().byte().numpy())
 
 
+@pytest.mark.parametrize("single", [True, False])
+def test_a_json_endpoint_that_verifies_is_told_whose_image_it_is(images, single):
+    asked = []
+
+    def answer(handler: Handler, body: bytes) -> None:
+        asked.append(json.loads(body)["who"])
+        handler.say(200, {"same": asked[-1] == "p2" if single else [name == "p2" for name in asked[-1]]})
+
+    body = {"image": "$image", "who": "$claim"} if single else {"images": "$images", "who": "$claims"}
+    connection = Connection(batch=1 if single else 32, concurrency=1)
+    with answering(answer) as url:
+        plan = JsonTarget(url=url, body=body, answers="same", gives="decisions", input=SIDES, connection=connection)
+        oracle = VerificationOnly().open(plan.load(NAMES), None)
+        claims = torch.tensor([2, 0, 2, 5])
+        assert oracle.accepts(images[:4], claims).tolist() == [True, False, True, False]
+        assert oracle.ledger.total.sent == 4
+        with pytest.raises(GmiError, match="choose access"):
+            ScoresOnly().open(plan.load(NAMES), None)
+    assert asked == (["p2", "p0", "p2", "p5"] if single else [["p2", "p0", "p2", "p5"]])
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"gives": "decisions"}, "name where the claim goes"),
+        ({"body": ["$images", "$claims"]}, "name where the claim goes"),
         ({"body": {"images": "none"}}, "body must hold"),
         ({"body": {"image": "$image"}}, "set connection.batch to 1"),
         ({"answers": "a["}, "no JMESPath"),
