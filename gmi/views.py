@@ -44,17 +44,20 @@ class Input:
 
 @settings
 class Views:
-    """Random crops, shifts, rotations, flips and exposures; differentiable, each image with its own generator.
+    """Random crops, shifts, rotations, flips, exposures and noise; differentiable, each image with its own generator.
 
     A search that averages the target's gradient over them finds features of the person rather than of one pixel grid
-    (PPA, ICML 2022, sec. 4.2; AlignMI, NeurIPS 2025).
+    (PPA, ICML 2022, sec. 4.2). With `transforms` of 50, AlignMI (NeurIPS 2025) takes crops and rotations (TAA: scale
+    [.89, 1], ratio [.9, 1.1], rotate 5) or noise alone (PAA: scale [1, 1], shift 0, no flip, noise .06).
     """
 
     scale: tuple[float, float] = (0.9, 1.0)  # least and greatest side of the crop, as a share of the image
     shift: float = 0.05  # largest shift of the crop's centre, as a share of half the image
     rotate: float = 0.0  # largest rotation in degrees, in both directions
+    ratio: tuple[float, float] = (1.0, 1.0)  # least and greatest width of the crop over its height
     flip: bool = True  # mirror half of the images
     exposure: float = 0.0  # contrast varies within 1 +- this, brightness within +- half of this
+    noise: float = 0.0  # standard deviation of Gaussian noise, in units of [0, 1]
 
     def __call__(self, images: Tensor, rng: Rng) -> Tensor:
         """One view of each image, (N, C, H, W) as the images; beyond its edges an image is reflected."""
@@ -66,10 +69,11 @@ class Views:
         mirror = torch.where(draws[:, 1] < 0, -1.0, 1.0) if self.flip else torch.ones_like(scale)
         angle = draws[:, 2] * math.radians(self.rotate)
         shift = draws[:, 3:5] * self.shift
+        wider = self._stretch(rng).to(images)
         matrix = torch.stack(
             [
-                torch.stack([scale * mirror * angle.cos(), -scale * angle.sin(), shift[:, 0]], 1),
-                torch.stack([scale * mirror * angle.sin(), scale * angle.cos(), shift[:, 1]], 1),
+                torch.stack([scale * wider * mirror * angle.cos(), -scale * wider * angle.sin(), shift[:, 0]], 1),
+                torch.stack([scale / wider * mirror * angle.sin(), scale / wider * angle.cos(), shift[:, 1]], 1),
             ],
             1,
         )
@@ -78,7 +82,15 @@ class Views:
         contrast = (1 + self.exposure * draws[:, 5])[:, None, None, None]
         brightness = (self.exposure / 2 * draws[:, 6])[:, None, None, None]
         middle = views.mean((1, 2, 3), keepdim=True)
-        return (views - middle) * contrast + middle + brightness
+        shown = (views - middle) * contrast + middle + brightness
+        return shown + self.noise * rng.normal(*shown.shape[1:]).to(shown) if self.noise else shown
+
+    def _stretch(self, rng: Rng) -> Tensor:
+        """Factors (N,) of the crops' widths, whose inverses are those of their heights."""
+        narrow, wide = self.ratio
+        if narrow == wide:
+            return torch.full((len(rng),), wide**0.5)
+        return rng.uniform(1, low=narrow, high=wide)[:, 0].sqrt()
 
 
 def grey(images: Tensor) -> Tensor:

@@ -58,6 +58,16 @@ def test_views_without_spread_are_the_image_itself():
     torch.testing.assert_close(still(images, Rng(range(3))), images, rtol=0, atol=1e-5)
 
 
+def test_noise_and_stretched_crops_are_as_wide_as_they_say():
+    images = torch.linspace(0, 1, 33).expand(500, 1, 33, 33)  # brighter from left to right
+    still = {"scale": (1.0, 1.0), "shift": 0.0, "flip": False}
+    noisy = Views(**still, noise=0.06)(images, Rng(range(500))) - images
+    assert abs(noisy.std() - 0.06) < 0.001 and abs(noisy.mean()) < 0.001
+    stretched = Views(**still, ratio=(0.81, 1.0))(images, Rng(range(500)))
+    ranges = (stretched[:, 0, 16, 24] - stretched[:, 0, 16, 8]) * 2  # of the width, before an edge is met
+    assert 0.9 < ranges.min() < 0.91 and 0.99 < ranges.max() <= 1.001
+
+
 def test_flips_come_about_half_the_time():
     images = torch.zeros(200, 1, 4, 4)
     images[..., 0] = 1

@@ -22,7 +22,6 @@ from gmi.metrics.statistics import Outcome, attempt, estimate
 from gmi.protocols import FaceJudge
 from gmi.run import Run
 from gmi.search.surrogate import Surrogate
-from gmi.targets.module import Target
 from gmi.targets.quality import answers
 from gmi.targets.templates import TemplateTarget, first
 
@@ -96,8 +95,7 @@ def fidelity(plan: Audit, people: People, run: Run, judged: Judged) -> Copying |
     if not isinstance(plan.search, Surrogate):
         return None
     taught = plan.search.taught(run.read("prepare/0000"))
-    student = Target(taught.module, taught.student.input, people.names)
-    labels = answers(student, people.enrolment).argmax(1)
+    labels = answers(taught.student(len(people.names)), people.enrolment).argmax(1)
     classes = people.enrolment.classes
     target_labels = judged.logits["target"]["enrolment"].argmax(1)
 

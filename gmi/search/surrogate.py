@@ -10,13 +10,13 @@ With `photographs`, of strangers, a student on the public backbone on which the 
 target's head is linear in features that the adversary has.
 
 Differs from the papers: the student learns centred log-probabilities by least squares, or what is shown of the scores,
-or the labels, by cross-entropy, in which rare classes weigh more, as in SMILE, by a power of their frequency; there is
-one student, where LOKT averages three; and LOKT's conditional GAN is not trained, since the student learns from the
-samples of a prior that is there. Which student it is says what the adversary knows: a network of its own from scratch,
-or a public backbone that the target may have been built on, with a head to learn.
+or the labels, by cross-entropy, in which rare classes weigh more, as in SMILE, by a power of their frequency; LOKT's
+conditional GAN is not trained, since the students learn from the samples of a prior that is there. There are as many
+students as are named: LOKT averages three. Which they are says what the adversary knows: networks of its own from
+scratch, or a public backbone that the target may have been built on, with a head to learn.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -51,8 +51,9 @@ class Surrogate:
     questions: Count = 2500  # images that the target is asked about
     # photographs to ask about first, of people whom the target does not know; samples of the prior come after them
     photographs: Strangers | None = None
-    student: ModuleTarget  # the network before it learns, with the weights that the adversary starts from
-    training: Annotated[Head | Scratch, Field(discriminator="type")]  # training of the whole student, or of its head
+    # the networks before they learn, with the weights that the adversary starts from; of several the mean is searched
+    students: Annotated[tuple[ModuleTarget, ...], Field(min_length=1)]
+    training: Annotated[Head | Scratch, Field(discriminator="type")]  # training of whole students, or of their heads
     # log-probabilities: by least squares, which needs all scores, unrounded; probabilities: by cross-entropy, for what
     # an interface leaves of them; labels are learnt as probabilities
     learn: Literal["log-probabilities", "probabilities"] = "log-probabilities"
@@ -62,8 +63,8 @@ class Surrogate:
     polish: Evolution | None = None
 
     def __post_init__(self) -> None:
-        if self.student.defence is not None:
-            raise ValueError("student: a network of the adversary's own is not defended: leave its defence out")
+        if any(student.defence is not None for student in self.students):
+            raise ValueError("students: a network of the adversary's own is not defended: leave its defence out")
         if shared_queries(self.search) > 0:
             raise ValueError("search: one that learns first has nobody to teach it on a student: feature_weight 0")
         if self.polish is not None and isinstance(self.search, Guided):
@@ -82,39 +83,36 @@ class Surrogate:
         alone, steep = self.search.passes(prior)
         return Passes(alone + (0 if self.polish is None else self.polish.passes(prior).without_gradient), steep)
 
-    @property
-    def students(self) -> tuple[ModuleTarget, ...]:
-        """Networks that take part in the search, and so cannot judge it."""
-        return (self.student,)
-
     def parts(self, oracle: LabelOracle | None) -> list[tuple[Any, LabelOracle | None]]:
         """The searches that it is made of, each with the oracle it is given; None: the student."""
         return [(self.search, None), *([] if self.polish is None else [(self.polish, oracle)])]
 
     def prepare(self, oracle: LabelOracle, prior: Prior, rng: Rng) -> dict[str, Tensor]:
-        """The student's weights, those that are not as they were, from one image per generator."""
+        """The students' weights, those that are not as they were, from one image per generator."""
         images = questions(self.photographs, prior, rng)[: len(rng)]
         device = prior.sample(Rng([0])).device
-        module = self._untaught().to(device)
-        self._refuse_misfit(module, oracle.people, images[:1].to(device))
+        ensemble = self._untaught().to(device)
+        for student, module in ensemble.members:
+            _refuse_misfit(student, module, oracle.people, images[:1].to(device))
         with torch.no_grad():
             answers = [opinion(oracle, batch.to(device).float() / 255) for batch in images.split(_BATCH)]
-        before = {name: value.clone() for name, value in module.state_dict().items()}
+        before = {name: value.clone() for name, value in ensemble.state_dict().items()}
         whole = isinstance(oracle, ScoreOracle) and self.learn == "log-probabilities"
         scores = torch.cat(answers)
         loss = _nearness(scores) if whole else _likelihood(scores, self.rare)
         with torch.enable_grad(), torch.random.fork_rng():
             torch.manual_seed(self.training.seed)
-            self.training(module, self.student.input, images, loss)
-        after = module.state_dict()
+            for student, module in ensemble.members:
+                self.training(module, student.input, images, loss)
+        after = ensemble.state_dict()
         return {name: value for name, value in after.items() if not torch.equal(value, before[name])}
 
     def taught(self, learned: Mapping[str, Tensor]) -> "Taught":
-        """The search on the student that has learnt this."""
-        module = self._untaught()
-        state = module.state_dict()
-        module.load_state_dict(state | {name: value for name, value in learned.items() if name in state})
-        return Taught(self.search, self.polish, module, self.student)
+        """The search on the students that have learnt this."""
+        ensemble = self._untaught()
+        state = ensemble.state_dict()
+        ensemble.load_state_dict(state | {name: value for name, value in learned.items() if name in state})
+        return Taught(self.search, self.polish, ensemble)
 
     def __call__(
         self,
@@ -127,24 +125,42 @@ class Surrogate:
     ) -> Candidates:
         raise GmiError("A surrogate must be taught first: search.taught(search.prepare(oracle, prior, rng)).")
 
-    def _refuse_misfit(self, module: nn.Module, people: int, image: Tensor) -> None:
-        """Raises GmiError where the student cannot take an image (1, C, H, W), given as bytes, or has other classes."""
-        try:
-            with torch.no_grad():
-                outputs = module.eval()(self.student.input(image.float() / 255))
-        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise GmiError(f"The student cannot take an image: check search.student.input ({error}).") from error
-        if tuple(outputs.shape) != (1, people):
-            raise GmiError(
-                f"The student gives outputs of shape {tuple(outputs.shape)} and the target has {people} classes: set "
-                "their number in search.student.arguments."
-            )
-
-    def _untaught(self) -> nn.Module:
-        """The student before it learns, with the same weights each time."""
+    def _untaught(self) -> "Ensemble":
+        """The students before they learn, with the same weights each time."""
         with torch.random.fork_rng():
             torch.manual_seed(self.training.seed)
-            return self.student.weighed()
+            return Ensemble(self.students)
+
+
+class Ensemble(nn.Module):
+    """Several students as one network. LOMMA averages the losses of such networks; here it is their logits."""
+
+    def __init__(self, students: Sequence[ModuleTarget]) -> None:
+        super().__init__()
+        self.plans, self.networks = students, nn.ModuleList(student.weighed() for student in students)
+
+    @property
+    def members(self) -> list[tuple[ModuleTarget, nn.Module]]:
+        """Each student with its network."""
+        return list(zip(self.plans, self.networks, strict=True))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The mean of the students' logits (N, K), of images (N, C, H, W) in [0, 1]."""
+        return torch.stack([network(student.input(images)) for student, network in self.members]).mean(0)
+
+
+def _refuse_misfit(student: ModuleTarget, module: nn.Module, people: int, image: Tensor) -> None:
+    """Raises GmiError where a student cannot take an image (1, C, H, W), given as bytes, or has other classes."""
+    try:
+        with torch.no_grad():
+            outputs = module.eval()(student.input(image.float() / 255))
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise GmiError(f"A student cannot take an image: check the input in search.students ({error}).") from error
+    if tuple(outputs.shape) != (1, people):
+        raise GmiError(
+            f"A student gives outputs of shape {tuple(outputs.shape)} and the target has {people} classes: set their "
+            "number in the arguments in search.students."
+        )
 
 
 @dataclass(frozen=True)
@@ -153,8 +169,11 @@ class Taught:
 
     search: Any
     polish: Evolution | None
-    module: nn.Module
-    student: ModuleTarget
+    ensemble: Ensemble
+
+    def student(self, people: int) -> Target:
+        """What the students say of so many people, as a target."""
+        return Target(self.ensemble, lambda images: images, tuple(map(str, range(people))))
 
     def __call__(
         self,
@@ -166,9 +185,8 @@ class Taught:
         trace: Trace | None = None,
     ) -> Candidates:
         """Candidates (N) from latents (N, ...)."""
-        names = tuple(str(number) for number in range(oracle.people))
-        student = Target(self.module, self.student.input, names, penultimate=self.student.penultimate)
-        candidates = self.search(WhiteBox(student.to(latents.device)), prior, latents, classes, rng, trace)
+        student = self.student(oracle.people).to(latents.device)
+        candidates = self.search(WhiteBox(student), prior, latents, classes, rng, trace)
         if self.polish is None:
             return candidates
         return self.polish(oracle, prior, candidates.latents, classes, rng, trace)

@@ -188,7 +188,9 @@ STUDENT = ModuleTarget(factory="reference.networks:fixed", arguments={"people": 
 def taught(**settings) -> Audit:
     """By labels, a student for each audit."""
     student = replace(STUDENT, input=Input(size=(16, 16), colour="grey", mean=(0.5,)), **settings)
-    search = Surrogate(questions=400, student=student, training=Scratch(steps=100, lr=0.01), search=Gradient(steps=20))
+    search = Surrogate(
+        questions=400, students=(student,), training=Scratch(steps=100, lr=0.01), search=Gradient(steps=20)
+    )
     return replace(toy.plan(), access=LabelsOnly(), search=search, controls=Controls(oracle=False))
 
 

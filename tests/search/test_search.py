@@ -44,11 +44,14 @@ SEARCHES = {
     "genetic": Genetic(generations=20, population=16, radius=8**0.5, views=VIEWS),
     "boundary": Boundary(iterations=40, points=16, radius=0.18, box=None),
     "surrogate": Surrogate(
-        questions=600, student=STUDENT, training=LESSONS, search=Gradient(steps=60, lr=0.1, views=VIEWS)
+        questions=600, students=(STUDENT,), training=LESSONS, search=Gradient(steps=60, lr=0.1, views=VIEWS)
+    ),
+    "ensemble": Surrogate(
+        questions=300, students=(STUDENT, STUDENT), training=LESSONS, search=Gradient(steps=40, lr=0.1, views=VIEWS)
     ),
     "surrogate, polished": Surrogate(
         questions=300,
-        student=STUDENT,
+        students=(STUDENT,),
         training=LESSONS,
         learn="probabilities",
         search=Gradient(steps=30, lr=0.1, views=VIEWS),
@@ -67,7 +70,7 @@ CLASSES = torch.arange(6)
 
 def test_a_student_is_nobodys_defended_model():
     with pytest.raises(ValueError, match="leave its defence out"):
-        Surrogate(student=dataclasses.replace(STUDENT, defence=Erasing()), training=LESSONS)
+        Surrogate(students=(dataclasses,).replace(STUDENT, defence=Erasing()), training=LESSONS)
 
 
 def run(world, search: Any, keep: slice = slice(None), oracle: WhiteBox | None = None) -> Candidates:
@@ -265,6 +268,16 @@ def test_starts_are_chosen_where_the_search_can_go() -> None:
 
 
 @pytest.mark.parametrize("kind", [Gradient, Evolution, Genetic])
+def test_an_ensemble_is_the_mean_of_students_that_differ(world) -> None:
+    search = dataclasses.replace(SEARCHES["ensemble"], questions=40, training=dataclasses.replace(LESSONS, steps=5))
+    learned = search.prepare(world.oracle(), world.prior, Rng(range(40)))
+    student = search.taught(learned).student(6)
+    images = world.prior.decode(world.truth)
+    one, other = (network(STUDENT.input(images)) for _, network in student.module.members)
+    assert (one - other).abs().max() > 0.01
+    torch.testing.assert_close(student(images), (one + other) / 2)
+
+
 def test_a_constraint_means_the_same_to_every_search(world, kind: Any) -> None:
     latents = 3 * Rng(range(6)).normal(8)
 
