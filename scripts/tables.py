@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from gmi.report.terms import KINDS, LADDER, label, number
+from gmi.report.terms import AUDIT, KINDS, LADDER, label, number
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -183,9 +183,9 @@ def markdown(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def glossary() -> str:
     """The words of the report pages, as `gmi/report/terms.py` has them."""
     titles = {"method": "What is scored", "judge": "Judges", "metric": "Metrics", "membership": "Membership tests"}
-    titles["ladder"] = "Levels of access"
+    titles |= {"audit": "An audit", "ladder": "Levels of access"}
     parts = []
-    for kind, terms in (KINDS | {"ladder": LADDER}).items():
+    for kind, terms in ({"audit": AUDIT} | KINDS | {"ladder": LADDER}).items():
         lines = [[text.format(fmr="X %", k="k") for text in term] for term in terms.values()]
         parts.append(f"## {titles.get(kind, label(kind))}\n\n" + markdown(["Word", "Meaning"], lines))
     return "\n".join(parts)

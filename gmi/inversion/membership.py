@@ -100,7 +100,7 @@ def infer(
         answers, inside = (np.stack([piece[key].numpy() for piece in pieces]) for key in ("log_odds", "inside"))
         scores["calibrated"] = calibrated(odds, answers, inside)
         scores["LiRA"] = likelihood_ratio(odds, answers, inside)
-        scores["RMIA"] = robust(odds, answers, inside, member)
+        scores["RMIA"] = robust(odds, answers, inside)
     people_of = classes.numpy()
     return tuple(detection(name, values, member, people_of, settings.alarms) for name, values in scores.items())
 
@@ -150,21 +150,21 @@ def likelihood_ratio(odds: Array, shadows: Array, inside: NDArray[np.bool_]) -> 
     return norm.logpdf(odds, means[0], spreads[0]) - norm.logpdf(odds, means[1], spreads[1])
 
 
-def robust(odds: Array, shadows: Array, inside: NDArray[np.bool_], member: NDArray[np.bool_]) -> Array:
-    """Share (N,) of the photographs z than which an image x is likelier a member.
+def robust(odds: Array, shadows: Array, inside: NDArray[np.bool_]) -> Array:
+    """Share (N,) of the other images z than which an image x is likelier a member.
 
     Pr_z [(p(x) / p_ref(x)) / (p(z) / p_ref(z)) >= 2]: Zarifzadeh et al., Low-Cost High-Power Membership Inference
     Attacks, ICML 2024, eq. 2 and 3. p is the probability of the image's person by the target, p_ref its mean over all
-    models, in and out alike; z are the images that are no members, the image itself left out. A little of the ratio's
-    logarithm decides between equal shares. member: (N,); the other arguments and errors are `likelihood_ratio`'s.
+    models, in and out alike. A little of the ratio's logarithm decides between equal shares.
+
+    Differs from the paper: z are members and others alike. Where z are others only, these are compared with one image
+    fewer than members, which alone tells them apart where many shares are equal.
     """
     p = np.exp(-np.logaddexp(0.0, -shadows))
     reference = (_means(p, inside) + _means(p, ~inside)) / 2
     ratio = -np.logaddexp(0.0, -odds) - np.log(np.maximum(reference, 1e-300))
-    others = np.flatnonzero(~member)
-    wins = ratio[:, None] - ratio[None, others] >= np.log(2)
-    counted = np.arange(len(odds))[:, None] != others
-    return (wins & counted).sum(1) / counted.sum(1) + 1e-4 * np.clip(ratio, -50, 50) / 50
+    wins = ratio[:, None] - ratio >= np.log(2)  # never against itself
+    return wins.sum(1) / (len(odds) - 1) + 1e-4 * np.clip(ratio, -50, 50) / 50
 
 
 def _means(shadows: Array, side: NDArray[np.bool_]) -> Array:

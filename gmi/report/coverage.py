@@ -10,12 +10,22 @@ KINDS = {
     "records": ("Training records out of a generative model", "NISTAML.038", "AML.T0024", "extract"),
     "membership": ("Whether a record was trained on", "NISTAML.033", "AML.T0024.000", "audit"),
     "copying": ("Copying the model", "NISTAML.031", "AML.T0024.002", "audit"),
+    "property": ("A property of the training set as a whole", "NISTAML.034", "AML.T0024", ""),
 }
 
 
 def coverage(made: Collection[str]) -> list[dict[str, Any]]:
-    """A row for every kind: what it is, its names, the command that makes it, and whether it was made here."""
+    """A row for every kind: what it is, its names, the command that makes it, and whether it was made here.
+
+    The command is empty where gmi has none.
+    """
     return [
-        {"what": what, "nist": nist, "atlas": atlas, "command": f"gmi {command}", "made": kind in made}
+        {
+            "what": what,
+            "nist": nist,
+            "atlas": atlas,
+            "command": f"gmi {command}" if command else "",
+            "made": kind in made,
+        }
         for kind, (what, nist, atlas, command) in KINDS.items()
     ]

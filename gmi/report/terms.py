@@ -89,6 +89,29 @@ LADDER = {
 }
 
 
+AUDIT = {
+    "target": Term("Target", "the model under audit"),
+    "people": Term("People", "those whom the target knows; those who are attacked are named with every figure"),
+    "training": Term("Training images", "the photographs that the target learnt from"),
+    "enrolment": Term(
+        "Enrolment images", "other photographs of the same people, with which reconstructions are compared"
+    ),
+    "strangers": Term("Strangers", "other people: how alike they look sets the threshold of a match"),
+    "prior": Term("Prior", "a generator of images that learnt from public ones only: what an adversary has, too"),
+    "access": Term("Access", "what the adversary gets of the target: its weights, scores, labels, yes or no"),
+    "query": Term("Query", "an image that the target is asked about; of a yes or no, an image with one claimed person"),
+    "reconstruction": Term("Reconstruction", "an image that the attack releases as one of a person"),
+    "judge": Term("Judge", "a recogniser that had no part in the attack and shares no data with the target"),
+    "advantage": Term(
+        "Advantage", "an attack's AUC less that of samples of the prior, which know nothing of the target"
+    ),
+    "notable": Term("Notable", "the smallest advantage that matters: to acquit, an audit must exclude it"),
+    "verdict": Term(
+        "Verdict", "what the advantages show: identity leakage, traits only, nothing, or too little to tell"
+    ),
+}
+
+
 KINDS = {"method": METHODS, "judge": JUDGES, "metric": METRICS, "membership": MEMBERSHIP}
 
 

@@ -47,18 +47,32 @@ def halves(count: int, models: int) -> np.ndarray:
 
 def test_robust_membership_is_its_definition():
     rng = np.random.default_rng(0)
-    inside, member = halves(40, 8), np.arange(40) < 20
+    inside = halves(40, 8)
     shadows, ours = np.where(inside, 2.0, 0.5) + rng.normal(size=inside.shape), rng.normal(1, 1, 40)
-    found = robust(ours, shadows, inside, member)
+    found = robust(ours, shadows, inside)
     p, ratios = (lambda odds: 1 / (1 + np.exp(-odds))), []
     for image in range(40):
         sides = [p(shadows[side[:, image], image]).mean() for side in (inside, ~inside)]
         ratios.append(p(ours[image]) / np.mean(sides))
     for image in (0, 17, 31):
-        wins = [ratios[image] / ratios[other] >= 2 for other in range(20, 40) if other != image]
+        wins = [ratios[image] / ratios[other] >= 2 for other in range(40) if other != image]
         assert found[image] == pytest.approx(np.mean(wins), abs=1.1e-4)
     with pytest.raises(GmiError, match="must be in some shadow models and not in others"):
-        robust(ours, shadows, np.ones_like(inside), member)
+        robust(ours, shadows, np.ones_like(inside))
+
+
+def test_robust_membership_of_who_is_none_is_guessing():
+    """Where the target is sure of nearly all alike, most shares are equal: that must not tell members from others."""
+    rng, areas = np.random.default_rng(0), []
+    member = np.tile([True] * 5 + [False] * 5, 20)
+    for _ in range(30):
+        inside = halves(200, 8)
+        shadows, ours = (np.where(rng.random((*size, 200)) < 0.1, -2.0, 9.0) for size in ((8,), ()))
+        found = robust(ours, shadows, inside)
+        areas.append(
+            (found[member][:, None] > found[~member]).mean() + (found[member][:, None] == found[~member]).mean() / 2
+        )
+    assert abs(np.mean(areas) - 0.5) < 4 * np.std(areas) / 30**0.5 + 0.005
 
 
 def test_the_likelihood_ratio_is_that_of_two_normals():
