@@ -23,6 +23,7 @@ from gmi.inversion.inputs import Inputs
 from gmi.inversion.plan import Audit
 from gmi.inversion.verdict import FEWEST
 from gmi.metrics.power import people_needed
+from gmi.oracles.access import claims
 from gmi.oracles.ledger import OWN_OPINION
 from gmi.protocols import FaceJudge, Prior
 from gmi.rng import Rng
@@ -109,7 +110,7 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     without += ("to teach a student and to search it",) if students(plan.search) else ()
     if plan.membership is not None and plan.membership.shadows:
         without += (f"to train {plan.membership.shadows} shadow models",)
-    queries = _queries(each, plan.access.claims(len(people.names)))
+    queries = _queries(each, claims(plan.access, len(people.names)))
     free = tuple(step for step in queries if step.startswith("oracle"))
     seconds = {step: amount for step, amount in seconds.items() if amount}
     notes = target_notes(plan)
@@ -134,7 +135,7 @@ def target_notes(plan: Audit) -> tuple[str, ...]:
 
 def refuse_overspending(plan: Audit, inputs: Inputs) -> None:
     """Raises Overspent where the audit is to ask more than its budget, before it asks anything."""
-    asked = _queries(_work(plan, inputs), plan.access.claims(len(inputs.people.names)))
+    asked = _queries(_work(plan, inputs), claims(plan.access, len(inputs.people.names)))
     queries = sum(count for name, count in asked.items() if not name.startswith("oracle"))
     if plan.access.budget is not None and queries > plan.access.budget:
         raise Overspent(
@@ -143,10 +144,10 @@ def refuse_overspending(plan: Audit, inputs: Inputs) -> None:
         )
 
 
-def _queries(work: Mapping[str, Work], claims: int) -> dict[str, int]:
-    """Queries by step. claims: of an image that is asked about for everybody."""
+def _queries(work: Mapping[str, Work], each: int) -> dict[str, int]:
+    """Queries by step. each: of an image that is asked about for everybody."""
     images = {name: gradients + scored for name, (gradients, scored, _) in work.items() if gradients + scored}
-    return {name: count * (claims if name in _EVERYBODY else 1) for name, count in images.items()}
+    return {name: count * (each if name in _EVERYBODY else 1) for name, count in images.items()}
 
 
 def _work(plan: Audit, inputs: Inputs) -> dict[str, Work]:

@@ -13,7 +13,7 @@ from gmi.judges.aligned import MobileFaceNet
 from gmi.judges.classifier import Probe
 from gmi.judges.face import Dlib
 from gmi.judges.perceptual import Lpips
-from gmi.oracles.access import Access, WholeModel
+from gmi.oracles.access import Access, WholeModel, claims
 from gmi.priors import AnyPrior
 from gmi.protocols import Prior
 from gmi.search import AnySearch
@@ -111,5 +111,5 @@ class Audit:
         """
         fitting: Any = prior  # `refuse_misfit` has seen to it
         pool, starts = self.selection.pool, attacked * self.selection.candidates
-        searched = starts * self.search.queries(fitting) // self.access.claims(enrolled) + shared_queries(self.search)
+        searched = starts * self.search.queries(fitting) // claims(self.access, enrolled) + shared_queries(self.search)
         return range(pool), range(pool, pool + searched // 2)

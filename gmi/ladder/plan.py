@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from gmi.inversion.plan import Audit
-from gmi.oracles.access import Access
+from gmi.oracles.access import Access, claims
 from gmi.protocols import Prior
 from gmi.search import AnySearch
 from gmi.settings import OPERATIONAL, Count, settings
@@ -90,7 +90,7 @@ def costs(plan: Ladder, prior: Prior, enrolled: int) -> dict[str, Cost]:
     selection = plan.audit.selection
     attacks = {
         step: Cost(
-            rung.name, str(rung.access), search.type, *selection.asked(search, prior, rung.access.claims(enrolled))
+            rung.name, str(rung.access), search.type, *selection.asked(search, prior, claims(rung.access, enrolled))
         )
         for step, rung, search in plan.attacks()
     }

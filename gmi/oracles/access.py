@@ -39,10 +39,6 @@ class WholeModel:
         """The same access: who holds the weights sees nothing of what changes answers."""
         return self
 
-    def claims(self, people: int) -> int:
-        """Queries for an image that is asked about for everybody."""
-        return 1
-
     def open(self, target: Target | Served, folder: Path | None) -> WhiteBox:
         if isinstance(target, Served):
             raise GmiError(
@@ -71,10 +67,6 @@ class ScoresOnly:
     def behind(self, guards: tuple[AnyGuard, ...], shape: Shape) -> "ScoresOnly":
         """The same access to what goes through these, and then a shape, if it shows less than everything."""
         return replace(self, defences=guards, shape=self.shape if shape == Shape() else shape)
-
-    def claims(self, people: int) -> int:
-        """Queries for an image that is asked about for everybody."""
-        return 1
 
     def open(self, target: Target | Served, folder: Path | None) -> Scores | Similarities:
         if isinstance(target, Served) and self.shape.temperature != 1:
@@ -109,10 +101,6 @@ class LabelsOnly:
         """The same access to what goes through these."""
         return replace(self, defences=guards)
 
-    def claims(self, people: int) -> int:
-        """Queries for an image that is asked about for everybody."""
-        return 1
-
     def open(self, target: Target | Served, folder: Path | None) -> Labels:
         _refuse_another(target, self.defences)
         service = target.labels() if isinstance(target, Served) else _shown(target, self.defences, _winner)
@@ -141,10 +129,6 @@ class VerificationOnly:
             raise GmiError("access: what guards scores does not guard decisions: leave this attack out.")
         return self
 
-    def claims(self, people: int) -> int:
-        """Queries for an image that is asked about for everybody: one claim for each of so many people."""
-        return people
-
     def open(self, target: Target | Served, folder: Path | None) -> Verification:
         return Verification(verifier_of(target), _ledger(self, folder), len(target.classes))
 
@@ -168,10 +152,6 @@ class EmbeddingsOnly:
             raise GmiError("access: what guards scores does not guard embeddings: leave this attack out.")
         return self
 
-    def claims(self, people: int) -> int:
-        """Queries for an image that is asked about for everybody."""
-        return 1
-
     def open(self, target: Target | Served, folder: Path | None) -> Embeddings:
         service = templates_of(target)
         return Embeddings(service, _ledger(self, folder), len(target.classes), service.compare)
@@ -181,6 +161,11 @@ AnyOracle = WhiteBox | Scores | Similarities | Labels | Embeddings | Verificatio
 Access = Annotated[
     WholeModel | EmbeddingsOnly | ScoresOnly | LabelsOnly | VerificationOnly, Field(discriminator="type")
 ]
+
+
+def claims(access: Access, people: int) -> int:
+    """Queries for an image that is asked about for everybody: where people are claimed, one for each of so many."""
+    return people if isinstance(access, VerificationOnly) else 1
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from gmi import toy
 from gmi.assets.catalogue import resolve
+from gmi.audits import Hardware
 from gmi.data.images import read
 from gmi.errors import GmiError
+from gmi.inversion.attacker import Attacker
 from gmi.judges.face import Dlib, FaceNet
 from gmi.oracles.access import LabelsOnly, ScoresOnly, VerificationOnly
+from gmi.oracles.local import WhiteBox
 from gmi.protocols import ScoreOracle, SimilarityOracle
 from gmi.rng import Rng
+from gmi.run import Run
 from gmi.search.evolution import Evolution
 from gmi.search.fitness import losses
 from gmi.search.gradient import Gradient
@@ -181,3 +186,46 @@ def test_real_templates_are_solved_for(world, tmp_path) -> None:
         rtol=0,
         atol=0.1,
     )
+
+
+def test_the_target_is_asked_the_questions_and_no_more(world, tmp_path) -> None:
+    """An attack that goes on with a copy: starts and finds are chosen by it, and its answers are no queries."""
+    inputs = toy.inputs(6, 1.0, 0)
+
+    class Knowing(Gradient):
+        """A gradient search whose copy is the target itself."""
+
+        @property
+        def shared(self) -> int:
+            return 20
+
+        def prepare(self, oracle, prior, rng):
+            return {"answers": oracle.labels(prior.decode(prior.sample(rng)))}
+
+        def taught(self, learned):
+            return self
+
+        def copy(self, learned, device):
+            return WhiteBox(inputs.target)
+
+    plan = toy.plan()
+    attack = replace(plan.attack, search=Knowing(steps=3), selection=Selection(pool=30, candidates=2, views=3, keep=1))
+    oracle = LabelsOnly().open(inputs.target, tmp_path)
+    attacker = Attacker(
+        attack, inputs.prior, inputs.people, Run.open(tmp_path / "run", {}), Hardware(torch.device("cpu"))
+    )
+    released = attacker.attack("search", oracle)
+    assert len(released) == 6 and oracle.ledger.total.images == 20
+    assert {step: spent.queries for step, spent in attacker.spent.items()} == {
+        "prepare": 20,
+        "own_pool": 0,
+        "search": 0,
+    }
+    before = oracle.ledger.total
+    assert (
+        Attacker(attack, inputs.prior, inputs.people, Run.open(tmp_path / "run", {}), Hardware(torch.device("cpu")))
+        .attack("search", oracle)
+        .digests
+        == released.digests
+    )
+    assert oracle.ledger.total == before
