@@ -200,6 +200,19 @@ def unseen_weights() -> Flag:
     )
 
 
+def solved(done: bool) -> Flag:
+    """Whether an interface that compares was asked as an adversary with a copy of the recogniser would ask it."""
+    name = "interface that compares"
+    if not done:
+        return Flag(
+            name,
+            "warning",
+            "An adversary who has a copy of the recogniser finds the enrolled templates by a few hundred questions for "
+            "everybody, and this search does not: audit the target with search: {type: solve}.",
+        )
+    return Flag(name, "passed", "It was asked as by an adversary who has a copy of the recogniser.")
+
+
 def knows_its_people(accuracy: Estimate | Failed) -> Flag:
     """The target's accuracy on enrolment images: of a model that knows nobody, nothing can be recovered."""
     if isinstance(accuracy, Failed):

@@ -21,7 +21,9 @@ from gmi.inversion.scoring import Exposed, Gap, Result
 from gmi.inversion.verdict import METRIC, NAMES, Advantage, Finding, settle
 from gmi.metrics.statistics import Estimate, Failed, Outcome, attempt
 from gmi.oracles.access import AnyOracle
-from gmi.protocols import ScoreOracle
+from gmi.oracles.interface import Embeddings, Labels, Similarities, Verification
+from gmi.protocols import ScoreOracle, SimilarityOracle
+from gmi.search.solve import Solve
 from gmi.settings import plain
 from gmi.targets.module import ModuleTarget
 from gmi.targets.served import Served
@@ -143,7 +145,7 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
     results += literature.figures(judged, first.judge, people, releases)
     facts = {(row.method, row.judge, row.metric): row for row in results}
     naive = facts["search", "target", "top1"].estimate
-    early, doubtful = _early_checks(inputs, evidence)
+    early, doubtful = _early_checks(plan, inputs, evidence)
     stops = [flag.message for flag in early if flag.severity == "stop"]
     doubts = [flag.message for flag in doubtful if flag.severity == "warning"]
     public = all(flag.severity != "warning" for flag in early if flag.name == checks.PUBLIC_PEOPLE)
@@ -211,20 +213,29 @@ def _effect(recognised: Recognised, results: Sequence[Result], advantages: Seque
     )
 
 
-def _early_checks(inputs: Inputs, evidence: Evidence) -> tuple[list[checks.Flag], list[checks.Flag]]:
+def _early_checks(plan: Audit, inputs: Inputs, evidence: Evidence) -> tuple[list[checks.Flag], list[checks.Flag]]:
     """The checks that a verdict depends on; and those of them whose warnings bar an acquittal, but no evidence."""
     people, probes = inputs.people, evidence.probes
     doubtful = [checks.knows_its_people(literature.target_accuracy(evidence.judged, people))]
     if "gradients" in probes:  # scores and labels are what they are, and no gradient is asked for
         doubtful += [checks.softmaxed(probes["logits"]), checks.dead_gradients(probes["gradients"])]
-    elif isinstance(evidence.oracle, ScoreOracle):
+    elif isinstance(evidence.oracle, ScoreOracle) and not isinstance(evidence.oracle, SimilarityOracle):
         doubtful.append(checks.flat(probes["logits"]))
+    if _compares(evidence.oracle, inputs):
+        doubtful.append(checks.solved(isinstance(plan.search, Solve)))
     if "again" in probes:
         doubtful.append(checks.randomised(probes["logits"], probes["again"]))
     others = [*_overlap(people, evidence.recognised[0])]
     if isinstance(inputs.target, Served) and not inputs.target.parameters:
         others.append(checks.unseen_weights())
     return [*doubtful, *others], doubtful
+
+
+def _compares(oracle: AnyOracle, inputs: Inputs) -> bool:
+    """Whether the interface tells how an image compares with templates, which it keeps to itself."""
+    if isinstance(oracle, Embeddings):
+        return False
+    return isinstance(oracle, Similarities | Verification) or (inputs.system is not None and isinstance(oracle, Labels))
 
 
 def _overlap(people: People, recognised: Recognised) -> Iterator[checks.Flag]:

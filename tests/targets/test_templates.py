@@ -1,14 +1,17 @@
 """A face recogniser and its leaked templates as a target: what each level of access says of them."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from gmi import checks
 from gmi.assets.catalogue import resolve
 from gmi.data.images import Images, read
 from gmi.errors import GmiError
+from gmi.inversion.findings import _compares
 from gmi.inversion.judging import Judges
 from gmi.judges.face import Dlib, FaceNet
 from gmi.oracles.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, VerificationOnly, WholeModel
@@ -149,3 +152,15 @@ def test_a_classifier_has_no_templates(world):
     for access in (EmbeddingsOnly(), VerificationOnly()):
         with pytest.raises(GmiError, match="is for a target of type templates"):
             access.open(world.target, None)
+
+
+def test_an_interface_that_compares_is_acquitted_only_if_it_was_solved(facenet, world):
+    """By similarities, labels or decisions; who has the templates or the weights has nothing to solve for."""
+    inputs = SimpleNamespace(system=object())
+    compare = (ScoresOnly(), LabelsOnly(), VerificationOnly())
+    assert all(_compares(level.open(facenet, None), inputs) for level in compare)
+    assert not any(_compares(level.open(facenet, None), inputs) for level in (WholeModel(), EmbeddingsOnly()))
+    nobody = SimpleNamespace(system=None)
+    assert not any(_compares(level.open(world.target, None), nobody) for level in (ScoresOnly(), LabelsOnly()))
+    assert checks.solved(False).severity == "warning" and "type: solve" in checks.solved(False).message
+    assert checks.solved(True).severity == "passed"
