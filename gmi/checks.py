@@ -200,17 +200,27 @@ def unseen_weights() -> Flag:
     )
 
 
-def solved(done: bool) -> Flag:
-    """Whether an interface that compares was asked as an adversary with a copy of the recogniser would ask it."""
+def solved(foretold: float | None) -> Flag:
+    """Whether an interface that compares was asked as by an adversary who has a copy of the recogniser.
+
+    foretold: how well the templates that were found foretell answers, as an area; None: none were sought.
+    """
     name = "interface that compares"
-    if not done:
+    if foretold is None:
         return Flag(
             name,
             "warning",
             "An adversary who has a copy of the recogniser finds the enrolled templates by a few hundred questions for "
             "everybody, and this search does not: audit the target with search: {type: solve}.",
         )
-    return Flag(name, "passed", "It was asked as by an adversary who has a copy of the recogniser.")
+    if foretold < 0.6:
+        return Flag(
+            name,
+            "warning",
+            f"The templates that were solved for foretell answers no better than guessing (AUC {foretold:.2f}): the "
+            "copy is of another recogniser, or questions are too few: see search.recogniser and search.questions.",
+        )
+    return Flag(name, "passed", f"The templates that were solved for foretell answers (AUC {foretold:.2f}).")
 
 
 def knows_its_people(accuracy: Estimate | Failed) -> Flag:

@@ -107,6 +107,10 @@ class VerificationOracle(Protocol):
         """True (N,) where images (N, C, H, W) pass for these classes (N,)."""
         ...
 
+    def everybody(self, images: Tensor) -> Tensor:
+        """True (N, K) where images (N, C, H, W) pass for each class."""
+        ...
+
 
 @runtime_checkable
 class LabelOracle(VerificationOracle, Protocol):

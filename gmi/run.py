@@ -44,12 +44,13 @@ class Run:
         digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
         run = cls(folder, digest)
         record = folder / "config.yaml"
+        # listed before the record is read: another process may be making the folder at this moment
+        files = [path for path in folder.iterdir() if not _unfinished(path)] if folder.is_dir() else []
         try:
             tree = yaml.safe_load(record.read_text()) if record.exists() else None
         except (yaml.YAMLError, UnicodeDecodeError):
             tree = None
         previous = tree if isinstance(tree, dict) and "digest" in tree else None
-        files = [path for path in folder.iterdir() if not _unfinished(path)] if folder.is_dir() else []
         if previous and (previous["digest"] == digest or files != [record]):  # a run that was refused may be replaced
             if previous["digest"] != digest:
                 what = _other(previous.get("config", {}), dict(config))

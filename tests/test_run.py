@@ -1,6 +1,7 @@
 """A run folder: resume does no work twice, another configuration is refused, and nothing is half-written."""
 
 import stat
+from pathlib import Path
 
 import pytest
 import torch
@@ -149,3 +150,17 @@ def test_two_processes_find_what_one_finds(tmp_path, monkeypatch):
     assert [int(run.read(name)["process"]) for name in NAMES] == [0, 1, 0, 1, 0]
     for name in NAMES:
         torch.testing.assert_close(run.read(name)["value"], draw([name])[0]["value"], rtol=0, atol=0)
+
+
+def test_a_folder_that_another_process_makes_at_this_moment_is_its_run(tmp_path, monkeypatch):
+    """Both open one empty folder, and the other is done while this one looks at it."""
+    whole, listed = Path.iterdir, []
+
+    def late(self):
+        if not listed:
+            listed.append(self)
+            Run.open(tmp_path, {"a": 1})
+        return whole(self)
+
+    monkeypatch.setattr(Path, "iterdir", late)
+    assert Run.open(tmp_path, {"a": 1}).folder == tmp_path and listed

@@ -95,10 +95,11 @@ def public(name: str, key: str) -> list[Path]:
     return paths
 
 
-def read(paths: Sequence[Path], classes: Sequence[int], size: tuple[int, int] | None) -> Images:
+def read(paths: Sequence[Path], classes: Sequence[int], size: tuple[int, int] | None, key: str = "data.size") -> Images:
     """The images in these files, fitted to size (height, width) and cropped; None: they must have one size.
 
-    Grey images among coloured ones get three equal channels. Raises GmiError for an image that cannot be used.
+    Grey images among coloured ones get three equal channels. Raises GmiError for an image that cannot be used; key: the
+    setting of the size.
     """
     tensors, digests = [], []
     for path in paths:
@@ -115,7 +116,7 @@ def read(paths: Sequence[Path], classes: Sequence[int], size: tuple[int, int] | 
         if image.shape != first:
             raise GmiError(
                 f"{path} is {image.shape[1]}x{image.shape[2]}, {paths[0]} {first[1]}x{first[2]} "
-                "(height, width): set data.size to fit all images to one size."
+                f"(height, width): set {key} to fit all images to one size."
             )
     return Images(torch.stack(tensors), torch.tensor(classes), tuple(digests))
 

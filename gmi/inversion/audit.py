@@ -2,6 +2,8 @@
 target never saw, and a verdict says what that shows. What is done lies in the run folder and is not done again.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from accelerate import PartialState
@@ -12,10 +14,10 @@ from gmi.audits import Hardware, Kind
 from gmi.data.images import Images
 from gmi.inversion import judging
 from gmi.inversion.attacker import Attacker, total
-from gmi.inversion.controls import Enrolled
+from gmi.inversion.controls import Enrolled, EnrolledSimilarities
 from gmi.inversion.findings import Evidence, findings
 from gmi.inversion.forecast import forecast, refuse_overspending
-from gmi.inversion.inputs import Inputs, load
+from gmi.inversion.inputs import Inputs, load, refuse_enrolled
 from gmi.inversion.judging import Releases
 from gmi.inversion.page import render
 from gmi.inversion.plan import RANDOM, Audit
@@ -24,8 +26,10 @@ from gmi.inversion.recognition import Recognised, recognise
 from gmi.inversion.related import related_attacks
 from gmi.inversion.release import strips
 from gmi.oracles.access import AnyOracle
+from gmi.protocols import SimilarityOracle
 from gmi.run import Run
-from gmi.search.signature import refuse_misfit, students
+from gmi.search.signature import OfflineSearch, refuse_misfit, students
+from gmi.search.solve import Solve
 from gmi.training.weights import refuse_untrained
 
 
@@ -33,9 +37,10 @@ def refuse(plan: Audit, inputs: Inputs) -> None:
     """Raises GmiError where the audit may not be made, before anything is asked."""
     inputs.judges.refuse_dependent(inputs.target, inputs.guide, plan.data.name, students(plan.search))
     refuse_misfit(plan.search, plan.access.open(inputs.target, None), inputs.prior)
+    refuse_enrolled([plan.search], inputs.people)
     refuse_overspending(plan, inputs)
     if plan.membership is not None:
-        plan.membership.refuse(plan.target, plan.training)
+        plan.membership.refuse(plan.target, plan.training, inputs.people)
     if inputs.untrained:
         refuse_untrained(plan.target, plan.training, inputs.people)
 
@@ -64,7 +69,10 @@ def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Eviden
         )
         _keep(plan, inputs, run, releases, recognised)
     spent = total(attacker.spent for attacker in attackers)
-    return Evidence(oracle, releases, probes, spent, judged, recognised, related)
+    foretold = None
+    if isinstance(plan.search, Solve):
+        foretold = min(float(attacker.run.read("prepare/0000")["foretold"]) for attacker in attackers)
+    return Evidence(oracle, releases, probes, spent, judged, recognised, related, foretold)
 
 
 def reconstruct(plan: Audit, inputs: Inputs, oracle: AnyOracle, attacker: Attacker) -> Releases:
@@ -81,8 +89,12 @@ def reconstruct(plan: Audit, inputs: Inputs, oracle: AnyOracle, attacker: Attack
         releases["public"] = attacker.public("public", oracle, people.public.pixels)
     if plan.controls.oracle:
         photographs = people.enrolment.pixels.to(attacker.hardware.device)
-        enrolled = Enrolled(inputs.projector, photographs, people.enrolment.classes)
-        releases["oracle"] = attacker.attack("oracle", enrolled)
+        search, compares = plan.search, isinstance(oracle, SimilarityOracle)
+        if isinstance(search, OfflineSearch):  # it is given what it would learn
+            search, compares = search.search, True
+        kind = EnrolledSimilarities if compares else Enrolled
+        enrolled = kind(inputs.projector, photographs, people.enrolment.classes)
+        releases["oracle"] = replace(attacker, plan=replace(attacker.plan, search=search)).attack("oracle", enrolled)
     return releases
 
 

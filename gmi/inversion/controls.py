@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gmi.oracles.local import Naming
 from gmi.protocols import Candidates, Prior, Trace, VerificationOracle
 from gmi.rng import Rng
 from gmi.search.signature import Passes
@@ -62,7 +63,7 @@ class Unmoved:
         return Candidates(prior.decode(latents, classes).clamp(0, 1), classes, latents)
 
 
-class Enrolled:
+class Enrolled(Naming):
     """A `WhiteBoxOracle` that recognises people by their enrolment photographs: the control C7, oracle projection.
 
     Its logits are 16 times the cosine between the guide's features of an image and each person's mean feature, so the
@@ -114,9 +115,18 @@ class Enrolled:
         """Predicted classes (N,)."""
         return self.scores(images).argmax(1)
 
-    def accepts(self, images: Tensor, classes: Tensor) -> Tensor:
-        """True (N,) where images are taken for these people (N,)."""
-        return self.labels(images) == classes
+
+class EnrolledSimilarities(Enrolled):
+    """The same in place of a recogniser, whose scores are similarities: cosines with each person's mean feature."""
+
+    def similarities(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Cosines (N, K), none hidden."""
+        return self.scores(images)
+
+    @torch.no_grad()
+    def scores(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Cosines (N, K), no graph."""
+        return self.logits(images) / _SCALE
 
 
 @torch.no_grad()

@@ -68,9 +68,9 @@ def cost_of(
 def _ledger(oracle: AnyOracle, budget: int | None) -> LedgerFigures | None:
     if not isinstance(oracle, Interface):
         return None
-    people = {key: account.sent for key, account in oracle.ledger.by("person").items()}
+    people = {key: account.sent for key, account in oracle.ledger.by("person", OWN_OPINION).items()}
     steps = oracle.ledger.by("step")
     opinions = steps[OWN_OPINION].sent if OWN_OPINION in steps else 0
-    shared = people.pop(SHARED, 0) - opinions
+    shared = people.pop(SHARED, 0)
     total = oracle.ledger.total
     return LedgerFigures(budget, total.images, total.sent, shared, opinions, max(people.values(), default=0))

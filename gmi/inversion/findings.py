@@ -23,7 +23,6 @@ from gmi.metrics.statistics import Estimate, Failed, Outcome, attempt
 from gmi.oracles.access import AnyOracle
 from gmi.oracles.interface import Embeddings, Labels, Similarities, Verification
 from gmi.protocols import ScoreOracle, SimilarityOracle
-from gmi.search.solve import Solve
 from gmi.settings import plain
 from gmi.targets.module import ModuleTarget
 from gmi.targets.served import Served
@@ -49,6 +48,7 @@ class Evidence:
     judged: Judged
     recognised: tuple[Recognised, ...]  # by face judge; the verdict rests on the first
     related: Related
+    foretold: float | None = None  # by templates that were solved for, see `checks.solved`; None: none were
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
     results += literature.figures(judged, first.judge, people, releases)
     facts = {(row.method, row.judge, row.metric): row for row in results}
     naive = facts["search", "target", "top1"].estimate
-    early, doubtful = _early_checks(plan, inputs, evidence)
+    early, doubtful = _early_checks(inputs, evidence)
     stops = [flag.message for flag in early if flag.severity == "stop"]
     doubts = [flag.message for flag in doubtful if flag.severity == "warning"]
     public = all(flag.severity != "warning" for flag in early if flag.name == checks.PUBLIC_PEOPLE)
@@ -213,7 +213,7 @@ def _effect(recognised: Recognised, results: Sequence[Result], advantages: Seque
     )
 
 
-def _early_checks(plan: Audit, inputs: Inputs, evidence: Evidence) -> tuple[list[checks.Flag], list[checks.Flag]]:
+def _early_checks(inputs: Inputs, evidence: Evidence) -> tuple[list[checks.Flag], list[checks.Flag]]:
     """The checks that a verdict depends on; and those of them whose warnings bar an acquittal, but no evidence."""
     people, probes = inputs.people, evidence.probes
     doubtful = [checks.knows_its_people(literature.target_accuracy(evidence.judged, people))]
@@ -222,7 +222,7 @@ def _early_checks(plan: Audit, inputs: Inputs, evidence: Evidence) -> tuple[list
     elif isinstance(evidence.oracle, ScoreOracle) and not isinstance(evidence.oracle, SimilarityOracle):
         doubtful.append(checks.flat(probes["logits"]))
     if _compares(evidence.oracle, inputs):
-        doubtful.append(checks.solved(isinstance(plan.search, Solve)))
+        doubtful.append(checks.solved(evidence.foretold))
     if "again" in probes:
         doubtful.append(checks.randomised(probes["logits"], probes["again"]))
     others = [*_overlap(people, evidence.recognised[0])]
@@ -235,7 +235,9 @@ def _compares(oracle: AnyOracle, inputs: Inputs) -> bool:
     """Whether the interface tells how an image compares with templates, which it keeps to itself."""
     if isinstance(oracle, Embeddings):
         return False
-    return isinstance(oracle, Similarities | Verification) or (inputs.system is not None and isinstance(oracle, Labels))
+    served = isinstance(inputs.target, Served) and inputs.target.gives in ("similarities", "decisions")
+    recogniser = inputs.system is not None or served
+    return isinstance(oracle, Similarities | Verification) or (recogniser and isinstance(oracle, Labels))
 
 
 def _overlap(people: People, recognised: Recognised) -> Iterator[checks.Flag]:

@@ -28,7 +28,7 @@ from gmi.oracles.ledger import OWN_OPINION
 from gmi.protocols import FaceJudge, Prior
 from gmi.rng import Rng
 from gmi.search.selection import Selection
-from gmi.search.signature import access, shared_queries, students
+from gmi.search.signature import OfflineSearch, access, shared_queries, students
 from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.served import Served
 
@@ -37,7 +37,7 @@ Work = tuple[int, int, float]
 GUESSING = 12**-0.5
 """Standard deviation of the AUC of people of whom an attack knows nothing: it is uniform from 0 to 1."""
 _FEW = 16  # images that a timing takes
-_EVERYBODY = ("checks", "pool", "prepare", "best_of_n_pool", "public_pool", OWN_OPINION)
+_EVERYBODY = ("checks", "pool", "prepare", "best_of_n_pool", "public_pool")
 """Steps whose images are asked about for everybody who is enrolled."""
 _BACKWARD = 1.3  # of a forward's time, with frozen weights: measured on the FaceNet target
 
@@ -170,7 +170,9 @@ def _work(plan: Audit, inputs: Inputs) -> dict[str, Work]:
         "public": (0, people * min(chosen.candidates, public) * chosen.final_views, 0),
     }
     if plan.controls.oracle:
-        each |= {"oracle_prepare": attack["prepare"], "oracle_pool": attack["pool"], "oracle": attack["search"]}
+        search = plan.search.search if isinstance(plan.search, OfflineSearch) else plan.search
+        control = attack_work(search, chosen, people, inputs.prior)
+        each |= {"oracle_prepare": control["prepare"], "oracle_pool": control["pool"], "oracle": control["search"]}
     seeds = len(plan.seeds)
     each = {name: _times(work, 1 if name == "checks" else seeds) for name, work in each.items()}
     if isinstance(inputs.target, Served):

@@ -1,5 +1,6 @@
 """The inputs of an audit: people, target, prior and judges."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -15,6 +16,7 @@ from gmi.inversion.judging import Judges
 from gmi.inversion.plan import Audit
 from gmi.protocols import FaceJudge, Prior
 from gmi.search.signature import access, shared_queries
+from gmi.search.strangers import Strangers
 from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.quality import refuse_unfit
 from gmi.targets.served import Served
@@ -102,6 +104,18 @@ def load(plan: Audit, hardware: Hardware) -> Inputs:
     if plan.controls.oracle:
         _ = inputs.projector
     return inputs
+
+
+def refuse_enrolled(searches: Iterable[Any], people: People) -> None:
+    """Raises GmiError where photographs of strangers, which a search asks about, are the people's own."""
+    for search in searches:
+        photographs: Strangers | None = getattr(search, "photographs", None)
+        own = {*people.training.digests, *people.enrolment.digests}
+        if photographs is not None and (same := own.intersection(photographs.load().digests)):
+            raise GmiError(
+                f"search.photographs: {len(same)} of its files show the audited people themselves, which no adversary "
+                "has: name a folder of others."
+            )
 
 
 def _learns_features(search: Any) -> bool:

@@ -15,7 +15,7 @@ from gmi.inversion import judging
 from gmi.judges.independence import refusal
 from gmi.metrics.distance import perceptual
 from gmi.oracles.access import AnyOracle
-from gmi.oracles.interface import Interface
+from gmi.oracles.interface import Interface, Verification
 from gmi.oracles.ledger import OWN_OPINION
 from gmi.protocols import ClassifierJudge, FaceJudge, Judge, PerceptualJudge
 from gmi.run import Run, Tensors
@@ -27,8 +27,8 @@ _PIECE = 128  # images
 
 Releases = dict[str, Images]
 """Images that attacks and controls release, by step."""
-Opinion = Callable[[Tensor], Tensor]
-"""Logits or log-probabilities (N, K) of images (N, C, H, W)."""
+Opinion = Callable[[Tensor, Tensor], Tensor]
+"""Logits or log-probabilities (N, K) of images (N, C, H, W), which are said to show people (N,)."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,8 @@ class Panel:
 
         @torch.no_grad()
         def compute(images: Images) -> Tensors:
-            return {"logits": torch.cat([opinion(batch) for batch in images.pixels.split(32)])}
+            batches = zip(images.pixels.split(32), images.classes.split(32), strict=True)
+            return {"logits": torch.cat([opinion(batch, classes) for batch, classes in batches])}
 
         pieces = self._each("target", sets, compute)
         self.judged.logits["target"] = {
@@ -188,13 +189,16 @@ class Panel:
 
 
 def own_opinion(target: Target | Served, oracle: AnyOracle, device: torch.device) -> judging.Opinion:
-    """The target's opinion of images. A served target is asked through the ledger, apart from the adversary."""
-    if isinstance(target, Target):
-        return lambda images: target(images.to(device))
+    """The target's opinion of images. A served target is asked through the ledger, apart from the adversary.
 
-    def asked(images: Tensor) -> Tensor:
+    Where it decides on claims, each image is claimed to be of its person.
+    """
+    if isinstance(target, Target):
+        return lambda images, classes: target(images.to(device))
+
+    def asked(images: Tensor, classes: Tensor) -> Tensor:
         if isinstance(oracle, Interface) and oracle.ledger.step != OWN_OPINION:
             oracle.ledger.at(OWN_OPINION)
-        return opinion(oracle, images)
+        return opinion(oracle, images, classes if isinstance(oracle, Verification) else None)
 
     return asked

@@ -46,14 +46,19 @@ class Membership:
     # false-alarm rates at which hits are counted
     alarms: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.1, 0.01)
 
-    def refuse(self, target: object, training: object) -> None:
-        """Raises GmiError where shadow models cannot be trained."""
+    def refuse(self, target: object, training: object, people: People) -> None:
+        """Raises GmiError where shadow models cannot be trained, or would all learn from some photograph, or none."""
         if self.shadows == 1:
             raise GmiError("membership.shadows: two or more are needed, half of them without each photograph; or 0.")
         if self.shadows and (training is None or not isinstance(target, ModuleTarget)):
             raise GmiError(
                 "membership.shadows: shadow models are trained as the target was, and the configuration has no "
                 "training block for it: add one, or set membership.shadows: 0."
+            )
+        if self.shadows and (needed := _shadows(people)) > self.shadows:
+            raise GmiError(
+                f"membership.shadows: with {self.shadows} there are photographs from which all of them would learn, or "
+                f"none: take {needed}."
             )
 
 
@@ -62,7 +67,7 @@ def infer(
     target: Any,
     training: Head | Scratch | None,
     people: People,
-    opinion: Callable[[Tensor], Tensor],
+    opinion: Callable[[Tensor, Tensor], Tensor],
     run: Run,
     device: torch.device,
 ) -> tuple[Detection, ...]:
@@ -75,8 +80,9 @@ def infer(
     member = np.arange(len(classes)) < len(people.training)
 
     @torch.no_grad()
-    def log_odds(ask: Callable[[Tensor], Tensor]) -> Array:
-        logits = torch.cat([ask((batch.float() / 255).to(device)).cpu() for batch in pixels.split(_BATCH)])
+    def log_odds(ask: Callable[[Tensor, Tensor], Tensor]) -> Array:
+        batches = zip(pixels.split(_BATCH), classes.split(_BATCH), strict=True)
+        logits = torch.cat([ask((batch.float() / 255).to(device), whose).cpu() for batch, whose in batches])
         return confidence(logits, classes)
 
     (answer,) = run.each(
@@ -94,7 +100,7 @@ def infer(
             taught = replace(training, seed=seed_of(training.seed, "shadow", number) % 2**31)
             module = fit(target, taught, pixels[inside], classes[inside], device)
             model = Target(module, target.input, people.names)
-            return {"log_odds": torch.from_numpy(log_odds(model)), "inside": inside}
+            return {"log_odds": torch.from_numpy(log_odds(lambda images, _: model(images))), "inside": inside}
 
         pieces = run.each(names, lambda group: [shadow(name) for name in group], "shadow models")
         answers, inside = (np.stack([piece[key].numpy() for piece in pieces]) for key in ("log_odds", "inside"))
@@ -103,6 +109,13 @@ def infer(
         scores["RMIA"] = robust(odds, answers, inside)
     people_of = classes.numpy()
     return tuple(detection(name, values, member, people_of, settings.alarms) for name, values in scores.items())
+
+
+def _shadows(people: People) -> int:
+    """The fewest shadow models of which some learn from each photograph and others do not, by `learnt`."""
+    count = len(people.names)
+    taken, left = (torch.bincount(images.classes, minlength=count) for images in (people.training, people.enrolment))
+    return int(((taken + left) / torch.minimum(taken, left).clamp_min(1)).ceil().max())
 
 
 def confidence(logits: Tensor, classes: Tensor) -> Array:

@@ -73,7 +73,7 @@ def related_attacks(
     run: Run,
     judged: Judged,
     releases: Releases,
-    opinion: Callable[[Tensor], Tensor],
+    opinion: Callable[[Tensor, Tensor], Tensor],
     hardware: Hardware,
 ) -> Related:
     """Carries out the related attacks that the plan asks for."""

@@ -43,6 +43,7 @@ def refuse(plan: Ladder, inputs: Inputs) -> None:
     Raises Untrained where the target is still to be trained.
     """
     refuse_misfits(plan, inputs)
+    inversion.refuse_enrolled((search for _, _, search in plan.attacks()), inputs.people)
     people = len(inputs.people.attacked)
     for cost in costs(plan, inputs.prior, len(inputs.people.names)).values():
         if plan.budget is not None and cost.queries(people) > plan.budget:
@@ -106,8 +107,8 @@ def _open(plan: Ladder, inputs: Inputs, prices: Mapping[str, Cost], run: Run, ac
     if not isinstance(access, WholeModel) and plan.budget is not None:
         people = len(inputs.people.attacked)
         asked = sum(cost.queries(people) for cost in prices.values() if cost.access == str(access))
-        seeds = len(plan.audit.seeds)
-        access = replace(access, budget=seeds * (asked + len(prices) * people) + len(inputs.people.enrolment))
+        seeds, released = len(plan.audit.seeds), (len(prices) + 1) * people * plan.audit.selection.keep
+        access = replace(access, budget=seeds * (asked + released) + len(inputs.people.enrolment))
     whole = sha256(json.dumps(plain(replace(access, budget=None)), sort_keys=True).encode()).hexdigest()[:8]
     name = re.sub(r"[^a-z0-9]+", "-", str(access)).strip("-")
     return access.open(inputs.target, run.folder / "ledgers" / f"{name}-{whole}")

@@ -147,5 +147,9 @@ def _network(inputs: Inputs) -> Target:
 
 
 def _joined(name: str, parts: Sequence[tuple[Tensor, Tensor]]) -> Traffic:
+    if not parts:
+        raise GmiError(
+            f"{name} asks nothing that the watch overhears: leave this rung out (embeddings are not answers)."
+        )
     unit, labels = zip(*parts, strict=True)
     return Traffic(name, torch.cat(unit), torch.cat(labels))

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from gmi.errors import GmiError
 from gmi.oracles.ledger import SHARED, Ledger
+from gmi.oracles.local import Naming
 from gmi.oracles.shape import Shape, filled
 from gmi.targets.served import Busy, Requests, Service, Verifier
 
 _log = logging.getLogger(__name__)  # warnings are shown, unless the application decides otherwise
 _PATIENCE = 60.0  # longest pause in seconds between two tries, unless the service asks for a longer one
+_CLAIMS = 4096  # claims that are made at once
 _LONGEST = 900.0  # longest pause in seconds that a service may ask for
 
 
@@ -30,18 +32,19 @@ class Interface:
         self.queries = 0
         self._requests = requests
 
-    def _answers(self, images: Tensor, classes: Tensor | None) -> Tensor:
-        """The service's answers (N, D) for images (N, C, H, W) in [0, 1].
+    def _answers(self, images: Tensor, classes: Tensor | None, claims: Tensor | None = None) -> Tensor:
+        """The service's answers (N, D) for images (N, C, H, W) in [0, 1], and where it decides for claimed people (N,).
 
-        Every request is charged before it is sent. Raises GmiError if the service does not answer, or answers wrongly,
-        and BudgetSpent.
+        Every request is charged before it is sent, to `classes` (N,), or None: to nobody. Raises GmiError if the
+        service does not answer, or answers wrongly, and BudgetSpent.
         """
         self.queries += len(images)
         sent = (images.detach().clamp(0, 1) * 255).round().byte().cpu()
         shape = str(tuple(sent.shape[1:])).encode()
         people = [SHARED] * len(sent) if classes is None else classes.tolist()
-        asked = zip(sent, people, strict=True)
-        keys = self.ledger.keys([self._claim(person) + shape + image.numpy().tobytes() for image, person in asked])
+        said = [b""] * len(sent) if claims is None else [f"{person} ".encode() for person in claims.tolist()]
+        named = zip(said, sent, strict=True)
+        keys = self.ledger.keys([claim + shape + image.numpy().tobytes() for claim, image in named])
         answers = self.ledger.answers(keys)
         indices = {key: index for index, key in enumerate(keys) if key not in answers}
         missing = list(indices.items())
@@ -49,7 +52,9 @@ class Interface:
         requests = [missing[start : start + size] for start in range(0, len(missing), size)]
 
         def ask(request: Sequence[tuple[bytes, int]]) -> None:
-            self._ask([key for key, _ in request], [people[index] for _, index in request], sent, request)
+            rows = torch.tensor([index for _, index in request])
+            shown = (sent[rows], None if claims is None else claims.cpu()[rows])
+            self._ask([key for key, _ in request], [people[index] for _, index in request], *shown)
 
         if len(requests) > 1 and self._requests.concurrency > 1:
             with ThreadPoolExecutor(self._requests.concurrency) as threads:
@@ -65,19 +70,17 @@ class Interface:
         """True (N,) where images (N, C, H, W) pass for these classes (N,)."""
         raise NotImplementedError
 
-    def _claim(self, person: int) -> bytes:
-        """What a question says besides the image."""
-        return b""
-
-    def _send(self, images: Tensor, people: Sequence[int]) -> Tensor:
-        """The service's answers (N, D) to images (N, C, H, W), given as bytes, which are said to show people (N,)."""
+    def everybody(self, images: Tensor) -> Tensor:
+        """True (N, K) where images (N, C, H, W) pass for each class."""
         raise NotImplementedError
 
-    def _ask(
-        self, keys: Sequence[bytes], people: Sequence[int], sent: Tensor, request: Sequence[tuple[bytes, int]]
-    ) -> None:
+    def _send(self, images: Tensor, claims: Tensor | None) -> Tensor:
+        """The service's answers (N, D) to images (N, C, H, W), given as bytes, and claimed people (N,)."""
+        raise NotImplementedError
+
+    def _ask(self, keys: Sequence[bytes], people: Sequence[int], images: Tensor, claims: Tensor | None) -> None:
         """Sends one request until it is answered, and keeps the answers."""
-        answers = self._patiently(keys, people, sent[torch.tensor([index for _, index in request])])
+        answers = self._patiently(keys, people, images, claims)
         if answers.ndim != 2 or len(answers) != len(keys) or answers.isinf().any() or answers.isnan().all(1).any():
             raise GmiError(
                 f"The model answered {len(keys)} images with an array of shape {tuple(answers.shape)} or without "
@@ -85,12 +88,12 @@ class Interface:
             )
         self.ledger.keep(keys, [row.numpy().tobytes() for row in answers.double().contiguous()])
 
-    def _patiently(self, keys: Sequence[bytes], people: Sequence[int], images: Tensor) -> Tensor:
+    def _patiently(self, keys: Sequence[bytes], people: Sequence[int], images: Tensor, claims: Tensor | None) -> Tensor:
         attempt = 0
         while True:
             self.ledger.charge(keys, people)
             try:
-                return self._send(images, people)
+                return self._send(images, claims)
             except Busy as busy:
                 if busy.after is not None and not busy.after <= _LONGEST:
                     raise GmiError(
@@ -117,32 +120,40 @@ class Verification(Interface):
 
     def accepts(self, images: Tensor, classes: Tensor) -> Tensor:
         """True (N,) where images (N, C, H, W) pass for these classes (N,)."""
-        return (self._answers(images, classes)[:, 0] > 0.5).to(images.device)
+        return self._answers(images, classes, classes)[:, 0].bool().to(images.device)
 
-    def _claim(self, person: int) -> bytes:
-        return f"{person} ".encode()
+    def everybody(self, images: Tensor) -> Tensor:
+        """True (N, K) where images (N, C, H, W) pass for each class; each costs K queries, which serve nobody alone."""
+        rows = []
+        for few in images.split(max(1, _CLAIMS // self.people)):
+            claims = torch.arange(self.people).repeat(len(few))
+            rows.append(self._answers(few.repeat_interleave(self.people, 0), None, claims).reshape(len(few), -1))
+        return torch.cat(rows).bool().to(images.device)
 
-    def _send(self, images: Tensor, people: Sequence[int]) -> Tensor:
-        return self._service.decide(images, torch.tensor(people))
+    def _send(self, images: Tensor, claims: Tensor | None) -> Tensor:
+        assert claims is not None
+        answers = self._service.decide(images, claims)
+        if answers.shape != (len(images), 1) or not ((answers == 0) | (answers == 1)).all():
+            raise GmiError(
+                f"The model decided on {len(images)} claims with numbers of shape {tuple(answers.shape)} that are not "
+                "all 1 (yes) or 0 (no): name in target the output that is."
+            )
+        return answers
 
 
-class Labels(Interface):
+class Labels(Naming, Interface):
     """An oracle of labels: the predicted class and nothing else."""
 
     def __init__(self, service: Service, ledger: Ledger, people: int) -> None:
         super().__init__(service.requests, ledger, people)
         self._service = service
 
-    def _send(self, images: Tensor, people: Sequence[int]) -> Tensor:
+    def _send(self, images: Tensor, claims: Tensor | None) -> Tensor:
         return self._service(images)
 
     def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Predicted classes (N,)."""
         return self._answers(images, classes)[:, 0].long().to(images.device)
-
-    def accepts(self, images: Tensor, classes: Tensor) -> Tensor:
-        """True (N,) where images (N, C, H, W) are put into these classes (N,)."""
-        return self.labels(images, classes) == classes
 
 
 class Scores(Labels):

@@ -113,11 +113,18 @@ class Ledger:
             images = self._file.execute("SELECT count(*) FROM images").fetchone()[0]
             return Account(images, self._sent())
 
-    def by(self, what: Literal["step", "person"]) -> dict[str | int, Account]:
-        """The account of each step, or of each person; an image counts where it was first sent."""
+    def by(self, what: Literal["step", "person"], without: str = "") -> dict[str | int, Account]:
+        """The account of each step, or of each person; an image counts where it was first sent.
+
+        without: a step that is left out.
+        """
         with (
             self._lock,
-            closing(self._file.execute(f"SELECT {what}, sum(1), sum(sent) FROM images GROUP BY 1")) as rows,
+            closing(
+                self._file.execute(
+                    f"SELECT {what}, sum(1), sum(sent) FROM images WHERE step <> ? GROUP BY 1", (without,)
+                )
+            ) as rows,
         ):
             return {key: Account(images, sent) for key, images, sent in rows}
 

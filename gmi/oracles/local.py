@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from gmi.targets.module import Target
@@ -10,7 +11,25 @@ from gmi.targets.served import Requests
 from gmi.targets.templates import Matcher, Templates
 
 
-class WhiteBox:
+class Naming:
+    """Base of oracles that name one person for an image: it passes for that person and for nobody else."""
+
+    people: int
+
+    def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Predicted classes (N,)."""
+        raise NotImplementedError
+
+    def accepts(self, images: Tensor, classes: Tensor) -> Tensor:
+        """True (N,) where images are taken for these classes (N,)."""
+        return self.labels(images, classes) == classes
+
+    def everybody(self, images: Tensor) -> Tensor:
+        """True (N, K) for the class that each image is taken for."""
+        return F.one_hot(self.labels(images), self.people).bool()
+
+
+class WhiteBox(Naming):
     """The whole model: logits and penultimate features with gradients, and everything that follows from them.
 
     `queries` counts images in forward passes; a backward pass is not a query of its own.
@@ -39,10 +58,6 @@ class WhiteBox:
     def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Predicted classes (N,)."""
         return self.scores(images).argmax(1)
-
-    def accepts(self, images: Tensor, classes: Tensor) -> Tensor:
-        """True (N,) where images are put into these classes (N,)."""
-        return self.labels(images) == classes
 
 
 class Model:
@@ -81,7 +96,7 @@ class WhiteBoxRecogniser(WhiteBox):
         return self.similarities(images)
 
 
-class Comparing:
+class Comparing(Naming):
     """A recogniser of one's own without gradients, and templates that it compares with: a `SimilarityOracle`."""
 
     def __init__(self, templates: Templates, people: int) -> None:
@@ -100,7 +115,3 @@ class Comparing:
     def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """The most similar persons (N,)."""
         return self.scores(images).argmax(1)
-
-    def accepts(self, images: Tensor, classes: Tensor) -> Tensor:
-        """True (N,) where these persons (N,) are the most similar."""
-        return self.labels(images) == classes

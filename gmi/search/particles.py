@@ -5,7 +5,8 @@ ICML 2025, alg. 1, difference potential) with the target's log-probability at th
 needs forward queries only, no gradients. Copies of a particle diverge because every step replaces part of the noise
 (Song et al., DDIM, ICLR 2021, eq. 12 and 16; the same between the levels of flow matching).
 
-Of a recogniser's interface, the similarity itself is the reward.
+Of a recogniser's interface, the similarity is the reward, in units of its spread among a class's candidates when they
+are first compared: recognisers have scales of their own.
 
 Differs from the paper: systematic resampling instead of multinomial, because it has less variance; the reward is
 averaged over views; the target is not queried before the first steps are done, nor about the final image; a class is
@@ -21,7 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gmi.protocols import Candidates, Denoiser, ScoreOracle, Trace
+from gmi.protocols import Candidates, Denoiser, ScoreOracle, SimilarityOracle, Trace
 from gmi.rng import Rng
 from gmi.search.signature import Passes
 from gmi.settings import Count, Positive, Share, settings
@@ -38,7 +39,7 @@ class Particles:
     type: Literal["particles"] = "particles"
     steps: Annotated[int, Field(ge=3)] = 50  # steps along the prior's path
     every: Count = 5  # steps between two queries to the target
-    # the reward is log p, or a similarity, over warmth: the smaller, the stricter the selection
+    # the reward is log p, or a similarity in units of its spread, over warmth: the smaller, the stricter the selection
     warmth: Positive = 1.0
     # eta of DDIM from the first query on: 1 is DDPM's sampling; 0 adds no fresh noise, so copies stay equal. Before it,
     # none is added: that would replace the noise for which a candidate was chosen, with flow matching all of it at once
@@ -68,11 +69,15 @@ class Particles:
         labels = classes.cpu()
         groups = [(labels == label).nonzero().squeeze(1) for label in dict.fromkeys(labels.tolist())]
         noisy, path = latents, prior.path
+        unit = torch.ones(len(classes))
         before, weights = torch.zeros(len(classes)), torch.zeros(len(classes))  # rewards; log-weights since resampling
         for number, (now, after) in enumerate(pairwise(path.times(self.steps))):
             clean = prior.denoise(noisy, now)
             if number in self._query_steps():
                 reward = self._reward(oracle, prior.image(clean), classes, rng)
+                if isinstance(oracle, SimilarityOracle):
+                    unit = _spreads(reward, groups) if number == self._query_steps().start else unit
+                    reward = reward / unit
                 weights, before = weights + reward - before, reward
                 last = number == self._query_steps()[-1]
                 chosen, weights = _resampled(weights, groups, rng, 1.0 if last else 0.5)
@@ -108,6 +113,15 @@ class Particles:
         sigma = eta * rest * math.sqrt(max(0.0, 1 - kept**2))
         fresh = rng.normal(*noisy.shape[1:]).to(noisy)
         return then * clean + math.sqrt(rest**2 - sigma**2) * noise + sigma * fresh
+
+
+def _spreads(rewards: Tensor, groups: list[Tensor]) -> Tensor:
+    """The standard deviation (N,) of rewards (N,) within each class; 1 where there is none."""
+    spreads = torch.ones_like(rewards)
+    for group in groups:
+        apart = float(rewards[group].std()) if len(group) > 1 else 0.0
+        spreads[group] = apart if apart > 0 else 1.0
+    return spreads
 
 
 def _resampled(weights: Tensor, groups: list[Tensor], rng: Rng, share: float) -> tuple[Tensor, Tensor]:

@@ -61,9 +61,7 @@ def opinion(oracle: VerificationOracle, images: Tensor, classes: Tensor | None =
     if isinstance(oracle, LabelOracle):
         sure = F.one_hot(oracle.labels(images, classes), oracle.people).float()
     elif classes is None:
-        everybody = torch.arange(oracle.people, device=images.device).repeat(len(images))
-        accepted = oracle.accepts(images.repeat_interleave(oracle.people, 0), everybody)
-        sure = accepted.reshape(len(images), oracle.people).float()
+        sure = oracle.everybody(images).float()
     else:
         sure = F.one_hot(classes, oracle.people).float() * oracle.accepts(images, classes)[:, None]
     return sure.clamp(_UNSURE, 1 - _UNSURE).log()

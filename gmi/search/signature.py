@@ -66,6 +66,15 @@ class LearningSearch(Protocol):
 class OfflineSearch(LearningSearch, Protocol):
     """A search that asks the target nothing once it has learnt, not even which starts and finds are best."""
 
+    @property
+    def search(self) -> Any:
+        """The search that goes on with what was learnt."""
+        ...
+
+    def refuse(self, oracle: VerificationOracle) -> None:
+        """Raises GmiError where there is nothing to learn from the oracle."""
+        ...
+
     def copy(self, learned: Mapping[str, Tensor], device: Any) -> ScoreOracle:
         """What it asks in the target's place."""
         ...
@@ -121,6 +130,9 @@ def refuse_misfit(search: Any, oracle: VerificationOracle | None, prior: Prior) 
     oracle: None: whatever it needs.
     """
     needs = _needs(search)
+    own: object = search
+    if isinstance(own, OfflineSearch) and oracle is not None:
+        own.refuse(oracle)
     for part_search, its_oracle in _parts(search, oracle):
         refuse_misfit(part_search, its_oracle, prior)
     for part, given in (("oracle", oracle), ("prior", prior)):

@@ -7,7 +7,7 @@ et al., On the Reconstruction of Face Images from Deep Face Templates, IEEE TPAM
 and reject alone; arXiv:1901.09769.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
@@ -18,14 +18,22 @@ from torch import Tensor, nn
 
 from gmi.errors import GmiError
 from gmi.oracles.local import Comparing, WhiteBoxRecogniser
-from gmi.protocols import Candidates, Prior, ScoreOracle, SimilarityOracle, Trace, VerificationOracle
+from gmi.protocols import (
+    Candidates,
+    Prior,
+    ScoreOracle,
+    SimilarityOracle,
+    Trace,
+    VerificationOracle,
+    WhiteBoxOracle,
+)
 from gmi.rng import Rng
 from gmi.search.evolution import Evolution
 from gmi.search.genetic import Genetic
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.search.particles import Particles
-from gmi.search.regression import gaussian, states
+from gmi.search.regression import fit, gaussian
 from gmi.search.selection import opinion
 from gmi.search.signature import Passes, access, shared_queries
 from gmi.search.strangers import Strangers, questions
@@ -78,28 +86,41 @@ class Solve:
         """The search with the copy; None: the copy."""
         return [(self.search, None)]
 
-    @torch.no_grad()
-    def prepare(self, oracle: VerificationOracle, prior: Prior, rng: Rng) -> dict[str, Tensor]:
-        """The enrolled `templates` (K, D), from answers about one image per generator.
-
-        Raises GmiError where the oracle tells no similarities, labels or decisions, or photographs cannot be used.
-        """
+    def refuse(self, oracle: VerificationOracle) -> None:
+        """Raises GmiError where the oracle keeps no templates to itself, or tells nothing of them."""
+        if isinstance(oracle, WhiteBoxOracle) or hasattr(oracle, "embed"):
+            raise GmiError(
+                f"search: solve is for who has no templates, and this access shows them: take {self.search.type}."
+            )
         if isinstance(oracle, ScoreOracle) and not isinstance(oracle, SimilarityOracle):
             raise GmiError(
                 "search: solve needs a recogniser that answers with similarities, labels or decisions, and this target "
                 "answers with probabilities: take surrogate."
             )
+
+    @torch.no_grad()
+    def prepare(self, oracle: VerificationOracle, prior: Prior, rng: Rng) -> dict[str, Tensor]:
+        """The enrolled `templates` (K, D), from answers about one image per generator, and how well these foretell.
+
+        `foretold` is that of `Fit`. Raises GmiError as `refuse` does, or where photographs cannot be used.
+        """
+        self.refuse(oracle)
         images = questions(self.photographs, prior, rng)
         judge = self.recogniser.load(torch.device("cpu"))
-        known = judge.embed(images.float() / 255)
-        batches = (images[: len(rng)].float() / 255).split(_BATCH)
+        known, device = judge.embed(images.float() / 255), prior.sample(Rng([0])).device
+        batches = [batch.to(device).float() / 255 for batch in images[: len(rng)].split(_BATCH)]
         form = _FORMS[self.recogniser.type]
-        mine = form.linear(known, judge.similarity(known, known))
-        apart = mine[~torch.eye(len(mine), dtype=torch.bool)].double()  # of images of different people
-        low, high = _told(oracle, batches, judge.similarity(known, known))
-        low, high = (form.linear(known[: len(rng)].double(), side) for side in (low, high))
-        found = states(form.axes(known[: len(rng)]), low, high, *gaussian(form.state(known)), float(apart.std()))
-        return {"templates": found[:, : known.shape[1]].float()}
+        strangers = judge.similarity(known, known)
+        apart = ~torch.eye(len(known), dtype=torch.bool)
+        spread = float(form.linear(known, strangers)[apart].double().std())
+        usual, asked = gaussian(form.state(known)), known[: len(rng)].double()
+        fits = [
+            fit(form.axes(asked), form.linear(asked, low), form.linear(asked, high), *usual, spread)
+            for low, high in _told(oracle, batches, strangers[apart].double())
+        ]
+        best = min(fits, key=lambda each: each.error)
+        templates = best.states[:, : known.shape[1]].float()
+        return {"templates": templates, "foretold": torch.tensor(best.foretold)}
 
     def taught(self, learned: Mapping[str, Tensor]) -> "Solved":
         """The search with a copy of what was solved for."""
@@ -208,18 +229,25 @@ class _Distance:
 _FORMS: dict[str, type[_Form]] = {"facenet": _Cosine, "dlib": _Distance}
 
 
-def _told(oracle: VerificationOracle, batches: Sequence[Tensor], strangers: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the greatest similarity (N, K), float64, for which the answers about images can stand.
+def _told(oracle: VerificationOracle, batches: Sequence[Tensor], strangers: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """What answers about images may mean: the least and greatest similarity (N, K), float64, for which each can stand.
 
-    Where they are labels or decisions, the threshold is that which as large a share of the similarities between
-    strangers (M, M) reach as answers said yes.
+    Where numbers are shown of everybody, they are the copy's similarities as they are, or linear in these, or rise with
+    them (per cent, distances): their distribution is then that of similarities between strangers (M,). Where they are
+    labels or decisions, the threshold is that which as large a share of strangers reach as answers said yes.
     """
     if isinstance(oracle, SimilarityOracle):
         shown = torch.cat([oracle.similarities(batch) for batch in batches]).cpu().double()
         least = shown.nan_to_num(torch.inf).amin(1, keepdim=True)
-        return shown.nan_to_num(-torch.inf), torch.where(shown.isnan(), least, shown)
+        yield shown.nan_to_num(-torch.inf), torch.where(shown.isnan(), least, shown)
+        if not shown.isnan().any() and shown.std() > 0:
+            even = (shown - shown.mean()) / shown.std() * strangers.std() + strangers.mean()
+            ranks = shown.flatten().argsort().argsort().double() / max(1, shown.numel() - 1) * (len(strangers) - 1)
+            usual = strangers.sort().values[ranks.round().long()].reshape(shown.shape)
+            yield even, even
+            yield usual, usual
+        return
     yes = torch.cat([opinion(oracle, batch) for batch in batches]).cpu().exp() > 0.5
-    apart = strangers[~torch.eye(len(strangers), dtype=torch.bool)].double().sort().values
-    rank = round(float(1 - yes.double().mean()) * (len(apart) - 1))
-    threshold = apart[rank]
-    return torch.where(yes, threshold, -torch.inf), torch.where(yes, torch.inf, threshold)
+    rank = round(float(1 - yes.double().mean()) * (len(strangers) - 1))
+    threshold = strangers.sort().values[rank]
+    yield torch.where(yes, threshold, -torch.inf), torch.where(yes, torch.inf, threshold)

@@ -25,7 +25,7 @@ class Strangers:
         """The photographs in the order of a draw. Raises GmiError if the folder or an image cannot be used."""
         paths = images.public(self.folder, "search.photographs.folder")
         order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))[: self.most].tolist()
-        return images.read([paths[index] for index in order], [-1] * len(order), self.size)
+        return images.read([paths[index] for index in order], [-1] * len(order), self.size, "search.photographs.size")
 
 
 @torch.no_grad()

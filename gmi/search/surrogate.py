@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from gmi.defences.base import Answer, Loss
 from gmi.errors import GmiError
 from gmi.oracles.local import WhiteBox
-from gmi.protocols import Candidates, LabelOracle, Prior, ScoreOracle, Trace
+from gmi.protocols import Candidates, LabelOracle, Prior, ScoreOracle, SimilarityOracle, Trace
 from gmi.rng import Rng
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
@@ -55,7 +55,7 @@ class Surrogate:
     students: Annotated[tuple[ModuleTarget, ...], Field(min_length=1)]
     training: Annotated[Head | Scratch, Field(discriminator="type")]  # training of whole students, or of their heads
     # log-probabilities: by least squares, which needs all scores, unrounded; probabilities: by cross-entropy, for what
-    # an interface leaves of them; labels are learnt as probabilities
+    # an interface leaves of them; labels are learnt as probabilities, similarities by least squares
     learn: Literal["log-probabilities", "probabilities"] = "log-probabilities"
     rare: Share = 0.5  # of probabilities: power of a class's frequency by which its images weigh less; 0: all alike
     search: Annotated[Gradient | Guided, Field(discriminator="type")] = Gradient()  # white-box search on the student
@@ -97,9 +97,9 @@ class Surrogate:
         with torch.no_grad():
             answers = [opinion(oracle, batch.to(device).float() / 255) for batch in images.split(_BATCH)]
         before = {name: value.clone() for name, value in ensemble.state_dict().items()}
+        scores, similar = torch.cat(answers), isinstance(oracle, SimilarityOracle)
         whole = isinstance(oracle, ScoreOracle) and self.learn == "log-probabilities"
-        scores = torch.cat(answers)
-        loss = _nearness(scores) if whole else _likelihood(scores, self.rare)
+        loss = _nearness(scores) if whole or similar else _likelihood(scores, self.rare)
         with torch.enable_grad(), torch.random.fork_rng():
             torch.manual_seed(self.training.seed)
             for student, module in ensemble.members:

@@ -19,7 +19,7 @@ from gmi.targets.outputs import Outputs, outputs
 from gmi.targets.remote import Connection, Session, pixels, refuse_scaling
 from gmi.targets.served import Gives, Served, digest_of, refuse_claims
 
-_TYPES = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8", "INT32": "<i4"}
+_TYPES = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8", "INT32": "<i4", "UINT8": "u1", "BOOL": "?"}
 _NAMES = {torch.float32: "FP32", torch.uint8: "UINT8", torch.int64: "INT64"}
 _HEADER = "Inference-Header-Content-Length"
 

@@ -13,6 +13,7 @@ ISO/IEC 24745 calls the property that is tested irreversibility.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Annotated, ClassVar, Literal
 
@@ -103,7 +104,7 @@ def templates_of(target: Target | Served) -> Templates:
 class Deciding:
     """A `Verifier` over templates: it accepts an image whose similarity to the claimed person's reaches a threshold."""
 
-    templates: Templates
+    similar: Callable[[Tensor], Tensor]  # from images as bytes (N, C, H, W) to their similarities to everybody (N, K)
     threshold: float
 
     @property
@@ -113,21 +114,27 @@ class Deciding:
     def decide(self, images: Tensor, claims: Tensor) -> Tensor:
         """1 (N, 1) where images (N, C, H, W), given as bytes, pass for these people (N,), else 0."""
         shown, whose = images.unique(dim=0, return_inverse=True)
-        similar = self.templates.compare(self.templates.embed(shown))
-        return (similar[whose, claims] >= self.threshold).double()[:, None]
+        return (self.similar(shown)[whose, claims] >= self.threshold).double()[:, None]
 
 
 def verifier_of(target: Target | Served) -> Verifier:
     """The interface that accepts or rejects a claimed person. Raises GmiError where the target has none."""
     if isinstance(target, Served) and target.verifier is not None:
         return target.verifier
-    matcher = target.module if isinstance(target, Target) else target.service
-    if isinstance(matcher, Matcher | Matching):
-        return Deciding(templates_of(target), matcher.threshold)
+    if isinstance(target, Served) and isinstance(target.service, Matching):
+        return Deciding(target.service, target.service.threshold)
+    if isinstance(target, Target) and isinstance(target.module, Matcher):
+        return Deciding(partial(_similar, target, target.module.scale), target.module.threshold)
     raise GmiError(
         "access: {type: verification} is for a target of type templates, or for an API whose target.claims names where "
         "the claimed person goes: a classifier says who it is."
     )
+
+
+@torch.no_grad()
+def _similar(target: Target, scale: float, images: Tensor) -> Tensor:
+    """Similarities (N, K), on the CPU, of images (N, C, H, W), given as bytes."""
+    return target(images.to(target.device).float() / 255).double().cpu() / scale
 
 
 @settings

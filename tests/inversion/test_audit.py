@@ -202,7 +202,8 @@ def test_a_student_of_labels_gives_a_planted_leak_away(tmp_path):
     assert queries["best_of_n_pool"] == 400  # the control has as much
     copied = report["related"]["copying"]
     student, weights = STUDENT.build(), load_file(tmp_path / "run" / "shards" / "prepare" / "0000.safetensors")
-    student.load_state_dict({name: weights.get(name, value) for name, value in student.state_dict().items()})
+    state = student.state_dict()
+    student.load_state_dict({name: weights.get(f"networks.0.{name}", value) for name, value in state.items()})
     enrolment = toy.inputs(PEOPLE, 1.0, 0).people.enrolment
     with torch.no_grad():
         named = student(enrolment.pixels - 0.5).argmax(1)

@@ -113,7 +113,7 @@ def test_members_are_told_where_the_target_remembers_them_and_not_else(tmp_path,
     count = len(people.training)
     member = torch.cat([people.training.bytes, people.enrolment.bytes])
 
-    def opinion(images: torch.Tensor) -> torch.Tensor:
+    def opinion(images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         """Sure of the photographs that it remembers, and of others of the same people a little less so."""
         apart = (images[:, None] - member[None].float() / 255).square().flatten(2).sum(2)
         place = apart.argmin(1)
@@ -148,17 +148,29 @@ def test_shadow_models_are_trained_as_the_target_was(tmp_path):
         training(module, config.input, people.training.bytes, lesson)
     target, run = Target(module, config.input, people.names), Run.open(tmp_path / "r", {})
     settings = Membership(shadows=4, alarms=(0.2,))
-    rows = infer(settings, config, training, people, target, run, CPU)
+    rows = infer(settings, config, training, people, lambda images, _: target(images), run, CPU)
     assert [row.method for row in rows] == ["threshold", "calibrated", "LiRA", "RMIA"]
     assert all(row.auc.value > 0.9 and row.auc.low > 0.5 for row in rows)  # of six people
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "r").rglob("*.safetensors")}
-    assert len(before) == 5 and infer(settings, config, training, people, target, run, CPU) == rows
+    assert (
+        len(before) == 5
+        and infer(settings, config, training, people, lambda images, _: target(images), run, CPU) == rows
+    )
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
 def test_shadow_models_need_a_training():
+    people = toy.people(3, 0)
     with pytest.raises(GmiError, match=r"add one, or set membership\.shadows: 0"):
-        Membership().refuse(toy.plan().target, None)
+        Membership().refuse(toy.plan().target, None, people)
     with pytest.raises(GmiError, match="two or more are needed"):
-        Membership(shadows=1).refuse(toy.plan().target, Scratch())
-    Membership(shadows=0).refuse(None, None)
+        Membership(shadows=1).refuse(toy.plan().target, Scratch(), people)
+    Membership(shadows=0).refuse(None, None, people)
+    classes = torch.zeros(45, dtype=torch.long)
+    uneven = replace(people, names=("a",), training=replace(people.training, classes=classes[:40]))
+    uneven = replace(uneven, enrolment=replace(people.enrolment, classes=classes[:5]))
+    with pytest.raises(GmiError, match=r"with 8 there are photographs from which all of them would learn.*take 9"):
+        Membership(shadows=8).refuse(toy.plan().target, Scratch(), uneven)
+    Membership(shadows=9).refuse(toy.plan().target, Scratch(), uneven)
+    inside = torch.stack([learnt(classes, torch.arange(45) < 40, 9, number) for number in range(9)])
+    assert inside.any(0).all() and not inside.all(0).any()

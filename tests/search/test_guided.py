@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from reference.mixture import KEPT, PATHS, Mixture
 
 from gmi.errors import GmiError
-from gmi.oracles.local import WhiteBox
+from gmi.oracles.local import Naming, WhiteBox
 from gmi.priors.diffusion import DiffusionPrior
 from gmi.protocols import Candidates
 from gmi.rng import Rng, seed_of
@@ -245,14 +245,10 @@ def test_a_search_that_needs_more_than_there_is_says_so(world, prior):
     with pytest.raises(GmiError, match=r"Guided needs a Denoiser as its prior \(diffusion or flow.*Dcgan is none"):
         refuse_misfit(GUIDED, world.oracle(), world.prior)
 
-    class Scores:
+    class Scores(Naming):
         queries, people = 0, 6
 
-        def labels(self, images, classes=None): ...
-
         def scores(self, images, classes=None): ...
-
-        def accepts(self, images, classes): ...
 
     refuse_misfit(Particles(), Scores(), prior)
     with pytest.raises(GmiError, match=r"guided needs access: \{type: white-box\}, and this gives Scores only"):
@@ -286,12 +282,8 @@ def test_particles_keep_the_noise_that_was_chosen_until_they_are_compared(world,
     """Two draws of fresh noise lead to the same clean image at the first query; without choice they differ later."""
     seen = []
 
-    class Scores:
+    class Scores(Naming):
         queries, people = 0, 6
-
-        def labels(self, images, classes=None): ...
-
-        def accepts(self, images, classes): ...
 
         def scores(self, images, classes=None):
             seen.append(images.clone())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy.stats import truncnorm
 
-from gmi.search.regression import _within, gaussian, states
+from gmi.search.regression import _within, fit, gaussian
 
 
 def world(count: int, size: int = 6, people: int = 20):
@@ -20,19 +20,19 @@ def world(count: int, size: int = 6, people: int = 20):
 def test_enough_numbers_give_the_states() -> None:
     axes, truth, mean, covariance = world(12)
     answers = axes @ truth.T
-    found = states(axes, answers, answers, mean, covariance, float(answers.std()))
-    torch.testing.assert_close(found, truth, rtol=0, atol=0.05)
+    found = fit(axes, answers, answers, mean, covariance, float(answers.std()))
+    torch.testing.assert_close(found.states, truth, rtol=0, atol=0.05)
 
 
 def test_few_numbers_give_the_posterior_mean() -> None:
     """As many as half of the dimensions: what they do not tell follows from the covariance; Gaussian conditioning."""
     axes, truth, mean, covariance = world(3)
     answers = axes @ truth.T
-    found = states(axes, answers, answers, mean, covariance, 1.0)
+    found = fit(axes, answers, answers, mean, covariance, 1.0)
     noise = min((0.003, 0.01, 0.03, 0.1, 0.3), key=lambda noise: _left_out(axes, answers, mean, covariance, noise))
     precision = covariance.inverse() + axes.T @ axes / noise**2
     wanted = torch.linalg.solve(precision, covariance.inverse() @ mean[:, None] + axes.T @ answers / noise**2).T
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.states, wanted, rtol=1e-5, atol=1e-5)
 
 
 def _left_out(axes, answers, mean, covariance, noise: float) -> float:
@@ -53,9 +53,9 @@ def test_noisy_numbers_are_not_believed_to_the_last_digit() -> None:
     answers = axes @ truth.T
     spread = float(answers.std())
     noisy = answers + 0.3 * spread * torch.randn(answers.shape, generator=torch.Generator().manual_seed(4)).double()
-    found = states(axes, noisy, noisy, mean, covariance, spread)
+    found = fit(axes, noisy, noisy, mean, covariance, spread)
     exact = torch.linalg.lstsq(axes, noisy).solution.T
-    assert (found - truth).norm() < (exact - truth).norm()
+    assert (found.states - truth).norm() < (exact - truth).norm()
 
 
 def test_bounds_alone_give_the_directions() -> None:
@@ -67,7 +67,7 @@ def test_bounds_alone_give_the_directions() -> None:
     low, high = torch.where(yes, level, -torch.inf), torch.where(yes, torch.inf, level)
     alike = [
         torch.cosine_similarity(
-            states(axes[:n], low[:n], high[:n], mean, covariance, float(answers.std())), truth
+            fit(axes[:n], low[:n], high[:n], mean, covariance, float(answers.std())).states, truth
         ).median()
         for n in (20, 100, 600)
     ]
@@ -80,10 +80,10 @@ def test_the_highest_alone_are_worth_more_than_bounds() -> None:
     least = answers.topk(4, 1).values[:, -1:].expand_as(answers)
     shown = answers >= least
     spread = float(answers.std())
-    part = states(
+    part = fit(
         axes, torch.where(shown, answers, -torch.inf), torch.where(shown, answers, least), mean, covariance, spread
     )
-    bounds = states(
+    bounds = fit(
         axes,
         torch.where(shown, least, -torch.inf),
         torch.where(shown, torch.inf, least),
@@ -91,7 +91,7 @@ def test_the_highest_alone_are_worth_more_than_bounds() -> None:
         covariance,
         spread,
     )
-    assert (part - truth).norm() < (bounds - truth).norm()
+    assert (part.states - truth).norm() < (bounds.states - truth).norm()
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.4, torch.inf), (-torch.inf, 0.4), (9.0, torch.inf), (-torch.inf, -50.0)])
@@ -108,3 +108,20 @@ def test_the_gaussian_is_that_of_the_states_and_can_be_inverted() -> None:
     torch.testing.assert_close(mean, few.mean(0))
     torch.testing.assert_close(covariance.diag(), few.var(0, unbiased=False))
     assert torch.linalg.eigvalsh(covariance).min() > 0
+
+
+def test_answers_are_foretold_from_the_others_alone() -> None:
+    """Those of the truth nearly all, those at random not at all, however they were fitted."""
+    axes, truth, mean, covariance = world(60)
+    answers = axes @ truth.T
+    spread = float(answers.std())
+    found = fit(axes, answers, answers, mean, covariance, spread)
+    assert found.foretold > 0.99 and found.error < 0.02
+    draws = torch.randn(60, 20, generator=torch.Generator().manual_seed(5), dtype=torch.double) * spread
+    lost = fit(axes, draws, draws, mean, covariance, spread)
+    assert abs(lost.foretold - 0.5) < 0.1 and lost.error > 0.9
+    for values, at_least, at_most in ((answers, 0.9, 1.0), (draws, 0.35, 0.6)):
+        yes = values > 1.3 * spread
+        low, high = torch.where(yes, spread, -torch.inf), torch.where(yes, torch.inf, spread)
+        told = fit(axes, low, high, mean, covariance, spread)
+        assert at_least < told.foretold <= at_most and told.error == torch.inf

@@ -13,15 +13,16 @@ from gmi.data.images import read
 from gmi.errors import GmiError
 from gmi.inversion.attacker import Attacker
 from gmi.judges.face import Dlib, FaceNet
-from gmi.oracles.access import LabelsOnly, ScoresOnly, VerificationOnly
-from gmi.oracles.local import WhiteBox
-from gmi.protocols import ScoreOracle, SimilarityOracle
+from gmi.oracles.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, VerificationOnly, WholeModel
+from gmi.oracles.local import Naming, WhiteBox
+from gmi.protocols import LabelOracle, ScoreOracle, SimilarityOracle
 from gmi.rng import Rng
 from gmi.run import Run
 from gmi.search.evolution import Evolution
 from gmi.search.fitness import losses
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
+from gmi.search.regression import fit, gaussian
 from gmi.search.selection import Selection, preselect
 from gmi.search.signature import OfflineSearch, access, refuse_misfit, shared_queries
 from gmi.search.solve import _FORMS, Solve, _told
@@ -33,7 +34,7 @@ SEARCH = Gradient(steps=2, objective="logit")
 PLAN = Solve(recogniser=FaceNet(), questions=60, search=SEARCH)
 
 
-class Comparing:
+class Comparing(Naming):
     """A `SimilarityOracle` of given similarities (N, K), whatever the images."""
 
     queries = 0
@@ -50,9 +51,6 @@ class Comparing:
     def labels(self, images: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
         return self.similar.argmax(1)
 
-    def accepts(self, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        return self.labels(images) == classes
-
 
 class Deciding:
     """A `VerificationOracle` of given similarities and a threshold."""
@@ -64,6 +62,9 @@ class Deciding:
 
     def accepts(self, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         return self.similar[images.flatten(1)[:, 0].long(), classes] >= self.threshold
+
+    def everybody(self, images: torch.Tensor) -> torch.Tensor:
+        return self.similar[images.flatten(1)[:, 0].long()] >= self.threshold
 
 
 @pytest.mark.parametrize("kind", ["facenet", "dlib"])
@@ -84,7 +85,7 @@ def test_similarities_are_linear_in_the_state(kind: str) -> None:
 
 def test_what_answers_tell() -> None:
     shown = torch.tensor([[0.5, torch.nan, 0.2], [torch.nan, 0.1, 0.3]])
-    low, high = _told(Comparing(shown), [torch.zeros(2, 1, 1, 1)], torch.eye(3))
+    ((low, high),) = _told(Comparing(shown), [torch.zeros(2, 1, 1, 1)], torch.linspace(0, 1, 9).double())
     assert low.tolist() == [[0.5, -torch.inf, pytest.approx(0.2)], [-torch.inf, pytest.approx(0.1), pytest.approx(0.3)]]
     assert high[0, 1] == pytest.approx(0.2) and high[1, 0] == pytest.approx(0.1) and high[0, 0] == 0.5
 
@@ -92,10 +93,10 @@ def test_what_answers_tell() -> None:
 def test_the_threshold_of_decisions_is_read_from_how_often_they_say_yes() -> None:
     """Strangers' similarities are uniform; a system that accepts a tenth has its threshold at their ninth tenth."""
     draws = torch.Generator().manual_seed(0)
-    strangers = torch.rand(200, 200, generator=draws)
+    strangers = torch.rand(40000, generator=draws).double()
     similar = torch.rand(300, 20, generator=draws)
     images = torch.arange(300).float().reshape(300, 1, 1, 1)
-    low, high = _told(Deciding(similar, 0.9), images.split(50), strangers)
+    ((low, high),) = _told(Deciding(similar, 0.9), images.split(50), strangers)
     yes = similar >= 0.9
     assert low[yes].unique().tolist() == high[~yes].unique().tolist() == [pytest.approx(0.9, abs=0.01)]
     assert low[~yes].isinf().all() and high[yes].isinf().all()
@@ -119,6 +120,26 @@ def test_a_likeness_is_not_worse_for_better_rivals() -> None:
         assert found.tolist() == [[pytest.approx(-0.8), pytest.approx(-0.3)]]
 
 
+@pytest.mark.parametrize(
+    "shown", [lambda c: c, lambda c: (1 + c) / 2, lambda c: 50 + 50 * c, lambda c: -((2 - 2 * c) ** 0.5)]
+)
+def test_numbers_that_rise_with_the_similarity_will_do(shown) -> None:
+    """Cosines as they are, as shares, as per cent, as distances: the templates are found all the same."""
+    draws = torch.Generator().manual_seed(1)
+    spread = torch.linspace(2, 0.2, 24)
+    templates = F.normalize(torch.randn(400, 24, generator=draws) * spread)
+    known, enrolled = templates[:380], templates[380:]
+    form, strangers = _FORMS["facenet"], known @ known.T
+    usual = strangers[~torch.eye(380, dtype=torch.bool)].double()
+    oracle = Comparing(shown((known[:200] @ enrolled.T).double()))
+    fits = [
+        fit(form.axes(known[:200]), low, high, *gaussian(form.state(known)), float(usual.std()))
+        for low, high in _told(oracle, [torch.zeros(1, 1, 1, 1)], usual)
+    ]
+    best = min(fits, key=lambda each: each.error)
+    assert F.cosine_similarity(best.states.float(), enrolled).median() > 0.97 and best.foretold > 0.95
+
+
 def test_questions_are_photographs_and_then_samples(world) -> None:
     folder = Strangers(folder=str(resolve("asset:orl/images") / "s04"))
     found = questions(folder, world.prior, Rng(range(14)))
@@ -139,7 +160,10 @@ def test_once_it_has_learnt_it_asks_nothing(world) -> None:
     with pytest.raises(GmiError, match="Guided needs a Denoiser"):
         refuse_misfit(replace(PLAN, search=Guided()), None, world.prior)
     with pytest.raises(GmiError, match="take surrogate"):
-        PLAN.prepare(ScoresOnly().open(world.target, None), world.prior, Rng(range(8)))
+        refuse_misfit(PLAN, ScoresOnly().open(world.target, None), world.prior)
+    for level in (WholeModel(), EmbeddingsOnly()):
+        with pytest.raises(GmiError, match="shows them: take gradient"):
+            refuse_misfit(PLAN, level.open(_target(), None), world.prior)
 
 
 def test_a_copy_needs_a_search_that_fits() -> None:
@@ -171,7 +195,7 @@ def test_real_templates_are_solved_for(world, tmp_path) -> None:
         learned = plan.prepare(oracle, world.prior, Rng(range(30)))
         alike[level.type] = F.cosine_similarity(learned["templates"], target.module.templates).mean().item()
         assert oracle.ledger.total.images == 30 * (3 if level.type == "verification" else 1)
-    assert alike["scores"] > 0.8 and alike["scores"] > alike["verification"] > 0.2
+    assert alike["scores"] > 0.6 and alike["scores"] > alike["verification"] > 0.2
     copied = plan.copy({"templates": target.module.templates}, torch.device("cpu"))
     assert isinstance(copied, SimilarityOracle) and isinstance(copied, ScoreOracle)
     photographs = read([source / person / "05.pgm" for person in PEOPLE], [0, 1, 2], None).pixels
@@ -196,6 +220,13 @@ def test_the_target_is_asked_the_questions_and_no_more(world, tmp_path) -> None:
 
         def taught(self, learned):
             return self
+
+        @property
+        def search(self):
+            return Gradient(steps=3)
+
+        def refuse(self, oracle):
+            assert isinstance(oracle, LabelOracle)
 
         def copy(self, learned, device):
             return WhiteBox(inputs.target)

@@ -156,11 +156,13 @@ def test_a_classifier_has_no_templates(world):
 
 def test_an_interface_that_compares_is_acquitted_only_if_it_was_solved(facenet, world):
     """By similarities, labels or decisions; who has the templates or the weights has nothing to solve for."""
-    inputs = SimpleNamespace(system=object())
+    inputs = SimpleNamespace(system=object(), target=facenet)
     compare = (ScoresOnly(), LabelsOnly(), VerificationOnly())
     assert all(_compares(level.open(facenet, None), inputs) for level in compare)
     assert not any(_compares(level.open(facenet, None), inputs) for level in (WholeModel(), EmbeddingsOnly()))
-    nobody = SimpleNamespace(system=None)
+    nobody = SimpleNamespace(system=None, target=world.target)
     assert not any(_compares(level.open(world.target, None), nobody) for level in (ScoresOnly(), LabelsOnly()))
-    assert checks.solved(False).severity == "warning" and "type: solve" in checks.solved(False).message
-    assert checks.solved(True).severity == "passed"
+    api = SimpleNamespace(system=None, target=Served(None, "similarities", PEOPLE, "0"))
+    assert _compares(LabelsOnly().open(facenet, None), api)
+    assert [checks.solved(found).severity for found in (None, 0.55, 0.9)] == ["warning", "warning", "passed"]
+    assert "type: solve" in checks.solved(None).message and "search.recogniser" in checks.solved(0.55).message
