@@ -102,9 +102,19 @@ def own(tmp_path, monkeypatch):
     Path("audit.yaml").write_text(yaml.safe_dump(plan))
 
 
+def _examples() -> list[object]:
+    """Each page's first example of an audit; further ones of a page run with `-m slow` only."""
+    found, cases = set(), []
+    for page, text in blocks("python"):
+        if "audit.yaml" in text:
+            cases.append(pytest.param(page, text, marks=[pytest.mark.slow] if page in found else []))
+            found.add(page)
+    return cases
+
+
 @pytest.mark.parametrize(
     ("page", "text"),
-    [(page, text) for page, text in blocks("python") if "audit.yaml" in text],
+    _examples(),
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_python_examples_of_an_audit_run(page, text, own, monkeypatch):

@@ -46,9 +46,6 @@ SEARCHES = {
     "surrogate": Surrogate(
         questions=600, students=(STUDENT,), training=LESSONS, search=Gradient(steps=60, lr=0.1, views=VIEWS)
     ),
-    "ensemble": Surrogate(
-        questions=300, students=(STUDENT, STUDENT), training=LESSONS, search=Gradient(steps=40, lr=0.1, views=VIEWS)
-    ),
     "surrogate, polished": Surrogate(
         questions=300,
         students=(STUDENT,),
@@ -265,7 +262,8 @@ def test_starts_are_chosen_where_the_search_can_go() -> None:
 
 
 def test_an_ensemble_is_the_mean_of_students_that_differ(world) -> None:
-    search = dataclasses.replace(SEARCHES["ensemble"], questions=40, training=dataclasses.replace(LESSONS, steps=5))
+    lessons = dataclasses.replace(LESSONS, steps=5)
+    search = Surrogate(questions=40, students=(STUDENT, STUDENT), training=lessons)
     learned = search.prepare(world.oracle(), world.prior, Rng(range(40)))
     student = search.taught(learned).student(6)
     images = world.prior.decode(world.truth)

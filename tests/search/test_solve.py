@@ -182,20 +182,17 @@ def _target():
 
 
 def test_real_templates_are_solved_for(world, tmp_path) -> None:
-    """Thirty photographs of other people: similarities nearly give the templates, decisions a part of them."""
+    """Thirty photographs of other people, asked about once, say most of each template."""
     strangers = tmp_path / "strangers"
     strangers.mkdir()
     source = resolve("asset:orl/images")
     for person in range(11, 41):
         (strangers / f"{person}.pgm").write_bytes((source / f"s{person}" / "01.pgm").read_bytes())
     plan, target = replace(PLAN, photographs=Strangers(folder=str(strangers))), _target()
-    alike = {}
-    for level in (ScoresOnly(), VerificationOnly()):
-        oracle = level.open(target, None)
-        learned = plan.prepare(oracle, world.prior, Rng(range(30)))
-        alike[level.type] = F.cosine_similarity(learned["templates"], target.module.templates).mean().item()
-        assert oracle.ledger.total.images == 30 * (3 if level.type == "verification" else 1)
-    assert alike["scores"] > 0.6 and alike["scores"] > alike["verification"] > 0.2
+    oracle = ScoresOnly().open(target, None)
+    learned = plan.prepare(oracle, world.prior, Rng(range(30)))
+    assert F.cosine_similarity(learned["templates"], target.module.templates).mean() > 0.6
+    assert learned["foretold"] > 0.7 and oracle.ledger.total.images == 30
     copied = plan.copy({"templates": target.module.templates}, torch.device("cpu"))
     assert isinstance(copied, SimilarityOracle) and isinstance(copied, ScoreOracle)
     photographs = read([source / person / "05.pgm" for person in PEOPLE], [0, 1, 2], None).pixels

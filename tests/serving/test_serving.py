@@ -5,6 +5,7 @@ from dataclasses import replace
 import httpx2
 import pytest
 import torch
+from conftest import repeats
 from reference.servers import NAMES, client, serving
 
 from gmi.assets.catalogue import resolve
@@ -55,7 +56,7 @@ def test_a_served_target_answers_as_the_one_that_is_served(world, images, tmp_pa
     assert remote.ledger.total == Account(9, 9)
 
 
-@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("binary", repeats(True, slow=(False,)))
 def test_a_served_recogniser_verifies_claims(tmp_path, binary):
     """As in this process, and each claim is a query; scores are similarities."""
     folder = resolve("asset:orl/images")
