@@ -178,6 +178,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_goes_on_cell_by_cell(tmp_path, monkeypatch):
     """What was done is not done again, and the same report comes out."""
     plan = replace(PLAN, arms=PLAN.arms[:1], seeds=(1,))

@@ -244,6 +244,7 @@ def test_erasing_blanks_a_square_of_the_given_area_in_every_image():
         Erasing(least=0.5, most=0.2)
 
 
+@pytest.mark.slow
 def test_a_trap_makes_its_pattern_mean_the_person():
     """What is planted is found: the pattern of a person, faint in anybody's image, names the person."""
     defence, images = Trap(blend=0.2, share=0.5), banded(8, 0)

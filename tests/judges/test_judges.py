@@ -150,6 +150,7 @@ def test_a_diverged_image_is_refused(recogniser: DlibJudge | FaceNetJudge | Alig
         recogniser.embed(torch.full((1, 3, 64, 64), torch.nan))
 
 
+@pytest.mark.slow
 def test_dlib_gives_the_same_from_several_processes(dlib_judge: DlibJudge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(face, "_WORTH", 2)
     images, _ = orl(4, 1)

@@ -153,6 +153,7 @@ def test_two_processes_train_one_prior_on_twice_the_images_a_step(plan, tmp_path
     assert 0 < two[-1]["distance"] < 1.1 * one[-1]["distance"]
 
 
+@pytest.mark.slow
 def test_half_precision_learns_too(plan, tmp_path):
     AcceleratorState._reset_state(True)
     progress = train(
