@@ -5,6 +5,7 @@ Images are sent as 8-bit images, as to any API. The answers come from a `Service
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,7 +25,7 @@ _CLAIMS = 4096  # claims that are made at once
 _LONGEST = 900.0  # longest pause in seconds that a service may ask for
 
 
-class Interface:
+class Interface(ABC):
     """Base of the oracles behind an interface. `queries` counts images, those answered from the ledger included."""
 
     def __init__(self, requests: Requests, ledger: Ledger, people: int) -> None:
@@ -66,17 +67,20 @@ class Interface:
             answers |= self.ledger.answers([key for key, _ in missing])
         return torch.from_numpy(np.stack([np.frombuffer(answers[key], np.float64) for key in keys]))
 
+    @abstractmethod
     def accepts(self, images: Tensor, classes: Tensor) -> Tensor:
         """True (N,) where images (N, C, H, W) pass for these classes (N,)."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def everybody(self, images: Tensor) -> Tensor:
         """True (N, K) where images (N, C, H, W) pass for each class."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def _send(self, images: Tensor, claims: Tensor | None) -> Tensor:
         """The service's answers (N, D) to images (N, C, H, W), given as bytes, and claimed people (N,)."""
-        raise NotImplementedError
+        ...
 
     def _ask(self, keys: Sequence[bytes], people: Sequence[int], images: Tensor, claims: Tensor | None) -> None:
         """Sends one request until it is answered, and keeps the answers."""

@@ -1,5 +1,6 @@
 """Oracles of a model in this process: the whole model, or the service behind an interface."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -11,14 +12,15 @@ from gmi.targets.served import Requests
 from gmi.targets.templates import Matcher, Templates
 
 
-class Naming:
+class Naming(ABC):
     """Base of oracles that name one person for an image: it passes for that person and for nobody else."""
 
     people: int
 
+    @abstractmethod
     def labels(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Predicted classes (N,)."""
-        raise NotImplementedError
+        ...
 
     def accepts(self, images: Tensor, classes: Tensor) -> Tensor:
         """True (N,) where images are taken for these classes (N,)."""

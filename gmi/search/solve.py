@@ -122,9 +122,9 @@ class Solve:
         templates = best.states[:, : known.shape[1]].float()
         return {"templates": templates, "foretold": torch.tensor(best.foretold)}
 
-    def taught(self, learned: Mapping[str, Tensor]) -> "Solved":
-        """The search with a copy of what was solved for."""
-        return Solved(self.search)
+    def taught(self, learned: Mapping[str, Tensor]) -> Any:
+        """The search that goes on, with `copy` in the target's place."""
+        return self.search
 
     def copy(self, learned: Mapping[str, Tensor], device: torch.device) -> ScoreOracle:
         """The copy of the recogniser, with the templates that were solved for."""
@@ -145,19 +145,6 @@ class Solve:
         trace: Trace | None = None,
     ) -> Candidates:
         raise GmiError("Solve first: search.taught(search.prepare(oracle, prior, rng)).")
-
-
-@dataclass(frozen=True)
-class Solved:
-    """A search that is given a copy with the templates that were solved for, in the target's place."""
-
-    search: Any
-
-    def __call__(
-        self, oracle: Any, prior: Any, latents: Tensor, classes: Tensor, rng: Rng, trace: Trace | None = None
-    ) -> Candidates:
-        """Candidates (N) from latents (N, ...)."""
-        return self.search(oracle, prior, latents, classes, rng, trace)
 
 
 @dataclass(frozen=True)

@@ -248,6 +248,8 @@ def test_a_search_that_needs_more_than_there_is_says_so(world, prior):
     class Scores(Naming):
         queries, people = 0, 6
 
+        def labels(self, images, classes=None): ...
+
         def scores(self, images, classes=None): ...
 
     refuse_misfit(Particles(), Scores(), prior)
@@ -284,6 +286,8 @@ def test_particles_keep_the_noise_that_was_chosen_until_they_are_compared(world,
 
     class Scores(Naming):
         queries, people = 0, 6
+
+        def labels(self, images, classes=None): ...
 
         def scores(self, images, classes=None):
             seen.append(images.clone())
