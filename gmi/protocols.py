@@ -14,6 +14,11 @@ from gmi.rng import Rng
 
 
 class NoisePath(Protocol):
+    @property
+    def timesteps(self) -> int:
+        """How many times above 0, evenly spaced and up to 1, a network is taught."""
+        ...
+
     def times(self, steps: int) -> list[float]:
         """The times (steps + 1) of so many steps, from 1 down to 0."""
         ...
@@ -28,6 +33,10 @@ class NoisePath(Protocol):
 
     def clean(self, output: Tensor, noisy: Tensor, time: float) -> Tensor:
         """The clean image that the network's output stands for."""
+        ...
+
+    def output(self, clean: Tensor, noise: Tensor, signal: Tensor, level: Tensor) -> Tensor:
+        """The output that a network is taught for signal * clean + level * noise."""
         ...
 
     def direction(self, noisy: Tensor, clean: Tensor, time: float) -> Tensor:

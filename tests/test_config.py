@@ -18,6 +18,7 @@ from gmi.ladder.plan import Ladder
 from gmi.serving.app import Serving
 from gmi.settings import list_keys, override, plain, read, shipped, validate
 from gmi.settings.documents import parse_yaml
+from scripts.bench_plan import Bench
 
 SHIPPED = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
 QUICKSTART = next(path for path in SHIPPED if path.stem == "quickstart")
@@ -39,6 +40,7 @@ KINDS = {
     "extract": ExtractionAudit,
     "ladder": Ladder,
     "serve": Serving,
+    "bench": Bench,
 }  # by the first word of the file's name; others are audits
 
 

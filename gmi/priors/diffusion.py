@@ -5,6 +5,7 @@ scheduler/scheduler_config.json    the path from noise to image
 vae/                               AutoencoderKL or AutoencoderTiny, if the model works on latents
 """
 
+import copy
 import json
 from hashlib import sha256
 from itertools import pairwise
@@ -29,7 +30,10 @@ LATENT = ("vqvae", "movq")  # folders in which pipelines keep autoencoders with 
 
 
 class DiffusionPrior:
-    """A `gmi.protocols.Denoiser`. Latents are noise (N, C, H, W); `decode` follows the path from there, in `steps`."""
+    """A diffusion or flow prior of diffusers' networks. It is a `gmi.protocols.Denoiser`.
+
+    Latents are noise (N, C, H, W); `decode` follows the path from there, in `steps`.
+    """
 
     def __init__(self, network: nn.Module, path: NoisePath, vae: nn.Module | None = None, steps: int = 20) -> None:
         """network: unconditional, with diffusers' calling convention. vae: None: the path is one of pixels."""
@@ -84,6 +88,37 @@ class DiffusionPrior:
             clean = vae.decode(clean / config.scaling_factor + (config.shift_factor or 0.0), return_dict=False)[0]
         pixels = (clean + 1) / 2
         return pixels + (pixels.clamp(0, 1) - pixels).detach()
+
+    def clean(self, images: Tensor) -> Tensor:
+        """Clean latents (N, C, H, W) of images (N, C, H, W) in [0, 1], which `image` turns back into these."""
+        pixels = images * 2 - 1
+        if self._vae is None:
+            return pixels
+        config: Any = self._vae.config
+        vae: Any = self._vae
+        found = vae.encode(pixels, return_dict=False)[0]
+        latents = found if isinstance(found, Tensor) else found.mode()
+        return (latents - (config.shift_factor or 0.0)) * config.scaling_factor
+
+    def conditional(self, classes: int) -> nn.Module:
+        """A copy of the network that takes `class_labels`: so many classes, and then one that stands for none.
+
+        All its parameters can be trained. Until they are, it says the same for each class as without one. Raises
+        GmiError if the network has no place for classes.
+        """
+        network: Any = copy.deepcopy(self.network)
+        if getattr(network, "class_embedding", self) is not None:
+            raise GmiError(
+                f"The prior's network, {type(network).__name__}, cannot learn classes: take a prior with a UNet2DModel."
+            )
+        width = network.time_embedding.linear_2.out_features
+        start = torch.zeros(classes + 1, width, device=next(self.network.parameters()).device)
+        network.class_embedding = nn.Embedding.from_pretrained(start, freeze=False)
+        return network.requires_grad_(True)
+
+    def following(self, network: nn.Module) -> "DiffusionPrior":
+        """The same path, followed by another network."""
+        return DiffusionPrior(network, self.path, self._vae, self.steps)
 
     def _step(self, noisy: Tensor, now: float, after: float) -> Tensor:
         def field(noisy: Tensor, time: float) -> Tensor:

@@ -29,6 +29,10 @@ class FlowPath:
     shift: float = 1.0  # above 1: more of the steps at high levels of noise
     span: int = 1000  # the network takes time * span
 
+    @property
+    def timesteps(self) -> int:
+        return self.span
+
     def times(self, steps: int) -> list[float]:
         even = (1 - step / steps for step in range(steps + 1))
         return [self.shift * time / (1 + (self.shift - 1) * time) for time in even]
@@ -41,6 +45,9 @@ class FlowPath:
 
     def clean(self, output: Tensor, noisy: Tensor, time: float) -> Tensor:
         return noisy - time * output
+
+    def output(self, clean: Tensor, noise: Tensor, signal: Tensor, level: Tensor) -> Tensor:
+        return noise - clean
 
     def direction(self, noisy: Tensor, clean: Tensor, time: float) -> Tensor:
         return (noisy - clean) / time
@@ -68,6 +75,10 @@ class DiffusionPath:
         if self.kept[-1] <= 0:
             raise GmiError("The scheduler ends in pure noise (rescale_betas_zero_snr), which DDIM's step cannot leave.")
 
+    @property
+    def timesteps(self) -> int:
+        return len(self.kept)
+
     def times(self, steps: int) -> list[float]:
         if steps > len(self.kept):
             raise GmiError(f"{steps} steps are more than the {len(self.kept)} timesteps that the prior was trained on.")
@@ -91,6 +102,11 @@ class DiffusionPath:
         if self.limit is None:
             return clean
         return clean + (clean.clamp(-self.limit, self.limit) - clean).detach()
+
+    def output(self, clean: Tensor, noise: Tensor, signal: Tensor, level: Tensor) -> Tensor:
+        if self.prediction == "sample":
+            return clean
+        return signal * noise - level * clean if self.prediction == "v_prediction" else noise
 
     def direction(self, noisy: Tensor, clean: Tensor, time: float) -> Tensor:
         signal, level = self.levels(time)

@@ -119,6 +119,7 @@ def curves(
     panels: Mapping[str, str],
     lines: Mapping[str, Sequence[Mapping[str, Any]]],
     levels: Mapping[str, Mapping[str, float]],
+    over: str = "queries",
 ) -> Markup:
     """One panel a metric, over the number of queries: each line's values with their 95 % intervals.
 
@@ -127,6 +128,7 @@ def curves(
         lines: label -> points, each with `queries` and, in `figures`, the estimate of every metric; the last line is
             the control, in grey.
         levels: label -> metric -> value of a level that does not depend on queries, drawn across.
+        over: what `queries` counts.
     """
     control = list(lines)[-1]
     with style.context(["default", _STYLE]):
@@ -147,7 +149,7 @@ def curves(
                     axes.vlines(x, outcome["low"], outcome["high"], colors=colour, linewidth=1, alpha=0.6)
             axes.set_xscale("log")
             axes.set_ylim(-0.02, 1.02)
-            axes.set_xlabel("queries")
+            axes.set_xlabel(over)
             axes.grid(color=RULE, linewidth=0.5)
             axes.minorticks_off()
             ticks = [tick for tick in (100, 300, 1000, 3000, 10_000, 30_000, 100_000) if _within(axes, tick)]

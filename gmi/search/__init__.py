@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from gmi.search.boundary import Boundary
+from gmi.search.conditional import Conditional
 from gmi.search.evolution import Evolution
 from gmi.search.genetic import Genetic
 from gmi.search.gradient import Gradient
@@ -12,8 +13,9 @@ from gmi.search.guided import Guided
 from gmi.search.particles import Particles
 from gmi.search.solve import Solve
 from gmi.search.surrogate import Surrogate
+from gmi.search.variational import Variational
 
 AnySearch = Annotated[
-    Gradient | Guided | Particles | Evolution | Genetic | Boundary | Surrogate | Solve,
+    Gradient | Guided | Particles | Evolution | Genetic | Boundary | Conditional | Surrogate | Solve | Variational,
     Field(discriminator="type"),
 ]

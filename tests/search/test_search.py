@@ -22,6 +22,7 @@ from gmi.search.objectives import max_margin, poincare
 from gmi.search.selection import Selection, robust_scores
 from gmi.search.signature import ConfinedSearch, shared_queries
 from gmi.search.surrogate import Surrogate
+from gmi.search.variational import Variational
 from gmi.targets.module import Input, ModuleTarget
 from gmi.training.targets import Scratch
 from gmi.views import Views
@@ -54,6 +55,7 @@ SEARCHES = {
         search=Gradient(steps=30, lr=0.1, views=VIEWS),
         polish=Evolution(generations=10, population=10, sigma=0.3, radius=8**0.5, views=VIEWS),
     ),
+    "variational": Variational(steps=60, lr=0.05, draws=2, views=VIEWS),
 }
 SHORT = {
     Gradient: {"steps": 8},
@@ -61,6 +63,7 @@ SHORT = {
     Genetic: {"generations": 4},
     Boundary: {"iterations": 4},
     Surrogate: {"questions": 50, "training": dataclasses.replace(LESSONS, steps=20)},
+    Variational: {"steps": 4},
 }
 CLASSES = torch.arange(6)
 
