@@ -22,6 +22,12 @@ class Rng:
     def __len__(self) -> int:
         return len(self._generators)
 
+    def __getitem__(self, rows: slice) -> "Rng":
+        """Some of the generators, which go on from where they are."""
+        part = Rng([])
+        part._generators = self._generators[rows]
+        return part
+
     def normal(self, *shape: int) -> Tensor:
         """Standard normal draws (len(self), *shape)."""
         return torch.stack([torch.randn(shape, generator=generator) for generator in self._generators])

@@ -179,8 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--only", metavar="TEXT", default="", help="search what has this in its target, prior or method"
     )
     options = parser.parse_args(arguments)
-    plan, accelerator = read(options.config, Bench), cli.accelerator()
-    hardware = Hardware(accelerator.device, lambda: accelerator.autocast())
+    plan, hardware = read(options.config, Bench), cli.hardware(cli.accelerator())
     people = plan.data.load()
     targets = {name: trained(system, people, hardware) for name, system in plan.targets.items()}
     priors = {name: prior.load(hardware.device) for name, prior in plan.priors.items()}

@@ -137,6 +137,8 @@ def named(words: str, results: Results) -> str:
 
 def figure(row: Row, bare: bool = False) -> str:
     """A figure: `48 % [30, 62]`, `+0.10 [0.06, 0.14]`, `4 min`; bare: without the unit, which is in the title."""
+    if "failed" in row:
+        return "not known"
     unit, ends = row["unit"], [row["value"], row["low"], row["high"]]
     signed = "+" if unit.endswith("difference") and (row["value"] or 0) > 0 else ""
     after, show = "", partial(number, digits=3 if row["metric"] == "frechet" else 2)

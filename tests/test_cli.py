@@ -7,8 +7,10 @@ from argparse import Namespace
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+import torch
 from conftest import repeats
 
 import gmi
@@ -266,3 +268,11 @@ def test_a_block_named_by_its_type_takes_keys_in_any_order():
     for words in (["--search", "boundary", "--search.points", "3"], ["--search.points", "3", "--search", "boundary"]):
         search = override(read("quickstart", Audit), words).search
         assert (search.type, getattr(search, "points", None)) == ("boundary", 3)
+
+
+def test_gradients_that_vanish_in_fp16_are_refused():
+    """A gradient of 1e-8 is 0 in half precision, and 1e-8 in bfloat16."""
+    slope = torch.tensor(1e-8)
+    assert slope.half() == 0 and slope.bfloat16() == pytest.approx(1e-8, rel=0.01)
+    with pytest.raises(GmiError, match="set mixed_precision to bf16 or no"):
+        cli.hardware(cast("Any", SimpleNamespace(mixed_precision="fp16")))

@@ -28,7 +28,12 @@ Plan = TypeVar("Plan")
 
 
 def command(arguments: Sequence[str] | None = None) -> None:
-    """Carries out one command: the entry point of the console; None: with the words of the command line."""
+    """Carries out one command: the entry point of the console; None: with the words of the command line.
+
+    Threads of torch that wait for each other sleep, unless OMP_WAIT_POLICY says otherwise: threads that spin hold up
+    those that they wait for, where other processes want the cores, too.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is imported
     run(_dispatch, arguments)
 
 
@@ -262,9 +267,11 @@ def assets(arguments: Sequence[str], prog: str | None = None) -> None:
 
 
 def hardware(engine: "Accelerator") -> "Hardware":
-    """What an audit runs on, as accelerate is configured."""
+    """What an audit runs on, as accelerate is configured. Raises GmiError for fp16, in which small gradients vanish."""
     from gmi.audits import Hardware
 
+    if engine.mixed_precision == "fp16":
+        raise GmiError("A search's small gradients are 0 in fp16: set mixed_precision to bf16 or no.")
     return Hardware(engine.device, lambda: engine.autocast())
 
 

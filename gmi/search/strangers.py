@@ -36,17 +36,24 @@ def questions(photographs: Strangers | None, prior: Prior, rng: Rng) -> Tensor:
     first len(rng) are those to ask about. Raises GmiError as `Strangers.load`.
     """
     if photographs is None:
-        return _samples(prior, rng, len(rng))
+        return _samples(prior, rng)
     shown = photographs.load(int(rng.uniform(1)[0, 0] * 2**24)).bytes
-    if len(shown) >= len(rng):
-        return shown
-    made = _samples(prior, rng, len(rng))[len(shown) :]
-    colours = max(made.shape[1], shown.shape[1])
-    fitted = F.interpolate(made.float(), shown.shape[2:], mode="bilinear", antialias=True).round().byte()
-    return torch.cat([shown.expand(-1, colours, -1, -1), fitted.expand(-1, colours, -1, -1)])
+    return shown if len(shown) >= len(rng) else joined(shown, _samples(prior, rng[len(shown) :]))
 
 
-def _samples(prior: Prior, rng: Rng, count: int) -> Tensor:
-    """Samples of the prior as bytes (count, C, H, W)."""
-    batches = prior.sample(rng)[:count].split(_BATCH)
-    return torch.cat([(prior.decode(batch).clamp(0, 1) * 255).round().byte().cpu() for batch in batches])
+def joined(first: Tensor, further: Tensor) -> Tensor:
+    """Images (N, C, H, W) as bytes, and then further ones (M, ...) in their size; in colour if either are."""
+    colours = max(first.shape[1], further.shape[1])
+    if further.shape[2:] != first.shape[2:]:
+        further = F.interpolate(further.float(), first.shape[2:], mode="bilinear", antialias=True).round().byte()
+    return torch.cat([first.expand(-1, colours, -1, -1), further.expand(-1, colours, -1, -1)])
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    """Images (N, C, H, W) in [0, 1] as bytes on the CPU."""
+    return (images.clamp(0, 1) * 255).round().byte().cpu()
+
+
+def _samples(prior: Prior, rng: Rng) -> Tensor:
+    """One sample of the prior from each generator, as bytes (N, C, H, W)."""
+    return torch.cat([as_bytes(prior.decode(batch)) for batch in prior.sample(rng).split(_BATCH)])

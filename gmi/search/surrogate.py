@@ -11,9 +11,10 @@ target's head is linear in features that the adversary has.
 
 Differs from the papers: the student learns centred log-probabilities by least squares, or what is shown of the scores,
 or the labels, by cross-entropy, in which rare classes weigh more, as in SMILE, by a power of their frequency; LOKT's
-conditional GAN is not trained, since the students learn from the samples of a prior that is there. There are as many
-students as are named: LOKT averages three. Which they are says what the adversary knows: networks of its own from
-scratch, or a public backbone that the target may have been built on, with a head to learn.
+conditional GAN is not trained, since the students learn from the samples of a prior that is there, and in further
+`rounds` from what was found on them so far, about which the target is asked, too. There are as many students as are
+named: LOKT averages three. Which they are says what the adversary knows: networks of its own from scratch, or a public
+backbone that the target may have been built on, with a head to learn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.search.selection import opinion
 from gmi.search.signature import Passes, shared_queries
-from gmi.search.strangers import Strangers, questions
+from gmi.search.strangers import Strangers, as_bytes, joined, questions
 from gmi.settings import Count, Share, settings
 from gmi.targets.module import ModuleTarget, Target
 from gmi.training.targets import Head, Scratch
@@ -58,6 +59,8 @@ class Surrogate:
     # an interface leaves of them; labels are learnt as probabilities, similarities by least squares
     learn: Literal["log-probabilities", "probabilities"] = "log-probabilities"
     rare: Share = 0.5  # of probabilities: power of a class's frequency by which its images weigh less; 0: all alike
+    # the questions are asked in so many parts: after the first one about what `search` finds on the students so far
+    rounds: Count = 1
     search: Annotated[Gradient | Guided, Field(discriminator="type")] = Gradient()  # white-box search on the student
     # search on the target, from where `search` ends; it needs scores, and latents that the prior decodes; None: none
     polish: Evolution | None = None
@@ -89,23 +92,50 @@ class Surrogate:
 
     def prepare(self, oracle: LabelOracle, prior: Prior, rng: Rng) -> dict[str, Tensor]:
         """The students' weights, those that are not as they were, from one image per generator."""
-        images = questions(self.photographs, prior, rng)[: len(rng)]
+        first, *later = (rng[start : start + self._part] for start in range(0, len(rng), self._part))
         device = prior.sample(Rng([0])).device
-        ensemble = self._untaught().to(device)
-        for student, module in ensemble.members:
+        images = questions(self.photographs, prior, first)[: len(first)]
+        for student, module in self._untaught().to(device).members:
             _refuse_misfit(student, module, oracle.people, images[:1].to(device))
-        with torch.no_grad():
-            answers = [opinion(oracle, batch.to(device).float() / 255) for batch in images.split(_BATCH)]
-        before = {name: value.clone() for name, value in ensemble.state_dict().items()}
-        scores, similar = torch.cat(answers), isinstance(oracle, SimilarityOracle)
-        whole = isinstance(oracle, ScoreOracle) and self.learn == "log-probabilities"
-        loss = _nearness(scores) if whole or similar else _likelihood(scores, self.rare)
+        scores = _asked(oracle, images, device)
+        ensemble = self._learn(oracle, images, scores, device)
+        for part in later:
+            finds = self._finds(ensemble, prior, oracle.people, part)
+            images, scores = joined(images, finds), torch.cat([scores, _asked(oracle, finds, device)])
+            ensemble = self._learn(oracle, images, scores, device)
+        before, after = self._untaught().state_dict(), ensemble.state_dict()
+        return {name: value for name, value in after.items() if not torch.equal(value.cpu(), before[name])}
+
+    @property
+    def _part(self) -> int:
+        """The questions of one round; the last may have fewer."""
+        return -(-self.questions // self.rounds)
+
+    def _learn(self, oracle: LabelOracle, images: Tensor, scores: Tensor, device: torch.device) -> "Ensemble":
+        """New students, taught what the target says (N, K) of images (N, C, H, W), given as bytes."""
+        ensemble = self._untaught().to(device)
+        exact = isinstance(oracle, SimilarityOracle) or (
+            isinstance(oracle, ScoreOracle) and self.learn == "log-probabilities"
+        )
+        loss = _nearness(scores) if exact else _likelihood(scores, self.rare)
         with torch.enable_grad(), torch.random.fork_rng():
             torch.manual_seed(self.training.seed)
             for student, module in ensemble.members:
                 self.training(module, student.input, images, loss)
-        after = ensemble.state_dict()
-        return {name: value for name, value in after.items() if not torch.equal(value, before[name])}
+        return ensemble
+
+    def _finds(self, ensemble: "Ensemble", prior: Prior, people: int, rng: Rng) -> Tensor:
+        """What `search` finds on the students of each class in turn, as bytes (N, C, H, W), one from each generator."""
+        taught = Taught(self.search, None, ensemble)
+        student, found = WhiteBox(taught.student(people)), []
+        for start in range(0, len(rng), _BATCH):
+            part = rng[start : start + _BATCH]
+            latents = prior.sample(part)
+            classes = (start + torch.arange(len(part), device=latents.device)) % people
+            with torch.enable_grad():
+                fitting: Any = prior  # `parts` has it checked
+                found.append(as_bytes(self.search(student, fitting, latents, classes, part).images))
+        return torch.cat(found)
 
     def taught(self, learned: Mapping[str, Tensor]) -> "Taught":
         """The search on the students that have learnt this."""
@@ -147,6 +177,12 @@ class Ensemble(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """The mean of the students' logits (N, K), of images (N, C, H, W) in [0, 1]."""
         return torch.stack([network(student.input(images)) for student, network in self.members]).mean(0)
+
+
+@torch.no_grad()
+def _asked(oracle: LabelOracle, images: Tensor, device: torch.device) -> Tensor:
+    """What the target says (N, K) of images (N, C, H, W), given as bytes."""
+    return torch.cat([opinion(oracle, batch.to(device).float() / 255) for batch in images.split(_BATCH)])
 
 
 def _refuse_misfit(student: ModuleTarget, module: nn.Module, people: int, image: Tensor) -> None:

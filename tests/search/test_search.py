@@ -275,6 +275,35 @@ def test_an_ensemble_is_the_mean_of_students_that_differ(world) -> None:
     torch.testing.assert_close(student(images), (one + other) / 2)
 
 
+def test_later_rounds_ask_about_what_was_found_so_far(world) -> None:
+    """Each class in turn; they cost what the same number of samples would, and are nearer to the people."""
+    asked: list[torch.Tensor] = []
+
+    class Asked(WhiteBox):
+        def scores(self, images: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+            asked.append(images)
+            return super().scores(images, classes)
+
+    search = Surrogate(questions=125, rounds=2, students=(STUDENT,), training=LESSONS, search=Gradient(steps=30))
+    oracle = Asked(world.target)
+    learned = search.prepare(oracle, world.prior, Rng(range(125)))
+    assert oracle.queries == search.shared == 125
+    samples, finds = torch.cat(asked)[:63], torch.cat(asked)[63:]
+    classes = torch.arange(62) % 6
+    at_random = world.target(samples).softmax(1).max(1).values.mean()
+    assert world.target(finds).argmax(1).eq(classes).double().mean() > 0.6  # 1 / 6 by chance
+    assert world.target(finds).softmax(1).gather(1, classes[:, None]).mean() > at_random
+    one = dataclasses.replace(search, questions=63, rounds=1).prepare(world.oracle(), world.prior, Rng(range(63)))
+    near = world.prior.decode(world.truth + 0.3 * Rng(range(6)).normal(8))
+    wanted = world.target(near)
+
+    def error(weights: dict[str, torch.Tensor]) -> torch.Tensor:
+        apart = search.taught(weights).student(6)(near) - wanted
+        return (apart - apart.mean(1, keepdim=True)).square().mean()
+
+    assert error(learned) < error(one)
+
+
 @pytest.mark.parametrize("kind", [Gradient, Evolution, Genetic])
 def test_a_constraint_means_the_same_to_every_search(world, kind: Any) -> None:
     latents = 3 * Rng(range(6)).normal(8)
