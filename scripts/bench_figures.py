@@ -122,7 +122,7 @@ class Figures:
             yield line("methods", labels, metric, value, what)
 
     def _beside(self, point: Point, recognised: Recognised, table: Paired, labels: dict[str, str]) -> Iterator[Row]:
-        """The point beside the oracle, and beside the baseline."""
+        """The point beside the oracle, and beside the method that it is compared with."""
         mine = recognised.of_people(point.step, "rank1")
         if ORACLE in recognised.outcomes and point.method != CONTROL:
             controls = [step for step in recognised.outcomes if step.startswith(slug(CONTROL)) or step == RANDOM]
@@ -130,15 +130,20 @@ class Figures:
             most = recognised.of_people(ORACLE, "rank1")
             yield _row("methods", labels, "recovered.rank1", attempt(lambda: recovered(mine, best, most)))
             yield _row("methods", labels, "gap.rank1", attempt(lambda: difference(most, mine)))
-        method = self.plan.methods[self.plan.baseline]
+        rival = self.plan.baseline
+        if point.method in self.plan.methods:
+            rival = self.plan.methods[point.method].against or rival
+        method = self.plan.methods[rival]
         prior = point.prior if point.prior in method.priors else method.priors[0]
-        if (point.target, prior) not in table or point.method == self.plan.baseline:
+        step, other = f"{slug(rival)}-{len(method.searches) - 1}", table.get((point.target, prior))
+        if point.method == rival or other is None or step not in other.outcomes:
             return
-        step = f"{slug(self.plan.baseline)}-{len(method.searches) - 1}"
-        against = labels | {"comparison": f"{self.plan.baseline}, {prior}"}
+        against = labels | {"comparison": f"{rival}, {prior}"}
         for metric in (f"match@{max(self.plan.fmrs):g}", "rank1"):
-            left, right = recognised.of_people(point.step, metric), table[point.target, prior].of_people(step, metric)
-            yield _row("differences", against, f"gain.{metric}", attempt(lambda a=left, b=right: difference(a, b)))
+            left, right = recognised.of_people(point.step, metric), other.of_people(step, metric)
+            yield _row("differences", against, f"gain.{metric}", attempt(partial(difference, left, right)))
+            share = attempt(partial(recovered, left, np.zeros_like(left), right))
+            yield _row("differences", against, f"ratio.{metric}", share)
 
     def _labels(self, point: Point, part: Searched) -> dict[str, str]:
         asked = 0 if point.method == ORACLE else round(self._passes(point, part))  # the oracle asks no target
@@ -211,7 +216,7 @@ def _row(part: str, labels: dict[str, str], metric: str, outcome: Outcome) -> Ro
     if isinstance(outcome, Failed):
         return line(part, labels, metric, (None, None, None), unit(metric)) | {"failed": outcome.failed}
     ends = (outcome.value, outcome.low, outcome.high)
-    return line(part, labels, metric, tuple(float(f"{end:.4g}") for end in ends), unit(metric))
+    return line(part, labels, metric, tuple(round(end, 4) for end in ends), unit(metric))
 
 
 def _plain(outcome: Outcome) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from gmi.protocols import Prior
 from gmi.run import Run
 from gmi.search.attack import Attack
 from gmi.search.signature import refuse_misfit, students
+from gmi.search.strangers import digests
 from gmi.settings import plain, read
 from gmi.targets.module import Target
 from gmi.training.weights import train
@@ -128,6 +129,8 @@ class Searches:
         decides |= {"batch": self.plan.batch, "seeds": list(self.plan.seeds)}
         for key, part in {"search": point.search, "selection": point.selection, "access": point.access}.items():
             decides[key] = plain(part)
+        if photographs := digests([point.search]):
+            decides["photographs"] = photographs
         digest = sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
         return f"{slug(point.target)}/{slug(point.prior)}/{point.step}-{digest[:12]}"
 
@@ -168,6 +171,12 @@ def judges(plan: Bench, targets: Mapping[str, Target], hardware: Hardware) -> Ju
     return panel
 
 
+def standalone(plot: str) -> str:
+    """The plot of a page as a file of its own."""
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return str(plot).replace("<svg ", f'<svg {names} style="background: white; font-family: sans-serif" ', 1)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, metavar="CONFIG")
@@ -201,8 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     head |= {"date": max(about["date"] for about in made), "commit": commit()}
     head |= {"processor": " and ".join(processors), "seeds": list(plan.seeds), "source": "scripts/bench_methods.py"}
     write(ROOT / "results" / f"{plan.name}.json", head | {"rows": rows})
-    alone = plot.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
-    (ROOT / "docs" / f"{plan.name}.svg").write_text(alone, "utf-8")
+    (ROOT / "docs" / f"{plan.name}.svg").write_text(standalone(plot), "utf-8")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ class Method:
     selection: Selection = Selection(candidates=1)
     priors: tuple[str, ...]  # names of the priors that it is tried with
     targets: tuple[str, ...] | None = None  # names of the targets that it is for; None: all
+    against: str | None = None  # method with whose costliest search it is compared; None: the bench's baseline
 
 
 @settings
@@ -85,7 +86,8 @@ class Bench:
         targets = {name for method in self.methods.values() for name in method.targets or ()}
         if wrong := sorted(targets - {*self.targets}):
             raise ValueError(f"targets: there is none named {wrong[0]}")
-        if wrong := sorted({self.baseline, *self.oracles.values()} - {*self.methods}):
+        rivals = {method.against for method in self.methods.values() if method.against is not None}
+        if wrong := sorted({self.baseline, *rivals, *self.oracles.values()} - {*self.methods}):
             raise ValueError(f"methods: there is none named {wrong[0]}")
         if {CONTROL, ORACLE, RANDOM} & {*self.methods, *self.outside}:
             raise ValueError(f"methods: none may be named {CONTROL}, {ORACLE} or {RANDOM}")

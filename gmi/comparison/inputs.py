@@ -1,7 +1,8 @@
 """The inputs of a comparison, and the reasons to refuse them before anything is trained."""
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.metadata import version
 
@@ -14,9 +15,11 @@ from gmi.audits import Hardware
 from gmi.comparison.plan import Arm, Comparison, Subject
 from gmi.data.people import People
 from gmi.defences.base import Promise
+from gmi.inversion.inputs import refuse_enrolled
 from gmi.inversion.judging import Judges
 from gmi.protocols import Prior
 from gmi.search.signature import refuse_misfit
+from gmi.search.strangers import digests
 from gmi.targets.module import Target
 from gmi.targets.quality import refuse_unfit
 from gmi.training.targets import UNDEFENDED
@@ -30,6 +33,7 @@ class Inputs:
     prior: Prior
     judges: Judges  # one face recogniser
     files: tuple[str, ...] = ()  # read by defences
+    photographs: dict[str, str] = field(default_factory=dict)  # of strangers: digests by the folder
 
     @property
     def digests(self) -> dict[str, JsonValue]:
@@ -40,6 +44,7 @@ class Inputs:
             "prior": self.prior.digest,
             "data": self.people.digest,
             **{file: sha256(path.read_bytes()).hexdigest() for file, path in contents.items() if path.exists()},
+            **self.photographs,
         }
 
 
@@ -50,11 +55,13 @@ def load(plan: Comparison, hardware: Hardware) -> Inputs:
         prior=plan.prior.load(hardware.device),
         judges=Judges((plan.judge.load(hardware.device),)),
         files=tuple(file for arm in plan.arms if arm.defence is not None for file in arm.defence.files),
+        photographs=digests(_searches(plan)),
     )
 
 
 def refuse(plan: Comparison, inputs: Inputs) -> None:
     """Raises GmiError where a network, a defence, a training or a search does not fit, before any training."""
+    refuse_enrolled(_searches(plan), inputs.people)
     for subject, arm in _arms(plan):
         defence, classes = arm.defence or UNDEFENDED, inputs.people.training.classes
         training = arm.training or subject.training
@@ -87,6 +94,11 @@ def target_of(subject: Subject, module: nn.Module, people: People) -> Target:
     """The target that a network makes."""
     config = subject.target
     return Target(module, config.input, people.names, frozenset(config.trained_on), config.penultimate)
+
+
+def _searches(plan: Comparison) -> list[object]:
+    """The searches of all attacks, those that know an arm's defence included."""
+    return [attack.search for attack in itertools.chain(plan.attacks, *(arm.adaptive for arm in plan.arms))]
 
 
 def _arms(plan: Comparison) -> Iterator[tuple[Subject, Arm]]:

@@ -1,8 +1,8 @@
 """An extraction audit, end to end: which training records a model's samples copy, compared with a control.
 
-Both models make as many samples. A sample is a copy of a record if it is far nearer to it than held-out images are;
-what the control's samples copy of the same records is chance. Then the white box: whether either model knows a given
-image.
+Both models make as many samples, and where it is wanted as many once more by guidance. A sample is a copy of a record
+if it is far nearer to it than held-out images are; what the control's samples copy of the same records is chance. Then
+the white box: whether either model knows a given image.
 """
 
 import io
@@ -23,8 +23,10 @@ from gmi.extraction.models import Trained
 from gmi.extraction.page import METHODS, render
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.records import Records
+from gmi.extraction.sampling import Plain, Sampler, Towards
+from gmi.extraction.side import Side
 from gmi.extraction.white_box import denoised, denoises, inverted
-from gmi.protocols import Prior
+from gmi.protocols import Denoiser, Prior
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
 
@@ -39,7 +41,7 @@ def examine(plan: ExtractionAudit, inputs: Inputs, run: Run, hardware: Hardware)
         for number, seed in enumerate(plan.seeds)
     )
     if PartialState().is_main_process:
-        _picture(plan, run, inputs.records, trials[0].observations["target"].samples)
+        _picture(plan, run, inputs.records, torch.cat([*trials[0].observations["target"].samples.values()]))
     return Evidence(trials)
 
 
@@ -56,10 +58,11 @@ def _trial(plan: ExtractionAudit, inputs: Inputs, run: Run, seed: int, hardware:
 def _observe(
     plan: ExtractionAudit, run: Run, name: str, prior: Prior, records: Records, seed: int, hardware: Hardware
 ) -> Observation:
-    starts = {f"{name}/samples/{start}": start for start in range(0, plan.samples, plan.batch)}
-    samples = run.each(
-        starts, lambda pieces: [_sample(plan, prior, starts[piece], seed) for piece in pieces], f"{name}: samples"
-    )
+    samples, clusters = {"plain": _drawn(plan, run, name, "samples", Plain(prior), 0, seed)}, 0
+    if plan.guided is not None:
+        sampler = _guided(plan, plan.guided, run, name, prior, seed)
+        led, learnt = _drawn(plan, run, name, "guided", sampler, plan.guided.samples, seed), plan.guided.samples
+        samples["guided"], clusters = torch.cat([samples["plain"][:learnt], led]), len(sampler.clusters)
     parts = (records.training, records.held_out, records.alike)
     images = torch.cat([part.bytes for part in parts if part is not None])
     firsts = {f"{name}/knows/{first}": first for first in range(0, len(images), plan.batch)}
@@ -72,11 +75,12 @@ def _observe(
         f"{name}: inversion",
     )
     return Observation(
-        torch.cat([piece["samples"] for piece in samples]),
+        samples,
         {
             method: -torch.cat([piece[method] for piece in distances]).double().numpy()
             for method in _methods(distances[0])
         },
+        clusters,
     )
 
 
@@ -86,12 +90,27 @@ def _methods(piece: Mapping[str, Tensor]) -> list[str]:
     return sorted(names, key=lambda name: [*METHODS, name].index(name))
 
 
+def _guided(plan: ExtractionAudit, side: Side, run: Run, name: str, prior: Prior, seed: int) -> Towards:
+    """A model's guided sampler, which has learnt from its own samples alone."""
+    assert isinstance(prior, Denoiser)
+    (learned,) = run.each([f"{name}/clusters"], lambda _: [side.learn(prior, seed, plan.batch)], f"{name}: clusters")
+    return side.sampler(prior, learned)
+
+
+def _drawn(plan: ExtractionAudit, run: Run, name: str, step: str, sampler: Sampler, first: int, seed: int) -> Tensor:
+    """The samples (N, C, H, W) from number `first` to the plan's last."""
+    starts = {f"{name}/{step}/{start}": start for start in range(first, plan.samples, plan.batch)}
+    pieces = run.each(
+        starts, lambda pieces: [_sample(plan, sampler, starts[piece], seed) for piece in pieces], f"{name}: {step}"
+    )
+    return torch.cat([piece["samples"] for piece in pieces])
+
+
 @torch.no_grad()
-def _sample(plan: ExtractionAudit, prior: Prior, start: int, seed: int) -> dict[str, Tensor]:
-    numbers = range(start, min(start + plan.batch, plan.samples))
-    images = prior.decode(prior.sample(Rng([seed_of(seed, "sample", number) for number in numbers]))).clamp(0, 1)
+def _sample(plan: ExtractionAudit, sampler: Sampler, start: int, seed: int) -> dict[str, Tensor]:
+    images = sampler.draw(range(start, min(start + plan.batch, plan.samples)), seed)
     if not images.isfinite().all():
-        raise GmiError("models: samples hold NaN or infinity: such a model cannot be audited; train it again.")
+        raise GmiError(f"models: samples hold NaN or infinity: {sampler.mend}.")
     return {"samples": (images * 255).round() / 255}
 
 

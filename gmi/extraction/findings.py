@@ -15,7 +15,7 @@ from gmi.extraction.inputs import Inputs
 from gmi.extraction.models import Pair
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.records import Records
-from gmi.extraction.verdict import bound, verdict
+from gmi.extraction.verdict import Excess, excess, verdict
 from gmi.metrics.conclusion import Conclusion, told_apart
 from gmi.metrics.detection import Detection, detection
 from gmi.metrics.rates import clopper_pearson
@@ -23,14 +23,17 @@ from gmi.metrics.repeats import averaged, trained_difference
 from gmi.metrics.statistics import Array, Estimate, Outcome, attempt, by_draw, estimate
 
 RELATIVE = ", relative to the control"
+WORDS = {"plain": "", "guided": "guided "}
+"""What stands before a role, or before "samples", by way of sampling."""
 
 
 @dataclass(frozen=True)
 class Observation:
     """What one model shows."""
 
-    samples: Tensor  # (S, C, H, W)
+    samples: dict[str, Tensor]  # by way of sampling, plain and guided: (S, C, H, W)
     knowledge: dict[str, Array]  # by method, of training, held-out and alike images: higher where it knows them better
+    clusters: int = 0  # among its own samples, to which guided ones are led
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ class Evidence:
 class Row:
     """One model's samples compared with one set of images; with several seeds, numbers are their means."""
 
-    role: str  # target and control: with the records; held-out and alike: the target's, with such images
+    # target, control, guided target and guided control: with the records; held-out and alike: the target's plain
+    # samples, with such images
+    role: str
     copies: Outcome  # share of the samples that copy an image
     originals: Outcome  # share of the images that are copied
     records: int  # images that are copied
@@ -69,6 +74,17 @@ class Membership(Detection):
 
 
 @dataclass(frozen=True)
+class Guidance:
+    """What guided samples show: as many as the plain ones."""
+
+    learnt: int  # of these samples: plain ones, from which the clusters are learnt
+    clusters: dict[str, int]  # that the others are led to: target, control; with several seeds their mean
+    excess: Estimate  # share of the records that the target copies, less the control's, both guided
+    bound: float  # the most that it may be, with 95 % confidence
+    gain: Estimate  # share of the records that the target copies, less what its plain samples copy
+
+
+@dataclass(frozen=True)
 class Findings:
     """What extraction.json holds after the header."""
 
@@ -78,10 +94,11 @@ class Findings:
     ratio: float  # below which a sample is a copy
     clique: int
     rows: tuple[Row, ...]
-    excess: Estimate  # share of the records that the target copies, less the control's
+    excess: Estimate  # share of the records that the target copies, less the control's; plain samples, both
     bound: float  # the most that it may be, with 95 % confidence
+    guided: Guidance | None  # None: there are no guided samples
     recall: float  # share of the records that are found as copies of themselves after a little noise
-    copies_by_record: tuple[int, ...]  # copies of each record with all seeds, the most first
+    copies_by_record: tuple[int, ...]  # copies of each record among plain samples with all seeds, the most first
     white_box: tuple[Membership, ...]
     known: Conclusion | None  # whether the weights know records, by white_box; None: that was not asked
     verdict: Conclusion
@@ -96,6 +113,7 @@ class _Side:
     """A comparison of one model's samples with one set of images."""
 
     model: str
+    way: str  # of sampling
     images: Images
     usual: Tensor  # images whose distance to a sample is the yardstick
     neighbours: int  # of them, the nearest
@@ -108,13 +126,15 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
     if records.alike is not None:
         ratio = min(ratio, bar(records.alike.pixels, records.training.pixels, held, plan.neighbours))
     rows, counts = [], {}
-    for role, side in _sides(plan, records).items():
-        samples = [trial.observations[side.model].samples for trial in evidence.trials]
+    ways = [*evidence.trials[0].observations["target"].samples]
+    for role, side in _sides(plan, records, ways).items():
+        samples = [trial.observations[side.model].samples[side.way] for trial in evidence.trials]
         row, counts[role] = _compare(plan, role, side, samples, ratio)
         rows.append(row)
-    target, control = (_by_person(counts[role], people) for role in ("target", "control"))
-    excess = trained_difference(target, control).estimate
-    most, spread = bound(target, control), float((target - control).mean(0).std())
+    target, control = (
+        {way: _by_person(counts[WORDS[way] + model], people) for way in ways} for model in ("target", "control")
+    )
+    found = {way: excess(target[way], control[way], len(ways)) for way in ways}
     seen = recall(records.training.pixels, held, plan.neighbours, ratio)
     white_box = tuple(_white_box(plan, records, [trial.observations for trial in evidence.trials]))
     sizes = {"training": len(records.training), "people": len(np.unique(people)), "held-out": len(held)}
@@ -125,13 +145,14 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
         ratio=ratio,
         clique=plan.clique,
         rows=tuple(rows),
-        excess=excess,
-        bound=most,
+        excess=found["plain"].figure,
+        bound=found["plain"].bound,
+        guided=None if plan.guided is None else _guidance(plan.guided.samples, evidence, found["guided"], target),
         recall=seen,
         copies_by_record=tuple(sorted(map(int, counts["target"].sum(0)), reverse=True)),
         white_box=white_box,
         known=_known(white_box, plan.notable),
-        verdict=verdict(excess, most, spread, plan.notable, len(plan.seeds), seen),
+        verdict=verdict({f"{WORDS[way]}samples": found[way] for way in ways}, plan.notable, len(plan.seeds), seen),
         alarms=plan.alarms,
         notable=plan.notable,
         models=_digests(plan, evidence),
@@ -145,6 +166,20 @@ def _by_person(counts: NDArray[np.int64], people: NDArray[np.int64]) -> Array:
     return by_draw(np.minimum(counts, 1).ravel(), np.tile(people, seeds), np.repeat(np.arange(seeds), records))
 
 
+def _guidance(learnt: int, evidence: Evidence, found: Excess, target: Mapping[str, Array]) -> Guidance:
+    """target: share (S, P) of each person's records that the target copies, by way of sampling."""
+    return Guidance(
+        learnt=learnt,
+        clusters={
+            model: _mean([trial.observations[model].clusters for trial in evidence.trials])
+            for model in ("target", "control")
+        },
+        excess=found.figure,
+        bound=found.bound,
+        gain=trained_difference(target["guided"], target["plain"], together=True).estimate,
+    )
+
+
 def _digests(plan: ExtractionAudit, evidence: Evidence) -> dict[str, str]:
     digests: dict[str, str] = {}
     for seed, trial in zip(plan.seeds, evidence.trials, strict=True):
@@ -154,7 +189,7 @@ def _digests(plan: ExtractionAudit, evidence: Evidence) -> dict[str, str]:
     return digests
 
 
-def _sides(plan: ExtractionAudit, records: Records) -> dict[str, _Side]:
+def _sides(plan: ExtractionAudit, records: Records, ways: Sequence[str]) -> dict[str, _Side]:
     """The comparisons by role. In "held-out", as many images from which nobody learnt take the records' place."""
     held = records.held_out.pixels
     whose, count = records.held_out.classes.unique(return_counts=True)
@@ -163,12 +198,15 @@ def _sides(plan: ExtractionAudit, records: Records) -> dict[str, _Side]:
     others = held[~first]
     fewer = max(1, plan.neighbours * len(others) // len(held))  # no further away than the others' are
     sides = {
-        "target": _Side("target", records.training, held, plan.neighbours),
-        "control": _Side("control", records.training, held, plan.neighbours),
-        "held-out": _Side("target", records.held_out[first.nonzero()[:, 0].tolist()], others, fewer),
+        WORDS[way] + model: _Side(model, way, records.training, held, plan.neighbours)
+        for way in ways
+        for model in ("target", "control")
+    }
+    sides |= {
+        "held-out": _Side("target", "plain", records.held_out[first.nonzero()[:, 0].tolist()], others, fewer),
     }
     if records.alike is not None:
-        sides["alike"] = _Side("target", records.alike, held, plan.neighbours)
+        sides["alike"] = _Side("target", "plain", records.alike, held, plan.neighbours)
     return sides
 
 

@@ -10,10 +10,12 @@ from gmi.audits import Forecast, Hardware, seconds_of
 from gmi.extraction.inputs import Inputs
 from gmi.extraction.models import Trained
 from gmi.extraction.plan import ExtractionAudit
+from gmi.extraction.sampling import Plain, Sampler
+from gmi.extraction.side import Side
 from gmi.extraction.white_box import TIMES, denoised, denoises, inverted
 from gmi.metrics.power import people_unseen
 from gmi.metrics.rates import unseen
-from gmi.protocols import Prior
+from gmi.protocols import Denoiser, Prior
 from gmi.rng import Rng
 
 _FEW = 8  # images that a timing takes
@@ -35,7 +37,12 @@ def forecast(plan: ExtractionAudit, inputs: Inputs, hardware: Hardware) -> Forec
     images = records.training.pixels[:_FEW].to(device)
     total = seeds * sum(len(part) for part in (records.training, records.held_out, records.alike) if part is not None)
     queries = {"samples": seeds * plan.samples}
-    each = {"samples": (seeds * plan.samples, _sampling(prior, len(images)))}
+    each = {"samples": (seeds * plan.samples, _sampling(Plain(prior), len(images)))}
+    if plan.guided is not None:
+        assert isinstance(prior, Denoiser)
+        queries["guided"] = seeds * plan.samples
+        each["guided"] = (seeds * plan.samples, _sampling(plan.guided.untrained(prior), len(images)))
+        seconds["classifier"] = 2 * seeds * plan.guided.steps * _update(plan.guided, prior)
     if plan.inversion.steps:
         queries["inversion"] = total * (plan.inversion.steps + 1)
         each["inversion"] = (total, _inversion(prior, images, plan))
@@ -66,10 +73,21 @@ def _too_few(plan: ExtractionAudit, inputs: Inputs) -> tuple[str, ...]:
     )
 
 
-def _sampling(prior: Prior, count: int) -> float:
+def _sampling(sampler: Sampler, count: int) -> float:
     """Seconds for so many samples."""
     with torch.no_grad():
-        return seconds_of(lambda: prior.decode(prior.sample(Rng(range(count)))))
+        return seconds_of(lambda: sampler.draw(range(count), 0))
+
+
+def _update(side: Side, prior: Denoiser) -> float:
+    """Seconds of one update of the classifier of clusters."""
+    clean = prior.sample(Rng(range(_FEW)))
+    labels = torch.zeros(len(clean), dtype=torch.int64, device=clean.device)
+
+    def train(steps: int) -> float:
+        return seconds_of(lambda: replace(side, steps=steps).train(prior.path, clean, labels, 0))
+
+    return max(0.0, train(3) - train(1)) / 2
 
 
 def _inversion(prior: Prior, images: Tensor, plan: ExtractionAudit) -> float:

@@ -12,6 +12,7 @@ from gmi.extraction.models import Given, Pair, Trained
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.records import Records
 from gmi.extraction.white_box import denoises
+from gmi.protocols import Denoiser, Prior
 from gmi.rng import Rng
 
 
@@ -38,12 +39,17 @@ def load(plan: ExtractionAudit, hardware: Hardware) -> Inputs:
 @torch.no_grad()
 def refuse(plan: ExtractionAudit, inputs: Inputs) -> None:
     """Raises GmiError where the models do not make images like the records or cannot be compared with each other, or
-    where there is nothing to train a control on.
+    where there is nothing to train a control on, and where samples are to be guided along a path that there is not.
     """
     shape = inputs.records.training.bytes.shape[1:]
+    if isinstance(plan.models, Trained) and inputs.pair is None:
+        plan.models.refuse(inputs.records.other)
+    if plan.guided is not None and not isinstance(_model(plan, inputs), Denoiser):
+        raise GmiError(
+            "guided: these models have no path from noise to image along which samples could be led: take diffusion or "
+            "flow models, or leave guided out."
+        )
     if inputs.pair is None:
-        if isinstance(plan.models, Trained):
-            plan.models.refuse(inputs.records.other)
         return
     for name, prior in inputs.pair.named.items():
         made = prior.decode(prior.sample(Rng([0]))).shape[1:]
@@ -56,3 +62,11 @@ def refuse(plan: ExtractionAudit, inputs: Inputs) -> None:
         raise GmiError(
             "models: one works on pixels and the other on latents: take a control of the same kind as the target."
         )
+
+
+def _model(plan: ExtractionAudit, inputs: Inputs) -> Prior:
+    """A model of the kind that is audited."""
+    if inputs.pair is not None:
+        return inputs.pair.target
+    assert isinstance(plan.models, Trained)
+    return plan.models.untrained(inputs.records.training, torch.device("cpu"))

@@ -11,6 +11,8 @@ TEMPLATE = Path(__file__).with_name("page.html")
 ROLES = {
     "target": ("the target", "its records"),
     "control": ("the control", "the same records"),
+    "guided target": ("the target, guided", "its records"),
+    "guided control": ("the control, guided", "the same records"),
     "held-out": ("the target", "held-out images"),
     "alike": ("the target", "other photographs of the same people"),
 }

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from gmi.extraction.models import Given, Models
 from gmi.extraction.records import Photographs
+from gmi.extraction.side import Side
 from gmi.settings import OPERATIONAL, Count, Positive, Rate, Whole, settings
 from gmi.targets.authorisation import Authorisation
 
@@ -28,6 +29,7 @@ class ExtractionAudit:
     models: Models  # the target and the control, which exist already or are trained here
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None  # who allowed the audit, and until when
     samples: Count = 1000  # samples of each model, with each seed
+    guided: Side | None = None  # as many samples once more, led to what the model repeats; None: plain ones only
     # a copy is nearer to a record than this share of its distance to held-out images; data.alike may lower the share
     ratio: Rate = 0.5
     neighbours: Count = 20  # held-out images, the nearest, over which that distance is a mean
@@ -43,6 +45,8 @@ class ExtractionAudit:
     def __post_init__(self) -> None:
         if len({*self.seeds}) < len(self.seeds):
             raise ValueError("seeds: the same seed twice is the same audit")
+        if self.guided is not None and self.guided.samples >= self.samples:
+            raise ValueError("guided: samples, from which clusters are learnt, must be fewer than the plan's samples")
         mixed = isinstance(self.data.held_out, int) or isinstance(self.data.alike, int) or self.data.other
         if isinstance(self.models, Given) and mixed:
             raise ValueError(

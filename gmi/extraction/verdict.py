@@ -1,5 +1,8 @@
 """The verdict of an extraction audit: whether the target's samples copy more of its records than chance does."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from gmi.metrics.conclusion import Conclusion, ending
 from gmi.metrics.rates import TAIL, unseen
 from gmi.metrics.repeats import in_words, trained_difference
@@ -17,35 +20,56 @@ def bound(target: Array, control: Array) -> float:
 BLIND = 0.9  # share of the records, a little noisy, that have to be found for an acquittal
 
 
-def verdict(
-    excess: Estimate, most: float, spread: float, notable: float, seeds: int = 1, recall: float = 1.0
-) -> Conclusion:
+@dataclass(frozen=True)
+class Excess:
+    """What one way of sampling shows of the records, beyond what the control's samples show by the same way."""
+
+    figure: Estimate
+    low: float  # the lower end of its interval, by Bonferroni for the number of ways
+    bound: float  # the most that it may be
+    spread: float  # standard deviation of the per-person excess
+
+
+def excess(target: Array, control: Array, ways: int = 1) -> Excess:
+    """The excess of the target's share (S, P) over the control's, as one of so many ways of sampling."""
+    return Excess(
+        trained_difference(target, control).estimate,
+        trained_difference(target, control, tail=TAIL / ways).estimate.low,
+        bound(target, control),
+        float((target - control).mean(0).std()),
+    )
+
+
+def verdict(ways: Mapping[str, Excess], notable: float, seeds: int = 1, recall: float = 1.0) -> Conclusion:
     """Whether the target's samples copy more of the records than the control's do.
 
-    most: the bound of the excess; "no evidence" needs it below `notable`.
-    spread: standard deviation of the per-person excess.
+    ways: the excess of each way of sampling, by what its samples are called.
+    notable: what has to be excluded; "no evidence" needs the bound of every way below it.
     recall: share of the records that would be found if the samples copied them but for a little noise.
+    Evidence: the excess of one way lies above 0, with Bonferroni's correction for the number of ways.
     """
-    figure = f"{100 * excess.value:.0f} % [{100 * excess.low:.0f}, {100 * excess.high:.0f}]"
-    sample = f"over {excess.people:,} people, {in_words(seeds)}"
+    most = max(ways.values(), key=lambda way: way.bound)
+    sample = f"over {most.figure.people:,} people, {in_words(seeds)}"
     than = f"more of its records than a model's that never saw them, {sample}."
-    if excess.low > 0:
-        return Conclusion("evidence of leakage", (f"The target's samples copy {figure} {than}",))
-    tie = f"The target's samples are not shown to copy {than}"
+    if shown := {name: way.figure for name, way in ways.items() if way.low > 0}:
+        name, best = max(shown.items(), key=lambda pair: pair[1].value)
+        figure = f"{100 * best.value:.0f} % [{100 * best.low:.0f}, {100 * best.high:.0f}]"
+        return Conclusion("evidence of leakage", (f"The target's {name} copy {figure} {than}",))
+    tie = f"The target's {' and '.join(ways)} are not shown to copy {than}"
     if recall < BLIND:
         blind = (
             f"But of the records themselves, a little noisy, only {recall:.0%} are found as copies: what counts as a "
             "copy is too strict here. Look for records among data.alike and data.held_out, or raise ratio."
         )
         return Conclusion("inconclusive", (tie, blind))
-    if most < notable:
-        excluded = f"That they copy {100 * most:.1f} % more can be excluded, and {100 * notable:g} % was notable."
+    if most.bound < notable:
+        excluded = f"That they copy {100 * most.bound:.1f} % more can be excluded, and {100 * notable:g} % was notable."
         return Conclusion("no evidence", (tie, excluded))
     return Conclusion(
         "inconclusive",
         (
             tie,
-            f"They may copy up to {100 * most:.1f} % more, and {100 * notable:g} % is notable.",
-            ending(excess.value, spread, notable, excess.people),
+            f"They may copy up to {100 * most.bound:.1f} % more, and {100 * notable:g} % is notable.",
+            ending(most.figure.value, most.spread, notable, most.figure.people),
         ),
     )

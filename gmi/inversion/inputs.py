@@ -1,7 +1,7 @@
 """The inputs of an audit: people, target, prior and judges."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -16,7 +16,7 @@ from gmi.inversion.judging import Judges
 from gmi.inversion.plan import Audit
 from gmi.protocols import FaceJudge, Prior
 from gmi.search.signature import access, shared_queries
-from gmi.search.strangers import Strangers
+from gmi.search.strangers import Strangers, digests
 from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.quality import refuse_unfit
 from gmi.targets.served import Served
@@ -34,6 +34,7 @@ class Inputs:
     judges: Judges
     guide: Target | None = None  # of the oracle projection; None: the target
     system: FaceJudge | None = None  # the recogniser whose templates leaked
+    photographs: dict[str, JsonValue] = field(default_factory=dict)  # of strangers: digests by the folder
     untrained: bool = False  # whether the target's weights are still to be made: it is there for a forecast alone
 
     @property
@@ -65,7 +66,7 @@ class Inputs:
             "prior": self.prior.digest,
             "guide": guide,
             "data": self.people.digest,
-        }
+        } | ({"photographs": self.photographs} if self.photographs else {})
 
 
 def load(plan: Audit, hardware: Hardware) -> Inputs:
@@ -99,6 +100,7 @@ def load(plan: Audit, hardware: Hardware) -> Inputs:
         ),
         guide=guide,
         system=system,
+        photographs={**digests([plan.search])},
         untrained=untrained,
     )
     if plan.controls.oracle:

@@ -27,6 +27,7 @@ from gmi.ladder.plan import Cost, Ladder, costs
 from gmi.oracles.access import Access, AnyOracle, ScoresOnly, WholeModel
 from gmi.run import Run
 from gmi.search.signature import students
+from gmi.search.strangers import digests
 from gmi.settings import plain
 from gmi.training.weights import refuse_untrained
 
@@ -34,7 +35,8 @@ from gmi.training.weights import refuse_untrained
 def load(plan: Ladder, hardware: Hardware) -> Inputs:
     """Everything that the configuration names; a ladder has no oracle projection. Raises GmiError as an audit's."""
     controls = replace(plan.audit.controls, oracle=False)
-    return inversion.load(replace(plan.audit, controls=controls), hardware)
+    inputs = inversion.load(replace(plan.audit, controls=controls), hardware)
+    return replace(inputs, photographs={**digests(search for _, _, search in plan.attacks())})
 
 
 def refuse(plan: Ladder, inputs: Inputs) -> None:

@@ -144,7 +144,9 @@ def curves(
                 figures = [point["figures"][metric] for point in drawn]
                 shift = 1.03 ** (number - len(lines) / 2)  # no two lines coincide
                 at = [point["queries"] * shift for point in drawn]
-                axes.plot(at, [outcome["value"] for outcome in figures], "o-", color=colour, markersize=4, label=label)
+                marker = "osD^"[number // len(LINES) % 4]  # where colours come again
+                values = [outcome["value"] for outcome in figures]
+                axes.plot(at, values, f"{marker}-", color=colour, markersize=4, label=label)
                 for x, outcome in zip(at, figures, strict=True):
                     axes.vlines(x, outcome["low"], outcome["high"], colors=colour, linewidth=1, alpha=0.6)
             axes.set_xscale("log")

@@ -1,5 +1,8 @@
 """What an adversary asks a target about before the search: photographs of strangers, and samples of a prior."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -26,6 +29,12 @@ class Strangers:
         paths = images.public(self.folder, "search.photographs.folder")
         order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))[: self.most].tolist()
         return images.read([paths[index] for index in order], [-1] * len(order), self.size, "search.photographs.size")
+
+
+def digests(searches: Iterable[Any]) -> dict[str, str]:
+    """SHA-256 of the photographs in each folder that these searches ask about. Raises GmiError as `Strangers.load`."""
+    asked = [photographs for search in searches if (photographs := getattr(search, "photographs", None)) is not None]
+    return {photographs.folder: photographs.load().digest for photographs in asked}
 
 
 @torch.no_grad()

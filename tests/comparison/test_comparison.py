@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 import yaml
 from jsonschema import Draft202012Validator
+from PIL import Image
 from reference.reports import timeless
 from safetensors.torch import load_file
 
@@ -39,6 +41,8 @@ from gmi.run import Run
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
 from gmi.search.selection import Selection
+from gmi.search.strangers import Strangers, digests
+from gmi.search.surrogate import Surrogate
 from gmi.settings import plain
 from gmi.targets.authorisation import Authorisation
 from gmi.targets.module import Input, ModuleTarget
@@ -378,6 +382,23 @@ def test_what_does_not_fit_is_said_before_anything_is_trained(tmp_path, change, 
     with pytest.raises(GmiError, match=words):
         compare(replace(PLAN, **change), tmp_path / "run")
     assert not (tmp_path / "run" / "shards").exists()
+
+
+def test_strangers_are_no_audited_people_and_other_photographs_are_another_run(tmp_path):
+    own = toy.people(COUNT, 0)
+    for number, image in enumerate(own.training.bytes[:3]):
+        Image.fromarray(image[0].numpy()).save(tmp_path / f"{number}.png")
+    student = ModuleTarget(factory="gmi.toy:target", input=PLAN.targets[0].target.input)
+    asking = Surrogate(students=(student,), training=Head(), photographs=Strangers(folder=str(tmp_path)))
+    plan = replace(PLAN, attacks=(NamedAttack(name="student", access=LabelsOnly(), search=asking),))
+    before = digests([asking])
+    shown = [sha256((tmp_path / f"{number}.png").read_bytes()).hexdigest() for number in range(3)]
+    theirs = replace(own, training=replace(own.training, digests=(*shown, *own.training.digests[3:])))
+    with pytest.raises(GmiError, match="3 of its files show the audited people themselves"):
+        refuse(plan, inputs(theirs))
+    Image.new("L", (16, 16)).save(tmp_path / "0.png")
+    assert digests([asking]).keys() == before.keys() and digests([asking]) != before
+    assert replace(inputs(own), photographs=before).digests != inputs(own).digests
 
 
 def test_a_judge_that_is_the_target_is_refused(tmp_path):

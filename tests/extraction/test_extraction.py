@@ -30,11 +30,11 @@ from gmi.extraction.inputs import Inputs
 from gmi.extraction.models import Given, Pair, Trained
 from gmi.extraction.plan import ExtractionAudit, Inversion
 from gmi.extraction.records import Photographs, Records, _refuse_shared
-from gmi.extraction.verdict import bound, verdict
+from gmi.extraction.side import Side
+from gmi.extraction.verdict import excess, verdict
 from gmi.extraction.white_box import TIMES, denoised, inverted
 from gmi.metrics.conclusion import Conclusion
 from gmi.metrics.rates import unseen
-from gmi.metrics.repeats import trained_difference
 from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Dcgan, DcganShape, Gan
 from gmi.priors.path import FlowPath
@@ -230,9 +230,7 @@ def test_a_model_that_never_saw_the_records_shows_none(tmp_path):
 
 def judged(target: np.ndarray, control: np.ndarray, notable: float = 0.05) -> Conclusion:
     """The verdict on shares (S, P) of each person's records that the two models copy."""
-    spread = float((target - control).mean(0).std())
-    excess = trained_difference(target, control).estimate
-    return verdict(excess, bound(target, control), spread, notable, len(target))
+    return verdict({"samples": excess(target, control)}, notable, len(target))
 
 
 @pytest.mark.parametrize("people", [10, 50, 58, 59, 60, 100])
@@ -350,9 +348,9 @@ def miniature(folder: Path, **changes) -> ExtractionAudit:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> tuple[ExtractionAudit, Path, dict]:
-    """The audit in miniature, its folder and its report."""
+    """The audit in miniature, with guided samples, its folder and its report."""
     folder = tmp_path_factory.mktemp("trained")
-    plan = miniature(folder / "faces")
+    plan = miniature(folder / "faces", guided=Side(samples=3, clusters=2, steps=2))
     return plan, folder / "run", audit(plan, folder / "run")
 
 
@@ -367,6 +365,7 @@ def test_a_model_and_its_control_are_trained_and_inverted(trained, tmp_path):
         assert [row["method"] for row in report["white_box"] if row["comparison"] == other] == methods
     weights = folder / "shards" / "models" / "target.safetensors"
     before = weights.stat().st_mtime_ns
+    assert report["guided"]["learnt"] == 3 and {row["copies"]["n"] for row in report["rows"]} == {6}
     assert timeless(audit(plan, folder)) == timeless(report)
     assert weights.stat().st_mtime_ns == before
     with pytest.raises(GmiError, match=r"data\.other: a control that is trained here needs people of its own"):
