@@ -31,10 +31,11 @@ from gmi.rng import Rng, seed_of
 from gmi.search.guided import Guided
 from gmi.search.selection import opinion, pool_scores, preselect
 from gmi.search.signature import Passes
-from gmi.search.strangers import Strangers, at_once, questions
+from gmi.search.strangers import Strangers, questions
 from gmi.settings import Count, NonNegative, Positive, Rate, Whole, settings
 from gmi.views import grey
 
+_BATCH = 50  # images that are asked about, or encoded, at once
 _TAKEN = 0.25  # probability above which labels alone have named the class, for an image or its mirror image
 _CLIP = 1.0  # greatest norm of a gradient
 
@@ -93,9 +94,7 @@ class Conditional:
         images = questions(self.photographs, prior, drawn)[: self.questions]
         device = prior.sample(Rng([0])).device
         ask = pool_scores if self.mirrored else opinion
-        scores = torch.cat(
-            [ask(oracle, batch.to(device).float() / 255).cpu() for batch in images.split(at_once(device))]
-        )
+        scores = torch.cat([ask(oracle, batch.to(device).float() / 255).cpu() for batch in images.split(_BATCH)])
         chosen = preselect(scores, torch.arange(oracle.people), self.top)
         counts = torch.full((oracle.people,), chosen.shape[1])
         if not isinstance(oracle, ScoreOracle):
@@ -221,7 +220,7 @@ def _encoded(prior: DiffusionPrior, images: Tensor, device: torch.device) -> Ten
     """Clean latents (2, N, ...) of images (N, C, H, W), given as bytes, and of their mirror images, on the device."""
     colours, *size = prior.image(prior.sample(Rng([0]))).shape[1:]
     parts = []
-    for batch in images.split(at_once(device)):
+    for batch in images.split(_BATCH):
         pixels = batch.to(device).float() / 255
         pixels = grey(pixels) if colours == 1 else pixels.expand(-1, colours, -1, -1)
         if list(pixels.shape[2:]) != size:

@@ -13,10 +13,7 @@ from gmi.protocols import Prior
 from gmi.rng import Rng
 from gmi.settings import Count, settings
 
-
-def at_once(device: torch.device) -> int:
-    """The number of images that are made and asked about at once, without gradients: few leave a GPU idle."""
-    return 50 if device.type == "cpu" else 500
+_BATCH = 50  # samples that are made at once
 
 
 @settings
@@ -68,5 +65,4 @@ def as_bytes(images: Tensor) -> Tensor:
 
 def _samples(prior: Prior, rng: Rng) -> Tensor:
     """One sample of the prior from each generator, as bytes (N, C, H, W)."""
-    latents = prior.sample(rng)
-    return torch.cat([as_bytes(prior.decode(batch)) for batch in latents.split(at_once(latents.device))])
+    return torch.cat([as_bytes(prior.decode(batch)) for batch in prior.sample(rng).split(_BATCH)])

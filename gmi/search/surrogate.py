@@ -36,12 +36,12 @@ from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.search.selection import opinion
 from gmi.search.signature import Passes, shared_queries
-from gmi.search.strangers import Strangers, as_bytes, at_once, joined, questions
+from gmi.search.strangers import Strangers, as_bytes, joined, questions
 from gmi.settings import Count, Share, settings
 from gmi.targets.module import ModuleTarget, Target
 from gmi.training.targets import Head, Scratch
 
-_BATCH = 50  # finds that are sought at once, with gradients
+_BATCH = 50  # images that are asked about at once
 
 
 @settings
@@ -182,7 +182,7 @@ class Ensemble(nn.Module):
 @torch.no_grad()
 def _asked(oracle: LabelOracle, images: Tensor, device: torch.device) -> Tensor:
     """What the target says (N, K) of images (N, C, H, W), given as bytes."""
-    return torch.cat([opinion(oracle, batch.to(device).float() / 255) for batch in images.split(at_once(device))])
+    return torch.cat([opinion(oracle, batch.to(device).float() / 255) for batch in images.split(_BATCH)])
 
 
 def _refuse_misfit(student: ModuleTarget, module: nn.Module, people: int, image: Tensor) -> None:
