@@ -16,6 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,13 @@ from gmi.assets.catalogue import resolve
 from gmi.audits import Hardware
 from gmi.data.images import Images
 from gmi.data.people import People
+from gmi.errors import GmiError
 from gmi.inversion.attacker import Attacker, Spent
 from gmi.inversion.controls import Enrolled
 from gmi.inversion.inputs import refuse_enrolled
 from gmi.inversion.judging import Judges
 from gmi.inversion.plan import RANDOM
+from gmi.inversion.release import release
 from gmi.protocols import Prior
 from gmi.run import Run
 from gmi.search.attack import Attack
@@ -41,7 +44,7 @@ from gmi.search.signature import refuse_misfit, students
 from gmi.search.strangers import digests
 from gmi.settings import plain, read
 from gmi.targets.module import Target
-from gmi.training.weights import train
+from gmi.training.weights import refuse_untrained, train
 from scripts.bench_figures import judged
 from scripts.bench_plan import CONTROL, ORACLE, PIXELS, Bench, Point, Searched, System, points, slug
 from scripts.record_result import ROOT, commit, processor, write
@@ -108,7 +111,7 @@ class Searches:
         piece |= {
             part: torch.tensor([getattr(cost, part) for _, cost in drawn]).sum() for part in ("queries", "seconds")
         }
-        about = {"processor": processor(self.hardware.device.type), "date": f"{date.today()}"}
+        about = {"processor": processor(self.hardware.device.type), "date": f"{date.today()}", "commit": commit()}
         self.run.write_json(f"shards/{self._piece(point)}.json", about)
         self.run.save(self._piece(point), piece)
 
@@ -119,13 +122,16 @@ class Searches:
     def _piece(self, point: Point) -> str:
         return f"released/{self._place(point)}"
 
+    @cached_property
+    def _digests(self) -> dict[str, str]:
+        """Of targets and priors, by name."""
+        return {name: part.digest for name, part in {**self.targets, **self.priors}.items()}
+
     def _place(self, point: Point) -> str:
         """The point's folder among the run's pieces, which no other target, prior, search or selection shares."""
         given = point.prior == PIXELS
-        source = (
-            sha256(resolve(point.search.file).read_bytes()).hexdigest() if given else self.priors[point.prior].digest
-        )
-        decides: dict[str, Any] = {"target": self.targets[point.target].digest, "prior": source}
+        source = sha256(resolve(point.search.file).read_bytes()).hexdigest() if given else self._digests[point.prior]
+        decides: dict[str, Any] = {"target": self._digests[point.target], "prior": source}
         decides |= {"batch": self.plan.batch, "seeds": list(self.plan.seeds)}
         for key, part in {"search": point.search, "selection": point.selection, "access": point.access}.items():
             decides[key] = plain(part)
@@ -139,7 +145,10 @@ class Searches:
         if point.prior == PIXELS:  # without anything random
             given = load_file(resolve(point.search.file))
             cost = Spent(int(given["passes"].sum()), float(given["seconds"].sum()))
-            return Images.of(given["images"], given["classes"]), cost
+            if sorted(given["classes"].tolist()) != list(self.people.attacked):
+                raise GmiError(f"{point.search.file} holds images of other people than those attacked: make it again.")
+            images = release(given["images"].float() / 255)
+            return Images.of((images * 255).round().byte(), given["classes"]), cost
         part = self.run.part(f"{self._place(point)}/seed-{seed}")
         attack = Attack(point.search, point.selection, self.plan.batch, seed)
         attacker = Attacker(attack, self.priors[point.prior], self.people, part, self.hardware)
@@ -147,8 +156,8 @@ class Searches:
         if point.method == ORACLE:
             photographs = self.people.enrolment.pixels.to(self.hardware.device)
             oracle = Enrolled(self.targets[point.target], photographs, self.people.enrolment.classes)
-        release = attacker.random if point.method == RANDOM else attacker.attack
-        images, costs = release(point.step, oracle), attacker.spent.values()
+        work = attacker.random if point.method == RANDOM else attacker.attack
+        images, costs = work(point.step, oracle), attacker.spent.values()
         return images, Spent(sum(cost.queries for cost in costs), sum(cost.seconds for cost in costs))
 
 
@@ -190,6 +199,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     plan, hardware = read(options.config, Bench), cli.hardware(cli.accelerator())
     people = plan.data.load()
+    if options.judge_only:
+        for system in plan.targets.values():
+            refuse_untrained(system.target, system.training, people)
     targets = {name: trained(system, people, hardware) for name, system in plan.targets.items()}
     priors = {name: prior.load(hardware.device) for name, prior in plan.priors.items()}
     # another target, prior or method does not make another run: what the others released stays
@@ -202,12 +214,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.search_only:
         return
     searched = searches.made()
-    rows, plot = judged(plan, people, targets, judges(plan, targets, hardware), searched, run, hardware)
     made = [searches.about(point) for part in searched for point in part.points]
-    processors = dict.fromkeys(about["processor"] for about in made)
+    if not made:
+        raise GmiError("Nothing is searched yet: run without --judge-only first.")
+    rows, plot = judged(plan, people, targets, judges(plan, targets, hardware), searched, run, hardware)
+    processors, commits = ({about[key]: None for about in made} for key in ("processor", "commit"))
     head = {"config": f"configs/{plan.name}.yaml", "about": "searches, side by side", "verdict": ""}
     head |= {"command": f"python -m scripts.bench_methods configs/{plan.name}.yaml"}
-    head |= {"date": max(about["date"] for about in made), "commit": commit()}
+    head |= {"date": max(about["date"] for about in made), "commit": " and ".join(map(str, commits))}
     head |= {"processor": " and ".join(processors), "seeds": list(plan.seeds), "source": "scripts/bench_methods.py"}
     write(ROOT / "results" / f"{plan.name}.json", head | {"rows": rows})
     (ROOT / "docs" / f"{plan.name}.svg").write_text(standalone(plot), "utf-8")

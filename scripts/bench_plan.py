@@ -35,6 +35,14 @@ class System:
 
 
 @settings
+class Rival:
+    """A search of another method, alike but for what is compared."""
+
+    method: str  # its name
+    search: Whole = 0  # its number among the method's
+
+
+@settings
 class Method:
     """A way to attack: an access, a selection, and searches of growing cost."""
 
@@ -43,7 +51,7 @@ class Method:
     selection: Selection = Selection(candidates=1)
     priors: tuple[str, ...]  # names of the priors that it is tried with
     targets: tuple[str, ...] | None = None  # names of the targets that it is for; None: all
-    against: str | None = None  # method with whose costliest search it is compared; None: the bench's baseline
+    against: Rival | None = None  # what it is compared with; None: the bench's baseline
 
 
 @settings
@@ -65,7 +73,7 @@ class Bench:
     priors: Annotated[dict[str, AnyPrior], Field(min_length=1)]
     methods: Annotated[dict[str, Method], Field(min_length=1)]
     outside: dict[str, Images] = field(default_factory=dict)  # by name, what other tools have reconstructed
-    baseline: str  # method with which the others are compared, person by person
+    baseline: str  # method with whose costliest search the others are compared, person by person
     # prior -> white-box method that is given the enrolment photographs in place of a target
     oracles: dict[str, str] = field(default_factory=dict)
     best_of: dict[str, tuple[Count, ...]] = field(default_factory=dict)  # prior -> samples from which a control chooses
@@ -84,9 +92,13 @@ class Bench:
         if wrong := sorted(named - {*self.priors}):
             raise ValueError(f"priors: there is none named {wrong[0]}")
         targets = {name for method in self.methods.values() for name in method.targets or ()}
+        targets |= {images.target for images in self.outside.values()}
+        for names in (self.targets, self.priors, {**self.methods, **self.outside}):
+            if len({slug(name) for name in names}) < len(names):
+                raise ValueError(f"two names are alike but for signs and case: {', '.join(names)}")
         if wrong := sorted(targets - {*self.targets}):
             raise ValueError(f"targets: there is none named {wrong[0]}")
-        rivals = {method.against for method in self.methods.values() if method.against is not None}
+        rivals = {method.against.method for method in self.methods.values() if method.against is not None}
         if wrong := sorted({self.baseline, *rivals, *self.oracles.values()} - {*self.methods}):
             raise ValueError(f"methods: there is none named {wrong[0]}")
         if {CONTROL, ORACLE, RANDOM} & {*self.methods, *self.outside}:

@@ -55,12 +55,12 @@ def _lloyd(points: Tensor, centres: Tensor) -> tuple[float, Tensor]:
     """The sum of squared distances to the centres in the end, and the cluster (N,) of each point."""
     labels = torch.full((len(points),), -1)
     for _ in range(ROUNDS):
-        squares = (points[:, None] - centres).square().sum(2)
+        squares = torch.cdist(points, centres).square()
         before, labels = labels, squares.argmin(1)
         if labels.equal(before):
             break
         member = F.one_hot(labels, len(centres)).to(points)
         count = member.sum(0)[:, None]
         centres = torch.where(count > 0, member.T @ points / count.clamp_min(1), centres)
-    squares = (points[:, None] - centres).square().sum(2)
+    squares = torch.cdist(points, centres).square()
     return float(squares.min(1).values.sum()), labels

@@ -113,7 +113,7 @@ def refuse_enrolled(searches: Iterable[Any], people: People) -> None:
     for search in searches:
         photographs: Strangers | None = getattr(search, "photographs", None)
         own = {*people.training.digests, *people.enrolment.digests}
-        if photographs is not None and (same := own.intersection(photographs.load().digests)):
+        if photographs is not None and (same := own.intersection(photographs.digests)):
             raise GmiError(
                 f"search.photographs: {len(same)} of its files show the audited people themselves, which no adversary "
                 "has: name a folder of others."

@@ -4,7 +4,7 @@ import base64
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -120,17 +120,20 @@ def curves(
     lines: Mapping[str, Sequence[Mapping[str, Any]]],
     levels: Mapping[str, Mapping[str, float]],
     over: str = "queries",
+    controls: Collection[str] | None = None,
+    alt: str = "Each level of access over queries; the table below gives the numbers",
 ) -> Markup:
     """One panel a metric, over the number of queries: each line's values with their 95 % intervals.
 
     Args:
         panels: metric -> title.
-        lines: label -> points, each with `queries` and, in `figures`, the estimate of every metric; the last line is
-            the control, in grey.
+        lines: label -> points, each with `queries` and, in `figures`, the estimate of every metric.
         levels: label -> metric -> value of a level that does not depend on queries, drawn across.
         over: what `queries` counts.
+        controls: labels of lines in grey; None: the last line is the control.
+        alt: what the figure shows, in words.
     """
-    control = list(lines)[-1]
+    grey = {list(lines)[-1]} if controls is None else controls
     with style.context(["default", _STYLE]):
         figure = Figure(figsize=(WIDTH, 3.6 + 0.18 * math.ceil(len(lines) / 3)), layout="constrained")
         grid = figure.subplots(1, len(panels), squeeze=False).ravel()
@@ -139,7 +142,7 @@ def curves(
             for number, (label, values) in enumerate(levels.items()):
                 axes.axhline(values[metric], color=INK, linewidth=0.8, linestyle=("-", ":")[number % 2], label=label)
             for number, (label, points) in enumerate(lines.items()):
-                colour = CONTROL if label == control else LINES[number % len(LINES)]
+                colour = CONTROL if label in grey else LINES[number % len(LINES)]
                 drawn = [point for point in points if "failed" not in point["figures"][metric]]
                 figures = [point["figures"][metric] for point in drawn]
                 shift = 1.03 ** (number - len(lines) / 2)  # no two lines coincide
@@ -161,7 +164,7 @@ def curves(
             axes.set_xticks(ticks, [f"{tick:,}".replace(",", "\u202f") for tick in ticks])
         handles, labels = grid[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False)
-        return _svg(figure, "Each level of access over queries; the table below gives the numbers")
+        return _svg(figure, alt)
 
 
 def tradeoff(arms: Sequence[Mapping[str, Any]], metric: str, title: str, front: Sequence[str]) -> Markup:

@@ -1,6 +1,7 @@
 """What an adversary asks a target about before the search: photographs of strangers, and samples of a prior."""
 
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -24,6 +25,12 @@ class Strangers:
     size: tuple[Count, Count] | None = None  # height, width to which images are fitted; None: they must have one size
     most: Count = 2000  # photographs that are used at most
 
+    @property
+    def digests(self) -> list[str]:
+        """SHA-256 of every file in the folder. Raises GmiError if the folder cannot be used."""
+        paths = images.public(self.folder, "search.photographs.folder")
+        return [sha256(path.read_bytes()).hexdigest() for path in paths]
+
     def load(self, seed: int = 0) -> Images:
         """The photographs in the order of a draw. Raises GmiError if the folder or an image cannot be used."""
         paths = images.public(self.folder, "search.photographs.folder")
@@ -32,9 +39,9 @@ class Strangers:
 
 
 def digests(searches: Iterable[Any]) -> dict[str, str]:
-    """SHA-256 of the photographs in each folder that these searches ask about. Raises GmiError as `Strangers.load`."""
+    """SHA-256 of all photographs in each folder that these searches ask about. Raises GmiError as `Strangers.load`."""
     asked = [photographs for search in searches if (photographs := getattr(search, "photographs", None)) is not None]
-    return {photographs.folder: photographs.load().digest for photographs in asked}
+    return {each.folder: sha256("".join(sorted(each.digests)).encode()).hexdigest() for each in asked}
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ backbone that the target may have been built on, with a head to learn.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import torch
@@ -68,6 +69,8 @@ class Surrogate:
     def __post_init__(self) -> None:
         if any(student.defence is not None for student in self.students):
             raise ValueError("students: a network of the adversary's own is not defended: leave its defence out")
+        if self.rounds > self.questions:
+            raise ValueError("rounds must not exceed questions")
         if shared_queries(self.search) > 0:
             raise ValueError("search: one that learns first has nobody to teach it on a student: feature_weight 0")
         if self.polish is not None and isinstance(self.search, Guided):
@@ -92,24 +95,20 @@ class Surrogate:
 
     def prepare(self, oracle: LabelOracle, prior: Prior, rng: Rng) -> dict[str, Tensor]:
         """The students' weights, those that are not as they were, from one image per generator."""
-        first, *later = (rng[start : start + self._part] for start in range(0, len(rng), self._part))
+        starts = [number * len(rng) // self.rounds for number in range(self.rounds + 1)]
+        first = rng[: starts[1]]
         device = prior.sample(Rng([0])).device
         images = questions(self.photographs, prior, first)[: len(first)]
         for student, module in self._untaught().to(device).members:
             _refuse_misfit(student, module, oracle.people, images[:1].to(device))
         scores = _asked(oracle, images, device)
         ensemble = self._learn(oracle, images, scores, device)
-        for part in later:
-            finds = self._finds(ensemble, prior, oracle.people, part)
-            images, scores = joined(images, finds), torch.cat([scores, _asked(oracle, finds, device)])
+        for start, end in pairwise(starts[1:]):
+            images = joined(images, self._finds(ensemble, prior, oracle.people, rng[start:end], start))
+            scores = torch.cat([scores, _asked(oracle, images[start:], device)])
             ensemble = self._learn(oracle, images, scores, device)
         before, after = self._untaught().state_dict(), ensemble.state_dict()
         return {name: value for name, value in after.items() if not torch.equal(value.cpu(), before[name])}
-
-    @property
-    def _part(self) -> int:
-        """The questions of one round; the last may have fewer."""
-        return -(-self.questions // self.rounds)
 
     def _learn(self, oracle: LabelOracle, images: Tensor, scores: Tensor, device: torch.device) -> "Ensemble":
         """New students, taught what the target says (N, K) of images (N, C, H, W), given as bytes."""
@@ -124,14 +123,17 @@ class Surrogate:
                 self.training(module, student.input, images, loss)
         return ensemble
 
-    def _finds(self, ensemble: "Ensemble", prior: Prior, people: int, rng: Rng) -> Tensor:
-        """What `search` finds on the students of each class in turn, as bytes (N, C, H, W), one from each generator."""
+    def _finds(self, ensemble: "Ensemble", prior: Prior, people: int, rng: Rng, first: int) -> Tensor:
+        """What `search` finds on the students of each class in turn, as bytes (N, C, H, W), one from each generator.
+
+        first: number of the first among all questions, so that no class is left out over the rounds.
+        """
         taught = Taught(self.search, None, ensemble)
         student, found = WhiteBox(taught.student(people)), []
         for start in range(0, len(rng), _BATCH):
             part = rng[start : start + _BATCH]
             latents = prior.sample(part)
-            classes = (start + torch.arange(len(part), device=latents.device)) % people
+            classes = (first + start + torch.arange(len(part), device=latents.device)) % people
             with torch.enable_grad():
                 fitting: Any = prior  # `parts` has it checked
                 found.append(as_bytes(self.search(student, fitting, latents, classes, part).images))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from gmi.defences.erasing import Erasing
 from gmi.errors import GmiError
@@ -21,6 +22,7 @@ from gmi.search.gradient import Gradient
 from gmi.search.objectives import max_margin, poincare
 from gmi.search.selection import Selection, robust_scores
 from gmi.search.signature import ConfinedSearch, shared_queries
+from gmi.search.strangers import Strangers
 from gmi.search.surrogate import Surrogate
 from gmi.search.variational import Variational
 from gmi.targets.module import Input, ModuleTarget
@@ -302,6 +304,41 @@ def test_later_rounds_ask_about_what_was_found_so_far(world) -> None:
         return (apart - apart.mean(1, keepdim=True)).square().mean()
 
     assert error(learned) < error(one)
+
+
+def test_finds_are_asked_about_as_the_students_see_them(world, tmp_path) -> None:
+    """In the photographs' size; and no class is left out, however few questions a round has."""
+    for number, image in enumerate(world.prior.decode(Rng(range(8)).normal(8))):
+        Image.fromarray((image[0] * 255).byte().numpy()).resize((24, 24)).save(tmp_path / f"{number}.png")
+    asked: list[torch.Tensor] = []
+
+    class Asked(WhiteBox):
+        def scores(self, images: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+            asked.append(images)
+            return super().scores(images, classes)
+
+    sought: list[torch.Tensor] = []
+
+    class Seeking(Gradient):
+        def __call__(self, oracle, prior, latents, classes, rng, trace=None):
+            sought.append(classes)
+            return super().__call__(oracle, prior, latents, classes, rng, trace)
+
+    lessons = dataclasses.replace(LESSONS, steps=5)
+    search = Surrogate(
+        questions=11,
+        rounds=4,
+        photographs=Strangers(folder=str(tmp_path)),
+        students=(STUDENT,),
+        training=lessons,
+        search=Seeking(steps=1),
+    )
+    search.prepare(Asked(world.target), world.prior, Rng(range(11)))
+    assert [len(images) for images in asked] == [2, 3, 3, 3]
+    assert {tuple(images.shape[2:]) for images in asked} == {(24, 24)}
+    assert torch.cat(sought).tolist() == [2, 3, 4, 5, 0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="rounds must not exceed questions"):
+        dataclasses.replace(search, questions=3)
 
 
 @pytest.mark.parametrize("kind", [Gradient, Evolution, Genetic])
