@@ -290,12 +290,12 @@ def test_later_rounds_ask_about_what_was_found_so_far(world) -> None:
     oracle = Asked(world.target)
     learned = search.prepare(oracle, world.prior, Rng(range(125)))
     assert oracle.queries == search.shared == 125
-    samples, finds = torch.cat(asked)[:63], torch.cat(asked)[63:]
-    classes = torch.arange(62) % 6
+    samples, finds = torch.cat(asked)[:62], torch.cat(asked)[62:]
+    classes = torch.arange(62, 125) % 6
     at_random = world.target(samples).softmax(1).max(1).values.mean()
     assert world.target(finds).argmax(1).eq(classes).double().mean() > 0.6  # 1 / 6 by chance
     assert world.target(finds).softmax(1).gather(1, classes[:, None]).mean() > at_random
-    one = dataclasses.replace(search, questions=63, rounds=1).prepare(world.oracle(), world.prior, Rng(range(63)))
+    one = dataclasses.replace(search, questions=62, rounds=1).prepare(world.oracle(), world.prior, Rng(range(62)))
     near = world.prior.decode(world.truth + 0.3 * Rng(range(6)).normal(8))
     wanted = world.target(near)
 
