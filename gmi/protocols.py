@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from gmi.rng import Rng
 
@@ -87,6 +87,15 @@ class Prior(Protocol):
 
     def decode(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
         """Images (N, C, H, W) in [0, 1], differentiable."""
+        ...
+
+
+@runtime_checkable
+class TunablePrior(Prior, Protocol):
+    """A GAN prior, whose images one network makes of latents."""
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """The network's weights, which may be tuned in a copy."""
         ...
 
 

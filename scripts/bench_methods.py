@@ -79,8 +79,9 @@ class Searches:
         """What is there, by target and prior; what is not is named."""
         everything = [(point, self._piece(point)) for point in self._points()]
         missing = [name.removeprefix("released/") for _, name in everything if not self.run.has(name)]
+        missing += [images.file for images in self.plan.outside.values() if not resolve(images.file).is_file()]
         if missing:
-            print("left out, as it is not searched yet:", *missing, sep="\n  ")
+            print("left out, as it is not there yet:", *missing, sep="\n  ")
         kept = [(point, self.run.read(name)) for point, name in everything if self.run.has(name)]
         baseline = next(
             (self.about(point)["processor"] for point, _ in kept if point.method == self.plan.baseline), None
@@ -92,8 +93,10 @@ class Searches:
         ]
 
     def _points(self) -> list[Point]:
+        """Those that can be made: images of other tools have to be there."""
         pairs = itertools.product(self.plan.targets, [*self.plan.priors, PIXELS])
-        return [point for pair in pairs for point in points(self.plan, *pair)]
+        found = [point for pair in pairs for point in points(self.plan, *pair)]
+        return [point for point in found if point.prior != PIXELS or resolve(point.search.file).is_file()]
 
     def _searched(self, kept: list[tuple[Point, dict[str, Tensor]]], processor: str | None) -> Searched:
         releases, spent = {}, {}

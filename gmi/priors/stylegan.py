@@ -1,13 +1,13 @@
 """StyleGAN2 priors from a folder: `config.json` for the shape, `model.safetensors` for weights, mean style, noise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from hashlib import sha256
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from gmi.assets.weights import digest, load_weights
 from gmi.errors import GmiError
@@ -74,6 +74,10 @@ class StyleGanPrior:
     def evaluations(self) -> int:
         """Evaluations of the network for one `decode`."""
         return 1
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """The network's weights."""
+        return self.network.parameters()
 
     def sample(self, rng: Rng) -> Tensor:
         """Latents of standard normal z: z itself, or its style (space w) or styles (w+), truncated."""

@@ -13,9 +13,20 @@ from gmi.search.guided import Guided
 from gmi.search.particles import Particles
 from gmi.search.solve import Solve
 from gmi.search.surrogate import Surrogate
+from gmi.search.tuned import Tuned
 from gmi.search.variational import Variational
 
 AnySearch = Annotated[
-    Gradient | Guided | Particles | Evolution | Genetic | Boundary | Conditional | Surrogate | Solve | Variational,
+    Gradient
+    | Guided
+    | Particles
+    | Evolution
+    | Genetic
+    | Boundary
+    | Conditional
+    | Surrogate
+    | Solve
+    | Tuned
+    | Variational,
     Field(discriminator="type"),
 ]

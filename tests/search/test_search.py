@@ -24,6 +24,7 @@ from gmi.search.selection import Selection, robust_scores
 from gmi.search.signature import ConfinedSearch, shared_queries
 from gmi.search.strangers import Strangers
 from gmi.search.surrogate import Surrogate
+from gmi.search.tuned import Tuned
 from gmi.search.variational import Variational
 from gmi.targets.module import Input, ModuleTarget
 from gmi.training.targets import Scratch
@@ -58,6 +59,7 @@ SEARCHES = {
         polish=Evolution(generations=10, population=10, sigma=0.3, radius=8**0.5, views=VIEWS),
     ),
     "variational": Variational(steps=60, lr=0.05, draws=2, views=VIEWS),
+    "tuned": Tuned(search=Gradient(steps=30, lr=0.1, views=VIEWS), finds=2, steps=20),
 }
 SHORT = {
     Gradient: {"steps": 8},
@@ -66,6 +68,7 @@ SHORT = {
     Boundary: {"iterations": 4},
     Surrogate: {"questions": 50, "training": dataclasses.replace(LESSONS, steps=20)},
     Variational: {"steps": 4},
+    Tuned: {"steps": 3, "search": Gradient(steps=4, views=VIEWS)},
 }
 CLASSES = torch.arange(6)
 
