@@ -78,11 +78,12 @@ class Forecast:
     without: tuple[str, ...] = ()  # what the seconds leave out
     notes: tuple[str, ...] = ()  # sentences below the table
     free: tuple[str, ...] = ()  # steps whose queries no adversary makes: they are not in the total
+    read: str = ""  # a table of what was read
 
     def __str__(self) -> str:
         steps = dict.fromkeys([*self.queries, *self.seconds])
         width = max(16, *(len(step) + 2 for step in steps), 0) if steps else 16
-        lines = [f"{'step':{width}}{'queries':>10}{'seconds':>10}"]
+        lines = [self.read] * bool(self.read) + [f"{'step':{width}}{'queries':>10}{'seconds':>10}"]
         lines += [f"{step:{width}}{self.queries.get(step, 0):10,}{self.seconds.get(step, 0):10.0f}" for step in steps]
         total = sum(self.seconds.values())
         asked = sum(count for step, count in self.queries.items() if step not in self.free)
@@ -151,13 +152,14 @@ def conduct(
     with state.main_process_first():
         assets = tuple(credits(plan))  # fetched and known before hours of work
         run = Run.open(folder, {"configuration": identity(plan), "inputs": inputs.digests})
-    evidence = kind.examine(plan, inputs, run, hardware)
-    if state.is_main_process:
-        findings = kind.findings(plan, inputs, evidence)
-        run.write_json(
-            f"{kind.name}.json", asdict(header(kind.name, plan, run, inputs, hardware, assets)) | asdict(findings)
-        )
-        kind.render(run.folder)
+    with run.logging_errors():
+        evidence = kind.examine(plan, inputs, run, hardware)
+        if state.is_main_process:
+            findings = kind.findings(plan, inputs, evidence)
+            run.write_json(
+                f"{kind.name}.json", asdict(header(kind.name, plan, run, inputs, hardware, assets)) | asdict(findings)
+            )
+            kind.render(run.folder)
     state.wait_for_everyone()
     return run.folder / f"{kind.name}.html"
 

@@ -1,5 +1,7 @@
 """The one exception that the toolkit's own checks raise."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from textwrap import shorten
 
 
@@ -21,14 +23,30 @@ class Overspent(GmiError):
 
 def because(error: Exception) -> str:
     """The error's own words, in one line: without the number and the path that a system puts around them."""
-    words = str(error)
-    if isinstance(error, UnicodeDecodeError):
+    words = next((line for line in str(error).splitlines() if line.strip()), "")
+    if not words or isinstance(error, KeyError):
+        words = f"{type(error).__name__} {words}".strip()
+    elif isinstance(error, UnicodeDecodeError):
         words = "it is no text in UTF-8"
     elif isinstance(error, FileNotFoundError):
         words = "there is no such file"
     elif isinstance(error, OSError) and error.strerror:
         words = f"{error.strerror[0].lower()}{error.strerror[1:]}"
     return shorten(words.rstrip(". \n"), 300, placeholder=" ...")
+
+
+@contextmanager
+def foreign(sentence: Callable[[str], str]) -> Iterator[None]:
+    """A border to code that is not gmi's: whatever is raised within becomes a GmiError, which keeps it as its cause.
+
+    sentence: makes the message of the error's own words. What gmi itself raises passes as it is.
+    """
+    try:
+        yield
+    except GmiError:
+        raise
+    except Exception as error:
+        raise GmiError(sentence(because(error))) from error
 
 
 EXTRAS = {"sklearn": ("scikit-learn", "tabular"), "fastapi": ("fastapi", "serve"), "uvicorn": ("uvicorn", "serve")}

@@ -2,13 +2,15 @@
 
     config.yaml            the resolved configuration, with the digest that every piece carries
     shards/NAME.safetensors    tensors of one piece of work
+    error.log              where an error came from that ended the run
 It is private to its user (mode 700): reconstructions are personal data.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -67,6 +69,18 @@ class Run:
             raise GmiError(f"{folder} cannot be made a run folder ({because(error)}): choose another --out.") from error
         run.write("config.yaml", yaml.safe_dump({"digest": digest, "config": dict(config)}, sort_keys=False).encode())
         return run
+
+    @contextmanager
+    def logging_errors(self) -> Iterator[None]:
+        """Keeps what Python tells of an error that ends the run in error.log, for those who look into its cause."""
+        log = self.folder / "error.log"
+        log.unlink(missing_ok=True)
+        try:
+            yield
+        except Exception as error:
+            with suppress(OSError):  # a full disk may be the error
+                self.write(log.name, "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
+            raise
 
     def part(self, name: str) -> "Run":
         """The same run, with pieces in a folder of their own."""
@@ -157,8 +171,8 @@ def _changed(old: JsonValue, new: JsonValue, at: str = "") -> list[str]:
 
 
 def _unfinished(path: Path) -> bool:
-    """True for a file of a process that was killed while it made the folder."""
-    return path.name.startswith(".config.yaml-")
+    """True for what a run leaves that did not get far: a process that was killed, or an error."""
+    return path.name.startswith(".config.yaml-") or path.name == "error.log"
 
 
 @contextmanager

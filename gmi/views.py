@@ -23,11 +23,22 @@ class Input:
     mean: tuple[float, ...] = (0.0,)  # subtracted, one per channel or one for all; in units of [0, 1]
     std: tuple[float, ...] = (1.0,)  # divided by, one per channel or one for all; in units of [0, 1]
 
+    def __post_init__(self) -> None:
+        if max(self.mean, default=0) > 1 or max(self.std, default=1) > 2:
+            mean, std = ([round(value / 255, 6) for value in values] for values in (self.mean, self.std))
+            raise ValueError(
+                f"mean and std are of images in [0, 1], not of 0 to 255: write mean: {mean} and std: {std}"
+            )
+        if min(self.std, default=1) <= 0:
+            raise ValueError("std must be above 0, as images are divided by it")
+
     def __call__(self, images: Tensor) -> Tensor:
         """The module's input for images (N, 1 or 3, H, W) in [0, 1], differentiable.
 
         Raises GmiError for other numbers of channels.
         """
+        if images.element_size() < 4:  # torch cannot resize bf16 on the CPU
+            images = images.float()
         if images.shape[1] not in (1, 3):
             raise GmiError(f"Images have {images.shape[1]} channels; a target takes 1 (grey) or 3 (colour).")
         if self.colour in ("grey", "grey as rgb"):

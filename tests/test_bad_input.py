@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,59 @@ def one_thread():
 
 def tiny(people: int, pixels: int = 256) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(pixels, people))
+
+
+def scripted(people: int) -> nn.Module:
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch would rather export
+        return torch.jit.freeze(torch.jit.trace(tiny(people).eval(), torch.zeros(1, 1, 16, 16)))
+
+
+class Extra(nn.Sequential):
+    """One that keeps more than tensors."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 3}
+
+    def set_extra_state(self, state: object) -> None: ...
+
+
+def extra(people: int) -> nn.Module:
+    return Extra(*tiny(people))
+
+
+class Wrapped(nn.Module):
+    """One that a deployment has wrapped."""
+
+    def __init__(self, people: int) -> None:
+        super().__init__()
+        self.body = tiny(people)
+
+
+class Pair(Wrapped):
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.body(images), self.body(images).softmax(1)
+
+
+class NoGrad(Wrapped):
+    @torch.no_grad()
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.body(images)
+
+
+class Inference(Wrapped):
+    @torch.inference_mode()
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.body(images)
+
+
+class Cut(Wrapped):
+    """Its gradient is there, and raises."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        middle = images.sigmoid()
+        logits = self.body(middle)
+        middle.zero_()
+        return logits
 
 
 @dataclass(frozen=True)
@@ -124,6 +179,31 @@ def nan(case: Case) -> None:
     case.weights({name: value * torch.nan for name, value in tiny(3).state_dict().items()})
 
 
+def typed(dtype: torch.dtype, layout: torch.layout = torch.strided) -> Callable[[Case], None]:
+    """Weights of another type, or sparse ones."""
+
+    def spoil(case: Case) -> None:
+        state = {name: value.to(dtype) for name, value in tiny(3).state_dict().items()}
+        if layout == torch.sparse_coo:
+            torch.save(state | {"1.weight": state["1.weight"].to_sparse()}, case.folder / "model.pt")
+            case.set("target.weights", str(case.folder / "model.pt"))
+        else:
+            case.weights(state)
+
+    return spoil
+
+
+def network(name: str) -> Callable[[Case], None]:
+    """Another network of this file, with its own weights."""
+
+    def spoil(case: Case) -> None:
+        case.remove("model.safetensors")
+        case.set("target.weights", None)
+        case.set("target.factory", f"{__name__}:{name}")
+
+    return spoil
+
+
 TWO = [{"type": "dlib"}, {"type": "facenet", "name": "dlib"}]
 MISTAKES = {
     "no config": (lambda case: case.remove("audit.yaml"), "There is no file"),
@@ -153,6 +233,23 @@ MISTAKES = {
     "misfit": (
         lambda case: case.weights(tiny(3, 64).state_dict()),
         "1.weight is 3x64 in the file and 3x256 in the network.",
+    ),
+    "fp8": (typed(torch.float8_e4m3fn), "1.bias is of type float8_e4m3fn, which needs a scale beside it"),
+    "int8": (typed(torch.int8), "1.bias is of type int8 where the network has floating-point numbers"),
+    "sparse": (typed(torch.float32, torch.sparse_coo), "1.weight is sparse: save it as a dense tensor"),
+    "scripted": (network("scripted"), "cannot be frozen and read as tensors"),
+    "extra state": (network("extra"), "cannot be frozen and read as tensors"),
+    "a pair": (network("Pair"), "returns a tuple, where a tensor of logits is needed"),
+    "no grad": (network("NoGrad"), "The target's outputs have no gradient"),
+    "inference": (network("Inference"), "The target's outputs have no gradient"),
+    "cut": (network("Cut"), "The target's gradient cannot be taken (in torch's words: one of the variables needed for"),
+    "0 to 255": (
+        lambda case: case.set("target.input", {"size": [16, 16], "colour": "grey", "mean": [127.5], "std": [128]}),
+        "target.input: mean and std are of images in [0, 1], not of 0 to 255: write mean: [0.5] and std: [0.501961]",
+    ),
+    "no std": (
+        lambda case: case.set("target.input", {"size": [16, 16], "colour": "grey", "std": [0.0]}),
+        "target.input: std must be above 0",
     ),
     "class count": (class_count, "class count does not fit the data"),
     "input size": (lambda case: case.set("target.input.size", [20, 20]), "target.input"),

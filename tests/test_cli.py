@@ -229,6 +229,17 @@ def test_the_configuration_that_makes_the_weights_of_another_is_named(name):
         raise Untrained("None yet")
 
 
+@pytest.mark.parametrize("words", [["audit", "nowhere.yaml"], ["audit", "quickstart", "--search.steps", "-1"]])
+def test_where_an_error_came_from_is_told_to_those_who_ask(words, capsys):
+    texts = []
+    for more in ([], ["--traceback"]):
+        with pytest.raises(SystemExit) as stop:
+            cli.command([*words, *more])
+        assert stop.value.code == 2
+        texts.append(capsys.readouterr().err)
+    assert texts[0].count("\n") == 1 and texts[1].endswith(texts[0]) and texts[1].startswith("Traceback (most recent")
+
+
 @pytest.mark.parametrize("error", [None, Untrained("None yet"), Overspent("Too many queries.")])
 def test_a_dry_run_refuses_once_and_then_measures(error, capsys):
     done = []
@@ -248,6 +259,7 @@ def test_a_dry_run_refuses_once_and_then_measures(error, capsys):
     printed = capsys.readouterr()
     assert done == ["refuse", "forecast"] and printed.err.startswith("Measuring how fast this machine is")
     assert "as busy as it is now, within a factor of two\n" in printed.out
+    assert str(Forecast({}, {}, read="a table")).startswith("a table\n")
     assert printed.out.endswith("None yet: gmi train-target quickstart makes them.\n") == isinstance(error, Untrained)
 
 

@@ -80,6 +80,24 @@ def test_a_run_that_did_nothing_makes_room_for_another(tmp_path):
         Run.open(tmp_path / "mine", CONFIG)
 
 
+def test_an_error_that_ends_a_run_is_kept_until_it_goes_on(tmp_path, monkeypatch):
+    run = Run.open(tmp_path / "run", CONFIG)
+    with pytest.raises(GmiError), run.logging_errors():
+        try:
+            raise ValueError("the cause")
+        except ValueError as error:
+            raise GmiError("one sentence") from error
+    log = (tmp_path / "run" / "error.log").read_text()
+    assert "ValueError: the cause" in log and log.endswith("GmiError: one sentence\n") and __file__ in log
+    assert Run.open(tmp_path / "run", {"steps": 4}).digest != run.digest  # it is no work that would be lost
+    with run.logging_errors():
+        pass
+    assert {path.name for path in run.folder.iterdir()} == {"config.yaml"}
+    monkeypatch.setattr("gmi.run.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(GmiError, match="^the error itself$"), run.logging_errors():
+        raise GmiError("the error itself")
+
+
 def audit(name: str = "a", gmi: str = "1", data: str = "d", **keys: object) -> dict:
     return {"configuration": {"name": name, "seed": 0} | keys, "inputs": {"gmi": gmi, "data": data}}
 

@@ -2,15 +2,19 @@
 
 import hashlib
 import pickle
+import sys
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gmi.errors import GmiError, because
+
+PREFIXES = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before the names of a network's tensors."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -23,7 +27,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of kinds of tensors that are refused below
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise GmiError(
             f"{path} is a pickle of more than tensors, and loading it would run its code: save the state_dict with "
@@ -31,7 +36,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
     except OSError as error:
         raise GmiError(f"{path} cannot be read as weights ({because(error)}).") from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # of safetensors, zip and pickle, each with errors of its own
         raise GmiError(
             f"{path} cannot be read as weights, for it is damaged or of another kind: save the state_dict with "
             "safetensors."
@@ -42,8 +47,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Loads a file into the module. Raises GmiError if a name or shape does not fit, or if a value is not finite."""
+    """Loads a file into the module. Raises GmiError if a name, shape or type does not fit, or a value is not finite.
+
+    Where a wrapper has put its prefix before every name, it is left out, which is said on standard error.
+    """
     state = read_weights(path)
+    own = module.state_dict()
+    while own.keys() != state.keys() and (prefix := _prefix(state)):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+        print(f"{path}: the prefix {prefix} of all names is left out.", file=sys.stderr)
+    for name, value in state.items():
+        _refuse_kind(path, name, value, own.get(name))
     broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise GmiError(f"{path} is broken: {broken[0]} holds NaN or infinite values.")
@@ -51,6 +65,25 @@ def load_weights(module: nn.Module, path: Path) -> None:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise GmiError(f"{path} does not fit {type(module).__name__}: {misfit(module, state)}.") from error
+
+
+def _prefix(state: Mapping[str, Tensor]) -> str:
+    """The prefix of a wrapper that all names have; empty if there is none."""
+    return next((prefix for prefix in PREFIXES if state and all(name.startswith(prefix) for name in state)), "")
+
+
+def _refuse_kind(path: Path, name: str, value: Tensor, own: Tensor | None) -> None:
+    """Raises GmiError for weights that the network would read as others, or cannot read at all. own: the network's."""
+    if value.layout != torch.strided:
+        raise GmiError(f"{path}: {name} is sparse: save it as a dense tensor (to_dense).")
+    kind = str(value.dtype).removeprefix("torch.")
+    if value.is_floating_point() and value.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise GmiError(f"{path}: {name} is of type {kind}, which needs a scale beside it: save it as float32.")
+    if own is not None and own.is_floating_point() and not value.is_floating_point():
+        raise GmiError(
+            f"{path}: {name} is of type {kind} where the network has floating-point numbers: quantised weights need "
+            "their own network; save them as float32."
+        )
 
 
 def misfit(module: nn.Module, state: Mapping[str, Tensor]) -> str:

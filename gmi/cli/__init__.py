@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gmi.cli.commands import COMMANDS, Parser, imported, meant, trainer
-from gmi.errors import GmiError, Overspent, Untrained, missing
+from gmi.errors import GmiError, Overspent, Untrained, foreign, missing
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -38,16 +39,24 @@ def command(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(work: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> None:
-    """Calls `work` with the command line. A GmiError becomes one sentence and exit code 2; others show."""
+    """Calls `work` with the command line. A GmiError becomes one sentence and exit code 2; others show.
+
+    With --traceback the sentence comes after what Python tells of the error.
+    """
+    words = [*(sys.argv[1:] if arguments is None else arguments)]
+    if at_length := "--traceback" in words:
+        words.remove("--traceback")
     try:
         try:
-            work(sys.argv[1:] if arguments is None else arguments)
+            work(words)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # nobody reads the output any more, as after `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the very end
         sys.exit(141)  # as a program that the signal ends
     except GmiError as error:
+        if at_length:
+            traceback.print_exception(error)
         print("error:", *(line.strip() for line in str(error).splitlines()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -89,6 +98,7 @@ def _help() -> str:
             "usage: gmi COMMAND ...\n\nAudits what models give away of the people behind them.\n",
             *lines,
             "\ngmi COMMAND --help says more of one; gmi --version names the version.",
+            "An error is one sentence; --traceback adds where it came from.",
             "A configuration is a YAML file, or the name of one that comes with gmi. To begin with:",
             "  gmi train-target quickstart",
             "  gmi audit quickstart",
@@ -286,9 +296,7 @@ def accelerator() -> "Accelerator":
         raise GmiError(
             f"ACCELERATE_TORCH_DEVICE asks for {asked}, but torch sees no GPU here: unset it to use the CPU."
         )
-    try:
+    with foreign(lambda why: f"accelerate cannot start as it is configured: {why}."):
         # Unless told that this is the CPU's work, accelerate runs one process under torchrun where there is no GPU.
         patience = InitProcessGroupKwargs(timeout=timedelta(days=7))  # one process may have hours more to do
         return Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[patience])
-    except (ValueError, RuntimeError, NotImplementedError) as error:
-        raise GmiError(f"accelerate cannot start as it is configured: {error}") from error

@@ -40,7 +40,7 @@ def forecast(plan: Comparison, inputs: Inputs, hardware: Hardware) -> Forecast:
         without += ("to teach students and to search them",)
     seeds = f"{len(plan.seeds)} seed{'s' * (len(plan.seeds) > 1)}"
     note = f"{len(trainings)} targets to train, {len(attacks)} attacks to make: each line is for {seeds} together"
-    return Forecast(dict(queries), dict(seconds), without, (note,))
+    return Forecast(dict(queries), dict(seconds), without, (note,), read=str(inputs.people))
 
 
 def _paces(inputs: Inputs, trainings: list[Cell], hardware: Hardware) -> dict[tuple[str, str], Pace]:

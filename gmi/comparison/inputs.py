@@ -71,7 +71,7 @@ def refuse(plan: Comparison, inputs: Inputs) -> None:
             defence.loss(module, classes)
         training.promise(defence, classes)
         target = target_of(subject, module, inputs.people)
-        refuse_unfit(target, inputs.people, features=False)
+        refuse_unfit(target, inputs.people)
         for attack in (*plan.attacks, *arm.adaptive):
             refuse_misfit(attack.search, attack.access.open(target, None), inputs.prior)
 

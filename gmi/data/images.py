@@ -2,19 +2,45 @@
 
 import hashlib
 import io
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from gmi.assets.catalogue import resolve
-from gmi.errors import GmiError, because
+from gmi.errors import GmiError, because, foreign
 
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+SYSTEM = {
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "@eadir",
+    "@recently-snapshot",
+    "@recycle",
+    "@tmp",
+    "__macosx",
+    "lost+found",
+    "system volume information",
+}
+"""Names, in lower case, of folders that storage and systems make beside those of their users."""
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its orientation in EXIF; nothing else there is read, as it may be broken."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +64,20 @@ class Images:
             torch.cat([part.classes for part in parts]),
             tuple(digest for part in parts for digest in part.digests),
         )
+
+    @cached_property
+    def pictures(self) -> tuple[str, ...]:
+        """SHA-256 of each image's pixels: the same in every lossless format, and for grey in three channels."""
+        return tuple(
+            hashlib.sha256(f"{tuple(plain.shape)}".encode() + plain.contiguous().numpy().tobytes()).hexdigest()
+            for plain in (image[:1] if (image == image[:1]).all() else image for image in self.bytes)
+        )
+
+    def among(self, other: "Images") -> list[int]:
+        """Numbers of those images that `other` holds, too: as the same file, or the same pixel by pixel."""
+        known = {*other.digests, *other.pictures}
+        pairs = zip(self.digests, self.pictures, strict=True)
+        return [number for number, pair in enumerate(pairs) if known.intersection(pair)]
 
     @property
     def pixels(self) -> Tensor:
@@ -64,27 +104,88 @@ def folder(name: str, key: str) -> Path:
     return path
 
 
+def listing(folder: Path) -> tuple[list[Path], dict[Path, str]]:
+    """The images in a folder, at any depth, sorted; and what else lies there, with the reason to leave it out.
+
+    Hidden files are neither. Raises GmiError where the folder cannot be read or a name in it is no text.
+    """
+    found, left = [], {}
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise GmiError(f"{folder} cannot be read ({because(error)}).") from error
+    for entry in entries:
+        if not _written(entry.name):
+            raise GmiError(f"{folder} holds {entry.name!a}, whose name is no text in UTF-8: rename it.")
+        if _hidden(entry.name):
+            if entry.is_dir() and any(path.suffix.lower() in SUFFIXES for path in entry.rglob("*")):
+                left[entry] = "a hidden folder, or one of the system"
+        elif entry.is_dir():
+            if entry.is_symlink():
+                left[entry] = "a link to a folder"
+            else:
+                inner, others = listing(entry)
+                found += inner
+                left |= others
+        elif not entry.is_file():
+            left[entry] = "a link to nothing" if entry.is_symlink() else "no file"
+        elif entry.suffix.lower() in SUFFIXES:
+            found.append(entry)
+        else:
+            left[entry] = f"{entry.suffix} is not read" if entry.suffix else "it has no suffix"
+    return sorted(found), left
+
+
 def files(folder: Path) -> list[Path]:
-    """The images in a folder, at any depth, sorted."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    """The images in a folder, at any depth, sorted. Raises GmiError as `listing` does."""
+    return listing(folder)[0]
+
+
+def left_out(folder: Path) -> list[str]:
+    """What lies in a folder and is not read as an image, each with the reason."""
+    return [f"{path.relative_to(folder.parent).as_posix()}: {why}" for path, why in listing(folder)[1].items()]
 
 
 def people(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, str, int]]]:
     """Names of the people that have a folder in this one, sorted, and (path, relative name, person) of their images.
 
-    Raises GmiError for fewer than two people, and for a person without images.
+    Raises GmiError for fewer than two people, for a person without images, and for names that are equal in Unicode's
+    normal form.
     """
-    names = tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+    found = {path: name_of(path) for path in folder.iterdir() if path.is_dir() and not _hidden(path.name)}
+    names = tuple(sorted(found.values()))
+    if twice := [name for name, after in pairwise(names) if name == after]:
+        raise GmiError(f"{folder} has two folders of {twice[0]}, which differ in how Unicode writes it: join them.")
     if len(names) < 2:
         raise GmiError(
             f"{folder} has folders of {len(names)} people: an audit needs one folder for each of two or more."
         )
-    paths = [files(folder / name) for name in names]
+    paths = [files(path) for path in sorted(found, key=found.__getitem__)]
     if empty := [name for name, group in zip(names, paths, strict=True) if not group]:
         raise GmiError(f"{folder / empty[0]} holds no image: add some, or remove the folder.")
     return names, [
         (path, path.relative_to(folder).as_posix(), person) for person, group in enumerate(paths) for path in group
     ]
+
+
+def name_of(folder: Path) -> str:
+    """The name of a person's folder in Unicode's normal form NFC, whatever system has written it.
+
+    Raises GmiError if it is no text.
+    """
+    if not _written(folder.name):
+        raise GmiError(f"{folder.parent} holds {folder.name!a}, whose name is no text in UTF-8: rename it.")
+    return unicodedata.normalize("NFC", folder.name)
+
+
+def _written(name: str) -> bool:
+    """Whether a name is text; Python puts surrogates for bytes that are none."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _hidden(name: str) -> bool:
+    """Whether a file or a folder is hidden, or a system's own."""
+    return name.startswith(".") or name.lower() in SYSTEM
 
 
 def public(name: str, key: str) -> list[Path]:
@@ -123,15 +224,16 @@ def read(paths: Sequence[Path], classes: Sequence[int], size: tuple[int, int] | 
 
 def _decode(path: Path, content: bytes, size: tuple[int, int] | None) -> Tensor:
     """The image in a file's content: (1 or 3, H, W) uint8, upright. Raises GmiError if it cannot be used."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode not in ("L", "RGB"):
-                raise GmiError(f"{path} has the channels {image.mode}: convert it to grey (L) or colour (RGB).")
-            if size is not None and (image.height, image.width) != size:
-                image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.BICUBIC)
-            return pil_to_tensor(image)
-    except UnidentifiedImageError as error:
-        raise GmiError(f"{path} holds no image that can be read: replace or remove it.") from error
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise GmiError(f"{path} cannot be read as an image ({because(error)}): replace or remove it.") from error
+    with foreign(lambda why: f"{path} cannot be read as an image ({why}): replace or remove it."):
+        try:
+            opened = Image.open(io.BytesIO(content))
+        except UnidentifiedImageError as error:
+            raise GmiError(f"{path} holds no image that can be read: replace or remove it.") from error
+        with opened as image:
+            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+            upright = image if turn is None else image.transpose(turn)
+            if upright.mode not in ("L", "RGB"):
+                raise GmiError(f"{path} has the channels {upright.mode}: convert it to grey (L) or colour (RGB).")
+            if size is not None and (upright.height, upright.width) != size:
+                upright = ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BICUBIC)
+            return pil_to_tensor(upright)

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from pathlib import Path
 from statistics import median_low
 from typing import Literal, get_args
 
+from gmi.assets.catalogue import resolve
 from gmi.data import images
 from gmi.data.images import Images
 from gmi.errors import GmiError, because
 from gmi.rng import Rng, seed_of
 from gmi.settings import Count, Whole, settings
 
+_NAMED = 10  # things left out that a table names
 Role = Literal["training", "enrolment", "distractors", "strangers", "public"]
 
 
@@ -42,6 +45,7 @@ class People:
     distractors: Images | None = None  # enrolled images of other people, which count in the ranks
     strangers: Images | None = None  # more images of other people: comparisons with them set thresholds
     groups: tuple[str, ...] | None = None  # the group of each person (K,): people who share what is labelled
+    left_out: tuple[str, ...] = ()  # what lies in the folders and was not read as an image, each with the reason
 
     @property
     def coloured(self) -> bool:
@@ -52,6 +56,27 @@ class People:
     def digest(self) -> str:
         """SHA-256 over all files with their roles, people and groups."""
         return _digest(self.files if self.groups is None else self.files | {"": list(self.groups)})
+
+    def copied(self, others: Images) -> int:
+        """How many other images are training or enrolment images of these people."""
+        return len({*others.among(self.training), *others.among(self.enrolment)})
+
+    def __str__(self) -> str:
+        """A table of what was read, and what was left out."""
+        named = {"training": self.training, "enrolment": self.enrolment, "strangers enrolled": self.distractors}
+        named |= {"more strangers": self.strangers, "public": self.public}
+        lines = [f"{'read':20}{'people':>8}{'images':>8}  {'height x width':16}colour"]
+        for role, group in named.items():
+            if group is not None:
+                people = "" if role == "public" else f"{len(group.classes.unique()):,}"
+                height, width = group.bytes.shape[2:]
+                colour = "grey" if group.bytes.shape[1] == 1 else "colour"
+                lines.append(f"{role:20}{people:>8}{len(group):>8,}  {f'{height} x {width}':16}{colour}")
+        if self.left_out:
+            lines.append(f"left out: {len(self.left_out):,} (what is no image, and what cannot be told to be one)")
+            lines += [f"  {each}" for each in self.left_out[:_NAMED]]
+            lines += ["  ..."] * (len(self.left_out) > _NAMED)
+        return "\n".join(lines)
 
     @cached_property
     def private_digest(self) -> str:
@@ -128,7 +153,9 @@ class Faces:
         drawn = Rng([seed_of(self.seed, "attacked")]).uniform(len(names))[0].argsort()[: self.attacked]
         groups = None if self.groups is None else _groups(Path(self.groups), names)
         attacked = tuple(sorted(drawn.tolist()))
-        return People(names, attacked, training, enrolment, files, public, distractors, strangers, groups)
+        places = [self.folder, self.enrolment, self.strangers, self.public]
+        left = [each for place in places if isinstance(place, str) for each in images.left_out(resolve(place))]
+        return People(names, attacked, training, enrolment, files, public, distractors, strangers, groups, tuple(left))
 
 
 def _digest(files: dict[str, list[str]]) -> str:
@@ -167,7 +194,7 @@ def _groups(file: Path, names: tuple[str, ...]) -> tuple[str, ...]:
             rows = [[cell.strip() for cell in row] for row in csv.reader(lines) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise GmiError(f"data.groups: {file} cannot be read ({because(error)}).") from error
-    labels = {name: cells for name, *cells in rows}
+    labels = {unicodedata.normalize("NFC", name): cells for name, *cells in rows}
     for name in names:
         if not any(labels.get(name, ())):
             raise GmiError(f"data.groups: {file} has no labels of {name}: give each folder one line, NAME,LABEL.")
@@ -201,21 +228,23 @@ def _read(photos: Sequence[Photo], size: tuple[int, int] | None) -> Images:
 
 def _distinct(photos: Sequence[Photo], training: Images, enrolment: Images) -> None:
     """Raises GmiError if an enrolment image is also a training image: it would judge memory, not identity."""
-    by_role = {role: [photo for photo in photos if photo.role == role] for role in ("training", "enrolment")}
-    trained = dict(zip(training.digests, by_role["training"], strict=True))
-    for photo, digest in zip(by_role["enrolment"], enrolment.digests, strict=True):
-        if digest in trained:
-            raise GmiError(f"{photo.path} is the same file as {trained[digest].path}: enrolment images must be others.")
+    if same := enrolment.among(training):
+        by_role = {role: [photo for photo in photos if photo.role == role] for role in ("training", "enrolment")}
+        twin = training.among(enrolment[same[:1]])[0]
+        raise GmiError(
+            f"{by_role['enrolment'][same[0]].path} is the same picture as {by_role['training'][twin].path}: enrolment "
+            f"images must be others ({len(same)} are not)."
+        )
 
 
 def _refuse_known(strangers: Images | None, training: Images, enrolment: Images, public: Images | None) -> None:
     """Raises GmiError if "strangers" include audited people or public images, or differ from the people in colour."""
     if strangers is None:
         return
-    if same := set(strangers.digests).intersection([*training.digests, *enrolment.digests]):
-        raise GmiError(f"data.strangers: {len(same)} of its files show the people themselves: remove them.")
-    if public is not None and (same := set(strangers.digests).intersection(public.digests)):
-        raise GmiError(f"data.strangers: {len(same)} of its files lie in data.public too: remove them there.")
+    if same := {*strangers.among(training), *strangers.among(enrolment)}:
+        raise GmiError(f"data.strangers: {len(same)} of its images show the people themselves: remove them.")
+    if public is not None and (same := strangers.among(public)):
+        raise GmiError(f"data.strangers: {len(same)} of its images lie in data.public too: remove them there.")
     if strangers.bytes.shape[1] != training.bytes.shape[1]:
         raise GmiError("data.strangers: its images and the people's must all be grey or all be in colour.")
 

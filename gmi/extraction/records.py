@@ -121,12 +121,14 @@ class Photographs:
 
 def _refuse_shared(records: Records) -> None:
     """Raises GmiError if a file from which one model learns is held out, or the other model learns from it, too."""
-    unseen = {*records.held_out.digests, *(records.alike.digests if records.alike else ())}
-    for group, what in ((records.other, "a control"), (records.training, "the target")):
-        if group is not None and (same := unseen.intersection(group.digests)):
-            raise GmiError(f"data: {len(same)} files that {what} is trained on are held out, too: remove them there.")
-    if records.other is not None and (same := set(records.other.digests).intersection(records.training.digests)):
-        raise GmiError(f"data: the target and the control would learn from {len(same)} equal files: remove one each.")
+    for unseen in (records.held_out, records.alike):
+        for group, what in ((records.other, "a control"), (records.training, "the target")):
+            if unseen is not None and group is not None and (same := unseen.among(group)):
+                raise GmiError(
+                    f"data: {len(same)} images that {what} is trained on are held out, too: remove them there."
+                )
+    if records.other is not None and (same := records.other.among(records.training)):
+        raise GmiError(f"data: the target and the control would learn from {len(same)} equal images: remove one each.")
     for unseen, what in ((records.alike, "alike"), (records.held_out, "held out")):
         twins = 0 if unseen is None else int((distances(unseen.pixels, records.training.pixels) < SAME).any(1).sum())
         if twins:

@@ -106,6 +106,7 @@ class DataFigures:
     distractors: int
     strangers: int
     public_images: int
+    left_out: tuple[str, ...]  # what lies in the folders and was not read as an image, each with the reason
     split_seed: int
     digest: str
 
@@ -241,8 +242,8 @@ def _compares(oracle: AnyOracle, inputs: Inputs) -> bool:
 
 
 def _overlap(people: People, recognised: Recognised) -> Iterator[checks.Flag]:
-    private = [*people.training.digests, *people.enrolment.digests]
-    yield checks.copies(private, () if people.public is None else people.public.digests)
+    public = people.public
+    yield checks.copies(0 if public is None else people.copied(public), 0 if public is None else len(public))
     if recognised.public is not None:
         yield checks.public_people(recognised.public, recognised.samples["genuine"], recognised.samples["impostor"])
 
@@ -277,6 +278,7 @@ def _data(plan: Audit, people: People) -> DataFigures:
         distractors=0 if people.distractors is None else len(people.distractors.classes.unique()),
         strangers=0 if people.strangers is None else len(people.strangers),
         public_images=0 if people.public is None else len(people.public),
+        left_out=people.left_out,
         split_seed=plan.data.seed,
         digest=people.digest,
     )

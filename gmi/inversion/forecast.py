@@ -123,7 +123,7 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
         )
     if len(people.attacked) < FEWEST:
         notes += (f"{len(people.attacked)} people are too few to conclude anything: attack at least {FEWEST}.",)
-    return Forecast(queries, seconds, without, notes, free)
+    return Forecast(queries, seconds, without, notes, free, str(people))
 
 
 def target_notes(plan: Audit) -> tuple[str, ...]:

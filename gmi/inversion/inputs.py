@@ -86,9 +86,12 @@ def load(plan: Audit, hardware: Hardware) -> Inputs:
             refuse_untrained(existing, plan.training, people)
         target = existing.load(people.names).to(device)
     if isinstance(target, Target):
-        refuse_unfit(target, people, (plan.controls.oracle and guide is None) or _learns_features(plan.search))
+        projected, steep = plan.controls.oracle and guide is None, access(plan.search) == "white-box"
+        with hardware.autocast():
+            refuse_unfit(target, people, projected or _learns_features(plan.search), projected or steep)
     if guide is not None:
-        refuse_unfit(guide, people, True)
+        with hardware.autocast():
+            refuse_unfit(guide, people, True, True)
     inputs = Inputs(
         people=people,
         target=target,
@@ -112,10 +115,9 @@ def refuse_enrolled(searches: Iterable[Any], people: People) -> None:
     """Raises GmiError where photographs of strangers, which a search asks about, are the people's own."""
     for search in searches:
         photographs: Strangers | None = getattr(search, "photographs", None)
-        own = {*people.training.digests, *people.enrolment.digests}
-        if photographs is not None and (same := own.intersection(photographs.digests)):
+        if photographs is not None and (same := people.copied(photographs.every())):
             raise GmiError(
-                f"search.photographs: {len(same)} of its files show the audited people themselves, which no adversary "
+                f"search.photographs: {same} of its images show the audited people themselves, which no adversary "
                 "has: name a folder of others."
             )
 

@@ -54,4 +54,4 @@ def forecast(plan: Ladder, inputs: Inputs, hardware: Hardware) -> Forecast:
     notes.append("Points by one access share what they ask alike: their ledger may hold fewer queries than the total.")
     if plan.budget is not None:
         notes.append(f"No point may ask more than {plan.budget:,} queries{' with one seed' * (seeds > 1)}.")
-    return Forecast(queries, seconds, without, (*notes, *target_notes(plan.audit)))
+    return Forecast(queries, seconds, without, (*notes, *target_notes(plan.audit)), read=str(people))

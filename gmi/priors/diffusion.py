@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gmi.assets.weights import digest
-from gmi.errors import GmiError, because
+from gmi.errors import GmiError, because, foreign
 from gmi.priors.folder import prior_folder, refuse_other_type
 from gmi.priors.path import DiffusionPath, FlowPath, stamps, step
 from gmi.protocols import NoisePath
@@ -165,21 +165,19 @@ def read_path(config: dict[str, Any]) -> NoisePath:
     import diffusers  # takes seconds, which audits with other priors need not spend
 
     name = str(config.get("_class_name"))
-    try:
+    kind = (
+        f"{name} is neither a DDPM-like scheduler of diffusers nor one of flow matching, or its settings cannot be used"
+    )
+    with foreign(lambda why: f"{kind} ({why})."):
         scheduler: Any = getattr(diffusers, name).from_config(config)
         settings = scheduler.config
         if name.startswith("FlowMatch"):
             _refuse(settings, "use_dynamic_shifting", "invert_sigmas", "shift_terminal")
-            if (kind := config.get("prediction_type", "flow_prediction")) != "flow_prediction":
-                raise GmiError(f"The scheduler {name} is one of flow matching, but its prediction_type is {kind}.")
+            if (wanted := config.get("prediction_type", "flow_prediction")) != "flow_prediction":
+                raise GmiError(f"The scheduler {name} is one of flow matching, but its prediction_type is {wanted}.")
             return FlowPath(float(settings.get("shift") or 1.0), int(settings.num_train_timesteps))
         _refuse(settings, "thresholding", "use_flow_sigmas")
         table = tuple(scheduler.alphas_cumprod.double().tolist())
-    except (AttributeError, ImportError, NotImplementedError, TypeError, ValueError) as error:
-        raise GmiError(
-            f"{name} is neither a DDPM-like scheduler of diffusers nor one of flow matching, or its settings cannot be "
-            f"used ({_line(error)})."
-        ) from error
     limit = float(settings.get("clip_sample_range") or 1.0) if settings.get("clip_sample") else None
     return DiffusionPath(table, str(settings.get("prediction_type", "epsilon")), limit)
 
@@ -198,12 +196,10 @@ def _model(folder: Path, kinds: tuple[str, ...]) -> nn.Module:
         raise GmiError(f"{folder} is no folder of diffusers.")
     if name not in kinds:
         raise GmiError(f"{folder} holds {name}: a prior needs {' or '.join(kinds)}.")
-    try:
+    with foreign(lambda why: f"{folder} cannot be loaded as {name}: {why}."):
         model, report = getattr(diffusers, name).from_pretrained(
             folder, local_files_only=True, output_loading_info=True, low_cpu_mem_usage=False
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise GmiError(f"{folder} cannot be loaded as {name}: {_line(error)}") from error
     if misfits := [*report["missing_keys"], *report["mismatched_keys"], *report["unexpected_keys"]]:
         raise GmiError(f"{folder}: the weights do not fit {name}; the first that differs is {misfits[0]}.")
     broken = [key for key, value in model.state_dict().items() if not value.isfinite().all()]
@@ -226,10 +222,6 @@ def _autoencoder(folder: Path, channels: int) -> nn.Module:
     if config.get("latents_mean") is not None or config.get("latents_std") is not None:
         raise GmiError(f"{folder} scales its latents channel by channel (latents_mean), which is not supported.")
     return vae
-
-
-def _line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _json(path: Path) -> dict[str, Any]:

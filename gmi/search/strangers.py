@@ -1,7 +1,8 @@
 """What an adversary asks a target about before the search: photographs of strangers, and samples of a prior."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,10 +33,17 @@ class Strangers:
         return [sha256(path.read_bytes()).hexdigest() for path in paths]
 
     def load(self, seed: int = 0) -> Images:
-        """The photographs in the order of a draw. Raises GmiError if the folder or an image cannot be used."""
+        """Those that are used, in the order of a draw. Raises GmiError if the folder or an image cannot be used."""
         paths = images.public(self.folder, "search.photographs.folder")
         order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))[: self.most].tolist()
-        return images.read([paths[index] for index in order], [-1] * len(order), self.size, "search.photographs.size")
+        return self._read([paths[index] for index in order])
+
+    def every(self) -> Images:
+        """All of them. Raises GmiError as `load` does."""
+        return self._read(images.public(self.folder, "search.photographs.folder"))
+
+    def _read(self, paths: Sequence[Path]) -> Images:
+        return images.read(paths, [-1] * len(paths), self.size, "search.photographs.size")
 
 
 def digests(searches: Iterable[Any]) -> dict[str, str]:

@@ -28,7 +28,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gmi.defences.base import Answer, Loss
-from gmi.errors import GmiError
+from gmi.errors import GmiError, foreign
 from gmi.oracles.local import WhiteBox
 from gmi.protocols import Candidates, LabelOracle, Prior, ScoreOracle, SimilarityOracle, Trace
 from gmi.rng import Rng
@@ -189,11 +189,9 @@ def _asked(oracle: LabelOracle, images: Tensor, device: torch.device) -> Tensor:
 
 def _refuse_misfit(student: ModuleTarget, module: nn.Module, people: int, image: Tensor) -> None:
     """Raises GmiError where a student cannot take an image (1, C, H, W), given as bytes, or has other classes."""
-    try:
-        with torch.no_grad():
-            outputs = module.eval()(student.input(image.float() / 255))
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise GmiError(f"A student cannot take an image: check the input in search.students ({error}).") from error
+    cannot = "A student cannot take an image: check the input in search.students"
+    with torch.no_grad(), foreign(lambda why: f"{cannot} ({why})."):
+        outputs = module.eval()(student.input(image.float() / 255))
     if tuple(outputs.shape) != (1, people):
         raise GmiError(
             f"A student gives outputs of shape {tuple(outputs.shape)} and the target has {people} classes: set their "

@@ -13,7 +13,7 @@ from gmi.assets.catalogue import resolve
 from gmi.assets.factory import make_network
 from gmi.assets.weights import digest, load_weights
 from gmi.defences import AnyDefence
-from gmi.errors import GmiError
+from gmi.errors import GmiError, foreign
 from gmi.settings import settings
 from gmi.targets.outputs import Outputs, outputs
 from gmi.views import Input
@@ -42,16 +42,23 @@ class Target:
             outputs: whom the module's outputs mean; None: they are the people in their order.
         Raises GmiError if weights are not finite.
         """
-        for name, value in module.state_dict().items():
-            if value.is_floating_point() and not value.isfinite().all():
-                raise GmiError(f"The target's weights are broken: {name} holds NaN or infinite values.")
-        self.module = module.float().eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.order = Outputs.sorted(classes) if outputs is None else outputs
+        with foreign(
+            lambda why: (
+                "The target's network cannot be frozen and read as tensors "
+                f"({why}): hand over a plain torch module in floating point; a scripted or quantised one can be served "
+                "or exported to ONNX, and audited by its scores."
+            )
+        ):
+            for name, value in module.state_dict().items():
+                if value.is_floating_point() and not value.isfinite().all():
+                    raise GmiError(f"The target's weights are broken: {name} holds NaN or infinite values.")
+            self.module = module.float().eval().requires_grad_(False).to(memory_format=torch.channels_last)
+            self.digest = self.order.digest(digest(module.state_dict().items()))
         self.input = input
         self.classes = classes
         self.trained_on = trained_on
         self._penultimate = penultimate
-        self.order = Outputs.sorted(classes) if outputs is None else outputs
-        self.digest = self.order.digest(digest(module.state_dict().items()))
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (N, K) of images (N, 1 or 3, H, W) in [0, 1], differentiable with respect to the images.
@@ -74,7 +81,13 @@ class Target:
     def outputs(self, prepared: Tensor) -> Tensor:
         """What the module itself gives for images (N, C, H, W) that are prepared already; of any shape."""
         output = self.module(prepared.contiguous(memory_format=torch.channels_last))
-        return getattr(output, "logits", output)  # transformers wraps them
+        logits = getattr(output, "logits", output)  # transformers wraps them
+        if not isinstance(logits, Tensor):
+            raise GmiError(
+                f"The target's network returns a {type(logits).__name__}, where a tensor of logits is needed: name a "
+                "factory whose network returns the logits alone."
+            )
+        return logits
 
     def activations(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, K) and penultimate features (N, D) of one forward pass, differentiable.

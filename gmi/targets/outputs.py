@@ -1,5 +1,6 @@
 """Outputs of a model: whom each of them means, where they are not the people in sorted order."""
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -60,9 +61,10 @@ def outputs(file: str | None, people: tuple[str, ...]) -> Outputs:
         return Outputs.sorted(people)
     path = resolve(file)
     try:
-        names = tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
+        text = unicodedata.normalize("NFC", path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise GmiError(f"target.outputs: {path} cannot be read ({because(error)}).") from error
+    names = tuple(line.strip() for line in text.splitlines() if line.strip())
     for person in people:
         if names.count(person) != 1:
             raise GmiError(

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gmi.data.images import Images
 from gmi.data.people import People
-from gmi.errors import GmiError, because
+from gmi.errors import GmiError, foreign
 from gmi.targets.module import Target
 
 
@@ -46,24 +46,38 @@ def calibration_error(correct: ArrayLike, confidence: ArrayLike, bins: int = 15)
     return float(sums.sum() / len(correct))
 
 
-def refuse_unfit(target: Target, people: People, features: bool) -> None:
-    """Raises GmiError if the target cannot take a blank image of the people, or lacks one output per person."""
-    blank = torch.zeros(1, *people.enrolment.bytes.shape[1:], device=target.device)
-    try:
-        with torch.no_grad():
-            target.activations(blank) if features else target(blank)
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise GmiError(
-            f"The target cannot take an image of {'x'.join(map(str, blank.shape[2:]))}: check target.input and "
-            f"target.penultimate (in torch's words: {because(error)})."
-        ) from error
-    except GmiError as error:
-        if spare := _background(target, people):
-            raise GmiError(
-                f"The target has one output more than people, and without its {spare} it knows them: put the people's "
-                f'names into a text file, one a line, with a line "background" {spare}, and set target.outputs to it.'
-            ) from error
-        raise
+def refuse_unfit(target: Target, people: People, features: bool = False, gradients: bool = False) -> None:
+    """Raises GmiError if the target cannot take a blank image of the people, or lacks one output per person.
+
+    features: ask for its penultimate features, too. gradients: take one of its logits, as a white-box search does.
+    """
+    blank = torch.zeros(1, *people.enrolment.bytes.shape[1:], device=target.device, requires_grad=gradients)
+    cannot = f"The target cannot take an image of {'x'.join(map(str, blank.shape[2:]))}"
+    with (
+        torch.set_grad_enabled(gradients),
+        foreign(lambda why: f"{cannot}: check target.input and target.penultimate (in torch's words: {why})."),
+    ):
+        try:
+            logits = target.activations(blank)[0] if features else target(blank)
+        except GmiError as error:
+            if spare := _background(target, people):
+                raise GmiError(
+                    f"The target has one output more than people, and without its {spare} it knows them: put the "
+                    f'people\'s names into a text file, one a line, with a line "background" {spare}, and set '
+                    "target.outputs to it."
+                ) from error
+            raise
+    if gradients:
+        _refuse_without_gradient(logits, blank)
+
+
+def _refuse_without_gradient(logits: Tensor, image: Tensor) -> None:
+    """Raises GmiError if the logits have no gradient in the image, so that no white-box search can work."""
+    instead = "hand over a network that can be differentiated, or audit it by its answers (access: {type: scores})"
+    if not logits.requires_grad:
+        raise GmiError(f"The target's outputs have no gradient: it works under no_grad or detaches them; {instead}.")
+    with foreign(lambda why: f"The target's gradient cannot be taken (in torch's words: {why}): {instead}."):
+        torch.autograd.grad(logits.sum(), image)
 
 
 @torch.no_grad()

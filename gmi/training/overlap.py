@@ -17,7 +17,7 @@ def overlap(people: People, public: Images, space: FaceSpace) -> str:
 
     Raises GmiError if the two sets share files.
     """
-    same = copies(people.training.digests + people.enrolment.digests, public.digests)
+    same = copies(people.copied(public), len(public))
     if same.severity == "stop":
         raise GmiError(same.message)
     shown, trained, enrolled = (

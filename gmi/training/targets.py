@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gmi.defences.base import Defence, Loss, Promise, part_of
 from gmi.defences.bottleneck import Noisy
-from gmi.errors import GmiError
+from gmi.errors import GmiError, foreign
 from gmi.rng import Rng, seed_of
 from gmi.settings import Count, NonNegative, Positive, settings
 from gmi.targets.module import Input, ModuleTarget
@@ -155,7 +155,13 @@ def fit(
         module = target.build().to(device)
         if training.deranged:
             classes = derangement(int(classes.max()) + 1, training.seed)[classes]
-        training(module, target.input, images, defence.loss(module, classes), progress, defence)
+        with foreign(
+            lambda why: (
+                f"The target cannot be trained so (in torch's words: {why}): check target.input, training and "
+                "target.defence."
+            )
+        ):
+            training(module, target.input, images, defence.loss(module, classes), progress, defence)
     return module
 
 

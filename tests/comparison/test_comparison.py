@@ -394,7 +394,7 @@ def test_strangers_are_no_audited_people_and_other_photographs_are_another_run(t
     before = digests([asking])
     shown = [sha256((tmp_path / f"{number}.png").read_bytes()).hexdigest() for number in range(3)]
     theirs = replace(own, training=replace(own.training, digests=(*shown, *own.training.digests[3:])))
-    with pytest.raises(GmiError, match="3 of its files show the audited people themselves"):
+    with pytest.raises(GmiError, match="3 of its images show the audited people themselves"):
         refuse(plan, inputs(theirs))
     Image.new("L", (16, 16)).save(tmp_path / "0.png")
     assert digests([asking]).keys() == before.keys() and digests([asking]) != before

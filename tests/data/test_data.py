@@ -3,13 +3,15 @@
 import hashlib
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
+from gmi.data.images import read
 from gmi.data.people import Faces, People
 from gmi.errors import GmiError
 
@@ -30,7 +32,9 @@ def photo(path: Path, shape: tuple[int, ...] = (6, 5)) -> Path:
     return path
 
 
-def people(folder: Path, names: str = "abc", count: int = 6, first: int = 0, shape: tuple[int, ...] = (6, 5)) -> Path:
+def people(
+    folder: Path, names: Sequence[str] = "abc", count: int = 6, first: int = 0, shape: tuple[int, ...] = (6, 5)
+) -> Path:
     for name in names:
         for number in range(first, first + count):
             photo(folder / name / f"{number}.png", shape)
@@ -148,7 +152,7 @@ def test_strangers_are_nobody_of_the_people(tmp_path):
     assert sum(role == "strangers" for role, _, _ in found.files.values()) == 2
     assert found.digest != faces(tmp_path / "own").digest
     (tmp_path / "others" / "x" / "same.png").write_bytes((tmp_path / "own" / "a" / "0.png").read_bytes())
-    with pytest.raises(GmiError, match=r"data\.strangers: 1 of its files show the people themselves"):
+    with pytest.raises(GmiError, match=r"data\.strangers: 1 of its images show the people themselves"):
         faces(tmp_path / "own", strangers=str(tmp_path / "others"))
 
 
@@ -232,3 +236,113 @@ def test_groups_are_the_people_with_the_same_labels(tmp_path):
         faces(folder, groups=str(file))
     with pytest.raises(GmiError, match=r"data\.groups: .*none\.csv cannot be read"):
         faces(folder, groups=str(tmp_path / "none.csv"))
+
+
+@pytest.mark.parametrize("name", ["@eaDir", ".thumbnails", "__MACOSX", "#recycle", "lost+found"])
+@pytest.mark.parametrize("place", ["", "a", "a/inner"])
+def test_folders_of_the_system_hold_no_photographs_at_any_depth(tmp_path, name, place):
+    folder = people(tmp_path / "faces")
+    before = faces(folder)
+    photo(folder / place / name / "0.png")
+    found = faces(folder)
+    assert found.names == before.names and found.digest == before.digest
+    assert found.left_out == (str(Path("faces", place, name)) + ": a hidden folder, or one of the system",)
+
+
+def test_what_is_left_out_is_named_with_the_reason(tmp_path):
+    folder = people(tmp_path / "faces")
+    (folder / "a" / "0.heic").write_bytes(b"?")
+    (folder / "a" / "noext").write_bytes(b"?")
+    (folder / "a" / ".DS_Store").write_bytes(b"?")
+    (folder / "b" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "c" / "else").symlink_to(tmp_path)
+    photo(folder / "c" / "6.JFIF".lower(), (6, 5)).rename(folder / "c" / "6.JFIF")
+    found = faces(folder)
+    assert len(found.training) + len(found.enrolment) == 19
+    assert dict(each.split(": ") for each in found.left_out) == {
+        "faces/a/0.heic": ".heic is not read",
+        "faces/a/noext": "it has no suffix",
+        "faces/b/gone.png": "a link to nothing",
+        "faces/c/else": "a link to a folder",
+    }
+    table = str(found)
+    assert "training" in table and "6 x 5" in table and "left out: 4" in table and "0.heic: .heic is not read" in table
+
+
+def rewritten(path: Path, suffix: str, mode: str = "L") -> Path:
+    """The same pixels in another file."""
+    Image.open(path).convert(mode).save(path.with_name(f"again{suffix}"))
+    return path.with_name(f"again{suffix}")
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tif", ".png"])
+def test_the_same_picture_in_two_roles_is_refused_however_it_is_written(tmp_path, suffix):
+    folder, others = people(tmp_path / "faces"), people(tmp_path / "others", "xyz")
+    for role, words in (("enrolment", "is the same picture as"), ("strangers", "1 of its images show the people")):
+        place = people(
+            tmp_path / role, "abc" if role == "enrolment" else "xyz", first=10 if role == "enrolment" else 20
+        )
+        here = rewritten(folder / "b" / "3.png", suffix)
+        shutil.move(here, place / place.joinpath("b" if role == "enrolment" else "y").name / here.name)
+        with pytest.raises(GmiError, match=words):
+            faces(folder, **{role: str(place)})
+    assert faces(folder, strangers=str(others)).left_out == ()
+
+
+def test_grey_in_three_channels_is_the_same_picture(tmp_path):
+    grey = photo(tmp_path / "0.png")
+    coloured, other = rewritten(grey, ".png", "RGB"), photo(tmp_path / "1.png", (6, 5, 3))
+    pictures = [read([path], [0], None).pictures for path in (grey, coloured, other)]
+    assert pictures[0] == pictures[1] != pictures[2]
+
+
+def test_public_images_that_are_the_peoples_are_counted_by_their_pixels(tmp_path):
+    folder = people(tmp_path / "faces")
+    people(tmp_path / "public")
+    photo(tmp_path / "public" / "z.png")
+    for name in "abc":
+        shutil.rmtree(tmp_path / "public" / name)
+    shutil.move(rewritten(folder / "a" / "1.png", ".bmp"), tmp_path / "public" / "one.bmp")
+    found = faces(folder, public=str(tmp_path / "public"))
+    assert len(found.public) == 2 and found.copied(found.public) == 1
+
+
+def test_a_name_is_the_same_in_every_normal_form_of_unicode(tmp_path):
+    composed, apart = "Zo\u00e9", "Zoe\u0301"
+    folder, held = people(tmp_path / "faces", [composed, "b"]), people(tmp_path / "held", [apart, "b"], first=10)
+    assert faces(folder, enrolment=str(held)).names == (composed, "b")
+    file = tmp_path / "groups.csv"
+    file.write_text(f"{apart},f\nb,m\n", "utf-8")
+    assert faces(folder, groups=str(file)).groups == ("f", "m")
+    people(folder, [apart])
+    with pytest.raises(GmiError, match="has two folders of Zo\u00e9"):
+        faces(folder)
+
+
+def test_a_name_that_is_no_text_is_refused_in_one_sentence(tmp_path):
+    folder = people(tmp_path / "faces")
+    with pytest.raises(GmiError, match=r"whose name is no text in UTF-8: rename it\.$"):
+        (folder / "a" / "caf\udce9").mkdir()
+        faces(folder)
+    (folder / "a" / "caf\udce9").rmdir()
+    (folder / "caf\udce9").mkdir()
+    with pytest.raises(GmiError, match="whose name is no text in UTF-8: rename it"):
+        faces(folder)
+
+
+def test_an_orientation_is_followed_though_other_entries_are_broken(tmp_path):
+    """Only the orientation is read of EXIF: writing the rest again would fail, and nobody asks for it."""
+    folder = people(tmp_path / "faces", shape=(6, 6))
+    upright = Image.open(folder / "a" / "0.png")
+    exif = Image.Exif()
+    exif[0x0112], exif[0x0103] = 6, 7  # turned by a quarter
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    broken = tmp_path / "turned.png"
+    for number in range(1, 9):
+        exif[0x0112] = number
+        turned = ImageOps.exif_transpose(Image.open(broken))
+        upright.save(tmp_path / f"{number}.png", exif=exif)
+        expected = ImageOps.exif_transpose(Image.open(tmp_path / f"{number}.png"))
+        got = read([tmp_path / f"{number}.png"], [0], None).bytes[0, 0].numpy()
+        assert (got == np.array(expected)).all()
+    assert (read([broken], [0], None).bytes[0, 0].numpy() == np.array(turned)).all()
