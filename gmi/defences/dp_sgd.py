@@ -6,20 +6,22 @@ single images are clipped and summed, and Gaussian noise is added; batches by Po
 the group (Vadhan, The Complexity of Differential Privacy, 2017, lemma 2.2).
 
 Differs from the paper: Adam takes the noisy gradients; batch normalisation, which mixes images, becomes group
-normalisation. The noise comes from the training's seed, so that an audit can be repeated: the promise holds for a
-published model only if that seed is kept secret.
+normalisation; activations that a network makes in place are made beside their input. The noise comes from the
+training's seed, so that an audit can be repeated: the promise holds for a published model only if that seed is kept
+secret.
 """
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from math import expm1, inf, isfinite, log
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gmi.defences.base import Answer, Defence, Privacy, Promise, part_of, replace_part
 from gmi.errors import GmiError
@@ -28,6 +30,8 @@ from gmi.settings import Positive, Rate, settings
 
 _ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(11, 64)) + [64, 96, 128, 256]
 """Orders of Renyi's divergence: any are valid, and more of them make the bound tighter."""
+_BESIDE = {"add_": Tensor.add, "sub_": Tensor.sub, "mul_": Tensor.mul, "div_": Tensor.div}
+"""Of what `+=` and its like call, the operations that leave their input as it is."""
 
 
 @settings
@@ -84,9 +88,18 @@ class DpSgd(Defence):
             generator=generator,
         )
         # Opacus hooks every layer's backward pass, and torch warns that the first layer's input needs no gradient
-        with _ignored("Full backward hook is firing"):
+        with _ignored("Full backward hook is firing"), _OutOfPlace():
+            unseen = True
+
+            def answer(images: Tensor) -> Tensor:
+                nonlocal unseen
+                if unseen and len(images):
+                    _refuse_changed(private, images[:1])
+                    unseen = False
+                return private(images)
+
             try:
-                yield private, noisy
+                yield answer, noisy
             finally:
                 private.to_standard_module()
 
@@ -122,6 +135,47 @@ class DpSgd(Defence):
         person = group_epsilon(noise, share, steps, images, self.delta)
         image = Privacy(epsilon(noise, share, steps, self.delta), self.delta)
         return Promise(noise, image, Privacy(person if isfinite(person) else None, self.delta), images)
+
+
+class _OutOfPlace(TorchFunctionMode):
+    """Activations and sums are made beside their input, where a network would overwrite it, as torchvision's do.
+
+    The hooks that take gradients image by image hand on views, which torch does not let anybody overwrite.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        named = dict(kwargs or {})
+        if named.get("inplace"):
+            named["inplace"] = False
+        elif (name := getattr(func, "__name__", "")) in _BESIDE and _handed_on(args[0]):
+            func = _BESIDE[name]
+        return func(*args, **named)
+
+
+def _handed_on(value: Tensor) -> bool:
+    """Whether a hook of a backward pass has handed it on."""
+    return type(value.grad_fn).__name__ == "BackwardHookFunctionBackward"
+
+
+def _refuse_changed(private: Any, images: Tensor) -> None:
+    """Raises GmiError where a network gives something else because nothing is overwritten: a sum made for its effect.
+
+    private: Opacus's wrapper of the network, within `_OutOfPlace`.
+    """
+    network = private._module.eval()
+    private.disable_hooks()
+    beside = private(images).detach()
+    with torch.no_grad(), torch._C.DisableTorchFunction():  # as it is without `_OutOfPlace`
+        plain = network(images)
+    private.enable_hooks()
+    network.train()
+    if not torch.allclose(beside, plain, rtol=1e-3, atol=1e-4):
+        raise GmiError(
+            "target.defence: this network overwrites activations (x.add_(y) and its like), which dp-sgd cannot train: "
+            "write x = x + y."
+        )
 
 
 def epsilon(noise: float, share: float, steps: int, delta: float) -> float:

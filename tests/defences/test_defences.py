@@ -33,7 +33,7 @@ from gmi.defences.trap import Trap
 from gmi.errors import GmiError
 from gmi.targets.module import ModuleTarget
 from gmi.targets.networks import SmallCnn
-from gmi.training.targets import Head, Scratch
+from gmi.training.targets import Head, Scratch, fit
 
 SMALL = replace(INPUT, size=(32, 32))
 BLOCKS = ("features.0", "features.1", "features.2")
@@ -410,3 +410,65 @@ def test_one_image_moves_private_training_by_no_more_than_the_clip():
         optimiser.step()
     moved = (torch.cat([value.detach().flatten() for value in module.parameters()]) - before).norm().item()
     assert moved == pytest.approx(0.01 / 5, rel=1e-3)
+
+
+class Overwriting(nn.Module):
+    """Activations and sums in place, as torchvision writes them; `effect`: a sum whose result is not handed on."""
+
+    def __init__(self, effect: bool = False, inplace: bool = True) -> None:
+        super().__init__()
+        self.effect, self.inplace = effect, inplace
+        self.first, self.second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.active, self.head = nn.ReLU(inplace), nn.Linear(4, PEOPLE)
+
+    def forward(self, images: Tensor) -> Tensor:
+        before = self.active(self.first(images))
+        after = self.second(F.relu(before, inplace=self.inplace))
+        if self.effect:
+            after.add_(before)
+        elif self.inplace:
+            after += before
+        else:
+            after = after + before
+        return self.head(F.hardswish(after, inplace=self.inplace).mean((2, 3)))
+
+
+def test_networks_that_overwrite_activations_are_trained_privately_as_those_that_do_not():
+    states = [
+        learnt(DpSgd(epsilon=500.0), replace(LESSONS, steps=6), seeded(Overwriting, inplace=inplace))
+        for inplace in (True, False)
+    ]
+    for name, value in states[0].state_dict().items():
+        torch.testing.assert_close(value, states[1].state_dict()[name])
+
+
+def test_a_sum_that_private_training_would_lose_is_refused():
+    with pytest.raises(GmiError, match=r"write x = x \+ y"):
+        learnt(DpSgd(epsilon=500.0), replace(LESSONS, steps=2), seeded(Overwriting, effect=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("resnet18", 32),
+        ("densenet121", 32),
+        ("shufflenet_v2_x0_5", 32),
+        ("mobilenet_v3_small", 32),
+        ("inception_v3", 80),
+        ("squeezenet1_0", 32),
+    ],
+)
+def test_networks_of_torchvision_are_trained_privately(name, size):
+    arguments = {"num_classes": PEOPLE} | ({"aux_logits": False, "init_weights": False} if "inception" in name else {})
+    plan = ModuleTarget(
+        factory=f"torchvision.models:{name}",
+        arguments=arguments,
+        input=replace(INPUT, size=(size, size), colour="grey as rgb"),
+        defence=DpSgd(epsilon=50.0),
+    )
+    images = banded(2, 0)
+    before = digest(plan.weighed().state_dict().items())
+    module = fit(plan, replace(LESSONS, steps=2, batch=4), images.bytes, images.classes, torch.device("cpu"))
+    assert digest(module.state_dict().items()) != before
+    assert all(value.isfinite().all() for value in module.state_dict().values())
