@@ -17,7 +17,7 @@ from torchvision.transforms.functional import to_pil_image
 from gmi.errors import GmiError
 from gmi.settings import OPERATIONAL, settings
 from gmi.targets.module import Input
-from gmi.targets.outputs import outputs
+from gmi.targets.outputs import Labels, outputs
 from gmi.targets.remote import Connection, Session, pixels, refuse_scaling
 from gmi.targets.served import Gives, Served, digest_of, refuse_claims
 
@@ -28,7 +28,8 @@ class JsonTarget:
 
     An answer with scores is a list of numbers in the order of the classes, an object of numbers by class, or a list of
     [class, number], as from `predictions[*].top[*].[label, score]`; classes that it leaves out are hidden. An answer
-    with labels is a class. A class is a name or a number. An answer with decisions, about a claimed person, is true or
+    with labels is a class. A class is a name, or a number: its place from 0 on, or where classes are called by numbers,
+    its name in `classes`. An answer with decisions, about a claimed person, is true or
     false, or 1 or 0.
     """
 
@@ -71,12 +72,7 @@ class JsonTarget:
         Raises GmiError if `classes` has another number of names, or as `Session` does.
         """
         order = outputs(self.outputs, classes)
-        names = order.names if self.classes is None else self.classes
-        if len(names) != len(order.names):
-            named = f"the data has {len(classes)} people"
-            named = named if self.outputs is None else f"target.outputs names {len(order.names)}"
-            raise GmiError(f"target.classes names {len(names)} classes, and {named}.")
-        service = _Json(self, names, order.columns, Session(self.url, self.connection))
+        service = _Json(self, Labels.of(order, self.classes), order.columns, Session(self.url, self.connection))
         verifier = service if self.gives == "decisions" else None
         digest, trained_on = order.digest(digest_of(self)), frozenset(self.trained_on)
         return Served(service, self.gives, classes, digest, trained_on, self.connection.rate, order, verifier=verifier)
@@ -85,12 +81,11 @@ class JsonTarget:
 class _Json:
     """`Service` over a JSON endpoint."""
 
-    def __init__(self, plan: JsonTarget, names: Sequence[str], columns: Sequence[int], session: Session) -> None:
-        """names: the endpoint's, in its order. columns: of the people among them."""
+    def __init__(self, plan: JsonTarget, labels: Labels, columns: Sequence[int], session: Session) -> None:
+        """labels: the endpoint's. columns: of the people among them."""
         self.requests = session.requests
         self._plan, self._session, self._answers = plan, session, jmespath.compile(plan.answers)
-        self._claimed = [names[column] for column in columns]
-        self._indices = {name: index for index, name in enumerate(names)}
+        self._claimed, self._labels = [labels.names[column] for column in columns], labels
         self._single = '"$image"' in json.dumps(plan.body)
 
     def decide(self, images: Tensor, claims: Tensor) -> Tensor:
@@ -124,7 +119,7 @@ class _Json:
         return torch.tensor(rows, dtype=torch.float64)
 
     def _label(self, answer: Any) -> list[float]:
-        return [float(self._index(answer))]
+        return [float(self._labels.number(answer))]
 
     def _decision(self, answer: Any) -> list[float]:
         if answer not in (0, 1):
@@ -135,21 +130,12 @@ class _Json:
         if isinstance(answer, list) and answer and all(map(_is_number, answer)):
             return [float(value) for value in answer]
         pairs = list(answer.items()) if isinstance(answer, dict) else answer
-        row = [float("nan")] * len(self._indices)
+        row = [float("nan")] * len(self._labels.names)
         for pair in pairs if isinstance(pairs, list) else [pairs]:
             if not (isinstance(pair, list | tuple) and len(pair) == 2 and _is_number(pair[1])):
                 raise GmiError(f"target.answers finds {pair!r} where a class and its number should be.")
-            row[self._index(pair[0])] = float(pair[1])
+            row[self._labels.number(pair[0])] = float(pair[1])
         return row
-
-    def _index(self, label: Any) -> int:
-        """The class that a name or a number means. Raises GmiError if the data has no such class."""
-        index = self._indices.get(label) if isinstance(label, str) else None
-        if index is None and (str(label).isdecimal() or (isinstance(label, float) and label.is_integer())):
-            index = int(label)
-        if index is None or not 0 <= index < len(self._indices):
-            raise GmiError(f"The endpoint answers with a class {label!r} that the data lacks: set target.classes.")
-        return index
 
 
 def _encoded(image: Tensor, encoding: str) -> JsonValue:

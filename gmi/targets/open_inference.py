@@ -4,7 +4,7 @@ https://github.com/kserve/open-inference-protocol, its REST API and binary tenso
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import httpx2
@@ -15,11 +15,15 @@ from torch import Tensor
 from gmi.errors import GmiError
 from gmi.settings import OPERATIONAL, settings
 from gmi.targets.module import Input
-from gmi.targets.outputs import Outputs, outputs
+from gmi.targets.outputs import Labels, Outputs, outputs
 from gmi.targets.remote import Connection, Session, pixels, refuse_scaling
 from gmi.targets.served import Gives, Served, digest_of, refuse_claims
 
-_TYPES = {"FP32": "<f4", "FP64": "<f8", "INT64": "<i8", "INT32": "<i4", "UINT8": "u1", "BOOL": "?"}
+_TYPES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "BOOL": "?"}
+_TYPES |= {f"INT{size * 8}": f"<i{size}" for size in (1, 2, 4, 8)} | {
+    f"UINT{size * 8}": f"<u{size}" for size in (1, 2, 4, 8)
+}
+_TEXTS = ("BYTES", "STRING")
 _NAMES = {torch.float32: "FP32", torch.uint8: "UINT8", torch.int64: "INT64"}
 _HEADER = "Inference-Header-Content-Length"
 
@@ -41,6 +45,9 @@ class OpenInferenceTarget:
     layout: Literal["NCHW", "NHWC"] = "NCHW"  # order of the input tensor's dimensions
     binary: bool = True  # False: write numbers as text, for a server without the binary tensor extension
     gives: Gives = "probabilities"  # meaning of the output
+    # the model's names of its classes, in the order of its outputs, where its labels are texts (BYTES); None: those of
+    # the folders
+    classes: tuple[str, ...] | None = None
     # name of the input tensor (INT64) with the number of each image's claimed person, of a model that verifies a claim;
     # its output is 1 for yes and 0 for no, and gives is decisions
     claims: str | None = None
@@ -62,7 +69,7 @@ class OpenInferenceTarget:
         version = "" if self.version is None else f"/versions/{self.version}"
         session = Session(f"{self.url.rstrip('/')}/v2/models/{self.model}{version}/infer", self.connection)
         order = outputs(self.outputs, classes)
-        service = _OpenInference(self, order, session)
+        service = _OpenInference(self, order, Labels.of(order, self.classes), session)
         verifier = None if self.claims is None else service
         digest, trained_on = order.digest(digest_of(self)), frozenset(self.trained_on)
         return Served(service, self.gives, classes, digest, trained_on, self.connection.rate, order, verifier=verifier)
@@ -71,9 +78,9 @@ class OpenInferenceTarget:
 class _OpenInference:
     """`Service` over the protocol's `infer`."""
 
-    def __init__(self, plan: OpenInferenceTarget, order: Outputs, session: Session) -> None:
+    def __init__(self, plan: OpenInferenceTarget, order: Outputs, labels: Labels, session: Session) -> None:
         self.requests = session.requests
-        self._plan, self._order, self._session = plan, order, session
+        self._plan, self._order, self._labels, self._session = plan, order, labels, session
 
     def decide(self, images: Tensor, claims: Tensor) -> Tensor:
         """1 (N, 1) where images (N, C, H, W), given as bytes, pass for these people (N,), else 0."""
@@ -123,7 +130,7 @@ class _OpenInference:
             for output in answer["outputs"]:
                 length = (output.get("parameters") or {}).get("binary_data_size")
                 content, raw = (None, raw) if length is None else (raw[:length], raw[length:])
-                outputs[output["name"]] = _tensor(output, content)
+                outputs[output["name"]] = self._tensor(output, content)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise GmiError(
                 f"The answer is not one of the Open Inference Protocol ({error!r}): {self._session.quoted(body)}"
@@ -144,16 +151,35 @@ class _OpenInference:
             raise GmiError(f"target.places: {self._plan.places} does not name a class for each of the numbers.")
         return values.new_full((len(values), len(self._order.names)), torch.nan).scatter(1, classes.long(), values)
 
+    def _tensor(self, output: Mapping[str, Any], raw: bytes | None) -> Tensor:
+        """An output as a tensor (N, D), with all dimensions after the first made one; texts are names of classes.
 
-def _tensor(output: Mapping[str, Any], raw: bytes | None) -> Tensor:
-    """An output as a tensor (N, D), with all dimensions after the first made one. Raises ValueError for odd numbers."""
-    if raw is not None:
-        values = np.frombuffer(raw, _TYPES[output["datatype"]]).astype(np.float64)
-    else:
-        values = np.array(output["data"], np.float64).ravel()  # some servers nest it, others do not
-    shape = output["shape"]
-    if shape[0] == 0 or values.size != int(np.prod(shape)):
-        raise ValueError(f"{values.size} numbers for shape {shape}")
-    if not np.isfinite(values).all():
-        raise ValueError("numbers that are not finite")
-    return torch.from_numpy(values.reshape(shape[0], -1))
+        Raises ValueError for odd numbers, GmiError for a type that gmi does not read and for an unknown class.
+        """
+        kind, shape = output["datatype"], output["shape"]
+        if kind in _TEXTS:
+            texts = np.ravel(output["data"]).tolist() if raw is None else list(_texts(raw))
+            values = np.array([self._labels.number(text) for text in texts], np.float64)
+        elif kind not in _TYPES and kind != "BF16":
+            raise GmiError(f"The model's output {output['name']} is of type {kind}, which gmi does not read.")
+        elif raw is None:
+            values = np.array(output["data"], np.float64).ravel()  # some servers nest it, others do not
+        elif kind == "BF16":  # the upper half of FP32
+            values = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4").astype(np.float64)
+        else:
+            values = np.frombuffer(raw, _TYPES[kind]).astype(np.float64)
+        if shape[0] == 0 or values.size != int(np.prod(shape)):
+            raise ValueError(f"{values.size} numbers for shape {shape}")
+        if not np.isfinite(values).all():
+            raise ValueError("numbers that are not finite")
+        return torch.from_numpy(values.reshape(shape[0], -1))
+
+
+def _texts(raw: bytes) -> Iterator[str]:
+    """Texts of a binary tensor: before each, its length in four bytes. Raises ValueError where they do not fit."""
+    place = 0
+    while place < len(raw):
+        start, place = place + 4, place + 4 + int.from_bytes(raw[place : place + 4], "little")
+        if place > len(raw):
+            raise ValueError("texts longer than the answer")
+        yield raw[start:place].decode("utf-8")

@@ -50,6 +50,49 @@ class Outputs:
         return order[labels.long()]
 
 
+@dataclass(frozen=True)
+class Labels:
+    """Names by which a model calls its outputs in its answers."""
+
+    names: tuple[str, ...]  # of each output (D,)
+    stated: bool  # whether the configuration names them; else they are the people's
+
+    @classmethod
+    def of(cls, order: Outputs, classes: tuple[str, ...] | None) -> "Labels":
+        """Those that target.classes names; None: as in `order`. Raises GmiError if it has another number of names."""
+        names = order.names if classes is None else classes
+        if len(names) != len(order.names):
+            raise GmiError(f"target.classes names {len(names)} classes, and there are {len(order.names)} outputs.")
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise GmiError(f"target.classes names {twice} twice: each output needs a name of its own.")
+        return cls(names, classes is not None)
+
+    def number(self, label: object) -> int:
+        """The output that a label means: by its name, or else by its place from 0 on.
+
+        Where names are numbers themselves, a number is a name if target.classes states them; if it does not, it must
+        mean the same both ways. Raises GmiError where it does not, or where there is no such output.
+        """
+        text = str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+        if isinstance(label, bool) or not (text.isdecimal() or isinstance(label, str)):
+            raise GmiError(f"The model answers {label!r} where a class should be.")
+        numbers = {int(name): place for place, name in enumerate(self.names) if name.isdecimal()}
+        named = self.names.index(text) if text in self.names else numbers.get(int(text)) if text.isdecimal() else None
+        place = int(text) if text.isdecimal() and int(text) < len(self.names) else None
+        if not numbers or not text.isdecimal():
+            meant = place if named is None else named
+        elif self.stated or named == place:
+            meant = named
+        else:
+            raise GmiError(
+                f"The model answers {label!r}, and as classes are called by numbers it may be a name or a place: list "
+                "the model's names of its outputs, in their order, in target.classes."
+            )
+        if meant is None:
+            raise GmiError(f"The model answers with a class {label!r} that the data lacks: set target.classes.")
+        return meant
+
+
 def outputs(file: str | None, people: tuple[str, ...]) -> Outputs:
     """The outputs that a text file names, one name a line in the model's order; None: the people in sorted order.
 

@@ -90,13 +90,22 @@ class Session:
         self._wait(images)
         try:
             response = self._client.post(self._url, content=content, headers=dict(headers))
+        except httpx2.UnsupportedProtocol as error:
+            raise GmiError(f"target.url: {self.quoted(str(error))}: it begins with http:// or https://.") from None
         except httpx2.RequestError as error:
+            if _distrusted(error):
+                raise GmiError(
+                    f"The certificate of {self._url.host} is not trusted: name a file with that of its authority in "
+                    "target.connection.ca."
+                ) from None
             raise Busy(self.quoted(f"{type(error).__name__}: {error}")) from None  # the cause could show the token
         if response.status_code in _LATER:
             raise Busy(f"status {response.status_code}", _after(response.headers.get("Retry-After")))
         if response.status_code != 200:
             token = f" (the token is that in {self._variable})" if self._variable else ""
+            moved = response.headers.get("Location")
             hint = {401: token, 403: token, 404: ": target.url or target.model is wrong"}.get(response.status_code, "")
+            hint = f": it has moved to {self.quoted(moved)}, set target.url" if moved else hint
             address = f"{self._url.scheme}://{self._url.netloc.decode()}{self._url.path}"
             raise GmiError(
                 f"{address} refuses the request with status {response.status_code}{hint}. It says "
@@ -147,6 +156,15 @@ def refuse_scaling(input: Input) -> None:
     """Raises ValueError if the input has a mean or std, which images sent as pixels cannot have."""
     if any(input.mean) or any(value != 1 for value in input.std):
         raise ValueError("input.mean and input.std cannot be sent with pixels of 0 to 255: leave them out")
+
+
+def _distrusted(error: BaseException | None) -> bool:
+    """Whether an error goes back to a certificate that cannot be verified, which no retry mends."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _after(header: str | None) -> float | None:

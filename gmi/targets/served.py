@@ -58,7 +58,7 @@ class Verifier(Protocol):
         ...
 
 
-Answers = Literal["probabilities", "logits", "labels", "similarities"]
+Answers = Literal["probabilities", "percentages", "logits", "labels", "similarities"]
 Gives = Literal[Answers, "decisions"]
 
 
@@ -144,6 +144,10 @@ class _Reading:
             if not ((answers >= 0) & (answers < count) & (answers == answers.floor())).all():
                 raise GmiError(f"The model answered with labels that are no numbers from 0 to {count - 1}.")
             return outputs.people(answers)
+        if gives == "logits" and _add_up(answers, 1):
+            raise GmiError("The model answered with probabilities already: say target.gives: probabilities.")
+        if gives == "percentages":
+            answers = answers / 100
         answers = outputs.of_people(answers)
         answers[answers.isnan().all(1)] = 1 / len(self.served.classes)  # only outputs of nobody are shown
         if gives == "similarities" and not self.labels:
@@ -157,8 +161,14 @@ class _Reading:
                 )
             return answers.softmax(1)
         if ((answers < -1e-6) | (answers > 1 + 1e-6)).any():
-            raise GmiError("The model answered with numbers that are no probabilities: say target.gives: logits.")
+            right = "percentages" if gives == "probabilities" and _add_up(answers, 100) else "logits"
+            raise GmiError(f"The model answered with numbers that are no {gives}: say target.gives: {right}.")
         return answers
+
+
+def _add_up(answers: Tensor, total: float) -> bool:
+    """Whether numbers (N, D) are shares of a total: none below 0, and each row adds up to it."""
+    return bool((answers >= 0).all() and ((answers.sum(1) - total).abs() < 0.01 * total).all())
 
 
 def refuse_claims(gives: Gives, claims: bool) -> None:

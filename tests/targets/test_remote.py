@@ -3,10 +3,12 @@
 import base64
 import io
 import json
+import ssl
 import time
 from threading import Event
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,7 @@ from gmi.rng import Rng
 from gmi.targets.json_endpoint import JsonTarget
 from gmi.targets.module import Input
 from gmi.targets.open_inference import OpenInferenceTarget
+from gmi.targets.outputs import Labels
 from gmi.targets.remote import Connection
 
 
@@ -110,6 +113,15 @@ LASTING = {
     "no shape": (lambda handler: handler.say(200, {"outputs": [{"name": "s", "data": [], "shape": []}]}), "not one of"),
     "a day of patience": (lambda handler: handler.say(429, {}, Retry_After="86400"), "asks us to wait 86,400 seconds"),
     "logits": (lambda handler: handler.say(200, shaped(9, 6, value=-3.0)), "say target.gives: logits"),
+    "percentages": (lambda handler: handler.say(200, shaped(9, 6, value=100 / 6)), "say target.gives: percentages"),
+    "moved": (
+        lambda handler: handler.say(307, {}, Location="https://else.example/v2"),
+        "moved to 'https://else.example",
+    ),
+    "another type": (
+        lambda handler: handler.say(200, {"outputs": [shaped(9, 6)["outputs"][0] | {"datatype": "FP8"}]}),
+        "output scores is of type FP8, which gmi does not read",
+    ),
 }
 
 
@@ -140,6 +152,110 @@ def test_an_answer_that_is_none_stops_the_run_and_is_not_kept(images, tmp_path, 
         oracle = ScoresOnly().open(in_text(url).load(NAMES), tmp_path)
         assert oracle.scores(images).argmax(1).tolist() == [0] * 9
     assert oracle.ledger.total == Account(9, 18)
+
+
+KINDS = {f"INT{size}": f"<i{size // 8}" for size in (8, 16, 32, 64)}
+KINDS |= {f"UINT{size}": f"<u{size // 8}" for size in (8, 16, 32, 64)}
+KINDS |= {"BOOL": "?", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "BF16": "<f4"}
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_type_of_number_of_the_protocol_is_read(kind, binary):
+    """Numbers that each type holds exactly; BF16 is the upper half of FP32."""
+    wanted = np.array([[0, 1, 1, 0], [1, 0, 0, 0]]) if kind == "BOOL" else np.array([[0, 3, 96, 2], [112, 1, 7, 5]])
+
+    def answer(handler: Handler, body: bytes) -> None:
+        output = {"name": "o", "datatype": kind, "shape": [2, 4]}
+        raw = wanted.astype(KINDS[kind]).tobytes()
+        if kind == "BF16":
+            raw = np.frombuffer(raw, "<u2")[1::2].tobytes()
+        if not binary:
+            return handler.say(200, {"outputs": [output | {"data": wanted.tolist()}]})
+        head = json.dumps({"outputs": [output | {"parameters": {"binary_data_size": len(raw)}}]}).encode()
+        return handler.say(200, head + raw, Inference_Header_Content_Length=str(len(head)))
+
+    with answering(answer) as url:
+        found = client(url, output="o").load(tuple("abcd")).service(torch.zeros(2, 1, 16, 16, dtype=torch.uint8))
+    assert found.tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("classes", [None, ("who-0", "who-1", "who-2", "who-3", "who-4", "who-5")])
+def test_labels_that_are_texts_are_names_of_classes(images, binary, classes):
+    told = [(classes or NAMES)[place] for place in (4, 0, 5)]
+
+    def answer(handler: Handler, body: bytes) -> None:
+        output = {"name": "o", "datatype": "BYTES", "shape": [3, 1]}
+        if not binary:
+            return handler.say(200, {"outputs": [output | {"data": told}]})
+        raw = b"".join(len(text).to_bytes(4, "little") + text.encode() for text in told)
+        head = json.dumps({"outputs": [output | {"parameters": {"binary_data_size": len(raw)}}]}).encode()
+        return handler.say(200, head + raw, Inference_Header_Content_Length=str(len(head)))
+
+    with answering(answer) as url:
+        plan = client(url, output="o", gives="labels", classes=classes)
+        assert LabelsOnly().open(plan.load(NAMES), None).labels(images[:3]).tolist() == [4, 0, 5]
+
+
+@pytest.mark.parametrize(
+    ("names", "stated", "means"),
+    [
+        (("a", "b", "c"), False, {"b": 1, 2: 2, "2": 2, 0.0: 0}),
+        (("0", "1", "2"), False, {"1": 1, 2: 2}),  # a name and a place alike
+        (("9", "7", "8"), True, {"7": 1, 9: 0, 8.0: 2}),
+        (("01", "02", "10"), True, {1: 0, "10": 2, "02": 1}),
+    ],
+)
+def test_a_number_has_one_meaning(names, stated, means):
+    labels = Labels(names, stated)
+    assert {label: labels.number(label) for label in means} == means
+
+
+@pytest.mark.parametrize(
+    ("names", "stated", "label", "words"),
+    [
+        (("1", "10", "2"), False, 1, "may be a name or a place: list"),
+        (("1", "10", "2"), False, "0", "may be a name or a place: list"),
+        (("1", "2"), True, 0, "a class 0 that the data lacks"),
+        (("a", "b"), False, 2, "a class 2 that the data lacks"),
+        (("a", "b"), False, "c", "a class 'c' that the data lacks"),
+        (("a", "b"), False, -1, "-1 where a class should be"),
+        (("a", "b"), False, True, "True where a class should be"),
+        (("a", "b"), False, 0.5, "0.5 where a class should be"),
+    ],
+)
+def test_a_number_of_two_meanings_is_refused(names, stated, label, words):
+    with pytest.raises(GmiError, match=words):
+        Labels(names, stated).number(label)
+
+
+def test_percentages_are_hundredths(images):
+    with answering(lambda handler, body: handler.say(200, shaped(9, 6, value=100 / 6))) as url:
+        scores = ScoresOnly().open(client(url, gives="percentages").load(NAMES), None).scores(images)
+    torch.testing.assert_close(scores.exp(), torch.full((9, 6), 1 / 6))
+
+
+def test_probabilities_in_place_of_logits_are_refused(images):
+    """Their softmax would hide what they tell."""
+    with (
+        answering(lambda handler, body: handler.say(200, good(9))) as url,
+        pytest.raises(GmiError, match=r"with probabilities already: say target\.gives: probabilities"),
+    ):
+        ScoresOnly().open(client(url, gives="logits").load(NAMES), None).scores(images)
+
+
+def test_a_certificate_that_is_not_trusted_is_no_passing_fault(images, monkeypatch):
+    def refuse(*_: Any, **__: Any) -> None:
+        try:
+            raise ssl.SSLCertVerificationError("self-signed certificate")
+        except ssl.SSLError as error:
+            raise httpx2.ConnectError("no connection") from error
+
+    monkeypatch.setattr(httpx2.Client, "post", refuse)
+    oracle = ScoresOnly().open(client("https://else.example", connection=Connection(retries=9)).load(NAMES), None)
+    with pytest.raises(GmiError, match=r"name a file with that of its authority in target\.connection\.ca"):
+        oracle.scores(images)
 
 
 SIX = [[0.7, 0.1, 0.1, 0.1, 0.0, 0.0], [0.0, 0.2, 0.8, 0.0, 0.0, 0.0]]
@@ -317,7 +433,7 @@ def test_outputs_are_named_in_the_endpoints_order(images, tmp_path):
             plan = JsonTarget(url=url, body={"in": "$images"}, answers="out", **own, **names)
             scores = ScoresOnly().open(plan.load(("a", "b")), None).scores(images)
         torch.testing.assert_close(scores, torch.tensor([[1 / 3, 2 / 3]] * 9).log())
-    with pytest.raises(GmiError, match=r"target\.classes names 2 classes, and target\.outputs names 3"):
+    with pytest.raises(GmiError, match=r"target\.classes names 2 classes, and there are 3 outputs"):
         JsonTarget(url=url, body={"in": "$images"}, answers="out", classes=("a", "b"), **names).load(("a", "b"))
     shown = {"outputs": [{"name": "s", "datatype": "FP32", "shape": [9, 3], "data": forms["row"] * 9}]}
     with answering(lambda handler, body: handler.say(200, shown)) as url:
