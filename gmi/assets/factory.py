@@ -34,22 +34,40 @@ def find_factory(factory: str, key: str = "target.factory") -> Callable[..., Any
     return part
 
 
-def make_network(factory: str, arguments: Mapping[str, Any], key: str = "target.factory") -> nn.Module:
+def _package(method: Any) -> str:
+    """The package of the class whose method it is; empty for a function."""
+    return getattr(getattr(method, "__self__", None), "__module__", "").partition(".")[0]
+
+
+def make_network(
+    factory: str, arguments: Mapping[str, Any], key: str = "target.factory", complete: bool = False
+) -> nn.Module:
     """The torch module that a factory makes of its arguments, in which strings "asset:..." become paths.
 
-    key: the setting that names it, for messages. Raises GmiError if the factory cannot be found or called.
+    key: the setting that names it, for messages. complete: nobody loads weights afterwards. Raises GmiError if the
+    factory cannot be found or called, or where a network is to be complete and a checkpoint of transformers lacks some
+    weights, which it then draws at random.
     """
     found = {
         name: str(resolve(value)) if isinstance(value, str) and value.startswith("asset:") else value
         for name, value in arguments.items()
     }
     make = find_factory(factory, key)
+    reports = getattr(make, "__name__", "") == "from_pretrained" and _package(make) in ("transformers", "diffusers")
     try:
-        module = make(**found)
+        module = make(**found, output_loading_info=True) if reports else make(**found)
     except (TypeError, ValueError, OSError) as error:
         raise GmiError(f"{key} {factory} refused its arguments: {error}") from error
     except Exception as error:  # errors of the user's own code are reported in one sentence
         raise GmiError(f"{key} {factory} failed ({type(error).__name__}: {error}).") from error
+    if reports:
+        module, report = module
+        drawn = sorted(str(name) for name in [*report["missing_keys"], *report["mismatched_keys"]])
+        if complete and drawn:
+            raise GmiError(
+                f"{key} {factory}: the checkpoint lacks {drawn[0]} ({len(drawn)} such), drawn at random: name "
+                "a checkpoint with its head, or weights that hold it."
+            )
     if not isinstance(module, nn.Module):
         raise GmiError(f"{key} {factory} returned {type(module).__name__}, not a torch module.")
     return module

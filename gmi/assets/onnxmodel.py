@@ -13,6 +13,14 @@ from torch import Tensor
 from gmi.assets.onnxgraph import external_files, read_graph
 from gmi.errors import GmiError, because
 
+_KINDS: dict[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
+"""Types of images that models take, by onnxruntime's names."""
+
 
 class OnnxModel:
     """A model that takes one tensor of images (N, C, H, W)."""
@@ -33,6 +41,9 @@ class OnnxModel:
         if len(inputs) != 1:
             raise GmiError(f"{key}: the model takes {len(inputs)} inputs, where one of images is expected.")
         self.takes: list[Any] = list(inputs[0].shape)  # sizes, as far as the file states them
+        if inputs[0].type not in _KINDS:
+            raise GmiError(f"{key}: the model takes images as {inputs[0].type}, which gmi does not make.")
+        self.kind = _KINDS[inputs[0].type]
         self.gives: dict[str, list[Any]] = {output.name: output.shape for output in self._session.get_outputs()}
         self._input, self._key = inputs[0].name, key
         content = path.read_bytes()
@@ -52,18 +63,20 @@ class OnnxModel:
         return self.takes[0] if self.takes and isinstance(self.takes[0], int) else None
 
     def __call__(self, images: Tensor, output: str) -> NDArray[Any]:
-        """One output (N, ...) for prepared images (N, C, H, W).
+        """One output (N, ...) for prepared images (N, C, H, W), or (N, H, W, C) if that is what it takes.
 
-        A model of fixed batch gets the last image repeatedly, and the extra answers are dropped. Raises GmiError where
-        the model cannot take the images, or does not hold numbers for each of them.
+        They become what it takes: bytes are those of images in [0, 1]. A model of fixed batch gets the last image
+        repeatedly, and the extra answers are dropped. Raises GmiError where the model cannot take the images, or does
+        not hold numbers for each of them.
         """
         size = self.batch or len(images)
         return np.concatenate([self._run(batch, output, size) for batch in images.split(size)])
 
     def _run(self, images: Tensor, output: str, size: int) -> NDArray[Any]:
         filled = torch.cat([images, images[-1:].expand(size - len(images), -1, -1, -1)]).contiguous().numpy()
+        given = (filled.clip(0, 1) * 255).round() if self.kind == np.uint8 else filled
         try:
-            answers: Any = self._session.run([output], {self._input: filled})[0]
+            answers: Any = self._session.run([output], {self._input: given.astype(self.kind)})[0]
         except _errors() as error:
             raise GmiError(
                 f"{self._key}: the model cannot take these images, check the input stated beside it (its words: "

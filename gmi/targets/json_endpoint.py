@@ -17,7 +17,7 @@ from torchvision.transforms.functional import to_pil_image
 from gmi.errors import GmiError
 from gmi.settings import OPERATIONAL, settings
 from gmi.targets.module import Input
-from gmi.targets.outputs import Labels, outputs
+from gmi.targets.outputs import Labels, Named, outputs
 from gmi.targets.remote import Connection, Session, pixels, refuse_scaling
 from gmi.targets.served import Gives, Served, digest_of, refuse_claims
 
@@ -46,9 +46,10 @@ class JsonTarget:
     encoding: Literal["png", "jpeg", "pixels"] = "png"
     # the endpoint's names of its classes, in the order of its outputs; None: the same names as the folders
     classes: tuple[str, ...] | None = None
-    # text file with a line for every output, in the endpoint's order: the person's folder, or another word for one of
-    # nobody (a background class), which is ignored; None: the outputs are the people in sorted order
-    outputs: str | None = None
+    # names of the outputs in the model's order, or a text file with one a line: a person's is the folder's, another
+    # word stands for nobody (a background class) and is ignored; natural: the people, 2 before 10; None: the
+    # people, sorted
+    outputs: Named = None
     gives: Gives = "probabilities"  # meaning of the answers
     trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused
     connection: Annotated[Connection, OPERATIONAL] = Connection()  # how the endpoint is reached

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import field
 from itertools import chain
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import JsonValue
@@ -15,7 +15,7 @@ from gmi.assets.weights import digest, load_weights
 from gmi.defences import AnyDefence
 from gmi.errors import GmiError, foreign
 from gmi.settings import settings
-from gmi.targets.outputs import Outputs, outputs
+from gmi.targets.outputs import Named, Outputs, outputs
 from gmi.views import Input
 
 
@@ -133,6 +133,14 @@ class Target:
         return linear[-1]
 
 
+def _own_names(module: nn.Module) -> tuple[str, ...] | None:
+    """The names that a network of transformers has for its outputs; None: it has none of its own."""
+    named: Any = getattr(getattr(module, "config", None), "id2label", None)
+    if not isinstance(named, dict) or not named or all(f"{name}".startswith("LABEL_") for name in named.values()):
+        return None
+    return tuple(str(named[number]) for number in sorted(named, key=int))
+
+
 @settings
 class ModuleTarget:
     """A torch module as the target. The factory is code that you name and therefore trust; weights are never code."""
@@ -143,9 +151,10 @@ class ModuleTarget:
     arguments: dict[str, JsonValue] = field(default_factory=dict)  # the factory's; strings "asset:..." become paths
     weights: str | None = None  # .safetensors, or a .pt of plain tensors; None: the factory loads its own
     input: Input  # the input that the module expects
-    # text file with a line for every output, in the module's order: the person's folder, or another word for an output
-    # of nobody (a background class), which is ignored; None: the outputs are the people in sorted order
-    outputs: str | None = None
+    # names of the outputs in the model's order, or a text file with one a line: a person's is the folder's, another
+    # word stands for nobody (a background class) and is ignored; natural: the people, 2 before 10; model: the
+    # model's own names (id2label); None: the people, sorted
+    outputs: Named = None
     penultimate: str | None = None  # name of the part whose input is the feature vector; None: the last linear layer
     trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused
     # defence with which the weights were trained or are to be trained; it may change the module's form
@@ -153,7 +162,7 @@ class ModuleTarget:
 
     def build(self) -> nn.Module:
         """The module with the factory's own weights. Raises GmiError if the factory cannot be found or called."""
-        module = make_network(self.factory, self.arguments)
+        module = make_network(self.factory, self.arguments, complete=self.weights is None)
         return module if self.defence is None else self.defence.harden(module)
 
     def load(self, classes: tuple[str, ...]) -> Target:
@@ -164,7 +173,7 @@ class ModuleTarget:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             module = self.weighed()
-        order = outputs(self.outputs, classes)
+        order = outputs(self.outputs, classes, _own_names(module))
         return Target(module, self.input, classes, frozenset(self.trained_on), self.penultimate, order)
 
     def weighed(self) -> nn.Module:

@@ -12,7 +12,8 @@ from gmi.assets.onnxmodel import OnnxModel
 from gmi.errors import GmiError
 from gmi.settings import settings
 from gmi.targets.module import Input
-from gmi.targets.outputs import outputs
+from gmi.targets.outputs import Named, outputs
+from gmi.targets.remote import refuse_scaling
 from gmi.targets.served import Answers, Requests, Served
 
 
@@ -22,13 +23,15 @@ class OnnxTarget:
 
     networked: ClassVar = False
     type: Literal["onnx"] = "onnx"
-    file: str  # file with a model that takes float images (N, C, H, W)
-    input: Input  # the input that the model expects
+    file: str  # file with a model that takes images, as floating-point numbers or bytes
+    input: Input  # the input that the model expects; of one that takes bytes (uint8), no mean and std
+    layout: Literal["NCHW", "NHWC"] = "NCHW"  # order of the input's dimensions
     output: str | None = None  # name of the model's output; None: its first
     gives: Answers = "logits"  # meaning of the output
-    # text file with a line for every output, in the model's order: the person's folder, or another word for an output
-    # of nobody (a background class), which is ignored; None: the outputs are the people in sorted order
-    outputs: str | None = None
+    # names of the outputs in the model's order, or a text file with one a line: a person's is the folder's, another
+    # word stands for nobody (a background class) and is ignored; natural: the people, 2 before 10; None: the
+    # people, sorted
+    outputs: Named = None
     trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused
 
     def load(self, classes: tuple[str, ...]) -> Served:
@@ -48,12 +51,24 @@ class _Session:
         if plan.output is not None and plan.output not in model.gives:
             raise GmiError(f"target.output: the model has no output {plan.output}; it has {', '.join(model.gives)}.")
         self._plan, self._model, self._output = plan, model, plan.output or next(iter(model.gives))
-        made = ["N", 1 if plan.input.colour == "grey" else 3, *plan.input.size]
+        channels, (height, width) = 1 if plan.input.colour == "grey" else 3, plan.input.size
+        orders: dict[str, list[Any]] = {
+            "NCHW": ["N", channels, height, width],
+            "NHWC": ["N", height, width, channels],
+        }
+        made = orders.pop(plan.layout)
         if _differ(model.takes, made):
+            ((other, turned),) = orders.items()
+            mend = f"layout: {other}" if not _differ(model.takes, turned) else "target.input.size and colour so"
             raise GmiError(
-                f"target.input makes images of {_sizes(made)} and the model in target.file takes "
-                f"{_sizes(model.takes)} (images, channels, height, width): set target.input.size and colour so."
+                f"target.input makes images of {_sizes(made)} ({plan.layout}: images, channels, height, width) and the "
+                f"model in target.file takes {_sizes(model.takes)}: set {mend}."
             )
+        if model.kind == np.uint8:
+            try:
+                refuse_scaling(plan.input)
+            except ValueError as error:
+                raise GmiError(f"target.file takes bytes (uint8), and target.{error}.") from error
         given, expected = model.gives[self._output][1:], 1 if plan.gives == "labels" else count
         if given and all(isinstance(size, int) for size in given) and prod(given) != expected:
             raise GmiError(
@@ -65,7 +80,10 @@ class _Session:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Answers (N, D) float64."""
-        answers = self._model(self._plan.input(images.float() / 255), self._output)
+        prepared = self._plan.input(images.float() / 255)
+        if self._plan.layout == "NHWC":
+            prepared = prepared.permute(0, 2, 3, 1)
+        answers = self._model(prepared, self._output)
         if not np.isfinite(answers).all():
             raise GmiError(f"target.output: {self._output} holds numbers that are not finite: the model is broken.")
         return torch.from_numpy(answers).double().reshape(len(images), -1)

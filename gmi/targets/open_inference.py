@@ -15,7 +15,7 @@ from torch import Tensor
 from gmi.errors import GmiError
 from gmi.settings import OPERATIONAL, settings
 from gmi.targets.module import Input
-from gmi.targets.outputs import Labels, Outputs, outputs
+from gmi.targets.outputs import Labels, Named, Outputs, outputs
 from gmi.targets.remote import Connection, Session, pixels, refuse_scaling
 from gmi.targets.served import Gives, Served, digest_of, refuse_claims
 
@@ -51,9 +51,10 @@ class OpenInferenceTarget:
     # name of the input tensor (INT64) with the number of each image's claimed person, of a model that verifies a claim;
     # its output is 1 for yes and 0 for no, and gives is decisions
     claims: str | None = None
-    # text file with a line for every output, in the model's order: the person's folder, or another word for an output
-    # of nobody (a background class), which is ignored; None: the outputs are the people in sorted order
-    outputs: str | None = None
+    # names of the outputs in the model's order, or a text file with one a line: a person's is the folder's, another
+    # word stands for nobody (a background class) and is ignored; natural: the people, 2 before 10; None: the
+    # people, sorted
+    outputs: Named = None
     trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused
     connection: Annotated[Connection, OPERATIONAL] = Connection()  # how the server is reached
 

@@ -1,5 +1,6 @@
 """Outputs of a model: whom each of them means, where they are not the people in sorted order."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,25 +94,60 @@ class Labels:
         return meant
 
 
-def outputs(file: str | None, people: tuple[str, ...]) -> Outputs:
-    """The outputs that a text file names, one name a line in the model's order; None: the people in sorted order.
+Named = str | tuple[str, ...] | None
+"""What a configuration says of the outputs: `outputs` reads it."""
 
-    A name that is no person's (a background class, people who are not audited) has a line, too; what that output says
-    is ignored. Raises GmiError where the
-    file cannot be read, a person is not in it, or is in it twice.
+
+def outputs(given: Named, people: tuple[str, ...], own: tuple[str, ...] | None = None) -> Outputs:
+    """The outputs that a configuration names.
+
+    Args:
+        given: their names in the model's order, or a text file with one a line; "natural": the people, numbers in
+            their names by size (2 before 10); "model": by the model's own names; None: the people in sorted order. A
+            name that is no person's (a background class, people who are not audited) is named, too: what that output
+            says is ignored.
+        people: names of the people (K,).
+        own: the model's own names of its outputs; None: it has none.
+    Raises GmiError where the file cannot be read, where a person is not named or named twice, and where nothing is said
+    and the model itself names the people in another order.
     """
-    if file is None:
+    if given is None:
+        if own is not None and own != people and {*own} >= {*people}:
+            raise GmiError(
+                "The model names its outputs itself (id2label), and they are not the people in sorted order: set "
+                "target.outputs: model."
+            )
         return Outputs.sorted(people)
-    path = resolve(file)
+    names, where = _named(given, people, own)
+    for person in people:
+        if names.count(person) != 1:
+            raise GmiError(
+                f"target.outputs: {person} stands {names.count(person)} times in {where}: name each output once, a "
+                "person's by the name of the folder."
+            )
+    return Outputs(names, tuple(names.index(person) for person in people))
+
+
+def _named(
+    given: str | tuple[str, ...], people: tuple[str, ...], own: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], str]:
+    """The names of the outputs, and where they stand. Raises GmiError where they cannot be read."""
+    if isinstance(given, tuple):
+        return tuple(unicodedata.normalize("NFC", name) for name in given), "the list"
+    if given == "natural":
+        return tuple(sorted(people, key=_natural)), "the people"
+    if given == "model":
+        if own is None:
+            raise GmiError("target.outputs: this model has no names for its outputs: name them, or a file with them.")
+        return tuple(unicodedata.normalize("NFC", name) for name in own), "the model's own names (id2label)"
+    path = resolve(given)
     try:
         text = unicodedata.normalize("NFC", path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise GmiError(f"target.outputs: {path} cannot be read ({because(error)}).") from error
-    names = tuple(line.strip() for line in text.splitlines() if line.strip())
-    for person in people:
-        if names.count(person) != 1:
-            raise GmiError(
-                f"target.outputs: {person} stands {names.count(person)} times in {path}: give one line to each output, "
-                "with the name of the person's folder."
-            )
-    return Outputs(names, tuple(names.index(person) for person in people))
+    return tuple(line.strip() for line in text.splitlines() if line.strip()), str(path)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts numbers within names by size."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

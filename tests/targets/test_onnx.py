@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -68,6 +69,50 @@ def test_other_endings(world, images, tmp_path, ending, gives):
             ScoresOnly().open(plan.load(NAMES), None)
 
 
+def converted(world, path: Path, kind: int, layout: str) -> Path:
+    """The same model behind an input of another type and order, as converters write them."""
+    model = onnx.load(written(world, path, "N"))
+    (images,) = model.graph.input
+    images.CopyFrom(
+        helper.make_tensor_value_info("given", kind, ["N", 1, 16, 16] if layout == "NCHW" else ["N", 16, 16, 1])
+    )
+    scale = 255.0 if kind == TensorProto.UINT8 else 1.0
+    model.graph.initializer.append(numpy_helper.from_array(np.array(scale, np.float32), "scale"))
+    order = [0, 1, 2, 3] if layout == "NCHW" else [0, 3, 1, 2]
+    before = [
+        helper.make_node("Cast", ["given"], ["cast"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["cast", "scale"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["images"], perm=order),
+    ]
+    nodes = [*before, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("kind", ["FLOAT", "FLOAT16", "DOUBLE", "UINT8"])
+def test_images_of_every_type_and_order_are_made(world, images, tmp_path, kind, layout):
+    file = str(converted(world, tmp_path / "m.onnx", getattr(TensorProto, kind), layout))
+    plan = OnnxTarget(file=file, input=SIDES, layout=layout)
+    here, there = ScoresOnly().open(plan.load(NAMES), None), ScoresOnly().open(world.target, None)
+    error = 5e-2 if kind == "FLOAT16" else 1e-4
+    torch.testing.assert_close(here.scores(images), there.scores(images), rtol=error, atol=error)
+    if layout == "NHWC":
+        with pytest.raises(GmiError, match=r"takes Nx16x16x1: set layout: NHWC\.$"):
+            replace(plan, layout="NCHW").load(NAMES)
+    if kind == "UINT8":
+        with pytest.raises(GmiError, match=r"takes bytes \(uint8\), and target\.input\.mean and input\.std cannot"):
+            replace(plan, input=replace(SIDES, mean=(0.5,))).load(NAMES)
+
+
+def test_a_model_that_takes_no_images_is_refused(world, tmp_path):
+    file = str(converted(world, tmp_path / "m.onnx", TensorProto.INT32, "NCHW"))
+    with pytest.raises(GmiError, match=r"takes images as tensor\(int32\), which gmi does not make"):
+        OnnxTarget(file=file, input=SIDES).load(NAMES)
+
+
 @pytest.mark.parametrize("background", [False, True])
 @pytest.mark.parametrize("gives", ["logits", "labels"])
 def test_outputs_in_another_order_are_named(world, images, tmp_path, gives, background):
@@ -109,7 +154,7 @@ def test_what_does_not_fit_says_what_to_do(world, images, tmp_path):
     with pytest.raises(GmiError, match="no ONNX model"):
         OnnxTarget(file=str(tmp_path / "odd.onnx"), input=SIDES).load(NAMES)
     for odd, made in ((Input(size=(8, 8), colour="grey"), "Nx1x8x8"), (Input(size=(16, 16)), "Nx3x16x16")):
-        with pytest.raises(GmiError, match=rf"^target\.input makes images of {made} and .* takes Nx1x16x16 "):
+        with pytest.raises(GmiError, match=rf"^target\.input makes images of {made} .* takes Nx1x16x16: set"):
             OnnxTarget(file=str(path), input=odd).load(NAMES)
     with pytest.raises(GmiError, match="logits holds 6 numbers for each image, where 5 are expected"):
         OnnxTarget(file=str(path), input=SIDES).load(NAMES[:5])

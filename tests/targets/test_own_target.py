@@ -15,7 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from gmi.errors import GmiError
 from gmi.targets.module import Input, ModuleTarget, Target
+from gmi.targets.outputs import outputs
 
 LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -215,3 +217,49 @@ def test_the_digest_is_of_the_weights(brought, tmp_path):
     with torch.no_grad():
         next(other.parameters()).flatten()[0] += 1e-3
     assert load(brought.own, brought.own.save(other, tmp_path)).digest != brought.target.digest
+
+
+def test_a_head_that_would_be_drawn_at_random_is_refused(tmp_path):
+    """A backbone of transformers alone; weights of one's own for the head may come from elsewhere."""
+    from transformers import ViTModel
+
+    backbone = ViTModel(vit().config)
+    backbone.save_pretrained(tmp_path / "backbone")
+    settings = save_vit(backbone, tmp_path / "backbone")
+    with pytest.raises(GmiError, match=r"lacks classifier\.bias \(2 such\), drawn at random"):
+        load(OWN["transformers"], settings)
+    save_file(vit().state_dict(), tmp_path / "whole.safetensors")
+    assert load(OWN["transformers"], settings | {"weights": str(tmp_path / "whole.safetensors")}).classes
+
+
+@pytest.mark.parametrize("names", [("p4", "p3", "p2", "p1", "p0"), ("p0", "p1", "p2", "p3", "p4")])
+def test_a_model_that_names_its_outputs_is_compared_with_the_folders(tmp_path, names):
+    module = vit()
+    module.config.id2label = dict(enumerate(names))
+    settings = save_vit(module, tmp_path)
+    images = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    if names[0] == "p0":
+        assert load(OWN["transformers"], settings).order.plain
+        return
+    with pytest.raises(GmiError, match=r"set target\.outputs: model\.$"):
+        load(OWN["transformers"], settings)
+    sorted_, own = (
+        load(OWN["transformers"], settings | {"outputs": one}) for one in (("p0", "p1", "p2", "p3", "p4"), "model")
+    )
+    assert own(images).equal(sorted_(images).flip(1)) and own.digest != sorted_.digest
+
+
+def test_a_model_with_names_of_its_own_making_is_left_alone(tmp_path):
+    """LABEL_0 and its like, which transformers gives where nobody has named anything, say nothing."""
+    assert load(OWN["transformers"], save_vit(vit(), tmp_path)).order.plain
+    with pytest.raises(GmiError, match="this model has no names for its outputs"):
+        load(OWN["transformers"], save_vit(vit(), tmp_path) | {"outputs": "model"})
+
+
+def test_natural_order_is_by_the_numbers_in_names():
+    people = ("a1b2", "a1b10", "a02", "a10", "b")
+    assert outputs("natural", tuple(sorted(people))).names == ("a1b2", "a1b10", "a02", "a10", "b")
+    assert outputs("natural", ("1", "10", "2")).columns == (0, 2, 1)
+    assert outputs(("2", "nobody", "1", "10"), ("1", "10", "2")).columns == (2, 3, 0)
+    with pytest.raises(GmiError, match="10 stands 0 times in the list"):
+        outputs(("2", "1"), ("1", "10", "2"))
