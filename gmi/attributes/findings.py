@@ -40,6 +40,7 @@ class Findings:
     outcome: str
     is_numeric: bool  # whether the outcome is a number
     records: dict[str, int]  # by part: training, held-out, public
+    twins: int  # held-out records that equal one of training in every column
     target: str
     utility: dict[str, Outcome]  # of the target, by set of people: accuracy, or of numbers the mean absolute error
     alarms: tuple[float, ...]
@@ -69,6 +70,7 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
         outcome=layout.outcome.name,
         is_numeric=layout.classes is None,
         records={"training": len(tables.training), "held-out": len(tables.held_out), "public": len(tables.public)},
+        twins=tables.twins,
         target=plan.target.type,
         utility=utility,
         alarms=plan.alarms,

@@ -7,6 +7,7 @@ import numpy as np
 from gmi.attributes.inputs import Inputs
 from gmi.attributes.knowledge import guess
 from gmi.attributes.plan import AttributeAudit
+from gmi.attributes.records import Tables
 from gmi.attributes.targets import Own
 from gmi.audits import Forecast, Hardware
 
@@ -19,7 +20,12 @@ def forecast(plan: AttributeAudit, inputs: Inputs, hardware: Hardware) -> Foreca
     sizes = [min(plan.attacked, len(records)) for records in (tables.training, tables.held_out)]
     count = seeds * tables.layout.choices * sum(sizes)
     queries = {attack.type: 0 if attack.reads == "leaves" else count for attack in plan.attacks}
-    once = _imputation(plan, inputs)
+    once, notes = _imputation(plan, inputs), ()
+    if tables.twins:
+        notes = (
+            f"{tables.twins:,} of {len(tables.held_out):,} held-out records equal one that the target learns from in "
+            "every column: where people stand twice in the file, remove one of the two.",
+        )
     learners = [attack.type for attack in plan.attacks if attack.learns]
     seconds = dict.fromkeys([*learners, "imputation"], seeds * once * len(sizes))
     return Forecast(
@@ -28,8 +34,23 @@ def forecast(plan: AttributeAudit, inputs: Inputs, hardware: Hardware) -> Foreca
         without=(
             "that the target takes to answer" if isinstance(plan.target, Own) else "to train the target and to ask it",
         ),
-        notes=("queries: records that the target is asked about, each person's with every sensitive value",),
+        notes=("queries: records that the target is asked about, each person's with every sensitive value", *notes),
+        read=_read(tables),
     )
+
+
+def _read(tables: Tables) -> str:
+    """A table of what was read."""
+    sensitive, outcome = tables.layout.sensitive, tables.layout.outcome
+    parts = {"training": tables.training, "held out": tables.held_out, "public": tables.public}
+    lines = [f"{'read':12}{'records':>10}", *(f"{name:12}{len(part):>10,}" for name, part in parts.items())]
+    lines.append(f"sensitive: {sensitive.name} ({', '.join(sensitive.values or ())})")
+    kinds = "numbers" if outcome.values is None else ", ".join(outcome.values)
+    lines.append(f"outcome: {outcome.name} ({kinds})")
+    known = (
+        f"{one.name}{'' if one.values is None else f' ({len(one.values)} values)'}" for one in tables.layout.features
+    )
+    return "\n".join([*lines, f"known of everybody: {', '.join(known)}"])
 
 
 def _imputation(plan: AttributeAudit, inputs: Inputs) -> float:

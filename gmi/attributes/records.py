@@ -1,12 +1,14 @@
 """Records of people: attributes that anybody may know, the outcome that a model predicts, and a sensitive attribute."""
 
 import csv
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import sha256
 from io import StringIO
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +97,12 @@ class Tables:
     public: Records  # the adversary's records
     digest: str  # SHA-256 of the files
 
+    @property
+    def twins(self) -> int:
+        """Held-out records that equal one of training in every column: people alike, or people who stand twice."""
+        known = set(map(tuple, self.training.rows()))
+        return sum(row in known for row in map(tuple, self.held_out.rows()))
+
 
 @settings
 class Table:
@@ -105,6 +113,9 @@ class Table:
     sensitive: str  # name of the sensitive column
     outcome: str  # name of the column that the target predicts
     numbers: tuple[str, ...] = ()  # names of columns that hold numbers; the others hold categories
+    # categories that differ in case or in how a number is written ("yes" and "Yes", "1" and "1.0"): refuse them, or
+    # take them for the one that most records have
+    alike: Literal["refused", "merged"] = "refused"
     without: tuple[str, ...] = ()  # names of columns that are not used
     training: Annotated[int, Field(ge=10)]  # records that the target learns from
     public: Annotated[int, Field(ge=10)]  # records that the adversary has; the rest of the file is held out
@@ -117,6 +128,8 @@ class Table:
         Raises GmiError if a file cannot be read, a cell is empty, a column is uninformative, or records are too few.
         """
         names, rows, digest = _read(self.file)
+        spellings = _spellings(names, rows, self)
+        rows = _spelt(names, rows, spellings)
         used = [name for name in names if name not in self.without]
         for key, columns_of_key in {
             "sensitive": (self.sensitive,),
@@ -148,6 +161,7 @@ class Table:
             public = records.take(order[self.training : start])
         else:
             names, rows, public_digest = _read(self.public_file)
+            rows = _spelt(names, rows, spellings)
             if missing := [column.name for column in (*layout.inputs, layout.outcome) if column.name not in names]:
                 raise GmiError(f"data.public_file: {self.public_file} has no column {', '.join(missing)}.")
             others = _records(layout, names, rows, self.public_file)
@@ -184,6 +198,8 @@ def _read(file: str) -> tuple[list[str], list[list[str]], str]:
     except ValueError as error:
         raise GmiError(f"data: {path} is empty.") from error
     names = [name.strip() for name in names]
+    while rows and not rows[-1]:  # blank lines at the end, as spreadsheets leave them
+        rows.pop()
     if len(names) == 1 and ";" in names[0]:
         raise GmiError(f"data: {path} is separated by semicolons: save it with commas.")
     if len(set(names)) < len(names):
@@ -192,6 +208,50 @@ def _read(file: str) -> tuple[list[str], list[list[str]], str]:
         if len(row) != len(names):
             raise GmiError(f"data: line {line} of {path} has {len(row)} cells, and the header {len(names)}.")
     return names, [[cell.strip() for cell in row] for row in rows], sha256(content).hexdigest()
+
+
+def _spellings(names: Sequence[str], rows: Sequence[Sequence[str]], table: Table) -> dict[str, dict[str, str]]:
+    """By column of categories, the spelling that each value gets: the commonest of those that mean the same.
+
+    Raises GmiError where there are several, and they are not to be merged.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for index, name in enumerate(names):
+        if name in table.numbers or name in table.without:
+            continue
+        counts = Counter(row[index] for row in rows)
+        meanings: dict[str, list[str]] = {}
+        for value, _ in counts.most_common():
+            meanings.setdefault(_meaning(value), []).append(value)
+        if table.alike == "refused" and (twice := next((each for each in meanings.values() if len(each) > 1), None)):
+            raise GmiError(
+                f"data: {table.file} has {twice[0]!r} and {twice[1]!r} as {name}, which differ in how they are written "
+                "alone: write one of them, or set data.alike: merged."
+            )
+        found[name] = {value: each[0] for each in meanings.values() for value in each}
+    return found
+
+
+def _spelt(
+    names: Sequence[str], rows: Sequence[Sequence[str]], spellings: Mapping[str, Mapping[str, str]]
+) -> list[list[str]]:
+    """The rows with each category in its one spelling; one that no spelling is known of stays."""
+    known = [{_meaning(value): one for value, one in spellings.get(name, {}).items()} for name in names]
+    return [
+        [column.get(_meaning(cell), cell) if column else cell for cell, column in zip(row, known, strict=True)]
+        for row in rows
+    ]
+
+
+@cache
+def _meaning(value: str) -> str:
+    """What is the same for values that differ in case, spaces, Unicode's form, or how a number is written."""
+    text = " ".join(unicodedata.normalize("NFKC", value).casefold().split())
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return repr(number) if np.isfinite(number) else text
 
 
 def _column(name: str, rows: Sequence[Sequence[str]], names: Sequence[str], number: bool, file: str) -> Column:
@@ -226,7 +286,8 @@ def _records(layout: Layout, names: Sequence[str], rows: Sequence[Sequence[str]]
             try:
                 numbers[line] = float(row[index]) if codes is None else codes[row[index]]
             except (ValueError, KeyError) as error:
-                what = "no number" if codes is None else f"none of its values {', '.join(column.values or ())}"
+                comma = " (write decimals with a point)" if "," in row[index] else ""
+                what = f"no number{comma}" if codes is None else f"none of its values {', '.join(column.values or ())}"
                 raise GmiError(
                     f"data: line {line + 2} of {file} has {row[index]!r} as {column.name}, which is {what}."
                 ) from error

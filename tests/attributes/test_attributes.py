@@ -486,6 +486,17 @@ MISTAKES = {
     "a number": (lambda rows: rows, {"numbers": ("age", "ill")}, "ill is sensitive, which must be categories"),
     "left out": (lambda rows: rows, {"without": ("ill",)}, "has no column 'ill'"),
     "too few": (lambda rows: rows, {"training": 30}, "has 40 records, and ten or more must be held out beside 40"),
+    "decimal comma": (lambda rows: [*rows, ["3,5", "a", "no", "no"]], {}, r"no number .write decimals with a point.\."),
+    "another case": (
+        lambda rows: [*rows, ["3", "a", "No", "no"]],
+        {},
+        "has 'no' and 'No' as ill, .* data.alike: merged",
+    ),
+    "another number": (
+        lambda rows: [*rows, ["3", "1", "no", "no"], ["4", "1.0", "no", "no"]],
+        {},
+        r"has '1' and '1\.0' as town",
+    ),
     "nothing known": (lambda rows: rows, {"without": ("age", "town"), "numbers": ()}, "nothing is known of anybody"),
 }
 
@@ -702,3 +713,31 @@ def test_the_page_says_who_allowed_the_audit_and_on_what_terms_its_assets_are_us
     with pytest.raises(GmiError, match="The authorisation ended on"):
         audit(replace(made, authorisation=replace(allowed, until=date(2020, 1, 1))), tmp_path / "late")
     assert not (tmp_path / "late").exists()
+
+
+def test_values_that_mean_the_same_are_merged_where_that_is_said(tmp_path):
+    """Into the commonest spelling, in the adversary's file, too; what is alike in letters alone stays apart."""
+    file, others = written(tmp_path, people(200, 0)), written(tmp_path, people(100, 1), "others.csv")
+    table = replace(plan(file).data, public_file=others, training=100, public=80)
+    before = table.load(0)
+    for path in (Path(file), Path(others)):
+        lines = path.read_text().splitlines()
+        odd = [line.replace(",a,", ", A ,") if number % 3 == 1 else line for number, line in enumerate(lines)]
+        path.write_text("\n".join([*odd, "", ""]))
+    with pytest.raises(GmiError, match="has 'a' and 'A' as town"):
+        table.load(0)
+    after = replace(table, alike="merged").load(0)
+    assert after.layout == before.layout
+    for part in ("training", "held_out", "public"):
+        assert (getattr(after, part).rows() == getattr(before, part).rows()).all()
+
+
+def test_people_who_stand_twice_are_counted(tmp_path):
+    file = Path(written(tmp_path, people(120, 0)))
+    table = replace(plan(str(file)).data, training=60, public=40)
+    header, *rows = file.read_text().splitlines()
+    unlike = table.load(0).twins
+    file.write_text("\n".join([header, *(row for row in rows for _ in range(2))]))
+    parts = table.load(0)
+    known = {tuple(row) for row in parts.training.rows()}
+    assert parts.twins == sum(tuple(row) in known for row in parts.held_out.rows()) > unlike + 20
