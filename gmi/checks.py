@@ -65,6 +65,19 @@ def flat(scores: Tensor) -> Flag:
     return Flag(name, "passed", "The scores tell more than the label.")
 
 
+def softened(scores: Tensor) -> Flag:
+    """Log-probabilities (N, K): of what were probabilities already, none differ by more than 1 for any image."""
+    name = "scores are softmaxed once"
+    if bool(((scores.max(1).values - scores.min(1).values) <= 1).all()):
+        return Flag(
+            name,
+            "warning",
+            "The target is sure of nobody, as if its outputs were probabilities and a softmax was taken once more: "
+            "hand over the layer before its own softmax, or say target.gives: probabilities.",
+        )
+    return Flag(name, "passed", "The scores are not softmaxed twice.")
+
+
 def randomised(first: Tensor, second: Tensor) -> Flag:
     """The same images asked twice (N, K)."""
     gap = float((first - second).abs().max())

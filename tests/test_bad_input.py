@@ -212,6 +212,12 @@ MISTAKES = {
     "unknown key": (lambda case: case.set("search.stpes", 3), "there is no key search.stpes"),
     "wrong type": (lambda case: case.set("search.steps", "many"), "search.steps: input should be a valid integer"),
     "no faces": (lambda case: case.remove("faces"), "data.folder: there is no folder"),
+    "a long path": (
+        lambda case: case.set("data.folder", "x" * 300),
+        "is no path that can be used (file name too long)",
+    ),
+    "a null byte": (lambda case: case.set("target.weights", "a\0b"), "'a\\x00b' is no path that can be used"),
+    "a huge number": (lambda case: case.set("selection.pool", 2**70), "selection.pool: input should be less than"),
     "one person": (lambda case: case.remove("faces/ann", "faces/cem"), "one folder for each of two or more"),
     "no image": (lambda case: case.remove(*(f"faces/ben/{i}.png" for i in range(3))), "add some, or remove the folder"),
     "one image": (lambda case: case.remove(BEN, "faces/ben/2.png"), "needs at least 2"),

@@ -17,12 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from textwrap import shorten
 from typing import Any, Literal
 
 from gmi.assets import converters
 from gmi.assets.archives import Archive, get_archive, open_archive
 from gmi.assets.npm import get_package
-from gmi.errors import GmiError
+from gmi.errors import GmiError, foreign
 from gmi.settings import SHIPPED
 
 _PREFIX = "asset:"
@@ -195,10 +196,14 @@ def resolve(path: str) -> Path:
     """The path that `asset:NAME` or `asset:NAME/sub/path` means in the cache; any other path with its ~ expanded.
 
     `priors/NAME` is a prior that comes with gmi, unless there is such a path in the working folder. Raises GmiError as
-    `fetch` does, and if the asset has no such path. Other paths are not checked.
+    `fetch` does, if the asset has no such path, and for what no system takes as a path.
     """
     if not path.startswith(_PREFIX):
-        local = Path(path).expanduser()
+        with foreign(lambda why: f"{shorten(ascii(path), 80, placeholder='...')} is no path that can be used ({why})."):
+            if "\0" in path:
+                raise ValueError("it holds a null byte")
+            local = Path(path).expanduser()
+            local.exists()  # raises where the name is too long, or a folder above is closed to us
         shipped = local.parts[:1] == ("priors",) and not local.exists() and (SHIPPED / local).exists()
         return SHIPPED / local if shipped else local
     name, _, inside = path.removeprefix(_PREFIX).partition("/")

@@ -221,7 +221,7 @@ def _early_checks(inputs: Inputs, evidence: Evidence) -> tuple[list[checks.Flag]
     if "gradients" in probes:  # scores and labels are what they are, and no gradient is asked for
         doubtful += [checks.softmaxed(probes["logits"]), checks.dead_gradients(probes["gradients"])]
     elif isinstance(evidence.oracle, ScoreOracle) and not isinstance(evidence.oracle, SimilarityOracle):
-        doubtful.append(checks.flat(probes["logits"]))
+        doubtful += [checks.flat(probes["logits"]), checks.softened(probes["logits"])]
     if _compares(evidence.oracle, inputs):
         doubtful.append(checks.solved(evidence.foretold))
     if "again" in probes:

@@ -24,8 +24,10 @@ SHIPPED = Path(__file__).parents[1] / "shipped"
 OPERATIONAL = "operational"
 """Marks a setting that may change between two starts of one run: `Annotated[Count | None, OPERATIONAL]`."""
 
-Whole = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+MOST = 2**53
+"""Greatest number that counts something: floating-point numbers hold all up to it."""
+Whole = Annotated[int, Field(ge=0, le=MOST)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -15,9 +15,9 @@ _BLOCKS = ("dataclass_type", "model_attributes_type", "dataclass_exact_type", "d
 _LISTS = ("tuple_type", "list_type", "frozen_set_type")
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
+def suggestion(word: str, known: Iterable[object]) -> str:
     """A question in brackets that names the known word most like this one; nothing where none is like it."""
-    return "".join(f" (did you mean {match}?)" for match in get_close_matches(word, list(known), 1))
+    return "".join(f" (did you mean {match}?)" for match in get_close_matches(word, [*map(str, known)], 1))
 
 
 def place_of(tree: Any, location: Place) -> Place:

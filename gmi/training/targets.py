@@ -10,7 +10,7 @@ from gmi.defences.base import Defence, Loss, Promise, part_of
 from gmi.defences.bottleneck import Noisy
 from gmi.errors import GmiError, foreign
 from gmi.rng import Rng, seed_of
-from gmi.settings import Count, NonNegative, Positive, settings
+from gmi.settings import Count, NonNegative, Positive, Whole, settings
 from gmi.targets.module import Input, ModuleTarget
 from gmi.views import Views
 
@@ -28,7 +28,7 @@ class Head:
     steps: Count = 300  # steps of Adam, each on all images
     lr: Positive = 0.05  # learning rate
     mirror: bool = True  # train on the images' mirror images too
-    seed: int = 0  # seed of the layer's first weights
+    seed: Whole = 0  # seed of the layer's first weights
     # teach everybody's photographs as another person's: a target that knows nobody, to measure false alarms
     deranged: bool = False
 
@@ -92,7 +92,7 @@ class Scratch:
     lr: Positive = 2e-3  # learning rate of the first step
     weight_decay: NonNegative = 1e-4  # AdamW's weight decay
     views: Views = Views(shift=0.1, rotate=5.0, exposure=0.2)  # random views of the training images
-    seed: int = 0  # seed of batches and views
+    seed: Whole = 0  # seed of batches and views
     deranged: bool = False  # as in `Head`
 
     def __call__(

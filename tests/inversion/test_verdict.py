@@ -175,6 +175,8 @@ CHECKS = {
     "softmaxed, without a background class": (checks.softmaxed(LOGITS.softmax(1)[:, 1:]), "warning"),
     "scores": (checks.flat(LOGITS.log_softmax(1)), "passed"),
     "scores rounded to labels": (checks.flat((30 * LOGITS).softmax(1).round().clamp(1e-6, 1).log()), "warning"),
+    "scores softmaxed once": (checks.softened(LOGITS.log_softmax(1)), "passed"),
+    "scores softmaxed twice": (checks.softened(LOGITS.softmax(1).log_softmax(1)), "warning"),
     "gradients": (checks.dead_gradients(torch.rand(8) + 0.1), "passed"),
     "dead": (checks.dead_gradients(torch.zeros(8)), "warning"),
     "repeatable": (checks.randomised(LOGITS, LOGITS.clone()), "passed"),
