@@ -192,12 +192,32 @@ def fetch_asset(asset: Asset, cache: Path) -> Path:
     return ready
 
 
+def from_hub(name: str) -> Path:
+    """The folder of `OWNER/NAME@REVISION` on the Hugging Face Hub: weights without code, and what describes them.
+
+    It lies in huggingface_hub's own cache, which is asked first; HF_HUB_OFFLINE and HF_TOKEN have their usual meanings.
+    Raises GmiError if the revision is not named or cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+
+    place, _, revision = name.partition("@")
+    if not place or not revision:
+        raise GmiError(f"hub:{name} names no revision: write hub:OWNER/NAME@REVISION, best with a commit's hash.")
+    with foreign(lambda why: f"hub:{name} cannot be had ({why}): check the name, the network, and HF_HUB_OFFLINE."):
+        return Path(
+            snapshot_download(place, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.md", "LICENSE*"])
+        )
+
+
 def resolve(path: str) -> Path:
     """The path that `asset:NAME` or `asset:NAME/sub/path` means in the cache; any other path with its ~ expanded.
 
-    `priors/NAME` is a prior that comes with gmi, unless there is such a path in the working folder. Raises GmiError as
-    `fetch` does, if the asset has no such path, and for what no system takes as a path.
+    `hub:OWNER/NAME@REVISION` is a folder of the Hugging Face Hub, as `from_hub` says. `priors/NAME` is a prior that
+    comes with gmi, unless there is such a path in the working folder. Raises GmiError as `fetch` and `from_hub` do, if
+    the asset has no such path, and for what no system takes as a path.
     """
+    if path.startswith("hub:"):
+        return from_hub(path.removeprefix("hub:"))
     if not path.startswith(_PREFIX):
         with foreign(lambda why: f"{shorten(ascii(path), 80, placeholder='...')} is no path that can be used ({why})."):
             if "\0" in path:

@@ -1,12 +1,17 @@
 """Diffusion and flow-matching priors from a folder that diffusers wrote, or that its users published.
 
 unet/ or transformer/              UNet2DModel or DiTTransformer2DModel; its files may lie in the folder itself
+unet_ema/                          the same with averaged weights, as training scripts write it: it is taken first
 scheduler/scheduler_config.json    the path from noise to image
-vae/                               AutoencoderKL or AutoencoderTiny, if the model works on latents
+vae/ or vqvae/                     AutoencoderKL, AutoencoderTiny or VQModel, if the model works on latents
+
+Weights in several files, and those of a variant (fp16), are read as they are.
 """
 
 import copy
 import json
+import re
+import sys
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -23,10 +28,11 @@ from gmi.priors.folder import prior_folder, refuse_other_type
 from gmi.priors.path import DiffusionPath, FlowPath, stamps, step
 from gmi.protocols import NoisePath
 from gmi.rng import Rng
-from gmi.settings import settings
+from gmi.settings import Whole, settings
 
-PARTS = ("unet", "transformer")
-LATENT = ("vqvae", "movq")  # folders in which pipelines keep autoencoders with a codebook
+PARTS = ("unet_ema", "unet", "transformer")
+AUTOENCODERS = ("vae", "vqvae")
+_WEIGHTS = re.compile(r"diffusion_pytorch_model(?:\.(\w+))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
 
 
 class DiffusionPrior:
@@ -35,8 +41,23 @@ class DiffusionPrior:
     Latents are noise (N, C, H, W); `decode` follows the path from there, in `steps`.
     """
 
-    def __init__(self, network: nn.Module, path: NoisePath, vae: nn.Module | None = None, steps: int = 20) -> None:
-        """network: unconditional, with diffusers' calling convention. vae: None: the path is one of pixels."""
+    def __init__(
+        self,
+        network: nn.Module,
+        path: NoisePath,
+        vae: nn.Module | None = None,
+        steps: int = 20,
+        null_class: int | None = None,
+    ) -> None:
+        """A prior from networks with diffusers' calling convention.
+
+        Args:
+            network: predicts what the path says.
+            path: the way from noise to image.
+            vae: its autoencoder; None: the path is one of pixels.
+            steps: of a decode.
+            null_class: the class that means none, of a network with classes; None: it has none, or is a DiT.
+        """
         self.path = path
         self.steps = steps
         self.network = network.eval().requires_grad_(False)
@@ -45,14 +66,19 @@ class DiffusionPrior:
         size = config.sample_size
         self._shape = (config.in_channels, *((size, size) if isinstance(size, int) else size))
         # DiT: the class that means "unconditional"; its output holds a variance after the prediction
-        self._unconditional: int | None = getattr(config, "num_embeds_ada_norm", None)
+        self._null_class = null_class
+        self._unconditional: int | None = getattr(config, "num_embeds_ada_norm", null_class)
+        self._counted = getattr(config, "time_embedding_type", None) == "learned"  # times are numbers of a table
+        self._spread = None if vae is None else _spread(vae)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the weights and of the path, which a scheduler's settings change."""
+        """SHA-256 of the weights, of the path, which a scheduler's settings change, and of what else decides images."""
         parts = [self.network] if self._vae is None else [self.network, self._vae]
         weights = digest(pair for part in parts for pair in part.state_dict().items())
-        return sha256(f"{weights} {self.path}".encode()).hexdigest()
+        spread = "" if self._spread is None else f" {[part.tolist() for part in self._spread]}"
+        null = "" if self._null_class is None else f" {self._null_class}"
+        return sha256(f"{weights} {self.path}{spread}{null}".encode()).hexdigest()
 
     @property
     def evaluations(self) -> int:
@@ -77,28 +103,30 @@ class DiffusionPrior:
         labels: dict[str, Tensor] = {}
         if self._unconditional is not None:
             labels["class_labels"] = noisy.new_full((len(noisy),), self._unconditional).long()
-        output = self.network(noisy, stamps(self.path, time, noisy), return_dict=False, **labels)[0]
+        when = stamps(self.path, time, noisy)
+        when = when.round().long().clamp_max(self.path.timesteps - 1) if self._counted else when
+        output = self.network(noisy, when, return_dict=False, **labels)[0]
         return self.path.clean(output[:, : noisy.shape[1]], noisy, time)
 
     def image(self, clean: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] of clean latents; the gradient passes where a pixel is clamped."""
-        if self._vae is not None:
-            config: Any = self._vae.config
+        if self._vae is not None and self._spread is not None:
             vae: Any = self._vae
-            clean = vae.decode(clean / config.scaling_factor + (config.shift_factor or 0.0), return_dict=False)[0]
+            mean, scale = (part.to(clean) for part in self._spread)
+            clean = vae.decode(clean * scale + mean, return_dict=False)[0]
         pixels = (clean + 1) / 2
         return pixels + (pixels.clamp(0, 1) - pixels).detach()
 
     def clean(self, images: Tensor) -> Tensor:
         """Clean latents (N, C, H, W) of images (N, C, H, W) in [0, 1], which `image` turns back into these."""
         pixels = images * 2 - 1
-        if self._vae is None:
+        if self._vae is None or self._spread is None:
             return pixels
-        config: Any = self._vae.config
         vae: Any = self._vae
         found = vae.encode(pixels, return_dict=False)[0]
         latents = found if isinstance(found, Tensor) else found.mode()
-        return (latents - (config.shift_factor or 0.0)) * config.scaling_factor
+        mean, scale = (part.to(latents) for part in self._spread)
+        return (latents - mean) / scale
 
     def conditional(self, classes: int) -> nn.Module:
         """A copy of the network that takes `class_labels`: so many classes, and then one that stands for none.
@@ -118,7 +146,7 @@ class DiffusionPrior:
 
     def following(self, network: nn.Module) -> "DiffusionPrior":
         """The same path, followed by another network."""
-        return DiffusionPrior(network, self.path, self._vae, self.steps)
+        return DiffusionPrior(network, self.path, self._vae, self.steps, self._null_class)
 
     def _step(self, noisy: Tensor, now: float, after: float) -> Tensor:
         def field(noisy: Tensor, time: float) -> Tensor:
@@ -132,18 +160,24 @@ class Diffusion:
     """A diffusion or flow prior in a folder."""
 
     type: Literal["diffusion"] = "diffusion"
-    folder: str  # folder of the prior, or "asset:NAME"
+    folder: str  # folder of the prior, "asset:NAME", or "hub:OWNER/NAME@REVISION"
+    variant: str | None = None  # of the weights, such as fp16; None: those without one, or the only one there is
+    null_class: Whole | None = None  # of a UNet with classes: the one that means none, with which it was trained
     steps: Annotated[int, Field(ge=1, le=1000)] = 20  # steps of a decode, one evaluation of the network each
 
     def load(self, device: torch.device) -> DiffusionPrior:
-        """The prior. Raises GmiError if the folder is missing, of another kind or conditional, or if weights misfit."""
+        """The prior. Raises GmiError if the folder is missing, of another kind or conditional, or if weights misfit.
+
+        Where averaged weights are taken, that is said on standard error.
+        """
         folder = prior_folder(self.folder)
         refuse_other_type(folder, self.type)
         part = next((name for name in PARTS if (folder / name / "config.json").is_file()), "")
-        network = _model(folder / part, ("UNet2DModel", "DiTTransformer2DModel"))
+        if part == PARTS[0]:
+            print(f"{folder}: the averaged weights in {part} are taken.", file=sys.stderr)
+        network = _model(folder / part, ("UNet2DModel", "DiTTransformer2DModel"), self.variant)
         config: Any = network.config
-        if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
-            raise GmiError(f"{folder} is a prior of classes of its own: an unconditional one is needed.")
+        self._refuse_classes(folder, config)
         if config.sample_size is None:
             raise GmiError(f"{folder} does not say the size of its images: set sample_size in its config.json.")
         if config.out_channels not in (config.in_channels, 2 * config.in_channels):
@@ -151,13 +185,30 @@ class Diffusion:
                 f"{folder} takes {config.in_channels} channels and makes {config.out_channels}: it needs an image "
                 "beside the noise, and a prior that starts from noise alone is needed."
             )
-        if other := next((name for name in LATENT if (folder / name).is_dir()), None):
-            raise GmiError(f"{folder / other} is an autoencoder that cannot be used: AutoencoderKL or AutoencoderTiny.")
-        vae = _autoencoder(folder / "vae", config.in_channels) if (folder / "vae").is_dir() else None
+        if (folder / "movq").is_dir():
+            raise GmiError(f"{folder / 'movq'} is an autoencoder that cannot be used: AutoencoderKL, -Tiny or VQModel.")
+        place = next((folder / name for name in AUTOENCODERS if (folder / name).is_dir()), None)
+        vae = None if place is None else _autoencoder(place, config.in_channels, self.variant)
         files = (folder / "scheduler" / "scheduler_config.json", folder / "scheduler_config.json")
         path = read_path(_json(next((file for file in files if file.is_file()), files[0])))
         path.times(self.steps)
-        return DiffusionPrior(network.to(device), path, None if vae is None else vae.to(device), self.steps)
+        vae = None if vae is None else vae.to(device)
+        return DiffusionPrior(network.to(device), path, vae, self.steps, self.null_class)
+
+    def _refuse_classes(self, folder: Path, config: Any) -> None:
+        """Raises GmiError where the network takes classes and none stands for no class, or the other way round."""
+        count = config.get("num_class_embeds")
+        if config.get("class_embed_type") is not None:
+            raise GmiError(
+                f"{folder} takes a condition ({config.get('class_embed_type')}): an unconditional prior is needed."
+            )
+        if count is not None and self.null_class is None:
+            raise GmiError(
+                f"{folder} is a prior of {count} classes of its own: name the one that means none in prior.null_class "
+                "(often the last), or take an unconditional prior."
+            )
+        if self.null_class is not None and not self.null_class < (count or 0):
+            raise GmiError(f"prior.null_class is {self.null_class}, and {folder} has {count or 0} classes.")
 
 
 def read_path(config: dict[str, Any]) -> NoisePath:
@@ -188,7 +239,23 @@ def _refuse(settings: dict[str, Any], *switches: str) -> None:
             raise GmiError(f"The scheduler's setting {switch} is not supported: a prior without it is needed.")
 
 
-def _model(folder: Path, kinds: tuple[str, ...]) -> nn.Module:
+def _variant(folder: Path, asked: str | None) -> str | None:
+    """The variant of the weights in a folder; None: the plain ones. Raises GmiError where it is not clear which."""
+    found = {match[1] for path in folder.iterdir() if (match := _WEIGHTS.fullmatch(path.name))}
+    if asked is not None:
+        if asked not in found and None not in found:
+            raise GmiError(f"prior.variant is {asked}, and {folder} has {', '.join(map(str, found)) or 'no weights'}.")
+        return asked if asked in found else None
+    if None in found or not found:
+        return None
+    if len(found) > 1:
+        raise GmiError(
+            f"{folder} has weights of several variants ({', '.join(sorted(map(str, found)))}): set prior.variant."
+        )
+    return found.pop()
+
+
+def _model(folder: Path, kinds: tuple[str, ...], variant: str | None) -> nn.Module:
     import diffusers
 
     name = _json(folder / "config.json").get("_class_name")
@@ -198,7 +265,11 @@ def _model(folder: Path, kinds: tuple[str, ...]) -> nn.Module:
         raise GmiError(f"{folder} holds {name}: a prior needs {' or '.join(kinds)}.")
     with foreign(lambda why: f"{folder} cannot be loaded as {name}: {why}."):
         model, report = getattr(diffusers, name).from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, low_cpu_mem_usage=False
+            folder,
+            variant=_variant(folder, variant),
+            local_files_only=True,
+            output_loading_info=True,
+            low_cpu_mem_usage=False,
         )
     if misfits := [*report["missing_keys"], *report["mismatched_keys"], *report["unexpected_keys"]]:
         raise GmiError(f"{folder}: the weights do not fit {name}; the first that differs is {misfits[0]}.")
@@ -208,9 +279,9 @@ def _model(folder: Path, kinds: tuple[str, ...]) -> nn.Module:
     return model.float()
 
 
-def _autoencoder(folder: Path, channels: int) -> nn.Module:
+def _autoencoder(folder: Path, channels: int, variant: str | None) -> nn.Module:
     """The autoencoder in a folder, for latents of so many channels. Raises GmiError if it does not suit them."""
-    vae = _model(folder, ("AutoencoderKL", "AutoencoderTiny"))
+    vae = _model(folder, ("AutoencoderKL", "AutoencoderTiny", "VQModel"), variant)
     config: Any = vae.config
     if config.latent_channels != channels:
         raise GmiError(
@@ -219,9 +290,20 @@ def _autoencoder(folder: Path, channels: int) -> nn.Module:
         )
     if not 0 < (config.scaling_factor or 0) < float("inf"):
         raise GmiError(f"{folder}: scaling_factor is {config.scaling_factor}, and must be above 0.")
-    if config.get("latents_mean") is not None or config.get("latents_std") is not None:
-        raise GmiError(f"{folder} scales its latents channel by channel (latents_mean), which is not supported.")
+    for key in ("latents_mean", "latents_std"):
+        if config.get(key) is not None and len(config.get(key)) != channels:
+            raise GmiError(f"{folder}: {key} has {len(config.get(key))} numbers for {channels} channels.")
     return vae
+
+
+def _spread(vae: nn.Module) -> tuple[Tensor, Tensor]:
+    """Mean and scale, each (C, 1, 1) or a number, of an autoencoder's latents, of which the path's are the standard."""
+    config: Any = vae.config
+    mean, std = (config.get(key) for key in ("latents_mean", "latents_std"))
+    shift = torch.tensor(config.get("shift_factor") or 0.0)
+    centre = shift if mean is None else torch.tensor(mean)[:, None, None]
+    scale = torch.tensor(1.0) if std is None else torch.tensor(std)[:, None, None]
+    return centre, scale / config.scaling_factor
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -4,17 +4,22 @@ import dataclasses
 import errno
 import hashlib
 import os
+import shutil
 import threading
 import zipfile
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
+import torch
 
 from gmi.assets import catalogue as assets
 from gmi.assets.archives import Archive
 from gmi.assets.catalogue import Asset, cache_dir, fetch, fetch_asset, provenance, resolve
 from gmi.cli import command
 from gmi.errors import GmiError
+from gmi.priors.diffusion import Diffusion
+from gmi.settings import SHIPPED
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -186,3 +191,26 @@ def test_default_assets_are_pinned_and_state_their_terms() -> None:
         assert len(asset.sha256) == 64
         assert asset.version in asset.filename
         assert asset.licence and asset.terms and asset.credit
+
+
+def test_a_prior_of_the_hub_comes_from_its_cache_by_its_revision(tmp_path, monkeypatch) -> None:
+    """As huggingface_hub lays it out, without a network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    place, commit = tmp_path / "models--me--prior", "0123456789" * 4
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "v1").write_text(commit)
+    shutil.copytree(SHIPPED / "priors" / "flow48", place / "snapshots" / commit)
+    found = [
+        Diffusion(folder=name).load(torch.device("cpu"))
+        for name in ("hub:me/prior@v1", f"hub:me/prior@{commit}", "priors/flow48")
+    ]
+    assert len({prior.digest for prior in found}) == 1
+    for name, words in (
+        ("hub:me/prior", "names no revision: write hub:OWNER/NAME@REVISION"),
+        ("hub:me/prior@v2", r"hub:me/prior@v2 cannot be had \(.*\): check the name, the network, and HF_HUB_OFFLINE"),
+        ("hub:a b/c@v1", "cannot be had"),
+    ):
+        with pytest.raises(GmiError, match=words) as refusal:
+            resolve(name)
+        assert "\n" not in str(refusal.value)

@@ -317,7 +317,7 @@ MISTAKES = {
         lambda made: edit(made / "scheduler/scheduler_config.json", thresholding=True),
         "thresholding is not supported",
     ),
-    "a codebook": (lambda made: (made / "vqvae").mkdir(), "vqvae is an autoencoder that cannot be used"),
+    "a codebook": (lambda made: (made / "movq").mkdir(), "movq is an autoencoder that cannot be used"),
     "a flow of other predictions": (
         lambda made: edit(
             made / "scheduler/scheduler_config.json",
@@ -372,21 +372,140 @@ def test_an_autoencoder_of_other_latents_is_refused(unet, tmp_path, settings, wo
         Diffusion(folder=str(made)).load(CPU)
 
 
-def test_an_autoencoder_that_scales_by_channel_is_refused(unet, tmp_path):
+def test_an_autoencoder_that_scales_by_channel_is_followed(unet, tmp_path):
+    """As pipelines of diffusers do: latents * std / scaling_factor + mean."""
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d import UNet2DModel
 
-    made = folder(unet, tmp_path / "made")
-    AutoencoderKL(latent_channels=1, norm_num_groups=4, block_out_channels=(4,), latents_mean=[0.5]).save_pretrained(
-        made / "vae"
-    )
-    with pytest.raises(GmiError, match="scales its latents channel by channel"):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        latent = UNet2DModel.from_config(dict(unet.config) | {"in_channels": 2, "out_channels": 2})
+        widths = {"latent_channels": 2, "norm_num_groups": 4, "block_out_channels": (4,)}
+        vae = AutoencoderKL(**widths, latents_mean=[0.5, -0.2], latents_std=[2.0, 0.5], scaling_factor=0.25)
+    made = folder(latent, tmp_path / "made")
+    vae.save_pretrained(made / "vae")
+    prior = Diffusion(folder=str(made), steps=1).load(CPU)
+    latents = prior.sample(Rng([1]))
+    inside = latents * torch.tensor([2.0, 0.5])[:, None, None] / 0.25 + torch.tensor([0.5, -0.2])[:, None, None]
+    with torch.no_grad():
+        torch.testing.assert_close(prior.image(latents), ((vae.decode(inside).sample + 1) / 2).clamp(0, 1))
+        encoded = prior.clean(torch.full((1, 3, 8, 8), 0.3))
+        expected = vae.encode(torch.full((1, 3, 8, 8), -0.4)).latent_dist.mode()
+    back = encoded * torch.tensor([8.0, 2.0])[:, None, None] + torch.tensor([0.5, -0.2])[:, None, None]
+    torch.testing.assert_close(back, expected)
+    edit(made / "vae/config.json", latents_mean=[0.5])
+    with pytest.raises(GmiError, match="latents_mean has 1 numbers for 2 channels"):
         Diffusion(folder=str(made)).load(CPU)
+    edit(made / "vae/config.json", latents_mean=[0.5, 0.2])
+    assert Diffusion(folder=str(made), steps=1).load(CPU).digest != prior.digest
+
+
+def test_a_latent_folder_with_a_codebook_as_diffusers_publishes_it(tmp_path, monkeypatch):
+    """The layout of the 256 px CelebA-HQ model, in small: unet, vqvae and a DDIM scheduler, by LDMPipeline itself."""
+    from diffusers.models.autoencoders.vq_model import VQModel
+    from diffusers.models.unets.unet_2d import UNet2DModel
+    from diffusers.pipelines.deprecated.latent_diffusion_uncond import pipeline_latent_diffusion_uncond as module
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+
+    blocks = {"block_out_channels": (8,), "norm_num_groups": 4}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        vqvae = VQModel(**blocks, latent_channels=3, num_vq_embeddings=16, scaling_factor=0.5)
+        ways = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+        unet = UNet2DModel(sample_size=8, in_channels=3, out_channels=3, layers_per_block=1, **blocks, **ways)
+    scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
+    pipeline = module.LDMPipeline(vqvae, unet, scheduler)
+    pipeline.save_pretrained(tmp_path)
+    prior = Diffusion(folder=str(tmp_path), steps=2).load(CPU)
+    latents = prior.sample(Rng([1]))
+    with torch.no_grad():
+        torch.testing.assert_close(prior.image(latents), ((vqvae.decode(latents / 0.5).sample + 1) / 2).clamp(0, 1))
+        monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: latents.clone())
+        pipeline.set_progress_bar_config(disable=True)
+        generated = pipeline(num_inference_steps=2, output_type="np")
+    expected = torch.from_numpy(generated.images).permute(0, 3, 1, 2)
+    torch.testing.assert_close(prior.decode(latents), expected, rtol=1e-3, atol=1e-3)
+    latents.requires_grad_()
+    prior.image(latents).sum().backward()
+    assert latents.grad is not None and latents.grad.abs().sum() > 0  # straight through the codebook
+
+
+def test_weights_of_a_variant_and_averaged_ones_are_found(unet, tmp_path, capsys):
+    made = folder(unet, tmp_path / "made")
+    plain = Diffusion(folder=str(made), steps=1).load(CPU)
+    assert capsys.readouterr().err == ""
+    weights = load_file(made / WEIGHTS)
+    half = {key: value.half() for key, value in weights.items()}
+    (made / WEIGHTS).unlink()
+    save_file(half, (made / WEIGHTS).with_suffix(".fp16.safetensors"))
+    only = Diffusion(folder=str(made), steps=1).load(CPU)
+    assert only.digest == Diffusion(folder=str(made), steps=1, variant="fp16").load(CPU).digest != plain.digest
+    save_file({key: value + 1 for key, value in weights.items()}, (made / WEIGHTS).with_suffix(".non_ema.safetensors"))
+    with pytest.raises(GmiError, match=r"several variants \(fp16, non_ema\): set prior\.variant"):
+        Diffusion(folder=str(made)).load(CPU)
+    assert Diffusion(folder=str(made), steps=1, variant="fp16").load(CPU).digest == only.digest
+    with pytest.raises(GmiError, match=r"prior\.variant is bf16, and .* has "):
+        Diffusion(folder=str(made), variant="bf16").load(CPU)
+    shutil.copytree(made / "unet", made / "unet_ema")
+    for left in (made / "unet_ema").glob("*.safetensors"):
+        left.unlink()
+    save_file(weights, made / "unet_ema" / "diffusion_pytorch_model.safetensors")
+    assert Diffusion(folder=str(made), steps=1).load(CPU).digest == plain.digest
+    assert "the averaged weights in unet_ema are taken" in capsys.readouterr().err
+
+
+def test_weights_in_several_files_are_one_prior(unet, tmp_path):
+    made = folder(unet, tmp_path / "made")
+    plain = Diffusion(folder=str(made), steps=1).load(CPU)
+    shutil.rmtree(made / "unet")
+    unet.save_pretrained(made / "unet", max_shard_size="5KB")
+    assert len([*(made / "unet").glob("*.safetensors")]) > 2
+    assert Diffusion(folder=str(made), steps=1).load(CPU).digest == plain.digest
+    max((made / "unet").glob("*.safetensors")).unlink()
+    with pytest.raises(GmiError, match="cannot be loaded"):
+        Diffusion(folder=str(made)).load(CPU)
+
+
+def test_times_of_a_table_are_numbers_of_its_rows(unet, tmp_path):
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        counted = UNet2DModel.from_config(
+            dict(unet.config) | {"time_embedding_type": "learned", "num_train_timesteps": 1000}
+        )
+    prior = Diffusion(folder=str(folder(counted, tmp_path / "made")), steps=4).load(CPU)
+    noisy = prior.sample(Rng([1]))
+    with torch.no_grad():
+        output = counted(noisy, torch.tensor([999])).sample
+    torch.testing.assert_close(prior.denoise(noisy, 1.0), prior.path.clean(output, noisy, 1.0))
+    assert prior.decode(noisy).isfinite().all()
+
+
+def test_a_prior_with_classes_is_asked_for_none_of_them(tmp_path):
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+    blocks = {"block_out_channels": (8,), "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet = UNet2DModel(sample_size=8, layers_per_block=1, norm_num_groups=4, num_class_embeds=4, **blocks)
+    made = folder(unet, tmp_path / "made")
+    prior = Diffusion(folder=str(made), null_class=3, steps=2).load(CPU)
+    noisy = prior.sample(Rng([1]))
+    with torch.no_grad():
+        nobody, somebody = (unet(noisy, 999, class_labels=torch.tensor([label])).sample for label in (3, 0))
+    torch.testing.assert_close(prior.denoise(noisy, 1.0), prior.path.clean(nobody, noisy, 1.0))
+    assert not torch.allclose(nobody, somebody)
+    assert prior.digest != Diffusion(folder=str(made), null_class=2).load(CPU).digest
+    with pytest.raises(GmiError, match=r"null_class is 4, and .* has 4 classes"):
+        Diffusion(folder=str(made), null_class=4).load(CPU)
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"num_class_embeds": 3}, "classes of its own"),
+        ({"num_class_embeds": 3}, r"3 classes of its own: name the one that means none in prior\.null_class"),
+        ({"class_embed_type": "timestep"}, "takes a condition .timestep.: an unconditional prior"),
         ({"in_channels": 2, "out_channels": 1}, "takes 2 channels and makes 1: it needs an image beside"),
     ],
 )
