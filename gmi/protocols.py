@@ -90,6 +90,23 @@ class Prior(Protocol):
         ...
 
 
+Stage = Callable[[Tensor | None, Tensor | None, Tensor], tuple[Tensor, Tensor]]
+"""Features (N, C, H, W), colours (N, 1 or 3, H, W) and latents to features and colours one layer on."""
+
+
+@runtime_checkable
+class StagedPrior(Prior, Protocol):
+    """A GAN prior, whose network may be walked layer by layer."""
+
+    def stages(self, least: int = 0) -> list[Stage]:
+        """The pieces of `decode`: what a piece makes is what the next one takes.
+
+        The first one takes latents alone, None for the others. The last one's colours are the images in [0, 1]. least:
+        raises GmiError unless there are more pieces than this.
+        """
+        ...
+
+
 @runtime_checkable
 class TunablePrior(Prior, Protocol):
     """A GAN prior, whose images one network makes of latents."""

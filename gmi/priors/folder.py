@@ -37,6 +37,12 @@ def shape_in(folder: Path, kind: type[Shape], network: str) -> Shape:
         raise GmiError(f"{folder} is no prior folder of a {network} ({because(error)}).") from error
 
 
+def refuse_few(stages: int, least: int) -> None:
+    """Raises GmiError unless a network has more stages than a search walks through one by one."""
+    if stages <= least:
+        raise GmiError(f"The prior's network has {stages} layers: set search.layers to {stages - 1} at most.")
+
+
 def refuse_other_type(folder: Path, given: str) -> None:
     """Raises GmiError if a folder says that it needs another prior.type than the given one."""
     needed = given

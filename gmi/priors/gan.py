@@ -1,5 +1,6 @@
 """GAN priors from a folder that holds `config.json` (the shape) and `model.safetensors` (the weights)."""
 
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 
 from gmi.assets.weights import digest, load_weights
 from gmi.errors import GmiError
-from gmi.priors.folder import prior_folder, refuse_other_type, shape_in
+from gmi.priors.folder import prior_folder, refuse_few, refuse_other_type, shape_in
+from gmi.protocols import Stage
 from gmi.rng import Rng
 from gmi.settings import settings
 
@@ -68,6 +70,22 @@ class Dcgan(nn.Module):
     def forward(self, latents: Tensor) -> Tensor:
         """Images (N, C, S, S) in [-1, 1], as in training."""
         return self.main(latents[:, :, None, None])
+
+    def stages(self, least: int = 0) -> list[Stage]:
+        """The pieces of `decode`, one for each convolution, as `gmi.protocols.StagedPrior` has them."""
+        starts = [place for place, layer in enumerate(self.main) if isinstance(layer, nn.ConvTranspose2d)]
+        refuse_few(len(starts), least)
+        return [
+            partial(self._stage, self.main[start:end], end == len(self.main))
+            for start, end in pairwise([*starts, len(self.main)])
+        ]
+
+    def _stage(
+        self, layers: nn.Module, last: bool, features: Tensor | None, colours: Tensor | None, latents: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """There are colours at the end alone: until then, the features stand for them."""
+        made = layers(latents[:, :, None, None] if features is None else features)
+        return made, (made + 1) / 2 if last else made
 
 
 @settings

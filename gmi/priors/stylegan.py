@@ -1,6 +1,6 @@
 """StyleGAN2 priors from a folder: `config.json` for the shape, `model.safetensors` for weights, mean style, noise."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from hashlib import sha256
 from typing import Annotated, Literal
@@ -11,14 +11,13 @@ from torch import Tensor, nn
 
 from gmi.assets.weights import digest, load_weights
 from gmi.errors import GmiError
-from gmi.priors.folder import prior_folder, refuse_other_type, shape_in
+from gmi.priors.folder import prior_folder, refuse_few, refuse_other_type, shape_in
 from gmi.priors.stylegan_network import Block, Generator
+from gmi.protocols import Stage
 from gmi.rng import Rng
 from gmi.settings import Count, Share, settings
 
 Space = Literal["z", "w", "w+"]
-Stage = Callable[[Tensor | None, Tensor | None, Tensor], tuple[Tensor, Tensor]]
-"""Features (N, C, H, W), colours (N, 1 or 3, H, W) and latents to features and colours at twice the size."""
 
 
 @settings
@@ -111,12 +110,10 @@ class StyleGanPrior:
         """Images in [0, 1] of the network's colours (N, C, H, W), which are about [-1, 1]."""
         return ((colours + 1) / 2).clamp(0, 1)
 
-    def stages(self) -> list[Stage]:
-        """The pieces of `decode`, one for each resolution: what a piece makes is what the next one takes.
-
-        The first one takes latents alone, None for the others. The last one's colours are the images in [0, 1].
-        """
+    def stages(self, least: int = 0) -> list[Stage]:
+        """The pieces of `decode`, one for each resolution, as `gmi.protocols.StagedPrior` has them."""
         blocks = self.network.synthesis.blocks()
+        refuse_few(len(blocks), least)
         return [
             partial(self._stage, block, layers, number == len(blocks) - 1)
             for number, (block, layers) in enumerate(blocks)

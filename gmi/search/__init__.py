@@ -10,6 +10,7 @@ from gmi.search.evolution import Evolution
 from gmi.search.genetic import Genetic
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
+from gmi.search.layered import Layered
 from gmi.search.particles import Particles
 from gmi.search.solve import Solve
 from gmi.search.surrogate import Surrogate
@@ -19,6 +20,7 @@ from gmi.search.variational import Variational
 AnySearch = Annotated[
     Gradient
     | Guided
+    | Layered
     | Particles
     | Evolution
     | Genetic

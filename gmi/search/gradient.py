@@ -97,7 +97,7 @@ class Gradient:
             self._set_rate(optimiser, step)
             optimiser.zero_grad()
             images = prior.decode(latents, classes)
-            loss, slope = averaged(images, lambda shown: self._loss(oracle, shown, classes, rng), self.transforms)
+            loss, slope = averaged(images, lambda shown: self.loss(oracle, shown, classes, rng), self.transforms)
             images.backward(slope)
             optimiser.step()
             with torch.no_grad():
@@ -107,7 +107,7 @@ class Gradient:
         with torch.no_grad():
             return Candidates(prior.decode(latents, classes).clamp(0, 1), classes, latents.detach())
 
-    def _loss(self, oracle: WhiteBoxOracle, images: Tensor, classes: Tensor, rng: Rng) -> Tensor:
+    def loss(self, oracle: WhiteBoxOracle, images: Tensor, classes: Tensor, rng: Rng) -> Tensor:
         """Losses (N,) of one view of each image."""
         if self.views is not None:
             images = self.views(images, rng)

@@ -19,6 +19,7 @@ from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
 from gmi.search.genetic import Genetic
 from gmi.search.gradient import Gradient
+from gmi.search.layered import Layered
 from gmi.search.objectives import max_margin, poincare
 from gmi.search.selection import Selection, robust_scores
 from gmi.search.signature import ConfinedSearch, shared_queries
@@ -59,6 +60,7 @@ SEARCHES = {
         polish=Evolution(generations=10, population=10, sigma=0.3, radius=8**0.5, views=VIEWS),
     ),
     "variational": Variational(steps=60, lr=0.05, draws=2, views=VIEWS),
+    "layered": Layered(search=Gradient(steps=40, lr=0.1, views=VIEWS), layers=2, steps=10),
     "tuned": Tuned(search=Gradient(steps=30, lr=0.1, views=VIEWS), finds=2, steps=20),
 }
 SHORT = {
@@ -68,6 +70,7 @@ SHORT = {
     Boundary: {"iterations": 4},
     Surrogate: {"questions": 50, "training": dataclasses.replace(LESSONS, steps=20)},
     Variational: {"steps": 4},
+    Layered: {"steps": 3, "search": Gradient(steps=4, views=VIEWS)},
     Tuned: {"steps": 3, "search": Gradient(steps=4, views=VIEWS)},
 }
 CLASSES = torch.arange(6)
@@ -117,14 +120,22 @@ def short(name: str) -> Any:
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_what_is_asked_and_evaluated_is_what_was_said(world, name, monkeypatch):
-    """`queries` are the images that the oracle gets, and `passes` the images that the prior makes."""
+    """`queries` are the images that the oracle gets, and `passes` those that the prior, or its last layers, make."""
     search, oracle, decoded = short(name), world.oracle(), []
-    decode = type(world.prior).decode
+    decode, stages = type(world.prior).decode, type(world.prior).stages
     if shared := shared_queries(search):
         search = search.taught(search.prepare(world.oracle(), world.prior, Rng(range(shared))))
     latents = Rng(range(6)).normal(8)
     monkeypatch.setattr(
         type(world.prior), "decode", lambda self, z, classes=None: decoded.append(len(z)) or decode(self, z, classes)
+    )
+    monkeypatch.setattr(
+        type(world.prior),
+        "stages",
+        lambda self, least=0: [
+            *(parts := stages(self, least))[:-1],
+            lambda features, *others: decoded.append(len(features)) or parts[-1](features, *others),
+        ],
     )
     search(oracle, world.prior, latents, CLASSES, Rng(range(6)))
     assert oracle.queries == 6 * short(name).queries(world.prior)
