@@ -92,7 +92,7 @@ def _dispatch(arguments: Sequence[str]) -> None:
 
 def _help() -> str:
     """One line for every command."""
-    lines = [f"  {name:14}{command.about}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:19}{command.about}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "usage: gmi COMMAND ...\n\nAudits what models give away of the people behind them.\n",
