@@ -13,6 +13,7 @@ import pytest
 import torch
 from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
+from conftest import repeats
 from jsonschema import Draft202012Validator
 from reference.reports import timeless
 from scipy.special import ndtr, ndtri
@@ -630,7 +631,7 @@ def found(rng: np.random.Generator, seeds: int, count: int, adds: float, luck: f
     return verdict(methods, 0.1, False, seeds).finding
 
 
-@pytest.mark.parametrize(("seeds", "luck"), [(1, 0.0), pytest.param(2, 0.03, marks=pytest.mark.slow), (3, 0.03)])
+@pytest.mark.parametrize(("seeds", "luck"), repeats((1, 0.0), slow=((2, 0.03), (3, 0.03))))
 def test_a_notable_leak_is_seldom_cleared_and_no_leak_seldom_accused(seeds: int, luck: float):
     """Of 200 audits of 400 people each."""
     rng = np.random.default_rng(0)
@@ -648,6 +649,7 @@ def test_an_attack_that_answers_as_the_imputation_is_bounded_by_people_unlike_al
     assert same.gain is not None and same.gain.bound == pytest.approx(unseen(int(some.people.sensitive.sum())))
 
 
+@pytest.mark.slow
 def test_each_seed_splits_trains_and_attacks_anew(tmp_path):
     made = replace(plan(written(tmp_path, people(2000, 0, leak=0.2))), seeds=(0, 4))
     path = audit(made, tmp_path / "run")

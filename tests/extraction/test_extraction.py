@@ -373,6 +373,7 @@ def test_a_model_and_its_control_are_trained_and_inverted(trained, tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_each_seed_trains_both_models_anew(trained, tmp_path):
     plan, _, report = trained
     both = audit(replace(plan, seeds=(0, 1)), tmp_path / "run")

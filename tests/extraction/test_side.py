@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import repeats
 from jsonschema import Draft202012Validator
 from reference.mixture import PATHS, Mixture
 from reference.reports import timeless
@@ -145,7 +146,7 @@ def test_levels_of_one_for_all_and_of_each_say_the_same():
     torch.testing.assert_close(network(noisy, signal, level), network(noisy, *each))
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", repeats("flow", slow=("ddpm",)))
 def test_learnt_guidance_finds_what_the_model_repeats(path):
     """Four images make up a third of what the model makes, among 200 others."""
     atoms = smooth(204, 3)
