@@ -13,7 +13,6 @@ import pytest
 import torch
 from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
-from conftest import repeats
 from jsonschema import Draft202012Validator
 from reference.reports import timeless
 from scipy.special import ndtr, ndtri
@@ -631,7 +630,9 @@ def found(rng: np.random.Generator, seeds: int, count: int, adds: float, luck: f
     return verdict(methods, 0.1, False, seeds).finding
 
 
-@pytest.mark.parametrize(("seeds", "luck"), repeats((1, 0.0), slow=((2, 0.03), (3, 0.03))))
+@pytest.mark.parametrize(
+    ("seeds", "luck"), [(1, 0.0), *(pytest.param(seeds, 0.03, marks=pytest.mark.slow) for seeds in (2, 3))]
+)
 def test_a_notable_leak_is_seldom_cleared_and_no_leak_seldom_accused(seeds: int, luck: float):
     """Of 200 audits of 400 people each."""
     rng = np.random.default_rng(0)
