@@ -31,6 +31,10 @@ class NoisePath(Protocol):
         """The number that stands for the time in the network's input."""
         ...
 
+    def gain(self, time: float) -> float:
+        """The factor on noisy images by which they are shown to the network."""
+        ...
+
     def clean(self, output: Tensor, noisy: Tensor, time: float) -> Tensor:
         """The clean image that the network's output stands for."""
         ...

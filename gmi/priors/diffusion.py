@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 from gmi.assets.weights import digest
 from gmi.errors import GmiError, because, foreign
 from gmi.priors.folder import prior_folder, refuse_other_type
-from gmi.priors.path import DiffusionPath, FlowPath, stamps, step
+from gmi.priors.path import DiffusionPath, EdmPath, FlowPath, stamps, step
 from gmi.protocols import NoisePath
 from gmi.rng import Rng
 from gmi.settings import Whole, settings
@@ -105,7 +105,8 @@ class DiffusionPrior:
             labels["class_labels"] = noisy.new_full((len(noisy),), self._unconditional).long()
         when = stamps(self.path, time, noisy)
         when = when.round().long().clamp_max(self.path.timesteps - 1) if self._counted else when
-        output = self.network(noisy, when, return_dict=False, **labels)[0]
+        gain = self.path.gain(time)
+        output = self.network(noisy if gain == 1 else gain * noisy, when, return_dict=False, **labels)[0]
         return self.path.clean(output[:, : noisy.shape[1]], noisy, time)
 
     def image(self, clean: Tensor) -> Tensor:
@@ -227,6 +228,11 @@ def read_path(config: dict[str, Any]) -> NoisePath:
             if (wanted := config.get("prediction_type", "flow_prediction")) != "flow_prediction":
                 raise GmiError(f"The scheduler {name} is one of flow matching, but its prediction_type is {wanted}.")
             return FlowPath(float(settings.get("shift") or 1.0), int(settings.num_train_timesteps))
+        if name.startswith("EDM"):
+            if (wanted := config.get("prediction_type", "epsilon")) != "epsilon":
+                raise GmiError(f"The scheduler {name} is one of EDM, but its prediction_type is {wanted}.")
+            least, most, rho, spread = (float(settings[key]) for key in ("sigma_min", "sigma_max", "rho", "sigma_data"))
+            return EdmPath(least, most, rho, spread, int(settings.num_train_timesteps))
         _refuse(settings, "thresholding", "use_flow_sigmas")
         table = tuple(scheduler.alphas_cumprod.double().tolist())
     limit = float(settings.get("clip_sample_range") or 1.0) if settings.get("clip_sample") else None

@@ -1,4 +1,4 @@
-"""Paths from noise to a clean image: flow matching's, which is straight, and DDPM's, which preserves variance.
+"""Paths from noise to a clean image: flow matching's, which is straight, DDPM's, which preserves variance, and EDM's.
 
 At `time` 1 there is only noise, at 0 only the clean image: noisy = signal * clean + level * noise. From a network's
 prediction of the noise, the clean image or their difference the others follow, so a path is all that searches and
@@ -45,6 +45,9 @@ class FlowPath:
 
     def clean(self, output: Tensor, noisy: Tensor, time: float) -> Tensor:
         return noisy - time * output
+
+    def gain(self, time: float) -> float:
+        return 1.0
 
     def output(self, clean: Tensor, noise: Tensor, signal: Tensor, level: Tensor) -> Tensor:
         return noise - clean
@@ -103,6 +106,9 @@ class DiffusionPath:
             return clean
         return clean + (clean.clamp(-self.limit, self.limit) - clean).detach()
 
+    def gain(self, time: float) -> float:
+        return 1.0
+
     def output(self, clean: Tensor, noise: Tensor, signal: Tensor, level: Tensor) -> Tensor:
         if self.prediction == "sample":
             return clean
@@ -113,12 +119,66 @@ class DiffusionPath:
         return (noisy - signal * clean) / level
 
     def advance(self, noisy: Tensor, direction: Tensor, now: float, after: float) -> Tensor:
-        (signal, level), (then, rest) = self.levels(now), self.levels(after)
-        return then * (noisy / signal + (rest / then - level / signal) * direction)
+        return _along(self, noisy, direction, now, after)
 
     def _index(self, time: float) -> int:
         """The timestep, T - 1 at time 1; -1 means the clean image."""
         return round(time * len(self.kept)) - 1
+
+
+@dataclass(frozen=True)
+class EdmPath:
+    """EDM: image + s * noise, with s up to 80, at unit variance here: noisy = (image + s * noise) / sqrt(1 + s^2).
+
+    Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models, NeurIPS 2022: preconditioning of
+    the network by table 1, steps by eq. 5, Euler's method by alg. 1. A step of `advance` is one of theirs.
+    """
+
+    least: float = 0.002  # s of the last step before 0
+    most: float = 80.0  # s at time 1
+    rho: float = 7.0  # times are s^(1 / rho), as a share of that at time 1
+    spread: float = 0.5  # sigma_data, the standard deviation of images
+    timesteps: int = 1000
+
+    def times(self, steps: int) -> list[float]:
+        low = (self.least / self.most) ** (1 / self.rho)
+        return [*(1 + step / max(1, steps - 1) * (low - 1) for step in range(steps)), 0.0]
+
+    def levels(self, time: float) -> tuple[float, float]:
+        return 1 / math.hypot(1, self._scale(time)), self._scale(time) / math.hypot(1, self._scale(time))
+
+    def stamp(self, time: float) -> float:
+        return math.log(self._scale(time)) / 4
+
+    def gain(self, time: float) -> float:
+        return math.hypot(1, self._scale(time)) / math.hypot(self.spread, self._scale(time))
+
+    def clean(self, output: Tensor, noisy: Tensor, time: float) -> Tensor:
+        scale = self._scale(time)
+        both = math.hypot(self.spread, scale)
+        return (self.spread / both) ** 2 * math.hypot(1, scale) * noisy + scale * self.spread / both * output
+
+    def output(self, clean: Tensor, noise: Tensor, signal: Tensor, level: Tensor) -> Tensor:
+        scale = level / signal
+        both = (scale.square() + self.spread**2).sqrt()
+        return (clean - (self.spread / both) ** 2 * (clean + scale * noise)) * both / (scale * self.spread)
+
+    def direction(self, noisy: Tensor, clean: Tensor, time: float) -> Tensor:
+        signal, level = self.levels(time)
+        return (noisy - signal * clean) / level
+
+    def advance(self, noisy: Tensor, direction: Tensor, now: float, after: float) -> Tensor:
+        return _along(self, noisy, direction, now, after)
+
+    def _scale(self, time: float) -> float:
+        """The paper's sigma."""
+        return self.most * time**self.rho
+
+
+def _along(path: NoisePath, noisy: Tensor, direction: Tensor, now: float, after: float) -> Tensor:
+    """Straight on for noisy / signal as a function of level / signal."""
+    (signal, level), (then, rest) = path.levels(now), path.levels(after)
+    return then * (noisy / signal + (rest / then - level / signal) * direction)
 
 
 def step(path: NoisePath, field: Field, noisy: Tensor, now: float, after: float, heun: bool) -> Tensor:

@@ -141,6 +141,7 @@ class Conditional:
         known, batch = counts.nonzero().squeeze(1), self.batch
         levels = torch.tensor([path.levels((step + 1) / path.timesteps) for step in range(path.timesteps)])
         stamps = torch.tensor([path.stamp((step + 1) / path.timesteps) for step in range(path.timesteps)])
+        gains = torch.tensor([path.gain((step + 1) / path.timesteps) for step in range(path.timesteps)])
         optimiser = torch.optim.AdamW(self._groups(network))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / max(1, self.steps))
         for _ in range(self.steps if len(known) else 0):
@@ -154,7 +155,7 @@ class Conditional:
             wanted = clean[mirror.to(clean.device), images.to(clean.device)]
             signal, level = levels[times].T.to(clean)[:, :, None, None, None]
             output = network(
-                signal * wanted + level * noise,
+                gains[times].to(clean)[:, None, None, None] * (signal * wanted + level * noise),
                 stamps[times].to(clean.device),
                 class_labels=labels.to(clean.device),
                 return_dict=False,

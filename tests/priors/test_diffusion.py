@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from gmi.errors import GmiError
 from gmi.priors.diffusion import Diffusion, DiffusionPrior
-from gmi.priors.path import DiffusionPath, FlowPath, step
+from gmi.priors.path import DiffusionPath, EdmPath, FlowPath, step
 from gmi.protocols import Denoiser
 from gmi.rng import Rng
 
@@ -107,7 +107,35 @@ def test_steps_are_those_of_diffusers_flow_matching(unet, shift):
     torch.testing.assert_close(prior.decode(noise), ((expected + 1) / 2).clamp(0, 1), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_steps_are_those_of_diffusers_edm(unet, tmp_path):
+    """From the folder on, by a scheduler with settings of its own; the start is the same noise."""
+    from diffusers.schedulers.scheduling_edm_euler import EDMEulerScheduler
+
+    scheduler = EDMEulerScheduler(sigma_min=0.01, sigma_max=20.0, sigma_data=0.4, rho=5.0)
+    prior = Diffusion(folder=str(folder(unet, tmp_path / "made", scheduler)), steps=6).load(CPU)
+    assert prior.path == EdmPath(0.01, 20.0, 5.0, 0.4)
+    scheduler.set_timesteps(6)
+    noise = prior.sample(Rng([1, 2]))
+    expected = noise * scheduler.init_noise_sigma
+    with torch.no_grad():
+        for time in scheduler.timesteps:
+            shown = scheduler.scale_model_input(expected, time)
+            expected = scheduler.step(unet(shown, time).sample, time, expected).prev_sample
+    torch.testing.assert_close(prior.decode(noise), ((expected + 1) / 2).clamp(0, 1), rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_network_is_taught_is_what_stands_for_the_clean_image():
+    """Of every path: `clean` of `output` is the clean image again."""
+    clean, noise = torch.randn(2, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    paths = [*PATHS.values(), EdmPath(), *(DiffusionPath(KEPT, kind) for kind in ("sample", "v_prediction"))]
+    for path in paths:
+        for time in (0.9, 0.4, 0.1):
+            signal, level = (torch.tensor(value, dtype=torch.float64) for value in path.levels(time))
+            output = path.output(clean, noise, signal, level)
+            torch.testing.assert_close(path.clean(output, signal * clean + level * noise, time), clean)
+
+
+@pytest.mark.parametrize("path", [*PATHS.values(), EdmPath()], ids=[*PATHS, "edm"])
 def test_clean_direction_and_advance_agree(path):
     """Towards the true direction one step of any length stays on the path from this noise to this image."""
     clean, noise = torch.randn(2, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -312,6 +340,12 @@ MISTAKES = {
     "unknown table": (
         lambda made: edit(made / "scheduler/scheduler_config.json", beta_schedule="mine"),
         "settings cannot be used",
+    ),
+    "EDM of other predictions": (
+        lambda made: edit(
+            made / "scheduler/scheduler_config.json", _class_name="EDMEulerScheduler", prediction_type="v_prediction"
+        ),
+        "is one of EDM, but its prediction_type is v_prediction",
     ),
     "thresholds": (
         lambda made: edit(made / "scheduler/scheduler_config.json", thresholding=True),
