@@ -72,8 +72,8 @@ def softened(scores: Tensor) -> Flag:
         return Flag(
             name,
             "warning",
-            "The target is sure of nobody, as if its outputs were probabilities and a softmax was taken once more: "
-            "hand over the layer before its own softmax, or say target.gives: probabilities.",
+            "The target is sure of nobody, as if its outputs were probabilities and a softmax was taken once more. If "
+            "so, hand over the layer before its softmax; of one that is served, say target.gives: probabilities.",
         )
     return Flag(name, "passed", "The scores are not softmaxed twice.")
 

@@ -247,6 +247,14 @@ MISTAKES = {
     "extra state": (network("extra"), "cannot be frozen and read as tensors"),
     "a pair": (network("Pair"), "returns a tuple, where a tensor of logits is needed"),
     "no grad": (network("NoGrad"), "The target's outputs have no gradient"),
+    "no grad, by scores": (
+        lambda case: [
+            network("NoGrad")(case),
+            case.set("access", {"type": "scores"}),
+            case.set("search", {"type": "genetic"}),
+        ],
+        "the oracle projection needs one: name a network in controls.guide, or set controls.oracle: false",
+    ),
     "inference": (network("Inference"), "The target's outputs have no gradient"),
     "cut": (network("Cut"), "The target's gradient cannot be taken (in torch's words: one of the variables needed for"),
     "0 to 255": (

@@ -192,6 +192,12 @@ def fetch_asset(asset: Asset, cache: Path) -> Path:
     return ready
 
 
+_PARTS = ("unet", "unet_ema", "transformer", "vae", "vqvae", "scheduler")
+_FETCHED = ("config.json", "model.safetensors", "model_index.json", "scheduler_config.json", "README.md", "LICENSE*")
+_FETCHED += ("diffusion_pytorch_model*", *(f"{part}/*.{end}" for part in _PARTS for end in ("json", "safetensors")))
+"""What is fetched of a folder of the hub."""
+
+
 def from_hub(name: str) -> Path:
     """The folder of `OWNER/NAME@REVISION` on the Hugging Face Hub: weights without code, and what describes them.
 
@@ -204,9 +210,10 @@ def from_hub(name: str) -> Path:
     if not place or not revision:
         raise GmiError(f"hub:{name} names no revision: write hub:OWNER/NAME@REVISION, best with a commit's hash.")
     with foreign(lambda why: f"hub:{name} cannot be had ({why}): check the name, the network, and HF_HUB_OFFLINE."):
-        return Path(
-            snapshot_download(place, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.md", "LICENSE*"])
-        )
+        folder = Path(snapshot_download(place, revision=revision, allow_patterns=[*_FETCHED]))
+    if not any(folder.rglob("*.safetensors")):
+        raise GmiError(f"hub:{name} holds no weights in safetensors where a prior has them: take another revision.")
+    return folder
 
 
 def resolve(path: str) -> Path:

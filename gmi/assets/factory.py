@@ -60,7 +60,7 @@ def make_network(
         raise GmiError(f"{key} {factory} refused its arguments: {error}") from error
     except Exception as error:  # errors of the user's own code are reported in one sentence
         raise GmiError(f"{key} {factory} failed ({type(error).__name__}: {error}).") from error
-    if reports:
+    if reports and isinstance(module, tuple):
         module, report = module
         drawn = sorted(str(name) for name in [*report["missing_keys"], *report["mismatched_keys"]])
         if complete and drawn:

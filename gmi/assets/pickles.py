@@ -23,6 +23,9 @@ from torch import Tensor
 
 from gmi.errors import GmiError, because
 
+_OLD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How files of torch before 1.6 begin: with a number of their own, pickled."""
+
 
 class Record(dict[str, Any]):
     """A dictionary whose class the file names: `dnnlib.EasyDict` and its like."""
@@ -104,7 +107,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     which torch reads as tensors alone. Raises GmiError if it is neither, or asks for a name that it may not.
     """
     content = path.read_bytes()
-    if content[:2] == b"PK":
+    if content[:2] == b"PK" or content[: len(_OLD)] == _OLD:
         with torch.serialization.safe_globals([Namespace]):
             state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or not isinstance(state.get("g_ema"), dict):

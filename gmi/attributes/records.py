@@ -1,10 +1,12 @@
 """Records of people: attributes that anybody may know, the outcome that a model predicts, and a sensitive attribute."""
 
 import csv
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cache
 from hashlib import sha256
 from io import StringIO
@@ -19,6 +21,7 @@ from gmi.errors import GmiError, because
 from gmi.metrics.statistics import Array
 from gmi.settings import settings
 
+_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # without leading zeros, which codes have
 _MISSING = ("", "?", "na", "n/a", "nan", "null")  # how tables mark a missing value, in lower case
 
 
@@ -113,9 +116,9 @@ class Table:
     sensitive: str  # name of the sensitive column
     outcome: str  # name of the column that the target predicts
     numbers: tuple[str, ...] = ()  # names of columns that hold numbers; the others hold categories
-    # categories that differ in case or in how a number is written ("yes" and "Yes", "1" and "1.0"): refuse them, or
-    # take them for the one that most records have
-    alike: Literal["refused", "merged"] = "refused"
+    # categories that differ in case or in how a number is written ("yes" and "Yes", "1" and "1.0"): refuse them, take
+    # them for the one that most records have, or keep them apart
+    alike: Literal["refused", "merged", "kept"] = "refused"
     without: tuple[str, ...] = ()  # names of columns that are not used
     training: Annotated[int, Field(ge=10)]  # records that the target learns from
     public: Annotated[int, Field(ge=10)]  # records that the adversary has; the rest of the file is held out
@@ -128,7 +131,7 @@ class Table:
         Raises GmiError if a file cannot be read, a cell is empty, a column is uninformative, or records are too few.
         """
         names, rows, digest = _read(self.file)
-        spellings = _spellings(names, rows, self)
+        spellings = {} if self.alike == "kept" else _spellings(names, rows, self)
         rows = _spelt(names, rows, spellings)
         used = [name for name in names if name not in self.without]
         for key, columns_of_key in {
@@ -161,7 +164,10 @@ class Table:
             public = records.take(order[self.training : start])
         else:
             names, rows, public_digest = _read(self.public_file)
-            rows = _spelt(names, rows, spellings)
+            respelt = _spelt(names, rows, spellings)
+            if self.alike == "refused":
+                _refuse_other_spellings(self.public_file, names, rows, respelt)
+            rows = respelt
             if missing := [column.name for column in (*layout.inputs, layout.outcome) if column.name not in names]:
                 raise GmiError(f"data.public_file: {self.public_file} has no column {', '.join(missing)}.")
             others = _records(layout, names, rows, self.public_file)
@@ -226,7 +232,7 @@ def _spellings(names: Sequence[str], rows: Sequence[Sequence[str]], table: Table
         if table.alike == "refused" and (twice := next((each for each in meanings.values() if len(each) > 1), None)):
             raise GmiError(
                 f"data: {table.file} has {twice[0]!r} and {twice[1]!r} as {name}, which differ in how they are written "
-                "alone: write one of them, or set data.alike: merged."
+                "alone: write one of them, or set data.alike to merged or kept."
             )
         found[name] = {value: each[0] for each in meanings.values() for value in each}
     return found
@@ -243,15 +249,24 @@ def _spelt(
     ]
 
 
+def _refuse_other_spellings(
+    file: str, names: Sequence[str], rows: Sequence[Sequence[str]], respelt: Sequence[Sequence[str]]
+) -> None:
+    """Raises GmiError where the adversary's file writes a value otherwise than the other one."""
+    for row, other in zip(rows, respelt, strict=True):
+        for name, cell, spelling in zip(names, row, other, strict=True):
+            if cell != spelling:
+                raise GmiError(
+                    f"data.public_file: {file} has {cell!r} as {name} where the other file has {spelling!r}: write one "
+                    "of them, or set data.alike: merged."
+                )
+
+
 @cache
 def _meaning(value: str) -> str:
     """What is the same for values that differ in case, spaces, Unicode's form, or how a number is written."""
     text = " ".join(unicodedata.normalize("NFKC", value).casefold().split())
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return repr(number) if np.isfinite(number) else text
+    return str(Decimal(text).normalize()) if _NUMBER.fullmatch(text) else text
 
 
 def _column(name: str, rows: Sequence[Sequence[str]], names: Sequence[str], number: bool, file: str) -> Column:

@@ -141,9 +141,20 @@ def files(folder: Path) -> list[Path]:
     return listing(folder)[0]
 
 
-def left_out(folder: Path) -> list[str]:
-    """What lies in a folder and is not read as an image, each with the reason."""
-    return [f"{path.relative_to(folder.parent).as_posix()}: {why}" for path, why in listing(folder)[1].items()]
+def left_out(folder: Path, public: bool = False) -> list[str]:
+    """What lies in a folder and is not read as an image of somebody, each with the reason.
+
+    public: of a folder of images that need be nobody's; otherwise each person has a folder in it.
+    """
+    if public:
+        left = listing(folder)[1]
+    else:
+        found = [path for path in sorted(folder.iterdir()) if path.is_dir() and not _hidden(path.name)]
+        top = [path for path in sorted(folder.iterdir()) if path.is_file() and not _hidden(path.name)]
+        left = {path: "it is in no person's folder" for path in top if path.suffix.lower() in SUFFIXES}
+        left |= {path: why for path, why in listing(folder)[1].items() if path not in found}
+        left |= {path: why for person in found for path, why in listing(person)[1].items()}
+    return [f"{path.relative_to(folder.parent).as_posix()}: {why}" for path, why in left.items()]
 
 
 def people(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, str, int]]]:
@@ -230,6 +241,7 @@ def _decode(path: Path, content: bytes, size: tuple[int, int] | None) -> Tensor:
         except UnidentifiedImageError as error:
             raise GmiError(f"{path} holds no image that can be read: replace or remove it.") from error
         with opened as image:
+            image.load()  # TIFFs are turned by this already, and then say so
             turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
             upright = image if turn is None else image.transpose(turn)
             if upright.mode not in ("L", "RGB"):

@@ -153,8 +153,13 @@ class Faces:
         drawn = Rng([seed_of(self.seed, "attacked")]).uniform(len(names))[0].argsort()[: self.attacked]
         groups = None if self.groups is None else _groups(Path(self.groups), names)
         attacked = tuple(sorted(drawn.tolist()))
-        places = [self.folder, self.enrolment, self.strangers, self.public]
-        left = [each for place in places if isinstance(place, str) for each in images.left_out(resolve(place))]
+        places = [(self.folder, False), (self.enrolment, False), (self.strangers, False), (self.public, True)]
+        left = [
+            each
+            for place, all_of in places
+            if isinstance(place, str)
+            for each in images.left_out(resolve(place), all_of)
+        ]
         return People(names, attacked, training, enrolment, files, public, distractors, strangers, groups, tuple(left))
 
 

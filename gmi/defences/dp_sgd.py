@@ -14,7 +14,7 @@ secret.
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from math import expm1, inf, isfinite, log
 from typing import Any, Literal
@@ -166,15 +166,19 @@ def _refuse_changed(private: Any, images: Tensor) -> None:
     """
     network = private._module.eval()
     private.disable_hooks()
-    beside = private(images).detach()
-    with torch.no_grad(), torch._C.DisableTorchFunction():  # as it is without `_OutOfPlace`
-        plain = network(images)
+    found = []
+    for wrapped in (True, False):  # the second time as it is without `_OutOfPlace`
+        with torch.random.fork_rng(), nullcontext() if wrapped else torch._C.DisableTorchFunction():
+            torch.manual_seed(0)
+            with torch.set_grad_enabled(wrapped):
+                found.append((private if wrapped else network)(images.clone()).detach())
+    beside, plain = found
     private.enable_hooks()
     network.train()
     if not torch.allclose(beside, plain, rtol=1e-3, atol=1e-4):
         raise GmiError(
-            "target.defence: this network overwrites activations (x.add_(y) and its like), which dp-sgd cannot train: "
-            "write x = x + y."
+            "target.defence: this network overwrites activations that it uses again (x.add_(y), or inplace=True): "
+            "dp-sgd cannot train it so; write x = x + y, and inplace=False."
         )
 
 

@@ -84,14 +84,16 @@ def load(plan: Audit, hardware: Hardware) -> Inputs:
         untrained = existing is not plan.target
         if not untrained:
             refuse_untrained(existing, plan.training, people)
-        target = existing.load(people.names).to(device)
+        target = existing.load(people.names, True) if untrained else existing.load(people.names)
+        target = target.to(device)
     if isinstance(target, Target):
         projected, steep = plan.controls.oracle and guide is None, access(plan.search) == "white-box"
+        need = "search" if steep else "projection" if projected else None
         with hardware.autocast():
-            refuse_unfit(target, people, projected or _learns_features(plan.search), projected or steep)
+            refuse_unfit(target, people, projected or _uses_features(plan.search), need)
     if guide is not None:
         with hardware.autocast():
-            refuse_unfit(guide, people, True, True)
+            refuse_unfit(guide, people, True, "projection" if plan.controls.oracle else None)
     inputs = Inputs(
         people=people,
         target=target,
@@ -115,15 +117,15 @@ def refuse_enrolled(searches: Iterable[Any], people: People) -> None:
     """Raises GmiError where photographs of strangers, which a search asks about, are the people's own."""
     for search in searches:
         photographs: Strangers | None = getattr(search, "photographs", None)
-        if photographs is not None and (same := people.copied(photographs.every())):
+        if photographs is not None and (same := sum(map(people.copied, photographs.parts()))):
             raise GmiError(
                 f"search.photographs: {same} of its images show the audited people themselves, which no adversary "
                 "has: name a folder of others."
             )
 
 
-def _learns_features(search: Any) -> bool:
-    return access(search) == "white-box" and shared_queries(search) > 0
+def _uses_features(search: Any) -> bool:
+    return access(search) == "white-box" and (shared_queries(search) > 0 or getattr(search, "feature_weight", 0) > 0)
 
 
 def _existing(plan: Audit) -> Any:

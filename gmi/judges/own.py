@@ -3,6 +3,7 @@
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, JsonValue
 from torch import Tensor
@@ -42,6 +43,8 @@ class OnnxRecogniser:
                 f"The judge {self.name}'s file holds no weights that can be read (quantised, or computed), so that its "
                 "independence of the target cannot be checked: export it with weights of floating point."
             )
+        if model.kind == np.uint8 and (any(self.input.mean) or any(value != 1 for value in self.input.std)):
+            raise GmiError(f"The judge {self.name}'s file takes bytes (uint8): leave input.mean and input.std out.")
         output = next(iter(model.gives))
         return _judge(self, lambda faces: torch.from_numpy(model(faces, output)), list(model.weights), device)
 

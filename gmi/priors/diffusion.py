@@ -32,6 +32,7 @@ from gmi.settings import Whole, settings
 
 PARTS = ("unet_ema", "unet", "transformer")
 AUTOENCODERS = ("vae", "vqvae")
+NETWORKS = ("UNet2DModel", "DiTTransformer2DModel")
 _WEIGHTS = re.compile(r"diffusion_pytorch_model(?:\.(\w+))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)")
 
 
@@ -176,7 +177,7 @@ class Diffusion:
         part = next((name for name in PARTS if (folder / name / "config.json").is_file()), "")
         if part == PARTS[0]:
             print(f"{folder}: the averaged weights in {part} are taken.", file=sys.stderr)
-        network = _model(folder / part, ("UNet2DModel", "DiTTransformer2DModel"), self.variant)
+        network = _model(folder / part, NETWORKS, self.variant)
         config: Any = network.config
         self._refuse_classes(folder, config)
         if config.sample_size is None:
@@ -245,12 +246,15 @@ def _refuse(settings: dict[str, Any], *switches: str) -> None:
             raise GmiError(f"The scheduler's setting {switch} is not supported: a prior without it is needed.")
 
 
-def _variant(folder: Path, asked: str | None) -> str | None:
-    """The variant of the weights in a folder; None: the plain ones. Raises GmiError where it is not clear which."""
+def _variant(folder: Path, asked: str | None, needed: bool) -> str | None:
+    """The variant of the weights in a folder; None: the plain ones. Raises GmiError where it is not clear which.
+
+    needed: the one that is asked for must be there; otherwise plain weights will do.
+    """
     found = {match[1] for path in folder.iterdir() if (match := _WEIGHTS.fullmatch(path.name))}
     if asked is not None:
-        if asked not in found and None not in found:
-            raise GmiError(f"prior.variant is {asked}, and {folder} has {', '.join(map(str, found)) or 'no weights'}.")
+        if asked not in found and (needed or None not in found):
+            raise GmiError(f"prior.variant is {asked}, and {folder} has {_those(found) or 'no weights'}.")
         return asked if asked in found else None
     if None in found or not found:
         return None
@@ -259,6 +263,10 @@ def _variant(folder: Path, asked: str | None) -> str | None:
             f"{folder} has weights of several variants ({', '.join(sorted(map(str, found)))}): set prior.variant."
         )
     return found.pop()
+
+
+def _those(variants: set[str | None]) -> str:
+    return ", ".join(sorted(variant or "weights without a variant" for variant in variants))
 
 
 def _model(folder: Path, kinds: tuple[str, ...], variant: str | None) -> nn.Module:
@@ -272,7 +280,7 @@ def _model(folder: Path, kinds: tuple[str, ...], variant: str | None) -> nn.Modu
     with foreign(lambda why: f"{folder} cannot be loaded as {name}: {why}."):
         model, report = getattr(diffusers, name).from_pretrained(
             folder,
-            variant=_variant(folder, variant),
+            variant=_variant(folder, variant, kinds == NETWORKS),
             local_files_only=True,
             output_loading_info=True,
             low_cpu_mem_usage=False,

@@ -66,8 +66,8 @@ class Layered:
 
         Raises GmiError where the prior has no layer left after so many.
         """
-        latents = self.search(oracle, prior, latents, classes, rng, trace).latents
         stages = prior.stages(self.layers)
+        latents = self.search(oracle, prior, latents, classes, rng, trace).latents
         features = colours = None
         for depth in range(self.layers):
             with torch.no_grad():
@@ -89,7 +89,7 @@ class Layered:
         rng: Rng,
     ) -> tuple[Tensor, Tensor]:
         """Features and latents after `steps` through the rest of the network."""
-        starts = features, latents
+        starts = features.float(), latents.float()  # Adam's small steps are lost in half precision
         points = [start.detach().clone().requires_grad_() for start in starts]
         radii = [self.reach * start.flatten(1).abs().sum(1) for start in starts]
         optimiser = torch.optim.Adam(points, lr=self.lr, betas=self.betas)

@@ -1,6 +1,6 @@
 """What an adversary asks a target about before the search: photographs of strangers, and samples of a prior."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from gmi.rng import Rng
 from gmi.settings import Count, settings
 
 _BATCH = 50  # samples that are made at once
+_PART = 500  # photographs that are in memory at once where all are looked at
 
 
 @settings
@@ -38,9 +39,11 @@ class Strangers:
         order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))[: self.most].tolist()
         return self._read([paths[index] for index in order])
 
-    def every(self) -> Images:
-        """All of them. Raises GmiError as `load` does."""
-        return self._read(images.public(self.folder, "search.photographs.folder"))
+    def parts(self) -> Iterator[Images]:
+        """All of them, some at a time. Raises GmiError as `load` does."""
+        paths = images.public(self.folder, "search.photographs.folder")
+        for start in range(0, len(paths), _PART):
+            yield self._read(paths[start : start + _PART])
 
     def _read(self, paths: Sequence[Path]) -> Images:
         return images.read(paths, [-1] * len(paths), self.size, "search.photographs.size")

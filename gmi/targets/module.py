@@ -160,25 +160,30 @@ class ModuleTarget:
     # defence with which the weights were trained or are to be trained; it may change the module's form
     defence: AnyDefence | None = None
 
-    def build(self) -> nn.Module:
-        """The module with the factory's own weights. Raises GmiError if the factory cannot be found or called."""
-        module = make_network(self.factory, self.arguments, complete=self.weights is None)
+    def build(self, complete: bool = False) -> nn.Module:
+        """The module with the factory's own weights. Raises GmiError if the factory cannot be found or called.
+
+        complete: nobody loads weights, or trains them, afterwards; raises GmiError where some are drawn at random.
+        """
+        module = make_network(self.factory, self.arguments, complete=complete)
         return module if self.defence is None else self.defence.harden(module)
 
-    def load(self, classes: tuple[str, ...]) -> Target:
+    def load(self, classes: tuple[str, ...], untrained: bool = False) -> Target:
         """The target for these people. Raises GmiError on missing, pickled, misfitting or non-finite weights.
+
+        untrained: its weights are still to be made, and those that a checkpoint lacks may be drawn at random.
 
         Random weights of the factory are the same each time, because a resumed run needs the same target.
         """
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            module = self.weighed()
+            module = self.weighed(complete=self.weights is None and not untrained)
         order = outputs(self.outputs, classes, _own_names(module))
         return Target(module, self.input, classes, frozenset(self.trained_on), self.penultimate, order)
 
-    def weighed(self) -> nn.Module:
-        """The module with the configuration's weights. Raises GmiError as `load` does."""
-        module = self.build()
+    def weighed(self, complete: bool = False) -> nn.Module:
+        """The module with the configuration's weights. Raises GmiError as `load` and `build` do."""
+        module = self.build(complete)
         if self.weights is not None:
             load_weights(module, resolve(self.weights))
         return module

@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 
 from torch import Tensor
@@ -61,10 +62,11 @@ class Labels:
     @classmethod
     def of(cls, order: Outputs, classes: tuple[str, ...] | None) -> "Labels":
         """Those that target.classes names; None: as in `order`. Raises GmiError if it has another number of names."""
-        names = order.names if classes is None else classes
+        names = order.names if classes is None else tuple(_composed(name) for name in classes)
         if len(names) != len(order.names):
             raise GmiError(f"target.classes names {len(names)} classes, and there are {len(order.names)} outputs.")
-        if twice := next((name for name in names if names.count(name) > 1), None):
+        if classes is not None and len({*names}) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
             raise GmiError(f"target.classes names {twice} twice: each output needs a name of its own.")
         return cls(names, classes is not None)
 
@@ -74,13 +76,13 @@ class Labels:
         Where names are numbers themselves, a number is a name if target.classes states them; if it does not, it must
         mean the same both ways. Raises GmiError where it does not, or where there is no such output.
         """
-        text = str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+        text = str(int(label)) if isinstance(label, float) and label.is_integer() else _composed(str(label))
         if isinstance(label, bool) or not (text.isdecimal() or isinstance(label, str)):
             raise GmiError(f"The model answers {label!r} where a class should be.")
-        numbers = {int(name): place for place, name in enumerate(self.names) if name.isdecimal()}
-        named = self.names.index(text) if text in self.names else numbers.get(int(text)) if text.isdecimal() else None
-        place = int(text) if text.isdecimal() and int(text) < len(self.names) else None
-        if not numbers or not text.isdecimal():
+        count = int(text) if text.isdecimal() else -1
+        named = self._places.get(text, self._numbers.get(count))
+        place = count if 0 <= count < len(self.names) else None
+        if not self._numbers or count < 0:
             meant = place if named is None else named
         elif self.stated or named == place:
             meant = named
@@ -90,8 +92,24 @@ class Labels:
                 "the model's names of its outputs, in their order, in target.classes."
             )
         if meant is None:
-            raise GmiError(f"The model answers with a class {label!r} that the data lacks: set target.classes.")
+            mend = "it is none of target.classes" if self.stated else "set target.classes"
+            raise GmiError(f"The model answers with a class {label!r} that the data lacks: {mend}.")
         return meant
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """The first output of each name."""
+        return {name: place for place, name in reversed([*enumerate(self.names)])}
+
+    @cached_property
+    def _numbers(self) -> dict[int, int]:
+        """The outputs whose names are numbers, by these."""
+        return {int(name): place for name, place in self._places.items() if name.isdecimal()}
+
+
+def _composed(name: str) -> str:
+    """A name in Unicode's normal form NFC, as those of folders are."""
+    return unicodedata.normalize("NFC", name)
 
 
 Named = str | tuple[str, ...] | None
@@ -111,6 +129,7 @@ def outputs(given: Named, people: tuple[str, ...], own: tuple[str, ...] | None =
     Raises GmiError where the file cannot be read, where a person is not named or named twice, and where nothing is said
     and the model itself names the people in another order.
     """
+    own = None if own is None else tuple(_composed(name) for name in own)
     if given is None:
         if own is not None and own != people and {*own} >= {*people}:
             raise GmiError(
@@ -133,16 +152,16 @@ def _named(
 ) -> tuple[tuple[str, ...], str]:
     """The names of the outputs, and where they stand. Raises GmiError where they cannot be read."""
     if isinstance(given, tuple):
-        return tuple(unicodedata.normalize("NFC", name) for name in given), "the list"
+        return tuple(_composed(name) for name in given), "the list"
     if given == "natural":
         return tuple(sorted(people, key=_natural)), "the people"
     if given == "model":
         if own is None:
             raise GmiError("target.outputs: this model has no names for its outputs: name them, or a file with them.")
-        return tuple(unicodedata.normalize("NFC", name) for name in own), "the model's own names (id2label)"
+        return own, "the model's own names (id2label)"
     path = resolve(given)
     try:
-        text = unicodedata.normalize("NFC", path.read_text("utf-8"))
+        text = _composed(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise GmiError(f"target.outputs: {path} cannot be read ({because(error)}).") from error
     return tuple(line.strip() for line in text.splitlines() if line.strip()), str(path)

@@ -1,5 +1,7 @@
 """Quality of a target: accuracy, calibration error, its usual scores per person, and whether it takes the images."""
 
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -46,15 +48,19 @@ def calibration_error(correct: ArrayLike, confidence: ArrayLike, bins: int = 15)
     return float(sums.sum() / len(correct))
 
 
-def refuse_unfit(target: Target, people: People, features: bool = False, gradients: bool = False) -> None:
+def refuse_unfit(
+    target: Target, people: People, features: bool = False, gradients: Literal["search", "projection"] | None = None
+) -> None:
     """Raises GmiError if the target cannot take a blank image of the people, or lacks one output per person.
 
-    features: ask for its penultimate features, too. gradients: take one of its logits, as a white-box search does.
+    features: ask for its penultimate features, too. gradients: what takes one of its logits: a white-box search, or the
+    oracle projection; None: nothing does.
     """
-    blank = torch.zeros(1, *people.enrolment.bytes.shape[1:], device=target.device, requires_grad=gradients)
+    steep = gradients is not None
+    blank = torch.zeros(1, *people.enrolment.bytes.shape[1:], device=target.device, requires_grad=steep)
     cannot = f"The target cannot take an image of {'x'.join(map(str, blank.shape[2:]))}"
     with (
-        torch.set_grad_enabled(gradients),
+        torch.set_grad_enabled(steep),
         foreign(lambda why: f"{cannot}: check target.input and target.penultimate (in torch's words: {why})."),
     ):
         try:
@@ -67,13 +73,18 @@ def refuse_unfit(target: Target, people: People, features: bool = False, gradien
                     "target.outputs to it."
                 ) from error
             raise
-    if gradients:
-        _refuse_without_gradient(logits, blank)
+    if gradients is not None:
+        _refuse_without_gradient(logits, blank, _INSTEAD[gradients])
 
 
-def _refuse_without_gradient(logits: Tensor, image: Tensor) -> None:
-    """Raises GmiError if the logits have no gradient in the image, so that no white-box search can work."""
-    instead = "hand over a network that can be differentiated, or audit it by its answers (access: {type: scores})"
+_INSTEAD = {
+    "search": "hand over a network that can be differentiated, or audit it by its answers (access: {type: scores})",
+    "projection": "the oracle projection needs one: name a network in controls.guide, or set controls.oracle: false",
+}
+
+
+def _refuse_without_gradient(logits: Tensor, image: Tensor, instead: str) -> None:
+    """Raises GmiError if the logits have no gradient in the image, so that nothing can be optimised through them."""
     if not logits.requires_grad:
         raise GmiError(f"The target's outputs have no gradient: it works under no_grad or detaches them; {instead}.")
     with foreign(lambda why: f"The target's gradient cannot be taken (in torch's words: {why}): {instead}."):

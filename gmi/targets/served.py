@@ -58,6 +58,7 @@ class Verifier(Protocol):
         ...
 
 
+_ROWS = 8  # answers from which on it is seen that logits are none
 Answers = Literal["probabilities", "percentages", "logits", "labels", "similarities"]
 Gives = Literal[Answers, "decisions"]
 
@@ -144,8 +145,7 @@ class _Reading:
             if not ((answers >= 0) & (answers < count) & (answers == answers.floor())).all():
                 raise GmiError(f"The model answered with labels that are no numbers from 0 to {count - 1}.")
             return outputs.people(answers)
-        if gives == "logits" and _add_up(answers, 1):
-            raise GmiError("The model answered with probabilities already: say target.gives: probabilities.")
+        _refuse_otherwise(answers, gives)
         if gives == "percentages":
             answers = answers / 100
         answers = outputs.of_people(answers)
@@ -160,15 +160,27 @@ class _Reading:
                     "The model answered with logits of some classes only, which say nothing: take its labels."
                 )
             return answers.softmax(1)
-        if ((answers < -1e-6) | (answers > 1 + 1e-6)).any():
-            right = "percentages" if gives == "probabilities" and _add_up(answers, 100) else "logits"
-            raise GmiError(f"The model answered with numbers that are no {gives}: say target.gives: {right}.")
         return answers
 
 
+def _refuse_otherwise(answers: Tensor, gives: Gives) -> None:
+    """Raises GmiError where numbers (N, D) are seen to mean something else than is said."""
+    most = {"probabilities": 1.0, "percentages": 100.0}.get(gives)
+    if most is not None and ((answers < -1e-6) | (answers > most * (1 + 1e-6))).any():
+        hundredths = most == 1 and (_add_up(answers, 100) or (answers.isnan().any() and not (answers < 0).any()))
+        sure = "logits" if not hundredths else "percentages" if _add_up(answers, 100) else "percentages, or logits"
+        raise GmiError(f"The model answered with numbers that are no {gives}: say target.gives: {sure}.")
+    if gives == "percentages" and _add_up(answers, 1):
+        raise GmiError("The model answered with numbers that are no percentages: say target.gives: probabilities.")
+    if gives == "logits" and len(answers) >= _ROWS:  # a single row of logits may add up to anything
+        for total, right in ((1, "probabilities"), (100, "percentages")):
+            if _add_up(answers, total):
+                raise GmiError(f"The model answered with {right} already: say target.gives: {right}.")
+
+
 def _add_up(answers: Tensor, total: float) -> bool:
-    """Whether numbers (N, D) are shares of a total: none below 0, and each row adds up to it."""
-    return bool((answers >= 0).all() and ((answers.sum(1) - total).abs() < 0.01 * total).all())
+    """Whether numbers (N, D) are shares of a total: none below 0, none hidden, and each row adds up to it."""
+    return bool((answers >= 0).all() and ((answers.sum(1) - total).abs() < 0.005 * total).all())
 
 
 def refuse_claims(gives: Gives, claims: bool) -> None:

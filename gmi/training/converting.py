@@ -25,7 +25,7 @@ from torch import Tensor
 
 from gmi.assets.weights import load_weights
 from gmi.cli.commands import Parser
-from gmi.errors import GmiError
+from gmi.errors import GmiError, foreign
 from gmi.priors.stylegan import StyleGanShape
 from gmi.priors.stylegan_network import binomial
 
@@ -56,8 +56,9 @@ def convert(file: Path, out: Path, licence: Path) -> Path:
     if out.exists():
         raise GmiError(f"{out} is there already: name another folder.")
     held, about = _read(file)
-    weights = _named(held) if about["layout"] == "rosinality" else _ours(file, held)
-    shape = _shape(file, weights)
+    with foreign(lambda why: f"{file} is no StyleGAN2 that gmi can convert ({why})."):
+        weights = _named(held) if about["layout"] == "rosinality" else _ours(file, held)
+        shape = _shape(file, weights)
     with TemporaryDirectory(dir=_parent(out)) as made:
         folder = Path(made, out.name)
         folder.mkdir()

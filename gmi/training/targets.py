@@ -157,8 +157,8 @@ def fit(
             classes = derangement(int(classes.max()) + 1, training.seed)[classes]
         with foreign(
             lambda why: (
-                f"The target cannot be trained so (in torch's words: {why}): check target.input, training and "
-                "target.defence."
+                f"The target cannot be trained so (in torch's words: {why}): check target.input, training (does "
+                "a batch fit into memory?) and target.defence."
             )
         ):
             training(module, target.input, images, defence.loss(module, classes), progress, defence)

@@ -31,7 +31,7 @@ from gmi.attributes.inputs import load
 from gmi.attributes.knowledge import Errors, Knowledge, errors, guess
 from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
 from gmi.attributes.plan import AttributeAudit
-from gmi.attributes.records import Column, Layout, Records, Table
+from gmi.attributes.records import Column, Layout, Records, Table, _meaning
 from gmi.attributes.targets import Forest, Linear, Mlp, Own, Tree
 from gmi.attributes.verdict import verdict
 from gmi.audits import Hardware, conduct
@@ -490,7 +490,7 @@ MISTAKES = {
     "another case": (
         lambda rows: [*rows, ["3", "a", "No", "no"]],
         {},
-        "has 'no' and 'No' as ill, .* data.alike: merged",
+        "has 'no' and 'No' as ill, .* data.alike to merged or kept",
     ),
     "another number": (
         lambda rows: [*rows, ["3", "1", "no", "no"], ["4", "1.0", "no", "no"]],
@@ -733,6 +733,26 @@ def test_values_that_mean_the_same_are_merged_where_that_is_said(tmp_path):
     assert after.layout == before.layout
     for part in ("training", "held_out", "public"):
         assert (getattr(after, part).rows() == getattr(before, part).rows()).all()
+
+
+def test_codes_are_no_numbers_and_spellings_may_be_kept(tmp_path):
+    assert [_meaning(each) for each in ("1.50", "-2.0", "Yes ", "A  B")] == ["1.5", "-2", "yes", "a b"]
+    for one, other in (("1_2", "12"), ("01234", "1234"), ("1E2", "100"), ("9007199254740993", "9007199254740992")):
+        assert _meaning(one) != _meaning(other)
+    file = Path(written(tmp_path, people(200, 0)))
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(line.replace(",a,", ",A,") if number % 3 else line for number, line in enumerate(lines)))
+    kept = replace(plan(str(file)).data, alike="kept", training=100, public=40).load(0)
+    assert {"a", "A"} <= {value for column in kept.layout.features for value in column.values or ()}
+
+
+def test_the_adversarys_file_writes_values_as_the_other_one(tmp_path):
+    file, others = written(tmp_path, people(200, 0)), Path(written(tmp_path, people(100, 1), "others.csv"))
+    others.write_text(others.read_text().replace(",a,", ",A,", 1))
+    table = replace(plan(file).data, public_file=str(others), training=100, public=80)
+    with pytest.raises(GmiError, match=r"has 'A' as town where the other file has 'a': write one of them, or set"):
+        table.load(0)
+    assert len(replace(table, alike="merged").load(0).public) == 80
 
 
 def test_people_who_stand_twice_are_counted(tmp_path):

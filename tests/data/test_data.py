@@ -334,6 +334,7 @@ def test_an_orientation_is_followed_though_other_entries_are_broken(tmp_path):
     """Only the orientation is read of EXIF: writing the rest again would fail, and nobody asks for it."""
     folder = people(tmp_path / "faces", shape=(6, 6))
     upright = Image.open(folder / "a" / "0.png")
+    tall = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(6, 4))
     exif = Image.Exif()
     exif[0x0112], exif[0x0103] = 6, 7  # turned by a quarter
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
@@ -345,4 +346,18 @@ def test_an_orientation_is_followed_though_other_entries_are_broken(tmp_path):
         expected = ImageOps.exif_transpose(Image.open(tmp_path / f"{number}.png"))
         got = read([tmp_path / f"{number}.png"], [0], None).bytes[0, 0].numpy()
         assert (got == np.array(expected)).all()
+        tall.save(tmp_path / f"{number}.tif", exif=exif)  # Pillow turns TIFFs by itself
+        tall.save(tmp_path / f"tall{number}.png", exif=exif)
+        wanted = np.array(ImageOps.exif_transpose(Image.open(tmp_path / f"tall{number}.png")))
+        assert (read([tmp_path / f"{number}.tif"], [0], None).bytes[0, 0].numpy() == wanted).all()
     assert (read([broken], [0], None).bytes[0, 0].numpy() == np.array(turned)).all()
+
+
+def test_what_is_nobodys_is_named_and_a_persons_link_is_followed(tmp_path):
+    folder = people(tmp_path / "faces", "ab")
+    people(tmp_path / "else", "c")
+    (folder / "c").symlink_to(tmp_path / "else" / "c")
+    photo(folder / "stray.png")
+    found = faces(folder)
+    assert found.names == ("a", "b", "c")
+    assert found.left_out == ("faces/stray.png: it is in no person's folder",)

@@ -447,6 +447,19 @@ def test_a_sum_that_private_training_would_lose_is_refused():
         learnt(DpSgd(epsilon=500.0), replace(LESSONS, steps=2), seeded(Overwriting, effect=True))
 
 
+class Normalising(Overwriting):
+    """It overwrites its input, which no hook hands on, and drops features by chance, whatever its mode."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.dropout(super().forward(images.clone().sub_(0.5).div_(0.5)), training=True)
+
+
+def test_networks_of_chance_are_compared_by_the_same_chance():
+    before = torch.random.get_rng_state()
+    learnt(DpSgd(epsilon=500.0), replace(LESSONS, steps=2), seeded(Normalising))
+    assert torch.random.get_rng_state().equal(before)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size"),

@@ -478,8 +478,11 @@ def test_weights_of_a_variant_and_averaged_ones_are_found(unet, tmp_path, capsys
     with pytest.raises(GmiError, match=r"several variants \(fp16, non_ema\): set prior\.variant"):
         Diffusion(folder=str(made)).load(CPU)
     assert Diffusion(folder=str(made), steps=1, variant="fp16").load(CPU).digest == only.digest
-    with pytest.raises(GmiError, match=r"prior\.variant is bf16, and .* has "):
+    with pytest.raises(GmiError, match=r"prior\.variant is bf16, and .* has fp16, non_ema\.$"):
         Diffusion(folder=str(made), variant="bf16").load(CPU)
+    save_file(weights, made / WEIGHTS)
+    with pytest.raises(GmiError, match=r"prior\.variant is fp_16, and .* has fp16, non_ema, weights without a variant"):
+        Diffusion(folder=str(made), variant="fp_16").load(CPU)
     shutil.copytree(made / "unet", made / "unet_ema")
     for left in (made / "unet_ema").glob("*.safetensors"):
         left.unlink()

@@ -47,8 +47,10 @@ def test_the_stages_of_a_dcgan_are_its_decode(world) -> None:
     for stage in stages:
         features, colours = stage(features, colours, latents)
     torch.testing.assert_close(colours, world.prior.decode(latents), rtol=0, atol=0)
+    oracle = world.oracle()
     with pytest.raises(GmiError, match=rf"has {len(stages)} layers: set search.layers to {len(stages) - 1} at most"):
-        Layered(search=SHORT, layers=len(stages))(world.oracle(), world.prior, latents, CLASSES, Rng(range(6)))
+        Layered(search=SHORT, layers=len(stages))(oracle, world.prior, latents, CLASSES, Rng(range(6)))
+    assert oracle.queries == 0
 
 
 def test_features_reach_what_no_latent_makes(world) -> None:

@@ -228,6 +228,8 @@ def test_a_head_that_would_be_drawn_at_random_is_refused(tmp_path):
     settings = save_vit(backbone, tmp_path / "backbone")
     with pytest.raises(GmiError, match=r"lacks classifier\.bias \(2 such\), drawn at random"):
         load(OWN["transformers"], settings)
+    plan = ModuleTarget(**settings, input=OWN["transformers"].input)
+    assert plan.build().config.num_labels and plan.load(("p0", "p1"), untrained=True)  # for a training of its head
     save_file(vit().state_dict(), tmp_path / "whole.safetensors")
     assert load(OWN["transformers"], settings | {"weights": str(tmp_path / "whole.safetensors")}).classes
 

@@ -23,8 +23,9 @@ from gmi.rng import Rng
 from gmi.targets.json_endpoint import JsonTarget
 from gmi.targets.module import Input
 from gmi.targets.open_inference import OpenInferenceTarget
-from gmi.targets.outputs import Labels
+from gmi.targets.outputs import Labels, outputs
 from gmi.targets.remote import Connection
+from gmi.targets.served import Served
 
 
 @pytest.fixture
@@ -228,6 +229,42 @@ def test_a_number_has_one_meaning(names, stated, means):
 def test_a_number_of_two_meanings_is_refused(names, stated, label, words):
     with pytest.raises(GmiError, match=words):
         Labels(names, stated).number(label)
+
+
+def test_several_outputs_of_nobody_may_have_one_name():
+    order = outputs(("a", "nobody", "b", "nobody"), ("a", "b"))
+    labels = Labels.of(order, None)
+    assert [labels.number(name) for name in ("a", "b", 3)] == [0, 2, 3]
+    with pytest.raises(GmiError, match="names x twice"):
+        Labels.of(order, ("x", "y", "x", "z"))
+    assert Labels.of(outputs(None, ("Jos\u00e9",)), None).number("Jose\u0301") == 0
+
+
+@pytest.mark.parametrize(
+    ("gives", "rows", "right"),
+    [
+        ("probabilities", [[93.0, 7.0]], "percentages"),
+        ("probabilities", [[3.0, 2.0]], "logits"),
+        ("probabilities", [[-1.0, 0.5]], "logits"),
+        ("probabilities", [[90.0, float("nan")]], "percentages, or logits"),
+        ("percentages", [[0.9, 0.1]], "probabilities"),
+        ("percentages", [[120.0, -3.0]], "logits"),
+        ("logits", [[0.9, 0.1]] * 8, "probabilities"),
+        ("logits", [[93.0, 7.0]] * 8, "percentages"),
+        ("logits", [[0.6, 0.4]], None),  # one row of logits may add up to anything
+        ("percentages", [[93.0, 7.0]], None),
+        ("percentages", [[0.4, float("nan")]], None),
+        ("probabilities", [[0.4, float("nan")]], None),
+    ],
+)
+def test_numbers_that_mean_something_else_are_told(gives, rows, right):
+    served = Served(lambda images: torch.tensor(rows, dtype=torch.float64), gives, ("a", "b"), "")
+    images = torch.zeros(len(rows), 1, 2, 2, dtype=torch.uint8)
+    if right is None:
+        assert served.scores()(images).shape == (len(rows), 2)
+    else:
+        with pytest.raises(GmiError, match=rf"say target\.gives: {right}\.$"):
+            served.scores()(images)
 
 
 def test_percentages_are_hundredths(images):

@@ -141,6 +141,13 @@ def test_another_implementations_checkpoint_is_the_same_network(tmp_path, licenc
     found = StyleGan(folder=str(folder)).load(torch.device("cpu"))
     latents = prior.sample(Rng(range(4)))
     torch.testing.assert_close(found.decode(latents), prior.decode(latents), rtol=0, atol=1e-5)
+    held = torch.load(tmp_path / "network.pt", weights_only=False)
+    torch.save(held, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert pickles.read(tmp_path / "old.pt")[1] == {"layout": "rosinality"}
+    del held["g_ema"]["noises.noise_0"]
+    torch.save(held, tmp_path / "network.pt")
+    with pytest.raises(GmiError, match=r"is no StyleGAN2 that gmi can convert \(KeyError 'noises\.noise_0'\)"):
+        convert(tmp_path / "network.pt", tmp_path / "other", licence)
 
 
 class Evil:
@@ -199,6 +206,10 @@ def spoilt(network: nn.Module, kind: str) -> nn.Module:
         network.get_submodule("synthesis.b8.conv0").resample_filter = torch.tensor([1.0, 1.0, 0.0, 0.0]) / 2
     elif kind == "classes":
         network.mapping.embed = nn.Linear(2, 3)
+    elif kind == "short filter":
+        network.get_submodule("synthesis.b8.conv0").resample_filter = torch.ones(2) / 2
+    elif kind == "no styles":
+        del network.mapping.fc0
     elif kind == "no skips":
         del network.synthesis.b8.torgb
     return network
@@ -208,6 +219,8 @@ def spoilt(network: nn.Module, kind: str) -> nn.Module:
     ("kind", "words"),
     [
         ("filter", "another filter than"),
+        ("short filter", "is no StyleGAN2 that gmi can convert"),
+        ("no styles", "is no StyleGAN2 that gmi can convert"),
         ("classes", "a network of classes"),
         ("no skips", "holds no StyleGAN2 whose colours are added up"),
     ],
