@@ -1,13 +1,9 @@
 """Records of people: attributes that anybody may know, the outcome that a model predicts, and a sensitive attribute."""
 
 import csv
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
-from functools import cache
 from hashlib import sha256
 from io import StringIO
 from typing import Annotated, Literal
@@ -17,11 +13,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from gmi.assets.catalogue import resolve
+from gmi.attributes.spelling import refuse_other_spellings, spellings, spelt
 from gmi.errors import GmiError, because
 from gmi.metrics.statistics import Array
 from gmi.settings import settings
 
-_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # without leading zeros, which codes have
 _MISSING = ("", "?", "na", "n/a", "nan", "null")  # how tables mark a missing value, in lower case
 
 
@@ -131,8 +127,9 @@ class Table:
         Raises GmiError if a file cannot be read, a cell is empty, a column is uninformative, or records are too few.
         """
         names, rows, digest = _read(self.file)
-        spellings = {} if self.alike == "kept" else _spellings(names, rows, self)
-        rows = _spelt(names, rows, spellings)
+        others = (*self.numbers, *self.without)
+        known = {} if self.alike == "kept" else spellings(self.file, names, rows, others, self.alike == "merged")
+        rows = spelt(names, rows, known)
         used = [name for name in names if name not in self.without]
         for key, columns_of_key in {
             "sensitive": (self.sensitive,),
@@ -164,9 +161,9 @@ class Table:
             public = records.take(order[self.training : start])
         else:
             names, rows, public_digest = _read(self.public_file)
-            respelt = _spelt(names, rows, spellings)
+            respelt = spelt(names, rows, known)
             if self.alike == "refused":
-                _refuse_other_spellings(self.public_file, names, rows, respelt)
+                refuse_other_spellings(self.public_file, names, rows, respelt)
             rows = respelt
             if missing := [column.name for column in (*layout.inputs, layout.outcome) if column.name not in names]:
                 raise GmiError(f"data.public_file: {self.public_file} has no column {', '.join(missing)}.")
@@ -214,59 +211,6 @@ def _read(file: str) -> tuple[list[str], list[list[str]], str]:
         if len(row) != len(names):
             raise GmiError(f"data: line {line} of {path} has {len(row)} cells, and the header {len(names)}.")
     return names, [[cell.strip() for cell in row] for row in rows], sha256(content).hexdigest()
-
-
-def _spellings(names: Sequence[str], rows: Sequence[Sequence[str]], table: Table) -> dict[str, dict[str, str]]:
-    """By column of categories, the spelling that each value gets: the commonest of those that mean the same.
-
-    Raises GmiError where there are several, and they are not to be merged.
-    """
-    found: dict[str, dict[str, str]] = {}
-    for index, name in enumerate(names):
-        if name in table.numbers or name in table.without:
-            continue
-        counts = Counter(row[index] for row in rows)
-        meanings: dict[str, list[str]] = {}
-        for value, _ in counts.most_common():
-            meanings.setdefault(_meaning(value), []).append(value)
-        if table.alike == "refused" and (twice := next((each for each in meanings.values() if len(each) > 1), None)):
-            raise GmiError(
-                f"data: {table.file} has {twice[0]!r} and {twice[1]!r} as {name}, which differ in how they are written "
-                "alone: write one of them, or set data.alike to merged or kept."
-            )
-        found[name] = {value: each[0] for each in meanings.values() for value in each}
-    return found
-
-
-def _spelt(
-    names: Sequence[str], rows: Sequence[Sequence[str]], spellings: Mapping[str, Mapping[str, str]]
-) -> list[list[str]]:
-    """The rows with each category in its one spelling; one that no spelling is known of stays."""
-    known = [{_meaning(value): one for value, one in spellings.get(name, {}).items()} for name in names]
-    return [
-        [column.get(_meaning(cell), cell) if column else cell for cell, column in zip(row, known, strict=True)]
-        for row in rows
-    ]
-
-
-def _refuse_other_spellings(
-    file: str, names: Sequence[str], rows: Sequence[Sequence[str]], respelt: Sequence[Sequence[str]]
-) -> None:
-    """Raises GmiError where the adversary's file writes a value otherwise than the other one."""
-    for row, other in zip(rows, respelt, strict=True):
-        for name, cell, spelling in zip(names, row, other, strict=True):
-            if cell != spelling:
-                raise GmiError(
-                    f"data.public_file: {file} has {cell!r} as {name} where the other file has {spelling!r}: write one "
-                    "of them, or set data.alike: merged."
-                )
-
-
-@cache
-def _meaning(value: str) -> str:
-    """What is the same for values that differ in case, spaces, Unicode's form, or how a number is written."""
-    text = " ".join(unicodedata.normalize("NFKC", value).casefold().split())
-    return str(Decimal(text).normalize()) if _NUMBER.fullmatch(text) else text
 
 
 def _column(name: str, rows: Sequence[Sequence[str]], names: Sequence[str], number: bool, file: str) -> Column:

@@ -31,7 +31,7 @@ from gmi.settings import Positive, Rate, settings
 _ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(11, 64)) + [64, 96, 128, 256]
 """Orders of Renyi's divergence: any are valid, and more of them make the bound tighter."""
 _BESIDE = {"add_": Tensor.add, "sub_": Tensor.sub, "mul_": Tensor.mul, "div_": Tensor.div}
-"""Of what `+=` and its like call, the operations that leave their input as it is."""
+"""Operations that leave their input as it is, by the names of those that `+=` and its like call."""
 
 
 @settings

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gmi.errors import GmiError
-from gmi.priors.diffusion import Diffusion, DiffusionPrior, read_path
+from gmi.priors.diffusers_folder import read_path
+from gmi.priors.diffusion import Diffusion, DiffusionPrior
 from gmi.priors.gan import Dcgan, DcganShape
 from gmi.protocols import NoisePath, Prior
 from gmi.settings import Count, Positive, Share, settings

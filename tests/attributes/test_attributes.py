@@ -31,7 +31,8 @@ from gmi.attributes.inputs import load
 from gmi.attributes.knowledge import Errors, Knowledge, errors, guess
 from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
 from gmi.attributes.plan import AttributeAudit
-from gmi.attributes.records import Column, Layout, Records, Table, _meaning
+from gmi.attributes.records import Column, Layout, Records, Table
+from gmi.attributes.spelling import meaning
 from gmi.attributes.targets import Forest, Linear, Mlp, Own, Tree
 from gmi.attributes.verdict import verdict
 from gmi.audits import Hardware, conduct
@@ -736,9 +737,9 @@ def test_values_that_mean_the_same_are_merged_where_that_is_said(tmp_path):
 
 
 def test_codes_are_no_numbers_and_spellings_may_be_kept(tmp_path):
-    assert [_meaning(each) for each in ("1.50", "-2.0", "Yes ", "A  B")] == ["1.5", "-2", "yes", "a b"]
+    assert [meaning(each) for each in ("1.50", "-2.0", "Yes ", "A  B")] == ["1.5", "-2", "yes", "a b"]
     for one, other in (("1_2", "12"), ("01234", "1234"), ("1E2", "100"), ("9007199254740993", "9007199254740992")):
-        assert _meaning(one) != _meaning(other)
+        assert meaning(one) != meaning(other)
     file = Path(written(tmp_path, people(200, 0)))
     lines = file.read_text().splitlines()
     file.write_text("\n".join(line.replace(",a,", ",A,") if number % 3 else line for number, line in enumerate(lines)))
