@@ -29,8 +29,8 @@ class Input:
             raise ValueError(
                 f"mean and std are of images in [0, 1], not of 0 to 255: write mean: {mean} and std: {std}"
             )
-        if min(self.std, default=1) <= 0:
-            raise ValueError("std must be above 0, as images are divided by it")
+        if 0 in self.std:
+            raise ValueError("std must not be 0, as images are divided by it")
 
     def __call__(self, images: Tensor) -> Tensor:
         """The module's input for images (N, 1 or 3, H, W) in [0, 1], differentiable.

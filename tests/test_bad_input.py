@@ -263,7 +263,7 @@ MISTAKES = {
     ),
     "no std": (
         lambda case: case.set("target.input", {"size": [16, 16], "colour": "grey", "std": [0.0]}),
-        "target.input: std must be above 0",
+        "target.input: std must not be 0",
     ),
     "class count": (class_count, "class count does not fit the data"),
     "input size": (lambda case: case.set("target.input.size", [20, 20]), "target.input"),

@@ -69,7 +69,7 @@ def test_an_order_is_mended_where_outputs_are_named_already(usual, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"mean": (3.0,), "std": (0.001,)}, r"mean: \[0\.5\] and target\.input\.std: \[0\.50?\d*\]"),
+        ({"mean": (1.0,), "std": (0.001,)}, r"mean: \[0\.5\] and target\.input\.std: \[0\.50?\d*\]"),
         ({"mean": (0.5,), "std": (-1.0,)}, r"with target\.input\.mean"),
     ],
     ids=["scale", "negative"],

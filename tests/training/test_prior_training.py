@@ -212,7 +212,7 @@ def test_private_images_among_the_public_are_found(plan, public, tmp_path):
     for some in (images, held_out):
         path = next(path for path in public.glob("*.png") if sha256(path.read_bytes()).hexdigest() == some.digests[0])
         (tmp_path / "people" / "p0" / "copy.png").write_bytes(path.read_bytes())
-        with pytest.raises(GmiError, match="1 public images are files of the private set"):
+        with pytest.raises(GmiError, match="1 public images are images of the private set"):
             overlap(people.load(), some, Space(CPU, 8))
 
 
