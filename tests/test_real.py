@@ -27,7 +27,7 @@ def slice_of_quickstart(tmp_path) -> Path:
     tree["data"] |= {"folder": str(tmp_path / "faces"), "enrolment": 2}
     tree["target"]["arguments"]["people"] = PEOPLE
     tree["target"]["weights"] = str(tmp_path / "target" / "model.safetensors")
-    tree["search"]["steps"], tree["selection"]["pool"], tree["selection"]["views"] = 2, 20, 1
+    tree["search"]["steps"], tree["selection"]["pool"], tree["selection"]["views"] = 2, 10, 1
     config = tmp_path / "slice.yaml"
     config.write_text(yaml.safe_dump(tree))
     return config
@@ -42,7 +42,7 @@ def test_train_forecast_audit_and_report(slice_of_quickstart, tmp_path, capsys):
     call("audit", slice_of_quickstart, "--dry-run")  # before there is a target
     forecast = capsys.readouterr().out
     assert (
-        "pool: 20" in forecast
+        "pool: 10" in forecast
         and "within a factor of two" in forecast
         and "yet: gmi train-target " in forecast
         and not out.exists()

@@ -250,6 +250,7 @@ def test_both_models_go_through_the_same(made):
     assert {path.parts[0] for path in pieces["target"]} == {"samples", "clusters.safetensors", "guided", "knows"}
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_and_guided_samples_begin_with_plain_ones(made, tmp_path, monkeypatch):
     _, report = made
     save, killed = Run.save, []

@@ -105,6 +105,7 @@ def test_an_attack_that_only_chooses_among_samples_has_no_share(inputs, tmp_path
     assert still["ratio"]["value"] > 0 == pytest.approx(still["share"]["value"])
 
 
+@pytest.mark.slow
 def test_every_point_is_made_with_each_seed(inputs, tmp_path):
     plan = replace(PLAN, rungs=PLAN.rungs[:2], best_of=(20,), audit=replace(PLAN.audit, seeds=(0, 5)), budget=10**4)
     once = replace(plan, audit=PLAN.audit)

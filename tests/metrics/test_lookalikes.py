@@ -41,7 +41,7 @@ def test_scores_among_look_alikes_by_hand() -> None:
     np.testing.assert_allclose(result.others, [[(1 + 0.5) / 2, (0.5 + 0) / 2, (1 + 0) / 2]])
 
 
-@pytest.mark.parametrize(("people", "traits"), [(20, 2), (40, 4), (60, 4)])
+@pytest.mark.parametrize(("people", "traits"), [(20, 2), (40, 4), pytest.param(60, 4, marks=pytest.mark.slow)])
 def test_traits_alone_are_not_taken_for_a_person(people: int, traits: int) -> None:
     """The AUC among everybody is called in all audits; among look-alikes in 5 % at most, while a person is found."""
     rng, called = np.random.default_rng(0), {"traits": 0, "person": 0, "leak": 0}

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import repeats
 from reference.mixture import KEPT, PATHS, Mixture
 
 from gmi.errors import GmiError
@@ -38,7 +39,7 @@ def exact(world, name: str) -> DiffusionPrior:
     return DiffusionPrior(Mixture(world.prior.decode(latents) * 2 - 1, 0.15, path), path, steps=6)
 
 
-@pytest.fixture(scope="module", params=PATHS)
+@pytest.fixture(scope="module", params=repeats("flow", slow=tuple({*PATHS} - {"flow"})))
 def prior(world, request) -> DiffusionPrior:
     return exact(world, request.param)
 

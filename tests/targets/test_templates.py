@@ -89,7 +89,7 @@ def test_dlib_answers_and_has_no_gradients(dlib, photographs):
         WholeModel().open(dlib, None)
 
 
-@pytest.mark.parametrize("kind", ["facenet", "dlib"])
+@pytest.mark.parametrize("kind", ["facenet", pytest.param("dlib", marks=pytest.mark.slow)])
 def test_a_claim_is_accepted_at_the_threshold_and_is_a_query_of_its_own(kind, photographs, request):
     target = request.getfixturevalue(kind)
     oracle = VerificationOnly().open(target, None)

@@ -144,6 +144,7 @@ def in_two_processes(plan: PriorTraining, folder: Path) -> None:
     learn(plan, folder)
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_prior_on_twice_the_images_a_step(plan, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     debug_launcher(in_two_processes, args=(plan, tmp_path / "two"), num_processes=2)
