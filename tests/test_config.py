@@ -21,12 +21,12 @@ from gmi.settings.documents import parse_yaml
 from scripts.bench_plan import Bench
 
 SHIPPED = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
-QUICKSTART = next(path for path in SHIPPED if path.stem == "quickstart")
+GRADIENT = next(path for path in SHIPPED if path.stem == "orl_cnn")  # an audit by gradients of a GAN
 
 
 def changed(dotted: str, value: object) -> dict:
-    """The quickstart's tree with one key set."""
-    root = tree = yaml.safe_load(QUICKSTART.read_text())
+    """That audit's tree with one key set."""
+    root = tree = yaml.safe_load(GRADIENT.read_text())
     *parents, last = (int(part) if part.isdigit() else part for part in dotted.split("."))
     for part in parents:
         tree = tree[part]
@@ -58,27 +58,27 @@ def test_a_shipped_configuration_round_trips(path):
 
 def test_the_documented_configurations_read():
     """Blocks that are whole, or that change a part of one."""
-    root = QUICKSTART.parents[1]
+    root = GRADIENT.parents[1]
     pages = "".join(page.read_text("utf-8") for page in (root / "README.md", *sorted(root.glob("docs/*.md"))))
     blocks = re.findall(r"```yaml\n(.*?)```", pages, re.DOTALL)
     allowed = {"system": "a", "allowed_by": "b", "until": "2030-01-01"}
-    whole = yaml.safe_load(QUICKSTART.read_text()) | {"training": None, "authorisation": allowed}
+    whole = yaml.safe_load(GRADIENT.read_text()) | {"training": None, "authorisation": allowed}
     assert len(blocks) >= 4
     for tree in map(yaml.safe_load, blocks):
         kind = AttributeAudit if "attacks" in tree else ExtractionAudit if "models" in tree else Audit
-        validate(tree if "data" in tree else whole | tree, QUICKSTART, kind)
+        validate(tree if "data" in tree else whole | tree, GRADIENT, kind)
 
 
 def test_a_target_that_does_not_say_its_type_is_a_module():
-    assert read(QUICKSTART, Audit).target.type == "module"
+    assert read(GRADIENT, Audit).target.type == "module"
     with pytest.raises(
         GmiError, match=r"target: there is no type typo; there are module, open-inference, json, onnx, templates\."
     ):
-        validate(changed("target.type", "typo"), QUICKSTART, Audit)
+        validate(changed("target.type", "typo"), GRADIENT, Audit)
 
 
 def test_the_record_holds_defaults_too():
-    recorded = plain(read(QUICKSTART, Audit))
+    recorded = plain(read(GRADIENT, Audit))
     assert recorded.keys() == {field.name for field in fields(Audit)}
     assert recorded["fmrs"] == [0.01, 0.001] and recorded["search"]["transforms"] == 1
 
@@ -115,13 +115,13 @@ def test_the_record_holds_defaults_too():
     ],
 )
 def test_an_override_changes_its_key_and_no_other(arguments, dotted, value):
-    before = read(QUICKSTART, Audit)
+    before = read(GRADIENT, Audit)
     after = override(before, shlex.split(arguments))
-    assert after != before and after == validate(changed(dotted, value), QUICKSTART, Audit)
+    assert after != before and after == validate(changed(dotted, value), GRADIENT, Audit)
 
 
 def test_no_override_changes_nothing():
-    assert override(read(QUICKSTART, Audit), []) == read(QUICKSTART, Audit)
+    assert override(read(GRADIENT, Audit), []) == read(GRADIENT, Audit)
 
 
 @pytest.mark.parametrize(
@@ -149,22 +149,22 @@ def test_no_override_changes_nothing():
 )
 def test_a_wrong_override_is_explained(arguments, words):
     with pytest.raises(GmiError, match=words):
-        override(read(QUICKSTART, Audit), arguments.split())
+        override(read(GRADIENT, Audit), arguments.split())
 
 
 def test_every_key_is_listed_with_its_type_and_comment(capsys):
-    list_keys(read(QUICKSTART, Audit), "gmi audit quickstart")
+    list_keys(read(GRADIENT, Audit), "gmi audit quickstart")
     printed = capsys.readouterr().out
-    for words in ("--search.steps INT", "gradient steps (default: 25)", "--target.input.size INT INT"):
+    for words in ("--search.steps INT", "gradient steps (default: 100)", "--target.input.size INT INT"):
         assert words in printed
 
 
 def test_a_shipped_configuration_is_read_by_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert shipped().keys() >= {"quickstart", "templates_orl", "priors/flow64"}
-    assert read("quickstart", Audit) == read(QUICKSTART, Audit)
-    (tmp_path / "quickstart").mkdir()  # a folder is no configuration
-    assert read("quickstart", Audit) == read(QUICKSTART, Audit)
+    assert read("orl_cnn", Audit) == read(GRADIENT, Audit)
+    (tmp_path / "orl_cnn").mkdir()  # a folder is no configuration
+    assert read("orl_cnn", Audit) == read(GRADIENT, Audit)
     with pytest.raises(GmiError, match=r"neither a file .* \(did you mean quickstart\?\); shipped are .*templates_orl"):
         read("quickstat", Audit)
     with pytest.raises(GmiError, match=r"^There is no file quickstart\.yaml\.$"):
@@ -180,8 +180,16 @@ def objects(node: object) -> list:
 
 
 def test_every_object_is_frozen():
-    found = objects(read(QUICKSTART, Audit))
-    assert {type(one).__name__ for one in found} >= {"Audit", "Faces", "ModuleTarget", "Input", "Head", "Views", "Dlib"}
+    found = objects(read(GRADIENT, Audit))
+    assert {type(one).__name__ for one in found} >= {
+        "Audit",
+        "Faces",
+        "ModuleTarget",
+        "Input",
+        "Scratch",
+        "Views",
+        "Dlib",
+    }
     for one in found:
         with pytest.raises(FrozenInstanceError):
             setattr(one, fields(one)[0].name, None)
@@ -253,5 +261,5 @@ def test_a_key_may_be_written_anew_in_a_block_that_takes_over_another():
 
 
 def test_two_audits_that_differ_have_different_records():
-    audit = read(QUICKSTART, Audit)
+    audit = read(GRADIENT, Audit)
     assert plain(replace(audit, seeds=(1,))) != plain(audit)
