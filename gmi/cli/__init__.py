@@ -39,10 +39,7 @@ def command(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(work: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> None:
-    """Calls `work` with the command line. A GmiError becomes one sentence and exit code 2; others show.
-
-    With --traceback the sentence comes after what Python tells of the error.
-    """
+    """Calls `work` with the command line. A GmiError becomes one sentence, after --traceback's, and exit code 2."""
     words = [*(sys.argv[1:] if arguments is None else arguments)]
     if at_length := "--traceback" in words:
         words.remove("--traceback")
