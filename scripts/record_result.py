@@ -127,6 +127,9 @@ def walk(tree: Mapping[str, Any], keys: tuple[str, ...], labels: Mapping[str, st
             yield line(part or "data", labels, metric, ends, unit(metric)) | {"people": value.get("people")}
             if key == "estimate" and labels.get("method") == "search" and tree.get("chance") is not None:
                 yield line(part, {**labels, "method": "chance"}, metric, tree["chance"], unit(metric))
+        elif isinstance(value, dict) and value.keys() == {"failed"}:
+            metric = labels["metric"] if key == "estimate" else metric
+            yield line(part or "data", labels, metric, None, unit(metric)) | {"failed": value["failed"]}
         elif isinstance(value, dict):
             yield from walk(value, (*keys, key), labels)
         elif isinstance(value, int | float) and not isinstance(value, bool):

@@ -92,6 +92,7 @@ def pivot(spec: Mapping[str, Any], results: Sequence[Row]) -> tuple[list[str], l
     """Header and lines. by: labels and their titles; those without a title tell lines apart and are not shown.
 
     where, and each column but for its title: values that labels must have, one or a list; null where there is none.
+    What has no labels of its own stands last.
     """
     keep = [row for row in results if matches(row, spec.get("where", {}))]
     columns = [(entry["title"], {k: value for k, value in entry.items() if k != "title"}) for entry in spec["columns"]]
@@ -104,7 +105,8 @@ def pivot(spec: Mapping[str, Any], results: Sequence[Row]) -> tuple[list[str], l
             groups.setdefault(tuple(spec["names"].get(name, name) for name in labels), []).append(row)
     shown = [index for index, title in enumerate(spec["by"].values()) if title is not None]
     lines, units, before = [], [set() for _ in columns], None
-    for key, group in groups.items():
+    ordered = sorted(groups.items(), key=lambda item: item[1][0]["part"] in ("random_prior", "chance"))
+    for key, group in ordered:
         lead = [key[index] for index in shown]
         line = ["" if before and lead[: index + 1] == before[: index + 1] else name for index, name in enumerate(lead)]
         line[-1], before = lead[-1], lead
