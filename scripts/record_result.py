@@ -38,7 +38,7 @@ COUNTS |= {"training_images", "enrolment_images", "samples", "reconstructions", 
 COUNTS |= {"distractors"}
 SHARES = {"match", "anymatch", "pairmatch", "rank", "top", "hits", "accuracy", "copies", "originals", "agreement"}
 SHARES |= {"share", "ratio", "calibration_error", "own_opinion", "precision", "recall", "coverage", "undetected"}
-SHARES |= {"target_accuracy"}
+SHARES |= {"target_accuracy", "covered"}
 DIFFERENCES = ("cost", "reduction", "gain", "contrast", "excess", "leak", "identity", "optimising")
 
 Row = dict[str, Any]

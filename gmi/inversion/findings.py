@@ -15,6 +15,7 @@ from gmi.inversion.cost import Cost, cost_of
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.plan import Audit
+from gmi.inversion.prior_fit import PriorFit, prior_fit
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.related import Related
 from gmi.inversion.scoring import Exposed, Gap, Result
@@ -128,6 +129,7 @@ class Findings:
     judges: tuple[JudgeFigures, ...]
     results: tuple[Result, ...]
     gap: tuple[Gap, ...]
+    prior: tuple[PriorFit, ...]  # by face judge
     people: tuple[Exposed, ...]
     related: Related
     checks: tuple[checks.Flag, ...]
@@ -185,6 +187,7 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
         judges=tuple(_judge(judge, judged.undetected[judge.judge]) for judge in recognised),
         results=tuple(results),
         gap=tuple(row for judge in recognised for row in scoring.gaps(judge)),
+        prior=tuple(prior_fit(judge, judged.templates[judge.name], people) for judge in inputs.judges.faces),
         people=tuple(scoring.exposed(first)),
         related=evidence.related,
         checks=tuple(flags),

@@ -53,6 +53,12 @@ EXAMPLE = """{
 "gap": [{"judge": "dlib", "metric": "match@0.01", "headroom": {"failed": "no face in 3 projections"},
     "recovered": {"value": 0.74, "low": 0.62, "high": 0.86, "n": 60, "people": 20},
     "gap": {"value": 0.21, "low": 0.11, "high": 0.31, "n": 60, "people": 20}}],
+"prior": [{"judge": "dlib", "samples": 60, "frechet": {"failed": "60 dimensions are too many"},
+    "nearest": {"value": -0.61, "low": -0.63, "high": -0.59, "n": 20, "people": 20},
+    "others": {"value": -0.57, "low": -0.59, "high": -0.55, "n": 20, "people": 20},
+    "own": {"value": -0.17, "low": -0.19, "high": -0.15, "n": 20, "people": 20},
+    "covered": {"value": 0.175, "low": 0.07, "high": 0.33, "n": 20, "people": 20},
+    "frechet_own": {"value": 0.056, "low": 0.036, "high": 0.075, "n": 60, "people": 20}}],
 "people": [{"person": "P07", "index": 7, "rank": 1, "auc": 1, "similarity": -0.4, "by_chance": 0.4,
         "matched": {"0.01": 1, "0.001": 0}},
     {"person": "P03", "index": 3, "rank": 2.5, "auc": 0.9, "similarity": null, "matched": {}, "by_chance": 0.72}],
@@ -216,6 +222,8 @@ def test_every_result_appears_with_its_interval(page: str) -> None:
     rows += [(report["verdict"]["naive"], "top1")]
     rows += [(report["verdict"]["advantages"][0][name], "auc") for name in ("leak", "identity")]
     rows += [(report["gap"][0]["recovered"], "match"), (report["gap"][0]["gap"], "match")]
+    fit = report["prior"][0]
+    rows += [(fit["covered"], "match"), *((fit[name], "auc") for name in ("nearest", "others", "own", "frechet_own"))]
     related = report["related"]
     rows += [
         (related["membership"]["methods"][0]["auc"], "auc"),
