@@ -49,18 +49,13 @@ def prior_fit(judge: FaceJudge, templates: Mapping[str, Tensor], people: People)
         return to_people(judge.similarity(templates[name], templates["enrolment"]).numpy(), enrolled)
 
     made, taken = compared(RANDOM), compared("training")
-    count = min(len(made), *(int((trained != person).sum()) for person in people.attacked))
-    columns = {person: int(np.searchsorted(ids, person)) for person in people.attacked}
-    sampled = made[_spread(len(made), count)]
-    nearest = np.array([sampled[:, column].max() for column in columns.values()])
-    own = np.array([taken[trained == person, column].max() for person, column in columns.items()])
-    others = np.array(
-        [
-            taken[np.flatnonzero(trained != person)[_spread(int((trained != person).sum()), count)], column].max()
-            for person, column in columns.items()
-        ]
-    )
     attacked = np.array(people.attacked)
+    by_person = taken[:, np.searchsorted(ids, attacked)].T  # of each attacked person to the training images
+    strange = [similarity[trained != person] for person, similarity in zip(attacked, by_person, strict=True)]
+    count = min(len(made), *map(len, strange))
+    nearest = made[_spread(len(made), count)][:, np.searchsorted(ids, attacked)].max(0)
+    others = np.array([similarity[_spread(len(similarity), count)].max() for similarity in strange])
+    own = np.array([row[trained == person].max() for person, row in zip(attacked, by_person, strict=True)])
 
     def mean(values: Array) -> Outcome:
         return attempt(lambda: estimate(values, attacked, bounds=None))
