@@ -192,7 +192,7 @@ class Provenance:
 class Header:
     """What the JSON of every kind of audit begins with."""
 
-    schema_version: Literal[3]
+    schema_version: Literal[4]
     kind: str
     name: str
     gmi: str

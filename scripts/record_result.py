@@ -121,15 +121,13 @@ def walk(tree: Mapping[str, Any], keys: tuple[str, ...], labels: Mapping[str, st
         if isinstance(value, list):
             for item in value:
                 yield from walk(item, (*keys, key, "*"), labels) if isinstance(item, dict) else ()
-        elif isinstance(value, dict) and {"value", "low", "high"} <= value.keys():
+        elif isinstance(value, dict) and ({"value", "low", "high"} <= value.keys() or value.keys() == {"failed"}):
             metric = labels["metric"] if key == "estimate" else metric
-            ends = (value["value"], value["low"], value["high"])
-            yield line(part or "data", labels, metric, ends, unit(metric)) | {"people": value.get("people")}
+            ends = None if "failed" in value else (value["value"], value["low"], value["high"])
+            about = {name: value[name] for name in ("people", "failed") if name in value}
+            yield line(part or "data", labels, metric, ends, unit(metric)) | about
             if key == "estimate" and labels.get("method") == "search" and tree.get("chance") is not None:
                 yield line(part, {**labels, "method": "chance"}, metric, tree["chance"], unit(metric))
-        elif isinstance(value, dict) and value.keys() == {"failed"}:
-            metric = labels["metric"] if key == "estimate" else metric
-            yield line(part or "data", labels, metric, None, unit(metric)) | {"failed": value["failed"]}
         elif isinstance(value, dict):
             yield from walk(value, (*keys, key), labels)
         elif isinstance(value, int | float) and not isinstance(value, bool):

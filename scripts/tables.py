@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MARK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PLACE = re.compile(r"\{\{([^}]+)\}\}")
 SUFFIX = {"share": ", %", "share difference": ", points"}
+UNLABELLED = ("random_prior", "chance")  # parts whose rows have no labels of their own
 LONG = 170  # seconds; from here on minutes are shown
 
 Row = Mapping[str, Any]
@@ -100,12 +101,12 @@ def pivot(spec: Mapping[str, Any], results: Sequence[Row]) -> tuple[list[str], l
     for row in keep:
         if any(matches(row, wanted) for _, wanted in columns):
             labels = [str(row.get(name, "")) for name in spec["by"]]
-            if row["part"] in ("random_prior", "chance"):  # has no labels of its own
+            if row["part"] in UNLABELLED:
                 labels[0] = row["part"]
             groups.setdefault(tuple(spec["names"].get(name, name) for name in labels), []).append(row)
     shown = [index for index, title in enumerate(spec["by"].values()) if title is not None]
     lines, units, before = [], [set() for _ in columns], None
-    ordered = sorted(groups.items(), key=lambda item: item[1][0]["part"] in ("random_prior", "chance"))
+    ordered = sorted(groups.items(), key=lambda item: item[1][0]["part"] in UNLABELLED)
     for key, group in ordered:
         lead = [key[index] for index in shown]
         line = ["" if before and lead[: index + 1] == before[: index + 1] else name for index, name in enumerate(lead)]

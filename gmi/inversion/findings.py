@@ -187,7 +187,9 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
         judges=tuple(_judge(judge, judged.undetected[judge.judge]) for judge in recognised),
         results=tuple(results),
         gap=tuple(row for judge in recognised for row in scoring.gaps(judge)),
-        prior=tuple(prior_fit(judge, judged.templates[judge.name], people) for judge in inputs.judges.faces),
+        prior=tuple(
+            prior_fit(judge, judged.templates[judge.name], people, len(plan.seeds)) for judge in inputs.judges.faces
+        ),
         people=tuple(scoring.exposed(first)),
         related=evidence.related,
         checks=tuple(flags),

@@ -12,8 +12,8 @@ from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.scoring import Result, result
 from gmi.metrics import identity
 from gmi.metrics.distance import nearest
-from gmi.metrics.distribution import frechet, prdc
-from gmi.metrics.statistics import Array, Estimate, Failed, Outcome, attempt, estimate, jackknife
+from gmi.metrics.distribution import frechet_estimate, prdc
+from gmi.metrics.statistics import Array, Failed, Outcome, attempt, estimate
 from gmi.protocols import FaceJudge
 
 
@@ -88,14 +88,8 @@ def _clouds(method: str, judge: str, references: Array, owners: Array, samples: 
             of = classes if name in ("precision", "density") else owners
             rows.append(result(method, judge, name, items[name], of, None if name == "density" else (0.0, 1.0)))
 
-    def distance() -> Estimate:
-        without = [frechet(references[owners != person], samples[classes != person]) for person in np.unique(classes)]
-        return jackknife(without, frechet(references, samples), len(samples), bounds=(0.0, np.inf))
-
-    if references.shape[1] > 512:  # a jackknife over people would take minutes
-        failure = Failed(f"{references.shape[1]} dimensions are too many for so few images")
-        return [*rows, Result(method, judge, "frechet", failure)]
-    return [*rows, Result(method, judge, "frechet", attempt(distance))]
+    distance = attempt(lambda: frechet_estimate(samples, references, classes, owners))
+    return [*rows, Result(method, judge, "frechet", distance)]
 
 
 def target_accuracy(judged: Judged, people: People) -> Outcome:

@@ -8,14 +8,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gmi.data.people import People
-from gmi.errors import GmiError
 from gmi.inversion.plan import RANDOM
-from gmi.metrics.distribution import frechet
+from gmi.metrics.distribution import frechet_estimate
 from gmi.metrics.identity import to_people
-from gmi.metrics.statistics import Array, Estimate, Outcome, attempt, estimate, jackknife
+from gmi.metrics.statistics import Array, Outcome, attempt, estimate
 from gmi.protocols import FaceJudge
 
-_MOST = 512  # dimensions of a Frechet distance: with more, leaving out each person would take minutes
+_MOST = 200  # images of a Frechet distance: with more, leaving out each person in turn would take minutes
 
 
 @dataclass(frozen=True)
@@ -23,68 +22,69 @@ class PriorFit:
     """The prior's samples next to photographs of the people and of others, in the eyes of one face judge."""
 
     judge: str
-    samples: int  # and as many photographs of other people
+    samples: int  # of each seed; and as many other people, by one photograph each
     nearest: Outcome  # similarity of a person to the most similar sample
-    others: Outcome  # to the most similar photograph of another person
+    others: Outcome  # to the most similar of the other people's photographs
     own: Outcome  # to the most similar of her own photographs
     # share of people to whom the nearest sample is the more similar of the first two; 0.5 where samples are as good as
     # photographs of other people
     covered: Outcome
-    frechet: Outcome  # distance of samples to enrolment images, of as many images
+    images: int  # of each side of a Frechet distance
+    frechet: Outcome  # distance of samples to enrolment images
     frechet_own: Outcome  # the same of the people's other photographs: about the least that is possible
 
 
-def prior_fit(judge: FaceJudge, templates: Mapping[str, Tensor], people: People) -> PriorFit:
+def prior_fit(judge: FaceJudge, templates: Mapping[str, Tensor], people: People, seeds: int) -> PriorFit:
     """Figures over the attacked people; Frechet distances over all.
 
-    templates: by the judge, of "training", "enrolment" and "random" images (N, D).
+    templates: by the judge, of "training", "enrolment" and "random" images (N, D); the last stand seed after seed.
 
-    Distances and nearest images depend on how many there are, so each is taken of equally many: of samples, and of
-    photographs that are spread evenly over the others. Frechet distance: Heusel et al., 2017.
+    Distances and nearest images depend on how many there are, so each is taken of equally many, spread evenly over the
+    set. Several photographs of one person are no more strangers than one is. Frechet distance: Heusel et al., 2017.
     """
     enrolled, trained = people.enrolment.classes.numpy(), people.training.classes.numpy()
-    ids = np.unique(enrolled)
+    ids, attacked = np.unique(enrolled), np.array(people.attacked)
 
-    def compared(name: str) -> Array:
-        return to_people(judge.similarity(templates[name], templates["enrolment"]).numpy(), enrolled)
+    def compared(name: str) -> Array:  # images (N,) with attacked people (A,)
+        similarity = to_people(judge.similarity(templates[name], templates["enrolment"]).numpy(), enrolled)
+        return similarity[:, np.searchsorted(ids, attacked)]
 
-    made, taken = compared(RANDOM), compared("training")
-    attacked = np.array(people.attacked)
-    by_person = taken[:, np.searchsorted(ids, attacked)].T  # of each attacked person to the training images
-    strange = [similarity[trained != person] for person, similarity in zip(attacked, by_person, strict=True)]
-    count = min(len(made), *map(len, strange))
-    nearest = made[_spread(len(made), count)][:, np.searchsorted(ids, attacked)].max(0)
-    others = np.array([similarity[_spread(len(similarity), count)].max() for similarity in strange])
-    own = np.array([row[trained == person].max() for person, row in zip(attacked, by_person, strict=True)])
+    made, taken = np.stack(np.split(compared(RANDOM), seeds)), compared("training")  # (S, N, A), (N, A)
+    strangers, first = np.unique(trained, return_index=True)
+    count = min(made.shape[1], len(strangers) - 1)
+    others = [column[first[strangers != person]] for person, column in zip(attacked, taken.T, strict=True)]
+    other = np.array([similarity[_spread(len(similarity), count)].max() for similarity in others])  # (A,)
+    nearest = made[:, _spread(made.shape[1], count)].max(1)  # (S, A)
+    own = np.array([column[trained == person].max() for person, column in zip(attacked, taken.T, strict=True)])
+    draws, whose = np.indices(nearest.shape)
+    size = min(len(templates[RANDOM]) // seeds, len(trained), len(enrolled), _MOST)
+    real = _spread(len(enrolled), size)
 
-    def mean(values: Array) -> Outcome:
+    def distance(name: str, classes: Array | None) -> Outcome:
+        chosen = _spread(len(templates[name]), size)
+        sides = templates[name].numpy()[chosen], templates["enrolment"].numpy()[real]
+        owners = None if classes is None else classes[chosen]
+        return attempt(lambda: frechet_estimate(*sides, owners, enrolled[real]))
+
+    def mean(values: Array, bounds: tuple[float, float] | None = None) -> Outcome:
+        return attempt(lambda: estimate(values.ravel(), whose.ravel(), draws=draws.ravel(), bounds=bounds))
+
+    def alone(values: Array) -> Outcome:
         return attempt(lambda: estimate(values, attacked, bounds=None))
 
-    wins = np.where(nearest == others, 0.5, nearest > others)
     return PriorFit(
         judge=judge.name,
         samples=count,
         nearest=mean(nearest),
-        others=mean(others),
-        own=mean(own),
-        covered=attempt(lambda: estimate(wins, attacked)),
-        frechet=attempt(lambda: _distance(templates, RANDOM, enrolled)),
-        frechet_own=attempt(lambda: _distance(templates, "training", enrolled)),
+        others=alone(other),
+        own=alone(own),
+        covered=mean((np.sign(nearest - other) + 1) / 2, (0.0, 1.0)),
+        images=size,
+        frechet=distance(RANDOM, None),
+        frechet_own=distance("training", trained),
     )
 
 
 def _spread(number: int, count: int) -> NDArray[np.int64]:
     """`count` of so many rows, evenly spaced."""
     return np.arange(count) * number // count
-
-
-def _distance(templates: Mapping[str, Tensor], name: str, enrolled: NDArray[np.int64]) -> Estimate:
-    """Frechet distance to the enrolment images, of as many images whatever the set; leaves out each person enrolled."""
-    sizes = [len(templates[each]) for each in (RANDOM, "training", "enrolment")]
-    rows, real = templates[name].numpy(), templates["enrolment"].numpy()
-    if real.shape[1] > _MOST:
-        raise GmiError(f"{real.shape[1]} dimensions are too many for so few images")
-    chosen = _spread(len(real), min(sizes))
-    rows, real, owners = rows[_spread(len(rows), min(sizes))], real[chosen], enrolled[chosen]
-    without = [frechet(rows, real[owners != person]) for person in np.unique(owners)]
-    return jackknife(without, frechet(rows, real), len(rows), bounds=(0.0, np.inf))

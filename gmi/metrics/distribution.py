@@ -1,10 +1,15 @@
 """Comparison of candidates and real images as sets, in one feature space: per-item PRDC and Frechet distance."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
 
 from gmi.errors import GmiError
+from gmi.metrics.statistics import Estimate, jackknife
+
+_DIMENSIONS = 512  # with more, leaving out each person in turn would take minutes
 
 
 def prdc(real: ArrayLike, fake: ArrayLike, k: int = 3) -> dict[str, np.ndarray]:
@@ -47,6 +52,25 @@ def frechet(left: ArrayLike, right: ArrayLike) -> float:
     a, b = (np.linalg.qr(x - x.mean(0), mode="r") / np.sqrt(len(x) - 1) for x in (left, right))
     distance = shift @ shift + (a**2).sum() + (b**2).sum() - 2 * np.linalg.svd(a @ b.T, compute_uv=False).sum()
     return float(max(distance, 0.0))  # equal sets: 0 up to rounding
+
+
+def frechet_estimate(
+    left: ArrayLike, right: ArrayLike, left_people: ArrayLike | None, right_people: ArrayLike
+) -> Estimate:
+    """Frechet distance of features left (N, D) and right (M, D), its interval over the people whose images they are.
+
+    left_people: (N,) ids from 0 on; None: images of nobody in particular, so each is left out by itself.
+    right_people: (M,) ids.
+    A person is left out of both sides at once. Raises GmiError as `frechet` and `jackknife` do, and for more than 512
+    dimensions.
+    """
+    left, right, owners = np.asarray(left), np.asarray(right), np.asarray(right_people)
+    whose = -1 - np.arange(len(left)) if left_people is None else np.asarray(left_people)
+    if left.shape[1] > _DIMENSIONS:
+        raise GmiError(f"{left.shape[1]} dimensions are too many: leaving out each person in turn would take minutes")
+    without = [frechet(left[whose != each], right[owners != each]) for each in np.union1d(owners, whose)]
+    whole = jackknife(without, frechet(left, right), len(left), bounds=(0.0, np.inf))
+    return replace(whole, people=len(np.unique(owners)))
 
 
 def _radii(features: np.ndarray, k: int) -> np.ndarray:

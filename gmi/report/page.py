@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gmi.errors import GmiError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def read(path: Path) -> dict[str, Any]:

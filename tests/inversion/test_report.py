@@ -27,7 +27,7 @@ HOSTILE = '<script>alert("$x^2$")</script>{{ 1 }}'
 
 
 EXAMPLE = """{
-"schema_version": 3, "kind": "report", "name": "quickstart", "gmi": "0.1.0",
+"schema_version": 4, "kind": "report", "name": "quickstart", "gmi": "0.1.0",
 "authorisation": {"system": "Door 3", "allowed_by": "A. Owner, security", "until": "2027-01-31"},
 "defence": {"settings": {"type": "dp-sgd", "epsilon": 8.0}, "promise": "epsilon 8.00 for one image"},
 "verdict": {"access": "white-box", "finding": "evidence of identity leakage",
@@ -53,7 +53,7 @@ EXAMPLE = """{
 "gap": [{"judge": "dlib", "metric": "match@0.01", "headroom": {"failed": "no face in 3 projections"},
     "recovered": {"value": 0.74, "low": 0.62, "high": 0.86, "n": 60, "people": 20},
     "gap": {"value": 0.21, "low": 0.11, "high": 0.31, "n": 60, "people": 20}}],
-"prior": [{"judge": "dlib", "samples": 60, "frechet": {"failed": "60 dimensions are too many"},
+"prior": [{"judge": "dlib", "samples": 60, "images": 200, "frechet": {"failed": "60 dimensions are too many"},
     "nearest": {"value": -0.61, "low": -0.63, "high": -0.59, "n": 20, "people": 20},
     "others": {"value": -0.57, "low": -0.59, "high": -0.55, "n": 20, "people": 20},
     "own": {"value": -0.17, "low": -0.19, "high": -0.15, "n": 20, "people": 20},

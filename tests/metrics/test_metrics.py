@@ -144,6 +144,24 @@ def test_frechet_refuses_what_it_cannot_fit() -> None:
         distribution.frechet(np.zeros((4, 3)), np.vstack([np.zeros((3, 3)), np.full((1, 3), NAN)]))
 
 
+def test_frechet_over_people_leaves_a_person_out_of_both_sides_and_a_sample_by_itself() -> None:
+    rng = np.random.default_rng(1)
+    left, right, people = rng.normal(size=(9, 4)), rng.normal(size=(12, 4)), np.repeat([0, 1, 2], 3)
+    owners = np.repeat([0, 1, 2], 4)
+    paired = distribution.frechet_estimate(left, right, people, owners)
+    without = [slow.frechet(left[people != each], right[owners != each]) for each in range(3)]
+    half = 4.302653 * np.sqrt(2 / 3 * np.square(np.array(without) - np.mean(without)).sum())  # Student's t, 2 degrees
+    assert paired.value == pytest.approx(distribution.frechet(left, right))
+    assert paired.high - paired.value == pytest.approx(half, rel=1e-4)
+    assert (paired.n, paired.people) == (9, 3)
+    alone = distribution.frechet_estimate(left, right, None, owners)
+    without = [slow.frechet(left, right[owners != each]) for each in range(3)]
+    without += [slow.frechet(np.delete(left, each, 0), right) for each in range(9)]
+    half = 2.200985 * np.sqrt(11 / 12 * np.square(np.array(without) - np.mean(without)).sum())
+    assert alone.high - alone.value == pytest.approx(half, rel=1e-4)
+    assert (alone.value, alone.people) == (paired.value, 3)
+
+
 def test_metrics_and_intervals_fit_together() -> None:
     """Half of ten people leak: the interval finds the half, and the permuted control finds nothing."""
     rng = np.random.default_rng(0)
