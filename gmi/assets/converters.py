@@ -5,6 +5,7 @@ Each takes the opened archive and the empty folder to fill. Weights are written 
 """
 
 import csv
+import gzip
 import io
 import json
 import pickle
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors.torch import save
 from torch import Tensor
 
@@ -71,6 +73,45 @@ def adult(archive: Archive, folder: Path) -> None:
 
     table = [[row[header.index(column)] for column in numbers] + [value(row, g) for g in groups] for row in rows]
     _write_rows(folder / "adult.csv", numbers + [names.get(group, group) for group in groups], table)
+
+
+def digits(archive: Archive, folder: Path) -> None:
+    """Writes two-digit numbers of handwritten digits as classes, 16 wide and high, 8-bit grey, each PNG in its folder.
+
+    `private` and `held-out` hold the 50 numbers whose digits have an even sum, `public` the other 50, `judge-1` and
+    `judge-2` all 100. No digit's image is in two of these five. `groups.csv` names the first digit of each private
+    number. A number's n-th image takes its digits from two rounds through the images of their kind, with steps that
+    have no factor in common with their count: no pair comes twice.
+    """
+    table = gzip.decompress(archive.read("sklearn/datasets/data/digits.csv.gz")).decode()
+    rows = np.array([[float(cell) for cell in row] for row in csv.reader(table.splitlines())])
+    pixels = (rows[:, :64].reshape(-1, 8, 8) * 255 / 16).round().astype(np.uint8)  # from 0 to 16
+    kinds = [pixels[rows[:, 64] == digit] for digit in range(10)]
+    even = [number for number in range(100) if sum(divmod(number, 10)) % 2 == 0]
+    odd = [number for number in range(100) if number not in even]
+    first = 0
+    for role, numbers, count, each in (
+        ("private", even, 60, 24),
+        ("held-out", even, 22, 8),
+        ("public", odd, 40, 40),
+        ("judge-1", range(100), 26, 20),
+        ("judge-2", range(100), 26, 20),
+    ):
+        for number in numbers:
+            tens, units = divmod(number, 10)
+            place = folder / role / f"{number:02}"
+            place.mkdir(parents=True)
+            for take in range(each):
+                canvas = np.zeros((16, 16), np.uint8)
+                canvas[4:12, :8] = kinds[tens][first + (17 * take + units) % count]
+                canvas[4:12, 8:] = kinds[units][first + (19 * take + tens) % count]
+                content = io.BytesIO()
+                Image.fromarray(canvas).save(content, "png")
+                (place / f"{take:02}.png").write_bytes(content.getvalue())
+        first += count
+    _write_rows(
+        folder / "groups.csv", ("number", "group"), [(f"{number:02}", f"{number // 10} first") for number in even]
+    )
 
 
 def facenet_casia(archive: Archive, folder: Path) -> None:

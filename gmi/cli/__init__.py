@@ -258,7 +258,11 @@ def assets(arguments: Sequence[str], prog: str | None = None) -> None:
     """Fetches assets, or lists them. Raises GmiError, before anything is fetched, where a name is misspelt."""
     from gmi.assets.catalogue import ASSETS, cache_dir, fetch_asset, find
 
-    about = "Fetches gmi's data and weights into $GMI_CACHE or ~/.cache/gmi: all of them (320 MB to download), or some."
+    total = sum(asset.size for asset in ASSETS) / 1e6
+    about = (
+        "Fetches gmi's data and weights into $GMI_CACHE or ~/.cache/gmi: all of them "
+        f"({total:.0f} MB to download), or some."
+    )
     parser = Parser(prog=prog, description=about)
     parser.add_argument("names", nargs="*", metavar="NAME", help="which assets (default: all)")
     parser.add_argument("--list", action="store_true", help="only say what there is, under which licences and terms")

@@ -1,6 +1,7 @@
 """The findings of a comparison: figures of every arm and attack, and advice on every defence."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from gmi.comparison.advice import annotate
 from gmi.comparison.figures import ArmFigures, CellFigures, Figures
@@ -19,6 +20,7 @@ from gmi.metrics.statistics import Outcome
 class Findings:
     """The keys of comparison.json after the header's."""
 
+    subject: Literal["faces", "objects"]
     judge: str
     attacked: int  # people
     gallery: int  # people among whom the judge ranks
@@ -40,6 +42,7 @@ def findings(plan: Comparison, inputs: Inputs, evidence: Evidence) -> Findings:
     table = Figures(plan, evidence, recognised, inputs.people.enrolment.classes.numpy())
     levels = {metric: chance_of(recognised, metric) for metric in recognised.rates}
     return Findings(
+        subject=plan.data.subject,
         judge=recognised.judge,
         attacked=len(inputs.people.attacked),
         gallery=recognised.people,

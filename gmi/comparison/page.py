@@ -13,8 +13,7 @@ TEMPLATE = Path(__file__).with_name("page.html")
 def render(folder: Path) -> Path:
     """Writes `folder/comparison.html` and returns it. Raises GmiError where comparison.json is missing or damaged."""
     report = page.read(Path(folder, "comparison.json"))
-    filters = (label, estimate, rate, number)
-    return page.write(Path(folder, "comparison.html"), TEMPLATE, filters, report | _view(report))
+    return page.write(Path(folder, "comparison.html"), TEMPLATE, (estimate, rate, number), report | _view(report))
 
 
 def _view(report: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pydantic import Field
 from gmi.data.people import Faces
 from gmi.defences import AnyDefence
 from gmi.defences.dp_sgd import DpSgd
-from gmi.judges import AnyFaceJudge
+from gmi.judges import AnyFaceJudge, refuse_faces
 from gmi.judges.face import Dlib
 from gmi.oracles.access import Access
 from gmi.oracles.guards import AnyGuard, Stealthy
@@ -104,6 +104,7 @@ class Comparison:
         }.items():
             if len(set(names)) < len(names):
                 raise ValueError(f"{key}: two have one name (and one named {OPEN!r} is always there)")
+        refuse_faces([self.judge], self.data.subject)
         if any(getattr(attack.access, "defences", ()) for attack in self.every_attack):
             raise ValueError("attacks: access.defences is the arms': leave it out")
         if any(attack.access.budget is not None for attack in self.every_attack):

@@ -101,7 +101,9 @@ class Trials:
     def _refuse_dependent(self, target: Target) -> None:
         searches = [attack.search for attack in self.plan.every_attack]
         learners = {repr(student): student for search in searches for student in students(search)}
-        self.inputs.judges.refuse_dependent(target, None, self.plan.data.name, list(learners.values()))
+        self.inputs.judges.refuse_dependent(
+            target, None, self.plan.data.name, self.inputs.people, list(learners.values())
+        )
 
     def _train(self) -> None:
         jobs = {cell.weights: cell for cell in cells(self.plan)}

@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import median_low
 from typing import Literal, get_args
@@ -15,6 +15,7 @@ from gmi.assets.catalogue import resolve
 from gmi.data import images
 from gmi.data.images import Images
 from gmi.errors import GmiError, because
+from gmi.report.subjects import reworded
 from gmi.rng import Rng, seed_of
 from gmi.settings import Count, Whole, settings
 
@@ -46,6 +47,7 @@ class People:
     strangers: Images | None = None  # more images of other people: comparisons with them set thresholds
     groups: tuple[str, ...] | None = None  # the group of each person (K,): people who share what is labelled
     left_out: tuple[str, ...] = ()  # what lies in the folders and was not read as an image, each with the reason
+    subject: Literal["faces", "objects"] = "faces"  # what the classes are: the words for them follow it
 
     @property
     def coloured(self) -> bool:
@@ -65,13 +67,14 @@ class People:
         """A table of what was read, and what was left out."""
         named = {"training": self.training, "enrolment": self.enrolment, "strangers enrolled": self.distractors}
         named |= {"more strangers": self.strangers, "public": self.public}
-        lines = [f"{'read':20}{'people':>8}{'images':>8}  {'height x width':16}colour"]
+        say = partial(reworded, subject=self.subject)
+        lines = [f"{'read':20}{say('people'):>8}{'images':>8}  {'height x width':16}colour"]
         for role, group in named.items():
             if group is not None:
                 people = "" if role == "public" else f"{len(group.classes.unique()):,}"
                 height, width = group.bytes.shape[2:]
                 colour = "grey" if group.bytes.shape[1] == 1 else "colour"
-                lines.append(f"{role:20}{people:>8}{len(group):>8,}  {f'{height} x {width}':16}{colour}")
+                lines.append(f"{say(role):20}{people:>8}{len(group):>8,}  {f'{height} x {width}':16}{colour}")
         if self.left_out:
             lines.append(f"left out: {len(self.left_out):,} (what is no image, and what cannot be told to be one)")
             lines += [f"  {each}" for each in self.left_out[:_NAMED]]
@@ -89,6 +92,8 @@ class Faces:
     """The people of an audit: a folder that has one folder of images for each person."""
 
     name: str  # name of the data set, for reports and for the independence of judges
+    # what the classes are: people by their faces, or objects of any kind, with judges to match
+    subject: Literal["faces", "objects"] = "faces"
     folder: str  # or "asset:NAME/..."; holds a folder per person, whose sorted names are the target's classes
     # images that the target never saw, to compare reconstructions with: another such folder of the same people; or how
     # many images of each person in `folder` are set aside, drawn with `seed` (the target is trained on the others)
@@ -151,7 +156,7 @@ class Faces:
             for photo, digest in zip((photo for group in roles.values() for photo in group), digests, strict=True)
         }
         drawn = Rng([seed_of(self.seed, "attacked")]).uniform(len(names))[0].argsort()[: self.attacked]
-        groups = None if self.groups is None else _groups(Path(self.groups), names)
+        groups = None if self.groups is None else _groups(resolve(self.groups), names)
         attacked = tuple(sorted(drawn.tolist()))
         places = [(self.folder, False), (self.enrolment, False), (self.strangers, False), (self.public, True)]
         left = [
@@ -160,7 +165,19 @@ class Faces:
             if isinstance(place, str)
             for each in images.left_out(resolve(place), all_of)
         ]
-        return People(names, attacked, training, enrolment, files, public, distractors, strangers, groups, tuple(left))
+        return People(
+            names,
+            attacked,
+            training,
+            enrolment,
+            files,
+            public,
+            distractors,
+            strangers,
+            groups,
+            tuple(left),
+            self.subject,
+        )
 
 
 def _digest(files: dict[str, list[str]]) -> str:

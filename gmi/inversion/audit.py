@@ -35,7 +35,7 @@ from gmi.training.weights import refuse_untrained
 
 def refuse(plan: Audit, inputs: Inputs) -> None:
     """Raises GmiError where the audit may not be made, before anything is asked."""
-    inputs.judges.refuse_dependent(inputs.target, inputs.guide, plan.data.name, students(plan.search))
+    inputs.judges.refuse_dependent(inputs.target, inputs.guide, plan.data.name, inputs.people, students(plan.search))
     refuse_misfit(plan.search, plan.access.open(inputs.target, None), inputs.prior)
     refuse_enrolled([plan.search], inputs.people)
     refuse_overspending(plan, inputs)

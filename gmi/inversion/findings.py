@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 from torch import Tensor
@@ -124,6 +124,7 @@ class DefenceFigures:
 class Findings:
     """What report.json holds after the header."""
 
+    subject: Literal["faces", "objects"]
     defence: DefenceFigures | None
     verdict: Judgement
     judges: tuple[JudgeFigures, ...]
@@ -159,6 +160,7 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
         "the best of the prior's samples": verdict.optimising,
         "images that know nothing of the target": verdict.advantages[0].leak,
     }
+    faces = plan.data.subject == "faces"
     flags = [
         *early,
         checks.control_wins({name: outcome for name, outcome in differences.items() if outcome is not None}),
@@ -167,7 +169,7 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
         *([] if people.groups is None else [checks.group_sizes(people.groups)]),
         *(checks.rule_of_30(judge.judge, judge.thresholds) for judge in recognised),
         *(checks.training_stated(judge.name, judge.trained_on) for judge in inputs.judges.faces),
-        *(checks.faces_found(judge.judge, judged.undetected[judge.judge]) for judge in recognised),
+        *(checks.faces_found(judge.judge, judged.undetected[judge.judge]) for judge in recognised if faces),
     ]
     judgement = Judgement(
         access=str(plan.access),
@@ -182,6 +184,7 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
         **vars(verdict),
     )
     return Findings(
+        subject=plan.data.subject,
         defence=_defence(plan),
         verdict=judgement,
         judges=tuple(_judge(judge, judged.undetected[judge.judge]) for judge in recognised),

@@ -26,6 +26,7 @@ from gmi.metrics.power import people_needed
 from gmi.oracles.access import claims
 from gmi.oracles.ledger import OWN_OPINION
 from gmi.protocols import FaceJudge, Prior
+from gmi.report.subjects import reworded
 from gmi.rng import Rng
 from gmi.search.selection import Selection
 from gmi.search.signature import OfflineSearch, access, shared_queries, students
@@ -123,7 +124,8 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
         )
     if len(people.attacked) < FEWEST:
         notes += (f"{len(people.attacked)} people are too few to conclude anything: attack at least {FEWEST}.",)
-    return Forecast(queries, seconds, without, notes, free, str(people))
+    said = tuple(reworded(note, people.subject) for note in notes)
+    return Forecast(queries, seconds, without, said, free, str(people))
 
 
 def target_notes(plan: Audit) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from gmi.data.people import People
 from gmi.errors import GmiError
 from gmi.inversion import judging
 from gmi.judges.independence import refusal
+from gmi.judges.trained import TrainedJudge
 from gmi.metrics.distance import perceptual
 from gmi.oracles.access import AnyOracle
 from gmi.oracles.interface import Interface, Verification
@@ -40,7 +41,12 @@ class Judges:
     classifier: ClassifierJudge | None = None
 
     def refuse_dependent(
-        self, target: Target | Served, guide: Target | None, private: str, students: Sequence[ModuleTarget] = ()
+        self,
+        target: Target | Served,
+        guide: Target | None,
+        private: str,
+        people: People,
+        students: Sequence[ModuleTarget] = (),
     ) -> None:
         """Raises GmiError where a judge shares weights or training data with the target, or with a search's student.
 
@@ -67,6 +73,12 @@ class Judges:
             ]
         if guide is not None:
             reasons.append(refusal(self.faces[0], guide.weights(), frozenset()))
+        for judge in self.faces:
+            if isinstance(judge, TrainedJudge) and (same := people.copied(judge.images)):
+                reasons.append(
+                    f"The {judge.name} judge is not independent: {same} of the images that it learns from are training "
+                    "or enrolment images. Name a folder of others."
+                )
         for reason in filter(None, reasons):
             raise GmiError(reason)
 

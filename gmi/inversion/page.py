@@ -7,7 +7,8 @@ Reads `report.json` (page.schema.json says what it holds), `distributions.safete
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from safetensors.numpy import load_file
 from gmi.errors import GmiError
 from gmi.report import page, plots
 from gmi.report.coverage import coverage
+from gmi.report.subjects import reworded
 from gmi.report.terms import (
     JUDGES,
     KINDS,
@@ -52,7 +54,7 @@ def render(folder: Path) -> Path:
     except (OSError, SafetensorError) as error:
         raise GmiError(f"The results in {folder} are damaged ({error}): score the audit again.") from error
     page.put(Path(folder, "scores.jsonl"), "".join(json.dumps(row) + "\n" for row in report["results"]))
-    filters = (label, estimate, rate, number, span, effect, amounts)
+    filters = (estimate, rate, number, span, effect, amounts)
     return page.write(Path(folder, "report.html"), TEMPLATE, filters, report | _view(folder, report, samples))
 
 
@@ -64,7 +66,7 @@ def _order(names: Iterable[str], glossary: Iterable[str]) -> list[str]:
 
 def _view(folder: Path, report: dict[str, Any], samples: dict[str, Any]) -> dict[str, Any]:
     """What the template shows besides the report itself."""
-    results, people = report["results"], report["people"]
+    results, people, say = report["results"], report["people"], partial(reworded, subject=report["subject"])
     judges = {judge["name"]: judge["thresholds"] for judge in report["judges"]}
     identity = [row for row in results if row["judge"] in judges and split(row["metric"])[0] not in LITERATURE]
     literature = [row for row in results if row not in identity]
@@ -88,8 +90,8 @@ def _view(folder: Path, report: dict[str, Any], samples: dict[str, Any]) -> dict
         "literature": _grids(literature, _order((row["judge"] for row in literature), JUDGES)),
         "doubtful": doubtful,
         "judged": _judged(report["verdict"], results),
-        "forest": _forest(identity, judges, set().union(*doubtful.values())),
-        "ridges": {name: _ridges(name, cuts, samples, width) for name, cuts in judges.items()},
+        "forest": _forest(identity, judges, set().union(*doubtful.values()), say),
+        "ridges": {name: _ridges(name, cuts, samples, width, say) for name, cuts in judges.items()},
         "sheet": sheet,
         "tiles": TILES,
         "listed": people[:PEOPLE],
@@ -126,21 +128,25 @@ def _judged(verdict: dict[str, Any], results: list[dict[str, Any]]) -> dict[str,
     return rows.get(("search", metric))
 
 
-def _forest(rows: list[dict[str, Any]], judges: Iterable[str], doubtful: set[str]) -> Markup | None:
+def _forest(
+    rows: list[dict[str, Any]], judges: Iterable[str], doubtful: set[str], say: Callable[[str], str]
+) -> Markup | None:
     shown = [row for row in rows if split(row["metric"])[0] in RATES | {"auc", "auc_lookalikes", "auc_group"}]
     titles = {
-        name: label(name) + " †" * (name in doubtful) for name in _order((row["metric"] for row in shown), METRICS)
+        name: say(label(name)) + " †" * (name in doubtful) for name in _order((row["metric"] for row in shown), METRICS)
     }
     panels = {title: [row for row in shown if row["metric"] == name] for name, title in titles.items()}
-    methods = {name: label(name) for name in _order((row["method"] for row in shown), METHODS)}
+    methods = {name: say(label(name)) for name in _order((row["method"] for row in shown), METHODS)}
     names = {name: label(name) for name in judges if any(row["judge"] == name for row in shown)}
     percent = {title for name, title in titles.items() if not name.startswith("auc")}
     return plots.forest(panels, methods, names, percent) if panels else None
 
 
-def _ridges(judge: str, thresholds: list[dict[str, Any]], samples: dict[str, Any], width: float) -> Markup | None:
+def _ridges(
+    judge: str, thresholds: list[dict[str, Any]], samples: dict[str, Any], width: float, say: Callable[[str], str]
+) -> Markup | None:
     order = ("impostor", "random", "best_of_n", "search", "oracle", "genuine")
-    labels = {name: label(name) for name in order} | {"impostor": "Strangers"}
+    labels = {name: say(label(name)) for name in order} | {"impostor": say("Strangers")}
     mine = {name: samples[f"{judge}/{name}"] for name in order if f"{judge}/{name}" in samples}
     cuts = [
         (f"FMR {rate(cut['fmr'])}{'' if cut['trusted'] else ' †'}", cut["value"], cut["trusted"]) for cut in thresholds

@@ -8,7 +8,7 @@ from pydantic import Field
 from gmi.data.people import Faces
 from gmi.inversion.controls import Controls
 from gmi.inversion.membership import Membership
-from gmi.judges import AnyFaceJudge
+from gmi.judges import AnyFaceJudge, refuse_faces
 from gmi.judges.aligned import MobileFaceNet
 from gmi.judges.classifier import Probe
 from gmi.judges.face import Dlib
@@ -79,6 +79,7 @@ class Audit:
             raise ValueError("judges, fmrs and seeds need one or more each")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: the same seed twice is the same attack")
+        refuse_faces(self.judges, self.data.subject)
         names = [judge.type if isinstance(judge, Dlib) else judge.name for judge in self.judges]
         if sum(isinstance(judge, Dlib) for judge in self.judges) > 1:
             raise ValueError("judges: dlib is named twice: take it once")

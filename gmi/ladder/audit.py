@@ -54,7 +54,9 @@ def refuse(plan: Ladder, inputs: Inputs) -> None:
                 f"{plan.budget:,}: make the search or the pool smaller."
             )
     learners = {repr(student): student for _, _, search in plan.attacks() for student in students(search)}
-    _judge(inputs).refuse_dependent(inputs.target, inputs.guide, plan.audit.data.name, list(learners.values()))
+    _judge(inputs).refuse_dependent(
+        inputs.target, inputs.guide, plan.audit.data.name, inputs.people, list(learners.values())
+    )
     if inputs.untrained:
         refuse_untrained(plan.audit.target, plan.audit.training, inputs.people)
 

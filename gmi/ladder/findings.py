@@ -47,7 +47,8 @@ class Point:
 class Findings:
     """The keys of ladder.json after the header's."""
 
-    subject: Literal["representatives", "templates"]  # what the images are made from
+    subject: Literal["faces", "objects"]
+    reconstructs: Literal["representatives", "templates"]  # what the images are made from
     judge: str
     people: int  # behind the target
     attacked: int
@@ -94,7 +95,8 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
 
     levels = {metric: chance_of(recognised, metric) for metric in recognised.rates}
     return Findings(
-        subject="templates" if isinstance(plan.audit.target, TemplateTarget) else "representatives",
+        subject=plan.audit.data.subject,
+        reconstructs="templates" if isinstance(plan.audit.target, TemplateTarget) else "representatives",
         judge=recognised.judge,
         people=len(inputs.people.names),
         attacked=people,

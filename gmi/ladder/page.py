@@ -13,8 +13,7 @@ TEMPLATE = Path(__file__).with_name("page.html")
 def render(folder: Path) -> Path:
     """Writes `folder/ladder.html` and returns it. Raises GmiError where ladder.json is missing or damaged."""
     report = page.read(Path(folder, "ladder.json"))
-    filters = (label, estimate, rate, number)
-    return page.write(Path(folder, "ladder.html"), TEMPLATE, filters, report | _view(report))
+    return page.write(Path(folder, "ladder.html"), TEMPLATE, (estimate, rate, number), report | _view(report))
 
 
 def _view(report: dict[str, Any]) -> dict[str, Any]:
@@ -33,5 +32,5 @@ def _view(report: dict[str, Any]) -> dict[str, Any]:
         "metrics": metrics,
         "doubtful": doubtful,
         "curves": plots.curves(panels, lines, levels),
-        "coverage": coverage({report["subject"]}),
+        "coverage": coverage({report["reconstructs"]}),
     }

@@ -9,6 +9,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gmi.errors import GmiError
+from gmi.report.subjects import Rewording, reworded
+from gmi.report.terms import label
 
 SCHEMA_VERSION = 4
 
@@ -31,10 +33,23 @@ def write(path: Path, template: Path, filters: Iterable[Callable[..., object]], 
     """Fills a template and puts the page in place whole: the same values give the same bytes.
 
     template: the file of a kind of audit; it may include the parts in this folder.
+    filters: what it may use besides `label`, and `worded` for what gmi itself says.
+    values: what it shows; "subject" says in which words.
     """
+    subject = values.get("subject", "faces")
     loader = FileSystemLoader([template.parent, Path(__file__).parent])
-    world = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    world = Environment(
+        loader=loader,
+        extensions=[Rewording],
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    world.extend(subject=subject)
     world.filters.update((function.__name__, function) for function in filters)
+    world.filters["label"] = lambda *asked, **more: reworded(label(*asked, **more), subject)
+    world.filters["worded"] = lambda text: reworded(text, subject)
     return put(path, world.get_template(template.name).render(values))
 
 

@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from gmi import cli
 from gmi.errors import GmiError
-from gmi.judges.face_space import FaceSpace
+from gmi.judges.spaces import space_of
 from gmi.run import Run
 from gmi.settings import plain
 from gmi.training.overlap import overlap
@@ -36,9 +36,10 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
         run = Run.open(out, {"training": plain(plan), "data": digests})
     remark = "The public images were compared with nobody's private ones."
     if people is not None:
-        remark = "Before the training, the public images were compared with private ones, by file and by face."
+        by = "file and by face" if plan.subject == "faces" else "file"
+        remark = f"Before the training, the public images were compared with private ones, by {by}."
         if engine.is_main_process and not (run.folder / "overlap.txt").exists():
-            space = FaceSpace(engine.device, plan.batch)
+            space = space_of(plan.subject, engine.device, plan.batch)
             comparisons = [overlap(people, public, space) for public in (images, held_out)]
             run.write("overlap.txt", "\n".join(comparisons).encode())
         engine.wait_for_everyone()
@@ -53,4 +54,4 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
         progress = train(plan, images, held_out, run, engine, remark, report)
     if engine.is_main_process:
         look = progress.history[progress.best]
-        print(f"{out / 'prior'}: FD-FaceNet {look['distance']:.4f} after {look['step']:,} steps")
+        print(f"{out / 'prior'}: {plan.distance} {look['distance']:.4f} after {look['step']:,} steps")

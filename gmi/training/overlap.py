@@ -8,18 +8,20 @@ from gmi.checks import copies, public_people
 from gmi.data.images import Images
 from gmi.data.people import People
 from gmi.errors import GmiError
-from gmi.judges.face_space import FaceSpace
+from gmi.judges.spaces import FaceSpace, PixelSpace
 from gmi.metrics import identity
 
 
-def overlap(people: People, public: Images, space: FaceSpace) -> str:
-    """A sentence on how many public images look like the private people.
+def overlap(people: People, public: Images, space: FaceSpace | PixelSpace) -> str:
+    """A sentence on how many public images look like the private people; in pixels, on copies alone.
 
     Raises GmiError if the two sets share files.
     """
     same = copies(people.copied(public), len(public))
     if same.severity == "stop":
         raise GmiError(same.message)
+    if isinstance(space, PixelSpace):  # in which the same kind of object is near, whoever made it
+        return same.message
     shown, trained, enrolled = (
         F.normalize(torch.from_numpy(space(images.bytes))) for images in (public, people.training, people.enrolment)
     )

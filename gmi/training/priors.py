@@ -7,7 +7,7 @@
 
 Every draw comes from the seed, the step and the process, so that a resumed training makes the same weights as one that
 was never interrupted (on a CPU, to the bit). Of the running average of the weights, the state is kept whose samples are
-nearest to held-out public images, by the Frechet distance in FaceNet's feature space.
+nearest to held-out public images, by the Frechet distance in FaceNet's feature space, or in that of small pixels.
 """
 
 import copy
@@ -35,7 +35,7 @@ from gmi.data.images import Images
 from gmi.data.people import Faces
 from gmi.data.public import PublicImages
 from gmi.errors import GmiError
-from gmi.judges.face_space import FaceSpace
+from gmi.judges.spaces import space_of
 from gmi.metrics.distribution import frechet
 from gmi.protocols import Prior
 from gmi.rng import Rng, seed_of
@@ -54,6 +54,9 @@ class PriorTraining:
     name: str  # name of the prior, and of the training's folder
     data: PublicImages  # images that it learns from
     learner: AnyLearner  # kind of prior, and its hyper-parameters
+    # what the images show: decides the space in which samples are compared with held-out images, FaceNet's or pixels
+    subject: Literal["faces", "objects"] = "faces"
+    mirror: bool | None = None  # mirror half of the images; None: those of faces
     steps: Count  # updates of the weights
     batch: Count = 64  # images per batch in each process
     accumulate: Count = 1  # batches whose gradients are summed before the weights move
@@ -67,6 +70,16 @@ class PriorTraining:
     patience: Count | None = None  # looks without a smaller distance after which the training ends; None: never
     private: Faces | None = None  # people that the public images must not show; checked before the training starts
     seed: Whole = 0  # seed of everything that is random
+
+    @property
+    def mirrored(self) -> bool:
+        """True when half of the images are mirrored."""
+        return self.subject == "faces" if self.mirror is None else self.mirror
+
+    @property
+    def distance(self) -> str:
+        """Name of the distance of samples to held-out images, which says in what space it is."""
+        return "FD-FaceNet" if self.subject == "faces" else "FD-pixels"
 
     def rate(self, step: int) -> float:
         """The learning rate at a step, counted from 0."""
@@ -162,7 +175,7 @@ def _step(
         total = torch.zeros((), device=accelerator.device)  # a tensor, so that nothing waits for the device
         for part in range(plan.accumulate):
             seed = seed_of(plan.seed, name, step, part, accelerator.process_index)
-            pixels = _batch(images, plan.batch, seed_of(seed, "batch"), accelerator.device)
+            pixels = _batch(images, plan.batch, seed_of(seed, "batch"), accelerator.device, plan.mirrored)
             draws = torch.Generator(accelerator.device).manual_seed(seed)
             last = part == plan.accumulate - 1
             with accelerator.autocast(), nullcontext() if last else accelerator.no_sync(module):
@@ -177,11 +190,11 @@ def _step(
     return losses
 
 
-def _batch(images: Images, size: int, seed: int, device: torch.device) -> Tensor:
-    """Images (size, C, S, S) in [-1, 1], drawn with replacement; half of them are mirrored."""
+def _batch(images: Images, size: int, seed: int, device: torch.device, mirror: bool) -> Tensor:
+    """Images (size, C, S, S) in [-1, 1], drawn with replacement; half of them are mirrored, if any."""
     draws = torch.Generator().manual_seed(seed)
     chosen = images.bytes[torch.randint(len(images), (size,), generator=draws)].to(device)
-    mirrored = (torch.rand(size, generator=draws) < 0.5).to(device)[:, None, None, None]
+    mirrored = (torch.rand(size, generator=draws) < 0.5 * mirror).to(device)[:, None, None, None]
     return torch.where(mirrored, chosen.flip(-1), chosen).float() / 127.5 - 1
 
 
@@ -190,7 +203,7 @@ class Look:
 
     def __init__(self, plan: PriorTraining, held_out: Images, device: torch.device) -> None:
         self._plan = plan
-        self._space = FaceSpace(device, plan.batch)
+        self._space = space_of(plan.subject, device, plan.batch)
         self._real = self._space(held_out.bytes)
 
     def __call__(self, module: nn.Module, step: int, run: Run) -> float:
@@ -242,7 +255,7 @@ def card(plan: PriorTraining, progress: Progress, accelerator: Accelerator, coun
         "images": f"{data.size} x {data.size}, {'grey' if data.grey else 'colour'}",
         "steps": f"{look['step']:,} of {plan.batch * plan.accumulate * accelerator.num_processes} images",
         "hardware": f"{accelerator.num_processes} x {device}, precision {accelerator.mixed_precision}",
-        "FD-FaceNet": f"{look['distance']:.4f} between {data.held_out:,} samples and the held-out images",
+        plan.distance: f"{look['distance']:.4f} between {data.held_out:,} samples and the held-out images",
         **{f"learner.{key}": value for key, value in asdict(plan.learner).items()},
     }
     start = rows.pop("learner.start", None)

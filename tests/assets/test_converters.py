@@ -1,5 +1,6 @@
 """Converters: the pickle and protobuf readers refuse what they should, and names come out as libraries have them."""
 
+import gzip
 import io
 import os
 import pickle
@@ -8,9 +9,10 @@ import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from gmi.assets.archives import Archive
-from gmi.assets.converters import adult, facenet_state, fair, mobilefacenet_state, read_arrays
+from gmi.assets.converters import adult, digits, facenet_state, fair, mobilefacenet_state, read_arrays
 from gmi.assets.graphdef import constants
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -163,3 +165,39 @@ def test_tensors_of_an_onnx_file() -> None:
     np.testing.assert_allclose(state["linear.weight"].numpy() @ x + state["linear.bias"].numpy(), expected, rtol=1e-5)
     with pytest.raises(ValueError, match="not a protobuf"):
         mobilefacenet_state(b"\x3f")
+
+
+def test_digits_become_numbers_of_which_no_digit_has_two_roles(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    table = np.column_stack([rng.integers(0, 17, (1740, 64)), np.arange(1740) % 10])
+    name = "sklearn/datasets/data/digits.csv.gz"
+    text = "\n".join(",".join(f"{cell:.18e}" for cell in row) for row in table)
+    digits(Archive((name,), {name: gzip.compress(text.encode())}.__getitem__), tmp_path)
+    kinds, seen = {}, {}
+    for row in table:
+        scaled = np.round(row[:64].reshape(8, 8) * 255 / 16).astype(np.uint8)
+        kinds[scaled.tobytes()] = row[64]
+    for role, count, each in (("private", 50, 24), ("held-out", 50, 8), ("public", 50, 40), ("judge-1", 100, 20)):
+        folders = sorted((tmp_path / role).iterdir())
+        assert len(folders) == count
+        used = set()
+        for folder in folders:
+            pictures = [np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]
+            assert len(pictures) == each == len({picture.tobytes() for picture in pictures})
+            for picture in pictures:
+                left, right = picture[4:12, :8].tobytes(), picture[4:12, 8:].tobytes()
+                assert f"{kinds[left]:.0f}{kinds[right]:.0f}" == folder.name
+                assert picture.shape == (16, 16) and not picture[:4].any() and not picture[12:].any()
+                used |= {left, right}
+        seen[role] = used
+    seen["judge-2"] = {
+        part
+        for path in (tmp_path / "judge-2").rglob("*.png")
+        for part in (np.asarray(Image.open(path))[4:12, :8].tobytes(), np.asarray(Image.open(path))[4:12, 8:].tobytes())
+    }
+    for role, used in seen.items():
+        assert not any(used & other for name, other in seen.items() if name != role), role
+    private, public = ({folder.name for folder in (tmp_path / role).iterdir()} for role in ("private", "public"))
+    assert not private & public and private == {folder.name for folder in (tmp_path / "held-out").iterdir()}
+    groups = dict(line.split(",") for line in (tmp_path / "groups.csv").read_text().splitlines()[1:])
+    assert set(groups) == private and all(label == f"{number[0]} first" for number, label in groups.items())

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from gmi import checks
 from gmi.assets.catalogue import resolve
 from gmi.data.images import Images, read
+from gmi.data.people import People
 from gmi.errors import GmiError
 from gmi.inversion.findings import _compares
 from gmi.inversion.judging import Judges
@@ -116,11 +117,12 @@ def test_an_interface_may_show_a_part_of_the_similarities(facenet, dlib, photogr
         assert shown.scores(photographs.pixels).amin(1).equal(part.nan_to_num(9.0).amin(1))  # hidden: the least shown
 
 
-def test_the_recogniser_does_not_judge_itself(facenet, dlib):
+def test_the_recogniser_does_not_judge_itself(facenet, dlib, photographs):
+    people = People(("a", "b", "c"), (0, 1, 2), photographs, photographs, {})
     for target, kind, other in ((facenet, FaceNet(), Dlib()), (dlib, Dlib(), FaceNet())):
         with pytest.raises(GmiError, match="is not independent"):
-            Judges((kind.load(torch.device("cpu")),)).refuse_dependent(target, None, "ORL")
-        Judges((other.load(torch.device("cpu")),)).refuse_dependent(target, None, "ORL")
+            Judges((kind.load(torch.device("cpu")),)).refuse_dependent(target, None, "ORL", people)
+        Judges((other.load(torch.device("cpu")),)).refuse_dependent(target, None, "ORL", people)
 
 
 def test_templates_of_ones_own_and_of_the_wrong_length(photographs, tmp_path):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -15,9 +16,11 @@ from torchvision.transforms.functional import to_pil_image
 
 from gmi import toy
 from gmi.assets.weights import read_weights
+from gmi.data.images import Images
 from gmi.data.people import Faces
 from gmi.data.public import PublicImages
 from gmi.errors import GmiError
+from gmi.judges.spaces import space_of
 from gmi.metrics.distribution import frechet
 from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Gan
@@ -54,8 +57,8 @@ class Space:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(prior_training, "FaceSpace", Space)
-    monkeypatch.setattr(command, "FaceSpace", Space)
+    for module in (prior_training, command):
+        monkeypatch.setattr(module, "space_of", lambda subject, device, batch: Space(device, batch))
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -331,3 +334,23 @@ def test_a_share_of_the_times_is_uniform():
         share.append(float((seen[-1] < 0.2).float().mean()))
     # P(sigmoid(.8 + .8 n) < .2) = Phi((logit(.2) - .8) / .8) = Phi(-2.733) = .00314; a tenth of .2 on top
     assert share == pytest.approx([0.00314, 0.9 * 0.00314 + 0.02], abs=0.003)
+
+
+def test_only_images_of_faces_are_mirrored_unless_it_is_said(plan):
+    assert plan.mirrored and not replace(plan, subject="objects").mirrored
+    assert replace(plan, subject="objects", mirror=True).mirrored and not replace(plan, mirror=False).mirrored
+    slope = torch.arange(16).repeat(16, 1)[None, None].byte()
+    images = Images.of(slope, torch.zeros(1, dtype=torch.int64))
+    drawn = {
+        mirror: prior_training._batch(images, 64, 0, torch.device("cpu"), mirror)[:, 0, 0, 0]
+        for mirror in (True, False)
+    }
+    assert 10 < (drawn[True] != drawn[True].min()).sum() < 54 and len(drawn[False].unique()) == 1
+
+
+def test_objects_are_compared_by_small_pixels():
+    space = space_of("objects", torch.device("cpu"), 8)
+    left = torch.randint(0, 255, (5, 3, 32, 32), dtype=torch.uint8)
+    shrunk = (left.float() / 255).unflatten(3, (16, 2)).unflatten(2, (16, 2)).mean((3, 5))
+    np.testing.assert_allclose(space(left), shrunk.flatten(1), atol=1e-6)
+    assert space(left[..., :8, :8]).shape == (5, 192)  # what is smaller is not enlarged

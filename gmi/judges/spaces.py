@@ -1,7 +1,10 @@
-"""A feature space of faces, in which sets of images are compared: for the training of priors, and the overlap check."""
+"""Feature spaces in which sets of images are compared: for the training of priors, and for the overlap check."""
+
+from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,3 +35,15 @@ class FaceSpace:
 
     def _embed(self, batch: Tensor) -> Tensor:
         return self._network(FACENET_INPUT(batch.to(self._device).float() / 255))
+
+
+class PixelSpace:
+    """Pixels (N, C x 256) of images (N, C, H, W), given as bytes, shrunk to 16 x 16: for images of any kind."""
+
+    def __call__(self, images: Tensor) -> np.ndarray:
+        return F.adaptive_avg_pool2d(images.float() / 255, min(16, *images.shape[2:])).flatten(1).numpy()
+
+
+def space_of(subject: Literal["faces", "objects"], device: torch.device, batch: int) -> FaceSpace | PixelSpace:
+    """The space for images of that subject. Raises GmiError as `FaceSpace`."""
+    return FaceSpace(device, batch) if subject == "faces" else PixelSpace()
