@@ -27,6 +27,7 @@ def slice_of_quickstart(tmp_path) -> Path:
     tree["data"] |= {"folder": str(tmp_path / "faces"), "enrolment": 2}
     tree["target"]["arguments"]["people"] = PEOPLE
     tree["target"]["weights"] = str(tmp_path / "target" / "model.safetensors")
+    tree["prior"]["steps"] = 2
     tree["search"]["steps"], tree["selection"]["pool"], tree["selection"]["views"] = 2, 10, 1
     config = tmp_path / "slice.yaml"
     config.write_text(yaml.safe_dump(tree))

@@ -79,7 +79,10 @@ def learnt(defence: Defence, training: Head | Scratch = LESSONS, module: nn.Modu
 
 @pytest.mark.parametrize(
     "defence",
-    [pytest.param(one, marks=pytest.mark.slow) if isinstance(one, AtAt | Trap | Erasing) else one for one in DEFENCES],
+    [
+        pytest.param(one, marks=pytest.mark.slow) if isinstance(one, AtAt | Trap | Erasing | DpSgd) else one
+        for one in DEFENCES
+    ],
     ids=lambda one: f"{one.type}{getattr(one, 'measure', '')}",
 )
 def test_a_defended_target_still_knows_its_people_and_comes_back_from_its_file(defence, tmp_path):

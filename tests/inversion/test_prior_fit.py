@@ -58,7 +58,7 @@ def test_samples_of_the_people_cover_all_and_far_ones_none():
 @pytest.mark.parametrize("samples", [6, 60])  # fewer than people, and more
 def test_samples_as_good_as_strangers_cover_half(samples: int):
     covered = []
-    for seed in range(400):
+    for seed in range(150):
         templates, _ = drawn(seed)
         rng = torch.Generator().manual_seed(1000 + seed)
         # a prior of such people: each sample shows somebody else
@@ -67,7 +67,7 @@ def test_samples_as_good_as_strangers_cover_half(samples: int):
         figures = fit(templates | {"random": made})
         assert figures.samples == min(samples, PEOPLE - 1)
         covered.append(value(figures.covered))
-    assert np.mean(covered) == pytest.approx(0.5, abs=0.04)  # 2,000 comparisons
+    assert np.mean(covered) == pytest.approx(0.5, abs=0.06)  # 750 comparisons
 
 
 def test_figures_do_not_depend_on_the_number_of_seeds():

@@ -266,6 +266,7 @@ def test_lpips_takes_small_images_and_gradients(lpips_alex: LpipsJudge) -> None:
         lpips_alex.distance(left, right[:1])
 
 
+@pytest.mark.slow
 def test_lpips_takes_vgg() -> None:
     judge = Lpips(net="vgg").load(CPU)
     images, _ = orl(2, 1)

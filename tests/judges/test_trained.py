@@ -50,7 +50,7 @@ def tensor(pictures: np.ndarray) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> TrainedRecogniser:
     folder = write(tmp_path_factory.mktemp("bars") / "judge", shots(10, 0))
-    return TrainedRecogniser(folder=folder, trained_on=frozenset({"bars"}), steps=60)
+    return TrainedRecogniser(folder=folder, trained_on=frozenset({"bars"}), steps=40)
 
 
 @pytest.fixture(scope="module")

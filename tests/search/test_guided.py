@@ -79,7 +79,7 @@ def test_scores_alone_recover_them_too(world, prior):
     assert scores.median() > math.log(0.4)  # not the best alone; of six people chance is 0.17
 
 
-@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("name", repeats("flow", slow=tuple({*PATHS} - {"flow"})))
 def test_without_scores_particles_are_samples_of_the_prior(world, name):
     """Fresh noise at every step keeps mean and spread of a Gaussian, on either path."""
     gaussian = DiffusionPrior(Mixture(torch.full((1, 1, 2, 2), 0.2), 0.4, PATHS[name]), PATHS[name])
@@ -204,7 +204,7 @@ def test_guided_samples_are_those_of_the_posterior_of_a_linear_target(name):
     assert found.latents.std().item() == pytest.approx(spread, rel=0.03)
 
 
-@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("name", repeats("flow", slow=tuple({*PATHS} - {"flow"})))
 def test_particles_are_samples_of_the_posterior(name):
     """A Gaussian prior of four pixels, whose mean is measured with Gaussian noise: by Bayes' rule precisions add."""
     mean, spread, seen, noise = 0.1, 0.3, 0.4, 0.1
