@@ -10,7 +10,7 @@ from torch import Tensor
 from gmi.assets.catalogue import resolve
 from gmi.assets.weights import load_weights
 from gmi.errors import GmiError
-from gmi.judges.alignment import SIDE, Alignment, prepared
+from gmi.judges.alignment import SIDE, Alignment, enlarged, finite
 from gmi.judges.mobilefacenet import recogniser
 from gmi.settings import settings
 from gmi.views import Input
@@ -74,10 +74,10 @@ class AlignedJudge:
         """Templates (N, D) of images (N, 1 or 3, H, W) in [0, 1]. Raises GmiError if pixels are not finite."""
         templates = [self._empty]
         for i in range(0, len(images), _BATCH):
-            faces = prepared(images[i : i + _BATCH])
+            faces = finite(images[i : i + _BATCH])
             self.attempts += len(faces)
             if self._alignment is not None:
-                faces, missed = self._alignment(faces, self._input.size[0])
+                faces, missed = self._alignment(enlarged(faces), self._input.size[0])
                 self.misses += missed
             templates.append(self._templates(faces))
         return torch.cat(templates)

@@ -112,10 +112,15 @@ def prepared(images: Tensor) -> Tensor:
 
     Raises GmiError if pixels are not finite.
     """
-    images = images.detach().cpu()
+    return enlarged(finite(images))
+
+
+def finite(images: Tensor) -> Tensor:
+    """The images on the CPU, without a graph. Raises GmiError if pixels are not finite."""
+    images = images.detach().cpu().float()
     if not images.isfinite().all():
         raise GmiError("Some images have pixels that are not finite: the search that made them has diverged.")
-    return enlarged(images)
+    return images
 
 
 def enlarged(images: Tensor) -> Tensor:
