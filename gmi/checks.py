@@ -202,6 +202,24 @@ def faces_found(judge: str, undetected: Mapping[str, float]) -> Flag:
     return Flag(name, "note" if undetected[worst] > 0.1 else "passed", message)
 
 
+def judge_sees(judge: str, genuine: Estimate | Failed) -> Flag:
+    """The AUC of the people's own other photographs: a judge that is blind to them proves nothing by seeing nothing."""
+    name = f"genuine photographs, {judge}"
+    if isinstance(genuine, Failed):
+        return Flag(
+            name, "warning", f"Whether {judge} tells these people apart could not be measured: {genuine.failed}."
+        )
+    found = f"of the people's own other photographs, {genuine.value:.2f} [{genuine.low:.2f}, {genuine.high:.2f}]"
+    if genuine.value < 0.9:
+        return Flag(
+            name,
+            "warning",
+            f"{judge} hardly tells these people apart: AUC {found}. Do photographs lie on their side, or show what it "
+            "does not know? What it does not see is no evidence of safety.",
+        )
+    return Flag(name, "passed", f"{judge} tells these people apart: AUC {found}.")
+
+
 def unseen_weights() -> Flag:
     """A note on a target that is only served."""
     return Flag(

@@ -22,7 +22,7 @@ from gmi.search.signature import refuse_misfit
 from gmi.search.strangers import digests
 from gmi.targets.module import Target
 from gmi.targets.quality import refuse_unfit
-from gmi.training.targets import UNDEFENDED
+from gmi.training.targets import UNDEFENDED, try_step
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,12 @@ def load(plan: Comparison, hardware: Hardware) -> Inputs:
 
 
 def refuse(plan: Comparison, inputs: Inputs) -> None:
-    """Raises GmiError where a network, a defence, a training or a search does not fit, before any training."""
+    """Raises GmiError where a network, a defence, a training or a search does not fit, before any training.
+
+    One step of each training is tried.
+    """
     refuse_enrolled(_searches(plan), inputs.people)
+    tried = set()
     for subject, arm in _arms(plan):
         defence, classes = arm.defence or UNDEFENDED, inputs.people.training.classes
         training = arm.training or subject.training
@@ -72,6 +76,10 @@ def refuse(plan: Comparison, inputs: Inputs) -> None:
         training.promise(defence, classes)
         target = target_of(subject, module, inputs.people)
         refuse_unfit(target, inputs.people)
+        if (subject.name, arm.trained) not in tried:
+            tried.add((subject.name, arm.trained))
+            config, shown = replace(subject.target, defence=arm.defence), inputs.people.training
+            try_step(config, training, shown.bytes, shown.classes, torch.device("cpu"))
         for attack in (*plan.attacks, *arm.adaptive):
             refuse_misfit(attack.search, attack.access.open(target, None), inputs.prior)
 

@@ -226,6 +226,9 @@ def _early_checks(inputs: Inputs, evidence: Evidence) -> tuple[list[checks.Flag]
     """The checks that a verdict depends on; and those of them whose warnings bar an acquittal, but no evidence."""
     people, probes = inputs.people, evidence.probes
     doubtful = [checks.knows_its_people(literature.target_accuracy(evidence.judged, people))]
+    doubtful += [
+        checks.judge_sees(each.judge, scoring.figure(each, ("genuine",), METRIC)) for each in evidence.recognised
+    ]
     if "gradients" in probes:  # scores and labels are what they are, and no gradient is asked for
         doubtful += [checks.softmaxed(probes["logits"]), checks.dead_gradients(probes["gradients"])]
     elif isinstance(evidence.oracle, ScoreOracle) and not isinstance(evidence.oracle, SimilarityOracle):

@@ -21,6 +21,7 @@ from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.quality import refuse_unfit
 from gmi.targets.served import Served
 from gmi.targets.templates import TemplateTarget
+from gmi.training.targets import try_step
 from gmi.training.weights import refuse_untrained
 
 
@@ -85,6 +86,8 @@ def load(plan: Audit, hardware: Hardware) -> Inputs:
         if not untrained:
             refuse_untrained(existing, plan.training, people)
         target = existing.load(people.names, True) if untrained else existing.load(people.names)
+        if untrained and plan.training is not None:
+            try_step(existing, plan.training, people.training.bytes, people.training.classes, device)
         target = target.to(device)
     if isinstance(target, Target):
         projected, steep = plan.controls.oracle and guide is None, access(plan.search) == "white-box"

@@ -1,6 +1,7 @@
 """Training of the shipped targets: a new head on a frozen backbone, or a whole network from scratch."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from gmi.targets.module import Input, ModuleTarget
 from gmi.views import Views
 
 UNDEFENDED = Defence()
+_FEW = 8  # images of a tried step of a head
 Progress = Callable[[int, float], None]
 """Called once per step with the step's number and the loss."""
 
@@ -163,6 +165,19 @@ def fit(
         ):
             training(module, target.input, images, defence.loss(module, classes), progress, defence)
     return module
+
+
+def try_step(
+    target: ModuleTarget, training: Head | Scratch, images: Tensor, classes: Tensor, device: torch.device
+) -> None:
+    """One step of a training on a few of its images, so that what would fail in an hour fails at once.
+
+    Raises GmiError as `fit`.
+    """
+    count = min(len(images), training.batch if isinstance(training, Scratch) else _FEW)
+    few = torch.linspace(0, len(images) - 1, count).long()
+    few[-1] = classes.argmax()  # a loss counts classes by the greatest
+    fit(target, replace(training, steps=1), images[few], classes[few], device)
 
 
 def derangement(people: int, seed: int) -> Tensor:

@@ -259,7 +259,7 @@ def masks(blind: set[str], arm: dict[str, float], bare: dict[str, float], bare_o
 
 def test_a_defence_is_held_against_the_targets_that_have_it():
     """One that needs a whole network to learn beside a target of which only the head does."""
-    head = replace(PLAN.targets[0], name="head", training=Head(part="0"))
+    head = replace(PLAN.targets[0], name="head", training=Head(part="3"))
     plan = replace(
         PLAN, targets=(*PLAN.targets, head), arms=(Arm(name="erasing", defence=Erasing(), targets=("mlp",)),)
     )
@@ -272,6 +272,9 @@ def test_a_defence_is_held_against_the_targets_that_have_it():
     few = replace(PLAN.targets[0], target=replace(PLAN.targets[0].target, arguments={"people": 3}))
     with pytest.raises(GmiError, match="outputs"):
         refuse(replace(PLAN, targets=(few,)), world)
+    wrong = replace(head, training=Head(part="0"))  # what only a step of the training notices
+    with pytest.raises(GmiError, match="0 is a Flatten, not a linear layer"):
+        refuse(replace(PLAN, targets=(wrong,), arms=(Arm(name="soft", defence=LabelSmoothing()),)), world)
 
 
 def test_a_defence_that_hides_gradients_is_called_out_and_no_other():
