@@ -11,7 +11,7 @@ from gmi.settings import SHIPPED, validate
 
 Shape = TypeVar("Shape")
 
-_TYPES = {"dcgan": "gan", "stylegan2": "stylegan"}
+_TYPES = {"dcgan": "gan", "stylegan2": "stylegan", "stylegan3": "stylegan"}
 """By the type in a folder's config.json: the prior.type that loads it."""
 
 

@@ -1,9 +1,11 @@
-"""StyleGAN2 priors from a folder: `config.json` for the shape, `model.safetensors` for weights, mean style, noise."""
+"""StyleGAN2 and StyleGAN3 priors from a folder: `config.json` for the shape, `model.safetensors` for weights, mean
+style, noise or filters.
+"""
 
 from collections.abc import Iterable
 from functools import partial
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field
@@ -11,7 +13,9 @@ from torch import Tensor, nn
 
 from gmi.assets.weights import digest, load_weights
 from gmi.errors import GmiError
+from gmi.priors import stylegan3_network
 from gmi.priors.folder import prior_folder, refuse_few, refuse_other_type, shape_in
+from gmi.priors.stylegan3_network import Piece
 from gmi.priors.stylegan_network import Block, Generator
 from gmi.protocols import Stage
 from gmi.rng import Rng
@@ -42,17 +46,53 @@ class StyleGanShape:
         return Generator(self.latent, self.width, self.channels, self.colours, self.layers)
 
 
+@settings
+class StyleGan3Shape:
+    """The shape of a StyleGAN3: a prior folder's config.json."""
+
+    type: Literal["stylegan3"] = "stylegan3"
+    latent: Count  # Z, numbers in a latent z
+    width: Count  # D, numbers in a style w
+    layers: Count  # layers of the mapping from z to w
+    channels: Annotated[tuple[Count, ...], Field(min_length=3)]  # by layer of the synthesis, but for the last
+    size: Annotated[int, Field(ge=16)]  # S, height and width in pixels
+    colours: Literal[1, 3]  # C, channels of the images
+    kernel: Literal[1, 3]  # side of the convolutions: 3 in the paper's T, 1 in R
+    radial: bool  # filters that are the same in all directions, as in R
+
+    def build(self) -> stylegan3_network.Generator:
+        """The network, with random weights."""
+        return stylegan3_network.Generator(
+            self.latent,
+            self.width,
+            self.channels,
+            self.colours,
+            self.layers,
+            size=self.size,
+            kernel=self.kernel,
+            radial=self.radial,
+        )
+
+
+AnyShape = Annotated[StyleGanShape | StyleGan3Shape, Field(discriminator="type")]
+
+
 class StyleGanPrior:
     """A `gmi.protocols.Prior` whose latents are z (N, Z), styles w (N, D), or w+ (N, L, D), one style for each layer.
 
-    Karras et al., StyleGAN2, CVPR 2020; truncation: Karras et al., StyleGAN, CVPR 2019, app. B. Images come with the
-    network's constant noise, so that equal latents make equal images.
+    Karras et al., StyleGAN2, CVPR 2020, and StyleGAN3, NeurIPS 2021; truncation: Karras et al., StyleGAN, CVPR 2019,
+    app. B. A StyleGAN2's images come with its constant noise, so that equal latents make equal images.
 
     Differs from the papers: images are clamped to [0, 1], where a clamped pixel passes no gradient on.
     """
 
     def __init__(
-        self, network: Generator, shape: StyleGanShape, space: Space = "w", psi: float = 1.0, cutoff: int | None = None
+        self,
+        network: Generator | stylegan3_network.Generator,
+        shape: StyleGanShape | StyleGan3Shape,
+        space: Space = "w",
+        psi: float = 1.0,
+        cutoff: int | None = None,
     ) -> None:
         """Raises GmiError if `cutoff` is above the number of layers L."""
         if cutoff is not None and cutoff > network.synthesis.layers:
@@ -111,7 +151,7 @@ class StyleGanPrior:
         return ((colours + 1) / 2).clamp(0, 1)
 
     def stages(self, least: int = 0) -> list[Stage]:
-        """The pieces of `decode`, one for each resolution, as `gmi.protocols.StagedPrior` has them."""
+        """The pieces of `decode`, one for each resolution or layer, as `gmi.protocols.StagedPrior` has them."""
         blocks = self.network.synthesis.blocks()
         refuse_few(len(blocks), least)
         return [
@@ -120,7 +160,13 @@ class StyleGanPrior:
         ]
 
     def _stage(
-        self, block: Block, layers: slice, last: bool, features: Tensor | None, colours: Tensor | None, latents: Tensor
+        self,
+        block: Block | Piece,
+        layers: slice,
+        last: bool,
+        features: Tensor | None,
+        colours: Tensor | None,
+        latents: Tensor,
     ) -> tuple[Tensor, Tensor]:
         mixed, added = block(features, colours, self.styles(latents)[:, layers])
         return mixed, self.image(added) if last else added
@@ -128,7 +174,7 @@ class StyleGanPrior:
 
 @settings
 class StyleGan:
-    """A StyleGAN2 prior in a folder.
+    """A StyleGAN2 or StyleGAN3 prior in a folder.
 
     Latents are normal in space z only. Unless told otherwise, `gradient` keeps latents on a sphere about 0. That suits
     z, and styles that are about as long as its radius, as those of priors/stylegan64 are; `constraint: box` leaves any
@@ -149,7 +195,7 @@ class StyleGan:
         """The prior. Raises GmiError if the folder is missing, its config unusable, or its weights misfit or broken."""
         folder = prior_folder(self.folder)
         refuse_other_type(folder, self.type)
-        shape = shape_in(folder, StyleGanShape, "StyleGAN")
+        shape = shape_in(folder, cast("type[StyleGanShape | StyleGan3Shape]", AnyShape), "StyleGAN")
         network = shape.build()
         load_weights(network, folder / "model.safetensors")
         return StyleGanPrior(network.to(device), shape, self.space, self.psi, self.cutoff)

@@ -1,13 +1,14 @@
-"""Published StyleGAN2s as prior folders: `gmi convert-stylegan FILE OUT`.
+"""Published StyleGANs as prior folders: `gmi convert-stylegan FILE OUT`.
 
-Tensors of StyleGAN2-ADA have the names of `gmi.priors.stylegan_network`. Those of rosinality's implementation are
-renamed; its 3x3 weights are scaled when used (by 1 / sqrt(fan-in)), here they are stored so. Both were written to give
-the images of the networks that were published first.
+Tensors of StyleGAN2-ADA and StyleGAN3 have the names of `gmi.priors.stylegan_network` and `stylegan3_network`. Those
+of rosinality's implementation are renamed; its 3x3 weights are scaled when used (by 1 / sqrt(fan-in)), here they are
+stored so. All were written to give the images of the networks that were published first.
 """
 
 import argparse
 import json
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from torch import Tensor
 from gmi.assets.weights import load_weights
 from gmi.cli.commands import Parser
 from gmi.errors import GmiError, foreign
-from gmi.priors.stylegan import StyleGanShape
+from gmi.priors.stylegan import StyleGan3Shape, StyleGanShape
 from gmi.priors.stylegan_network import binomial
 
 _FILTER = "resample_filter"
@@ -37,8 +38,8 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
     """Converts one file. Raises GmiError where it cannot be read or is of another kind."""
     parser = Parser(
         prog=prog,
-        description="Makes a prior folder of a published StyleGAN2: a .pkl of StyleGAN2-ADA's layout, or a .pt of "
-        "rosinality's. Nothing in the file is run.",
+        description="Makes a prior folder of a published StyleGAN2 or StyleGAN3: a .pkl of their authors' layout, or a "
+        ".pt of rosinality's. Nothing in the file is run.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="the published file")
@@ -56,9 +57,14 @@ def convert(file: Path, out: Path, licence: Path) -> Path:
     if out.exists():
         raise GmiError(f"{out} is there already: name another folder.")
     held, about = _read(file)
-    with foreign(lambda why: f"{file} is no StyleGAN2 that gmi can convert ({why})."):
-        weights = _named(held) if about["layout"] == "rosinality" else _ours(file, held)
-        shape = _shape(file, weights)
+    with foreign(lambda why: f"{file} is no StyleGAN that gmi can convert ({why})."):
+        if any(name.startswith("mapping.embed") for name in held):
+            raise GmiError(f"{file} is a network of classes: an unconditional one is needed.")
+        if "synthesis.input.weight" in held:
+            weights, shape = held, _alias_free(file, held)
+        else:
+            weights = _named(held) if about["layout"] == "rosinality" else _ours(file, held)
+            shape = _shape(file, weights)
     with TemporaryDirectory(dir=_parent(out)) as made:
         folder = Path(made, out.name)
         folder.mkdir()
@@ -68,7 +74,7 @@ def convert(file: Path, out: Path, licence: Path) -> Path:
         shutil.copyfile(licence, folder / "LICENSE.txt")
         digest = sha256(file.read_bytes()).hexdigest()
         (folder / "README.md").write_text(
-            f"# {out.name}\n\nA StyleGAN2 at {shape.size} px, converted by gmi from `{file.name}`.\n"
+            f"# {out.name}\n\nA StyleGAN{shape.type[-1]} at {shape.size} px, converted by gmi from `{file.name}`.\n"
             f"That file's SHA-256: `{digest}`. The licence is in LICENSE.txt.\n",
             "utf-8",
         )
@@ -100,16 +106,12 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _ours(file: Path, held: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of ADA's layout without its filters. Raises GmiError where these are others, or where classes are."""
+    """Tensors of ADA's layout without its filters. Raises GmiError where these are others."""
     for name, value in held.items():
         if name.endswith(_FILTER) and not torch.allclose(value, _SIDES, atol=1e-6):
             raise GmiError(
                 f"{file} has another filter than [1, 3, 3, 1] in {name}: it is not the StyleGAN2 of the paper."
             )
-    if any(name.startswith("mapping.embed") for name in held):
-        raise GmiError(f"{file} is a network of classes: an unconditional one is needed.")
-    if any(".input." in name for name in held):
-        raise GmiError(f"{file} is a StyleGAN3, whose network gmi does not have yet.")
     return {name: value.contiguous() for name, value in held.items() if not name.endswith(_FILTER)}
 
 
@@ -177,3 +179,26 @@ def _shape(file: Path, weights: Mapping[str, Tensor]) -> StyleGanShape:
         size=sizes[-1],
         colours=3 if len(weights["synthesis.b4.torgb.bias"]) == 3 else 1,
     )
+
+
+def _alias_free(file: Path, weights: Mapping[str, Tensor]) -> StyleGan3Shape:
+    """The shape of a StyleGAN3's tensors. Raises GmiError where its layers are not those of the published settings."""
+    names = {match[0]: match for name in weights if (match := re.match(r"synthesis\.L(\d+)_(\d+)_(\d+)", name))}
+    layers = sorted(names.values(), key=lambda match: int(match[1]))
+    shape = StyleGan3Shape(
+        latent=weights["mapping.fc0.weight"].shape[1],
+        width=len(weights["mapping.w_avg"]),
+        layers=sum(name.startswith("mapping.fc") and name.endswith(".weight") for name in weights),
+        channels=tuple(int(match[3]) for match in layers[:-1]),
+        size=int(layers[-1][2]),
+        colours=3 if int(layers[-1][3]) == 3 else 1,
+        kernel=3 if weights[f"{layers[0][0]}.weight"].shape[-1] == 3 else 1,
+        radial=any(value.ndim == 2 for name, value in weights.items() if name.endswith("down_filter")),
+    )
+    for name, ours in shape.build().state_dict().items():
+        theirs = weights.get(name)
+        if name.endswith("_filter") and (
+            theirs is None or theirs.shape != ours.shape or not torch.allclose(theirs, ours, atol=1e-5)
+        ):
+            raise GmiError(f"{file} has another filter in {name} than the settings of the published StyleGAN3s give.")
+    return shape

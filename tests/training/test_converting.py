@@ -8,6 +8,7 @@ import sys
 import types
 from argparse import Namespace
 from collections import OrderedDict
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from gmi import cli
 from gmi.assets import pickles
 from gmi.errors import GmiError
-from gmi.priors.stylegan import StyleGan
+from gmi.priors.stylegan import StyleGan, StyleGan3Shape, StyleGanPrior
 from gmi.rng import Rng
 from gmi.training import converting
 from gmi.training.converting import convert
@@ -30,7 +31,7 @@ class Persistent:
     """A module as torch_utils.persistence pickles it: by a function's name, and a description with its source."""
 
     def __init__(self, module: nn.Module, source: str) -> None:
-        buffers = OrderedDict(module.named_buffers(recurse=False))
+        buffers = OrderedDict(module._buffers)  # None among them
         filters = {name for name in buffers if name == "resample_filter"}
         buffers |= {name: torch.outer(buffers[name], buffers[name]) for name in filters}
         self.state = {
@@ -135,6 +136,28 @@ def test_a_converted_network_makes_the_same_images(tmp_path, publishers, licence
         convert(source, folder, licence)
 
 
+@pytest.mark.parametrize("radial", repeats(False, slow=(True,)))
+def test_a_converted_stylegan3_makes_the_same_images(tmp_path, publishers, licence, radial):
+    shape = StyleGan3Shape(
+        latent=6, width=5, layers=2, channels=(8, 8, 7, 6, 6), size=16, colours=3, kernel=3 - 2 * radial, radial=radial
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = shape.build()
+    source = published(tmp_path / "network.pkl", network)
+    folder = convert(source, tmp_path / "out", licence)
+    assert json.loads((folder / "config.json").read_text()) == asdict(shape) | {"channels": [8, 8, 7, 6, 6]}
+    found = StyleGan(folder=str(folder), space="z").load(torch.device("cpu"))
+    latents = found.sample(Rng(range(4)))
+    kept = StyleGanPrior(network, shape, "z")
+    torch.testing.assert_close(found.decode(latents), kept.decode(latents), rtol=0, atol=1e-5)
+    assert "A StyleGAN3 at 16 px" in (folder / "README.md").read_text() and not (tmp_path / "ran").exists()
+    down = next(part.down_filter for part in network.modules() if getattr(part, "down_filter", None) is not None)
+    down *= 1.01
+    with pytest.raises(GmiError, match=r"has another filter in synthesis\.L\d_\d+_\d\.down_filter"):
+        convert(published(tmp_path / "network.pkl", network), tmp_path / "other", licence)
+
+
 def test_another_implementations_checkpoint_is_the_same_network(tmp_path, licence, monkeypatch):
     monkeypatch.setattr(converting, "_read", pickles.read)  # in this process, which is faster
     prior = made()
@@ -148,7 +171,7 @@ def test_another_implementations_checkpoint_is_the_same_network(tmp_path, licenc
     assert pickles.read(tmp_path / "old.pt")[1] == {"layout": "rosinality"}
     del held["g_ema"]["noises.noise_0"]
     torch.save(held, tmp_path / "network.pt")
-    with pytest.raises(GmiError, match=r"is no StyleGAN2 that gmi can convert \(KeyError 'noises\.noise_0'\)"):
+    with pytest.raises(GmiError, match=r"is no StyleGAN that gmi can convert \(KeyError 'noises\.noise_0'\)"):
         convert(tmp_path / "network.pt", tmp_path / "other", licence)
 
 
@@ -221,8 +244,8 @@ def spoilt(network: nn.Module, kind: str) -> nn.Module:
     ("kind", "words"),
     [
         ("filter", "another filter than"),
-        ("short filter", "is no StyleGAN2 that gmi can convert"),
-        ("no styles", "is no StyleGAN2 that gmi can convert"),
+        ("short filter", "is no StyleGAN that gmi can convert"),
+        ("no styles", "is no StyleGAN that gmi can convert"),
         ("classes", "a network of classes"),
         ("no skips", "holds no StyleGAN2 whose colours are added up"),
     ],
