@@ -20,10 +20,10 @@ from gmi.inversion.scoring import figures
 from gmi.metrics.statistics import Array, Failed, Outcome, attempt, difference, estimate, recovered
 from gmi.protocols import FaceJudge
 from gmi.report import plots
+from gmi.report.figures import Row, line, unit
 from gmi.report.terms import label
 from gmi.run import Run
 from scripts.bench_plan import CONTROL, ORACLE, Bench, Point, Rival, Searched, slug
-from scripts.record_result import Row, line, unit
 
 Paired = dict[tuple[str, str], Recognised]
 """What one judge recognises, by target and prior."""

@@ -23,7 +23,8 @@ from gmi.metrics import identity
 from gmi.metrics.detection import auc, hit_rate
 from gmi.metrics.rates import quantile_ranks
 from gmi.metrics.statistics import Array, Estimate, Failed, by_person, difference, estimate, recovered, widened
-from scripts.record_result import line, record_script
+from gmi.report.figures import line
+from scripts.record_result import record_script
 
 PEOPLE = (10, 20, 40, 60)
 SIZE, PHOTOGRAPHS = 32, 3  # of templates, and how many of each person are enrolled

@@ -39,8 +39,9 @@ from gmi.inversion.verdict import Exposure, Finding, decide
 from gmi.metrics.lookalikes import Within
 from gmi.metrics.rates import clopper_pearson
 from gmi.metrics.statistics import Estimate
+from gmi.report.figures import Row, line
 from gmi.run import Run
-from scripts.record_result import Row, line, record_script
+from scripts.record_result import record_script
 
 PEOPLE, NOTABLE = 40, 0.1
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)

@@ -14,7 +14,8 @@ from typing import Any, get_args
 
 from gmi.inversion.verdict import EVIDENCE, Finding
 from gmi.metrics.rates import clopper_pearson
-from scripts.record_result import Row, line, record_script
+from gmi.report.figures import Row, line
+from scripts.record_result import record_script
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

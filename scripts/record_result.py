@@ -12,12 +12,15 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from gmi.report import figures
+from gmi.report.figures import Row, line
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
@@ -27,21 +30,6 @@ COMMANDS = {
     "attributes": "attributes",
     "extraction": "extract",
 }
-OMITTED = {"people", "assets", "provenance", "checks", "limits", "authorisation", "gap", "advantage", "naive"}
-OMITTED |= {"copies_by_record"}
-LABELS = {"target", "arm", "rung", "access", "search", "attack", "column", "role", "system", "judge", "photograph"}
-LABELS |= {"method", "metric", "comparison", "fmr", "finding", "group", "name"}
-RENAMED = {"value": "group"}  # labels whose keys say something else in a results file
-RENAMED_IN = {"judges": {"name": "judge"}, "arms": {"name": "arm"}}
-COUNTS = {"queries", "common_queries", "person_queries", "records", "questions", "comparisons", "attacked", "gallery"}
-COUNTS |= {"training_images", "enrolment_images", "samples", "reconstructions", "evaluations", "epsilon", "ledger"}
-COUNTS |= {"distractors"}
-SHARES = {"match", "anymatch", "pairmatch", "rank", "top", "hits", "accuracy", "copies", "originals", "agreement"}
-SHARES |= {"share", "ratio", "calibration_error", "own_opinion", "precision", "recall", "coverage", "undetected"}
-SHARES |= {"target_accuracy", "covered"}
-DIFFERENCES = ("cost", "reduction", "gain", "contrast", "excess", "leak", "identity", "optimising")
-
-Row = dict[str, Any]
 
 
 class Mistake(Exception):
@@ -92,7 +80,7 @@ def record(folder: Path, config: str, command: str | None = None, seconds: float
         "processor": processor(report["provenance"]["device"]),
         "seeds": seeds(yaml.safe_load((folder / "config.yaml").read_text("utf-8"))["config"]),
         "source": "scripts/record_result.py",
-        "rows": [*walk(report, (), {}), *(line("cost", {}, metric, took, "s") for metric, took in times.items())],
+        "rows": [*figures.rows(report), *(line("cost", {}, metric, took, "s") for metric, took in times.items())],
     }
 
 
@@ -105,64 +93,6 @@ def record_script(
     took = line("cost", {}, "seconds", seconds, "s")
     head |= {"seeds": [0], "source": f"scripts/{name}.py"}
     write(ROOT / "results" / f"{result or name}.json", head | {"rows": [*rows, took]})
-
-
-def walk(tree: Mapping[str, Any], keys: tuple[str, ...], labels: Mapping[str, str]) -> Iterator[Row]:
-    """Every figure below. `keys`: those from the root, `*` for a list; labels: those of the lists' items."""
-    if keys and keys[-1] == "*":
-        renamed = RENAMED | RENAMED_IN.get(keys[-2], {})
-        words = {renamed.get(key, key): value for key, value in tree.items() if isinstance(value, str)}
-        words |= {"fmr": f"{tree['fmr']:g}"} if "fmr" in tree else {}
-        labels = {**labels, **{key: word for key, word in words.items() if key in LABELS}}
-    for key, value in tree.items():
-        if key in OMITTED:
-            continue
-        part, metric = split((*keys, key))
-        if isinstance(value, list):
-            for item in value:
-                yield from walk(item, (*keys, key, "*"), labels) if isinstance(item, dict) else ()
-        elif isinstance(value, dict) and ({"value", "low", "high"} <= value.keys() or value.keys() == {"failed"}):
-            metric = labels["metric"] if key == "estimate" else metric
-            ends = None if "failed" in value else (value["value"], value["low"], value["high"])
-            about = {name: value[name] for name in ("people", "failed") if name in value}
-            yield line(part or "data", labels, metric, ends, unit(metric)) | about
-            if key == "estimate" and labels.get("method") == "search" and tree.get("chance") is not None:
-                yield line(part, {**labels, "method": "chance"}, metric, tree["chance"], unit(metric))
-        elif isinstance(value, dict):
-            yield from walk(value, (*keys, key), labels)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            above = keys[-1] if keys else ""
-            if key in COUNTS or above in COUNTS:
-                yield line(part or "data", labels, metric, value, "count")
-            elif key == "own_opinion" or above in ("undetected", "chance"):
-                yield line(part, labels, metric, value, unit(metric))
-
-
-def unit(metric: str) -> str:
-    base = (
-        metric.split("@")[0].split(".")[-1].rstrip("0123456789")
-        if not metric.startswith("undetected")
-        else "undetected"
-    )
-    kind = "share" if base in SHARES else "area" if base == "auc" else "number"
-    if metric.split(".")[0] in DIFFERENCES:
-        return "share difference" if kind == "share" or metric in ("cost", "excess") else "area difference"
-    return kind
-
-
-def split(keys: tuple[str, ...]) -> tuple[str, str]:
-    """The part of the report, which is the keys up to the last list, and the metric, which is the rest."""
-    last = max((number for number, key in enumerate(keys) if key == "*"), default=len(keys) - 2)
-    part = [key for key in keys[: last + 1] if key != "*"]
-    rest = [key for key in keys[last + 1 :] if key not in ("figures", "estimate")]
-    return ".".join(part), ("@" if rest[:1] == ["hits"] else ".").join(rest)
-
-
-def line(part: str, labels: Mapping[str, str], metric: str, value: Any, unit: str) -> Row:
-    """A row of the file. value: a number, or a figure with the ends of its interval."""
-    value, low, high = value if isinstance(value, tuple) else (value, None, None)
-    shown = {key: word for key, word in labels.items() if key != "metric"}
-    return {"part": part, **shown, "metric": metric, "value": value, "low": low, "high": high, "unit": unit}
 
 
 def seeds(config: Mapping[str, Any]) -> list[int]:

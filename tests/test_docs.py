@@ -21,6 +21,7 @@ from gmi import toy
 from gmi.assets.weights import digest
 from gmi.attributes.plan import AttributeAudit
 from gmi.extraction.plan import ExtractionAudit
+from gmi.gate.policy import Policy
 from gmi.inversion.plan import Audit
 from gmi.rng import Rng
 from gmi.search.objectives import max_margin
@@ -33,7 +34,13 @@ FOLDERS = "gmi|configs|scripts|pipelines|tests|docs|results|priors|examples"
 NAMED = re.compile(rf"(?<![\w/.-])((?:{FOLDERS})/[\w./*-]*)")
 KINDS = "audit|ladder|compare|attributes|extract|train-target|train-prior|serve|watch"
 COMMAND = re.compile(rf"(?:^    (?:\S+=\S+ )?|`)gmi (?:{KINDS}) ([\w./-]+)", re.MULTILINE)
-EXAMPLES = {"mine": Audit, "api": Audit, "own": AttributeAudit, "models": ExtractionAudit}
+EXAMPLES = {
+    "mine": Audit,
+    "api": Audit,
+    "own": AttributeAudit,
+    "models": ExtractionAudit,
+    "before every release": Policy,
+}
 KEYS = {"config", "about", "verdict", "command", "date", "commit", "processor", "seeds", "source", "rows"}
 
 

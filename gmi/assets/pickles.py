@@ -39,9 +39,9 @@ class Described:
 
 
 class Named:
-    """An object of a class of torch that is not needed: whatever it is made of is kept, and not looked at."""
+    """An object of a class of torch or numpy that is not needed: what it is made of is not looked at."""
 
-    def __init__(self, *parts: object) -> None:
+    def __init__(self, *parts: object, **more: object) -> None:
         self.state: dict[str, Any] = {}
 
     def __setstate__(self, state: Any) -> None:
@@ -57,6 +57,13 @@ def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int,
     """The tensor that lies in a storage, as torch.as_strided has it."""
     flat = torch.empty(0, dtype=storage.dtype).set_(storage)  # pyright: ignore[reportArgumentType]
     return flat.as_strided(size, stride, offset).clone()
+
+
+def _encoded(text: str, coding: str = "latin1") -> bytes:
+    """Bytes, as pickles have them that know only texts. Raises GmiError for another coding than latin1."""
+    if coding not in ("latin1", "latin-1"):
+        raise GmiError(f"it holds bytes in the coding {coding}")
+    return text.encode("latin1")
 
 
 def _parameter(data: Tensor, *_: object) -> Tensor:
@@ -75,6 +82,15 @@ ALLOWED: dict[tuple[str, str], Any] = {
     ("torch.nn.modules.container", "ModuleDict"): Named,
     ("builtins", "set"): set,
     ("argparse", "Namespace"): Namespace,
+    # settings of layers that are numbers or arrays of numpy; what is needed of them, shapes and names tell
+    **{
+        (f"numpy.{core}.{module}", name): Named
+        for core in ("core", "_core")
+        for module, name in (("multiarray", "scalar"), ("multiarray", "_reconstruct"), ("numeric", "_frombuffer"))
+    },
+    ("numpy", "dtype"): Named,
+    ("numpy", "ndarray"): Named,
+    ("_codecs", "encode"): _encoded,
 }
 """The names that a file may use, and what they mean here."""
 

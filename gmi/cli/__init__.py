@@ -9,7 +9,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import timedelta
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from gmi.audits import Hardware, Kind
+    from gmi.gate.policy import Policy
 
 Plan = TypeVar("Plan")
+
+_POLICY = "statements that the audit must meet: exit code 0 pass, 3 fail, 4 inconclusive"
 
 
 def command(arguments: Sequence[str] | None = None) -> None:
@@ -192,10 +195,14 @@ def main(kind: "Kind[Any, Any, Any]", description: str, arguments: Sequence[str]
     flags = parser(description, prog)
     flags.add_argument("--out", type=Path, help="run folder; runs/NAME unless given")
     flags.add_argument("--dry-run", action="store_true", help="print configuration, queries and time; spend nothing")
+    flags.add_argument("--policy", type=Path, metavar="FILE", help=_POLICY)
     trainable = {"target", "training"} <= {field.name for field in fields(kind.plan)}
     options, plan = (hardened if trainable else configured)(flags, arguments, kind.plan)
     with naming_trainer(options, plan):
-        _forecast(kind, plan, options) if options.dry_run else _conduct(kind, plan, options.out)
+        from gmi.gate.policy import read_policy
+
+        policy = None if options.policy is None else read_policy(options.policy)
+        _forecast(kind, plan, options) if options.dry_run else _conduct(kind, plan, options.out, policy)
 
 
 @contextmanager
@@ -241,17 +248,35 @@ def _forecast(kind: "Kind[Any, Any, Any]", plan: Any, options: argparse.Namespac
             raise late
 
 
-def _conduct(kind: "Kind[Any, Any, Any]", plan: Any, out: Path | None) -> None:
-    """Carries out the audit, and prints its verdict and its page."""
+def _conduct(kind: "Kind[Any, Any, Any]", plan: Any, out: Path | None, policy: "Policy | None") -> None:
+    """Carries out the audit, and prints its verdict, what a policy says of it, and its page.
+
+    With a policy, the process ends with the decision's exit code.
+    """
     from gmi.audits import conduct
 
     engine = accelerator()
     page = conduct(kind, plan, out or Path("runs", plan.name), hardware(engine))
     if engine.is_main_process:
-        verdict = json.loads(page.with_suffix(".json").read_text("utf-8")).get("verdict")
+        report = json.loads(page.with_suffix(".json").read_text("utf-8"))
+        verdict = report.get("verdict")
         if verdict is not None:
             print(f"{verdict['finding'].capitalize()}. {' '.join(verdict['because'])}")
+        code = 0 if policy is None else _gate(policy, report, plan.name, page)
         print(page)
+        if code:
+            sys.exit(code)
+
+
+def _gate(policy: "Policy", report: Mapping[str, Any], name: str, page: Path) -> int:
+    """Prints what a policy says of an audit, writes it next to the page, and returns the exit code."""
+    from gmi.gate.formats import put
+    from gmi.gate.policy import EXIT, decide
+
+    decision = decide(policy, report)
+    put(decision, name, page)
+    print(decision)
+    return EXIT[decision.result]
 
 
 def assets(arguments: Sequence[str], prog: str | None = None) -> None:

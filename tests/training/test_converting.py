@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import repeats
@@ -35,6 +36,8 @@ class Persistent:
         filters = {name for name in buffers if name == "resample_filter"}
         buffers |= {name: torch.outer(buffers[name], buffers[name]) for name in filters}
         self.state = {
+            "weight_gain": np.float64(0.3),  # settings of layers, as published files hold them
+            "size": np.array([36, 36]),
             "_parameters": OrderedDict(module.named_parameters(recurse=False)),
             "_buffers": buffers,
             "_modules": OrderedDict((name, Persistent(part, source)) for name, part in module.named_children()),
@@ -134,6 +137,17 @@ def test_a_converted_network_makes_the_same_images(tmp_path, publishers, licence
     assert not (tmp_path / "ran").exists()  # the source in the file
     with pytest.raises(GmiError, match="is there already"):
         convert(source, folder, licence)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_settings_of_numpy_are_passed_over(tmp_path, publishers, protocol):
+    network = Persistent(made().network, SOURCE)
+    content = pickle.dumps({"G_ema": network}, protocol=protocol)
+    old = content.replace(b"numpy._core", b"numpy.core")  # its name before numpy 2, where a name has no length
+    for each in (content, old) if protocol < 4 else (content,):
+        (tmp_path / "network.pkl").write_bytes(each)
+        held, about = pickles.read(tmp_path / "network.pkl")
+        assert about["layout"] == "ada" and "synthesis.b4.const" in held
 
 
 @pytest.mark.parametrize("radial", repeats(False, slow=(True,)))

@@ -1,0 +1,1 @@
+"""A gate for continuous integration: a policy of statements on an audit's figures, and what they come to."""

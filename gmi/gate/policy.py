@@ -1,0 +1,209 @@
+"""Policies: statements on the figures of an audit, waivers of some of them, and the decision that follows.
+
+name: before every release
+require:
+  - verdict in [no evidence]
+  - identity.match@0.01.high <= 0.10
+  - people >= 60
+waivers:
+  - {statement: people >= 60, reason: a pilot, name: A. Owner, until: 2027-01-31}
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from operator import eq, ge, gt, le, lt
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field
+
+from gmi.errors import GmiError
+from gmi.report.figures import Row, rows
+from gmi.settings import settings
+from gmi.settings.mistakes import suggestion
+
+Outcome = Literal["met", "missed", "waived", "not known"]
+Result = Literal["pass", "fail", "inconclusive"]
+
+EXIT: dict[Result, int] = {"pass": 0, "fail": 3, "inconclusive": 4}
+"""Exit codes; 2 is a run that could not be made."""
+
+_COMPARISONS = {"<=": le, ">=": ge, "==": eq, "<": lt, ">": gt}
+_STATEMENT = re.compile(r"(?P<figure>.+?)\s*(?P<sign><=|>=|==|<|>|\bnot in\b|\bin\b)\s*(?P<bound>.+)")
+_ENDS = ("low", "value", "high")
+_KNOWN = "verdict, people, identity.METRIC, membership.METRIC, advantage, PART.METRIC or LABEL=VALUE,...:METRIC"
+_PARTS = {"membership": "related.membership.methods", "copying": "related.copying", "advantage": "verdict.advantages"}
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A figure, a sign, and what is on its other side."""
+
+    text: str
+    figure: str  # "verdict", "people", or the figure's name
+    end: Literal["low", "value", "high"]  # of the figure's interval
+    sign: str
+    bound: float | tuple[str, ...]  # a number, or findings of a verdict
+
+    @classmethod
+    def parse(cls, text: str) -> "Statement":
+        """The statement in a text. Raises ValueError where it is none."""
+        match = _STATEMENT.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(f"{text!r} is no statement: write FIGURE.END SIGN NUMBER, as identity.rank1.high <= 0.1")
+        figure, sign, bound = match["figure"], match["sign"], yaml.safe_load(match["bound"])
+        if figure == "verdict":
+            findings = tuple(bound) if isinstance(bound, list) else (bound,)
+            if sign not in ("in", "not in", "==") or not all(isinstance(each, str) for each in findings):
+                raise ValueError(f"{text!r}: a verdict is in or not in a list, as verdict in [no evidence]")
+            return cls(text, figure, "value", sign, findings)
+        if sign not in _COMPARISONS or isinstance(bound, bool) or not isinstance(bound, int | float):
+            raise ValueError(f"{text!r}: compare a figure with a number by <=, >=, <, > or ==")
+        if figure == "people":
+            return cls(text, figure, "value", sign, float(bound))
+        name, _, end = figure.rpartition(".")
+        if end not in _ENDS:
+            raise ValueError(f"{text!r}: say which end of the interval is meant: {figure}.low, .value or .high")
+        return cls(text, name, end, sign, float(bound))
+
+
+@settings
+class Waiver:
+    """A statement that may be missed for a while, and who answers for that."""
+
+    statement: str  # one of `require`, word for word
+    reason: Annotated[str, Field(min_length=1)]  # why
+    name: Annotated[str, Field(min_length=1)]  # who accepts it
+    until: date  # last day on which it holds
+
+
+@settings
+class Policy:
+    """What an audit must say."""
+
+    name: str  # for reports
+    require: Annotated[tuple[str, ...], Field(min_length=1)]  # statements; all must hold
+    waivers: tuple[Waiver, ...] = ()  # of statements that may be missed
+
+    def __post_init__(self) -> None:
+        for text in self.require:
+            Statement.parse(text)
+        if len(set(self.require)) < len(self.require):
+            raise ValueError("require: a statement stands there twice")
+        for waiver in self.waivers:
+            if waiver.statement not in self.require:
+                raise ValueError(f"waivers: {waiver.statement!r} is none of the statements in require, word for word")
+
+    def refuse_expired(self, today: date) -> None:
+        """Raises GmiError where a waiver has ended."""
+        for waiver in self.waivers:
+            if waiver.until < today:
+                raise GmiError(
+                    f"The waiver of {waiver.statement!r} by {waiver.name} ended on {waiver.until}: renew or remove it."
+                )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A statement, and what the audit says of it."""
+
+    statement: str
+    outcome: Outcome
+    found: str  # a sentence
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a policy comes to."""
+
+    policy: str
+    result: Result
+    statements: tuple[Judged, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{each.outcome:10}{each.statement}: {each.found}" for each in self.statements]
+        return "\n".join([*lines, f"policy {self.policy}: {self.result}"])
+
+
+def decide(policy: Policy, report: Mapping[str, Any]) -> Decision:
+    """The decision on a report.json, or on another kind of audit's file.
+
+    fail: a statement is missed and not waived. inconclusive: none is, but one is not known, or the audit's verdict is
+    inconclusive and no statement speaks of the verdict. Raises GmiError for a figure that the audit does not have.
+    """
+    waived = {waiver.statement: waiver for waiver in policy.waivers}
+    judged, figures = [], rows(report)
+    for text in policy.require:
+        statement = Statement.parse(text)
+        outcome, found = _judged(statement, report, figures)
+        if outcome != "met" and text in waived:
+            waiver = waived[text]
+            outcome, found = "waived", f"{found}; waived until {waiver.until} by {waiver.name}: {waiver.reason}"
+        judged.append(Judged(text, outcome, found))
+    outcomes = {each.outcome for each in judged}
+    open_verdict = (report.get("verdict") or {}).get("finding") == "inconclusive"
+    spoken_of = any(Statement.parse(text).figure == "verdict" for text in policy.require)
+    result: Result = "pass"
+    if "missed" in outcomes:
+        result = "fail"
+    elif "not known" in outcomes or (open_verdict and not spoken_of):
+        result = "inconclusive"
+    return Decision(policy.name, result, tuple(judged))
+
+
+def _judged(statement: Statement, report: Mapping[str, Any], figures: list[Row]) -> tuple[Outcome, str]:
+    """Whether it holds for every figure that it names; one that failed is not known."""
+    if isinstance(statement.bound, tuple):
+        finding = (report.get("verdict") or {}).get("finding")
+        if finding is None:
+            raise GmiError(f"{statement.text!r}: this kind of audit has no verdict.")
+        return ("met" if (finding in statement.bound) == (statement.sign != "not in") else "missed"), finding
+    holds, bound = _COMPARISONS[statement.sign], statement.bound
+    if statement.figure == "people":
+        people = report["data"]["attacked"] if isinstance(report.get("data"), dict) else report.get("attacked")
+        if people is None:
+            raise GmiError(f"{statement.text!r}: this kind of audit does not count people.")
+        return ("met" if holds(people, bound) else "missed"), f"{people}"
+    chosen = _named(statement, report, figures)
+    ends = [row["value"] if row["low"] is None else row[statement.end] for row in chosen]
+    known = [end for end in ends if end is not None]
+    worst = {"<=": max, "<": max, ">=": min, ">": min}.get(statement.sign, max)
+    if any(not holds(end, bound) for end in known):
+        return "missed", f"{worst(known):.3g}"
+    if len(known) < len(ends):
+        return "not known", next(str(row.get("failed", "not measured")) for row in chosen if row["value"] is None)
+    return "met", f"{worst(known):.3g}"
+
+
+def _named(statement: Statement, report: Mapping[str, Any], figures: list[Row]) -> list[Row]:
+    """The rows of the figure's name, at least one. Raises GmiError where there is none."""
+    name = statement.figure
+    if ":" in name:
+        labels, _, metric = name.rpartition(":")
+        wanted = dict(label.strip().split("=", 1) for label in labels.split(",") if "=" in label)
+        wanted["metric"] = metric.strip()
+    elif name.startswith("identity."):
+        judge = (report.get("verdict") or {}).get("judge", "")
+        wanted = {"part": "results", "method": "search", "judge": judge, "metric": name.removeprefix("identity.")}
+    else:
+        part, _, metric = name.partition(".")
+        wanted = {"part": _PARTS.get(part, part), "metric": metric or "leak"}
+        wanted["metric"] = re.sub(r"^tpr@", "hits@", wanted["metric"])
+    measured = (row for row in figures if row.get("method") != "chance")  # which is arithmetic
+    found = [row for row in measured if all(row.get(key) == value for key, value in wanted.items())]
+    if not found:
+        near = suggestion(wanted["metric"], sorted({row["metric"] for row in figures}))
+        raise GmiError(f"{statement.text!r}: this audit has no figure {name}{near}. A figure is {_KNOWN}.")
+    return found
+
+
+def read_policy(path: Path) -> Policy:
+    """The policy in a YAML file. Raises GmiError for a mistake in it, and for a waiver that has ended."""
+    from gmi.settings import read
+
+    policy = read(path, Policy)
+    policy.refuse_expired(date.today())
+    return policy

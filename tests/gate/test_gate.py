@@ -1,0 +1,242 @@
+"""The gate: statements hold or not at the ends of intervals, waivers end, and CI can read the decision."""
+
+import json
+import shlex
+import shutil
+from datetime import date, timedelta
+from importlib.resources import files
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from jsonschema import Draft7Validator
+from pydantic import TypeAdapter, ValidationError
+from sarif_pydantic import Sarif
+from test_bad_input import Case
+
+from gmi import cli
+from gmi.errors import GmiError
+from gmi.gate.formats import junit, sarif
+from gmi.gate.policy import Policy, Statement, decide, read_policy
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "ci"
+
+
+def est(value: float, low: float, high: float) -> dict[str, float]:
+    return {"value": value, "low": low, "high": high, "n": 20, "people": 20}
+
+
+REPORT = {
+    "kind": "report",
+    "verdict": {
+        "finding": "no evidence",
+        "judge": "dlib",
+        "advantages": [
+            {"attack": "search", "leak": est(0.02, -0.03, 0.07), "identity": est(0, -0.1, 0.1)},
+            {"attack": "best_of_n", "leak": est(0.05, -0.01, 0.11), "identity": {"failed": "no face"}},
+        ],
+    },
+    "results": [
+        {"method": "search", "judge": "dlib", "metric": "match@0.01", "estimate": est(0.05, 0.0, 0.1), "chance": 0.01},
+        {
+            "method": "search",
+            "judge": "facenet",
+            "metric": "match@0.01",
+            "estimate": est(0.2, 0.1, 0.3),
+            "chance": 0.01,
+        },
+        {"method": "search", "judge": "dlib", "metric": "rank1", "estimate": {"failed": "no face"}, "chance": 0.025},
+        {"method": "oracle", "judge": "dlib", "metric": "rank1", "estimate": est(0.9, 0.8, 1.0), "chance": 0.025},
+    ],
+    "related": {
+        "membership": {
+            "methods": [
+                {"method": "LiRA", "auc": est(0.6, 0.55, 0.65), "hits": {"0.01": est(0.02, 0.0, 0.06)}},
+                {"method": "RMIA", "auc": est(0.62, 0.56, 0.7), "hits": {"0.01": est(0.03, 0.01, 0.04)}},
+            ]
+        }
+    },
+    "data": {"people": 40, "attacked": 20},
+}
+
+
+def policy(*require: str, **more) -> Policy:
+    return TypeAdapter(Policy).validate_python({"name": "p", "require": [*require], **more})
+
+
+def outcome(statement: str, report=REPORT) -> str:
+    return decide(policy(statement), report).statements[0].outcome
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("verdict in [no evidence, inconclusive]", "met"),
+        ("verdict not in [no evidence]", "missed"),
+        ("verdict == no evidence", "met"),
+        ("people >= 20", "met"),
+        ("people > 20", "missed"),
+        ("identity.match@0.01.high <= 0.10", "met"),  # of the verdict's judge
+        ("identity.match@0.01.high < 0.10", "missed"),
+        ("identity.match@0.01.low >= 0.01", "missed"),
+        ("identity.rank1.high <= 1", "not known"),
+        ("advantage.high <= 0.10", "missed"),  # it must hold for every attack
+        ("advantage.high <= 0.11", "met"),
+        ("membership.tpr@0.01.high <= 0.05", "missed"),
+        ("membership.tpr@0.01.high <= 0.06", "met"),
+        ("membership.auc.value == 0.6", "missed"),
+        ("method=oracle,judge=dlib:rank1.low >= 0.5", "met"),
+        ("judge=facenet:match@0.01.value <= 0.1", "missed"),
+        ("metric=x,method=search:match@0.01.high<=0.2", "missed"),
+        ("results.rank1.low >= 0.5", "not known"),
+    ],
+)
+def test_statements(statement, expected):
+    assert outcome(statement) == expected
+
+
+def test_decisions():
+    met, missed, unknown = "people >= 20", "people >= 21", "identity.rank1.high <= 1"
+    assert decide(policy(met), REPORT).result == "pass"
+    assert decide(policy(met, unknown), REPORT).result == "inconclusive"
+    assert decide(policy(met, unknown, missed), REPORT).result == "fail"
+    until = date.today().isoformat()
+    waivers = [{"statement": each, "reason": "r", "name": "n", "until": until} for each in (missed, unknown)]
+    waived = decide(policy(met, unknown, missed, waivers=waivers), REPORT)
+    assert waived.result == "pass" and [each.outcome for each in waived.statements] == ["met", "waived", "waived"]
+    assert f"waived until {until} by n: r" in str(waived)
+    doubtful = REPORT | {"verdict": REPORT["verdict"] | {"finding": "inconclusive"}}
+    assert decide(policy(met), doubtful).result == "inconclusive"
+    assert decide(policy(met, "verdict in [inconclusive]"), doubtful).result == "pass"  # it was said to be enough
+    assert decide(policy(missed), doubtful).result == "fail"
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("people", "is no statement"),
+        ("people <= many", "compare a figure with a number"),
+        ("people in [3]", "compare a figure with a number"),
+        ("verdict <= 3", "a verdict is in or not in a list"),
+        ("identity.rank1 <= 0.1", "say which end of the interval"),
+    ],
+)
+def test_mistakes_in_statements(statement, message):
+    with pytest.raises(ValidationError, match=message):
+        policy(statement)
+
+
+def test_figures_that_an_audit_does_not_have():
+    with pytest.raises(GmiError, match=r"has no figure identity\.rnak1 \(did you mean rank1\?\)"):
+        decide(policy("identity.rnak1.high <= 0.1"), REPORT)
+    with pytest.raises(GmiError, match="this kind of audit has no verdict"):
+        decide(policy("verdict in [no evidence]"), {"kind": "ladder"})
+    with pytest.raises(GmiError, match="this kind of audit does not count people"):
+        decide(policy("people >= 3"), {"kind": "extraction"})
+
+
+def test_policies_are_read_and_waivers_end(tmp_path):
+    file = tmp_path / "policy.yaml"
+    ended = date.today() - timedelta(1)
+    waiver = {"statement": "people >= 3", "reason": "a pilot", "name": "A. Owner", "until": ended}
+    file.write_text(yaml.safe_dump({"name": "p", "require": ["people >= 3"], "waivers": [waiver]}))
+    with pytest.raises(GmiError, match=rf"The waiver of 'people >= 3' by A\. Owner ended on {ended}"):
+        read_policy(file)
+    file.write_text(yaml.safe_dump({"name": "p", "require": ["people >= 4"], "waivers": [waiver]}))
+    with pytest.raises(GmiError, match="is none of the statements in require"):
+        read_policy(file)
+    assert Statement.parse(read_policy(EXAMPLES / "policy.yaml").require[1]).bound == 0.1
+
+
+def test_sarif_is_valid_and_its_fingerprints_are_stable():
+    statements = ("people >= 21", "identity.rank1.high <= 1", "people >= 20")
+    waiver = {"statement": "people >= 21", "reason": "r", "name": "n", "until": "2999-01-01"}
+    for asked in (policy(*statements), policy(*statements, waivers=[waiver])):
+        log = json.loads(sarif(decide(asked, REPORT), "release <1>", "report.html"))
+        valid = Sarif.model_validate(log)
+        (run,) = valid.runs
+        assert log["version"] == "2.1.0" and len(run.tool.driver.rules) == 3 and len(run.results) == 2
+        assert {result.rule_id for result in run.results} <= {rule.id for rule in run.tool.driver.rules}
+        levels = [result["level"] for result in log["runs"][0]["results"]]
+        assert levels == (["note", "warning"] if asked.waivers else ["error", "warning"])
+        assert ("suppressions" in log["runs"][0]["results"][0]) == bool(asked.waivers)
+    changed = json.loads(json.dumps(REPORT))
+    changed["data"]["attacked"] = 19  # another run of the same audit finds other figures, and the same finding
+
+    def prints(report, name="a"):
+        log = json.loads(sarif(decide(policy(*statements[:2]), report), name, "report.html"))
+        return [result["partialFingerprints"]["gmi/v1"] for result in log["runs"][0]["results"]]
+
+    assert prints(REPORT) == prints(changed) != prints(REPORT, "b") and len({*prints(REPORT)}) == 2
+
+
+def test_junit_counts_what_it_holds():
+    tree = ElementTree.fromstring(
+        junit(decide(policy("people >= 21", "people >= 20", "identity.rank1.high <= 1"), REPORT), "<b>&")
+    )
+    (suite,) = tree
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors"), suite.get("skipped")) == (
+        "3",
+        "1",
+        "1",
+        "0",
+    )
+    assert [case.get("name") for case in suite] == ["people >= 21", "people >= 20", "identity.rank1.high <= 1"]
+    assert [[child.tag for child in case] for case in suite] == [["failure"], [], ["error"]]
+    assert suite[0].get("classname") == "gmi.<b>&"
+
+
+def command(file: str, *place: str) -> str:
+    """The line of an example that calls gmi."""
+    tree = yaml.safe_load((EXAMPLES / file).read_text("utf-8"))
+    for key in place:
+        tree = tree[key]
+    steps = [step.get("run", "") if isinstance(step, dict) else step for step in tree]
+    return next(step for step in steps if step.startswith("gmi audit"))
+
+
+GITHUB, GITLAB = ("github.yml", "jobs", "audit", "steps"), ("gitlab.yml", "privacy", "script")
+
+
+def test_the_examples_commands_end_with_the_decision(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Case(tmp_path).build()
+    shutil.copy(EXAMPLES / "policy.yaml", tmp_path)
+    assert command(*GITHUB) == command(*GITLAB)
+
+    def ended(*require: str) -> int:
+        if require:
+            (tmp_path / "policy.yaml").write_text(yaml.safe_dump({"name": "p", "require": [*require]}))
+        with pytest.raises(SystemExit) as end:
+            cli.command(shlex.split(command(*GITHUB), comments=True)[1:])
+        return int(end.value.code or 0)
+
+    assert ended() == 3  # three people
+    run, printed = tmp_path / "runs" / "release", capsys.readouterr().out
+    assert "missed    people >= 30: 3\n" in printed and printed.endswith("report.html\n")
+    assert json.loads((run / "policy.json").read_text())["result"] == "fail"
+    assert len(json.loads((run / "report.sarif").read_text())["runs"][0]["results"]) >= 2
+    assert (run / "junit.xml").stat().st_mode & 0o777 == 0o600
+    assert ended("people >= 3") == 4  # the verdict is inconclusive, and no statement says that this is enough
+    assert ended("identity.nothing.high <= 1") == 2
+    assert "has no figure identity.nothing" in capsys.readouterr().err
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump({"name": "p", "require": ["verdict in [inconclusive]"]}))
+    cli.command(shlex.split(command(*GITLAB), comments=True)[1:])  # no exit
+    assert capsys.readouterr().out.count("policy p: pass") == 1
+
+
+@pytest.mark.parametrize(("file", "schema"), [("github.yml", "github-workflows"), ("gitlab.yml", "gitlab-ci")])
+def test_examples_are_valid(file, schema):
+    where = files("check_jsonschema.builtin_schemas.vendor") / f"{schema}.json"
+    Draft7Validator(json.loads(where.read_text("utf-8"))).validate(yaml.load((EXAMPLES / file).read_text(), Plain))
+
+
+class Plain(yaml.SafeLoader):
+    """YAML as CI reads it: `on` is a word."""
+
+
+Plain.yaml_implicit_resolvers = {
+    letter: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:bool" or letter not in "oO"]
+    for letter, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
