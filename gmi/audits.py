@@ -157,7 +157,7 @@ def conduct(
         evidence = kind.examine(plan, inputs, run, hardware)
         if state.is_main_process:
             findings = kind.findings(plan, inputs, evidence)
-            spoken = sentences(asdict(findings), getattr(findings, "subject", "faces"))
+            spoken = sentences(asdict(findings), getattr(findings, "subject", "faces"), (*_words(plain(plan)),))
             run.write_json(f"{kind.name}.json", asdict(header(kind.name, plan, run, inputs, hardware, assets)) | spoken)
             kind.render(run.folder)
     state.wait_for_everyone()
@@ -235,6 +235,15 @@ def credits(plan: object) -> Iterator[Asset]:
     for name in dict.fromkeys(text.removeprefix("asset:").split("/")[0] for text in _assets_in(plain(plan))):
         record = provenance(fetch(name))
         yield Asset(**{key: record[key] for key in ("name", "licence", "terms", "credit", "sha256")})
+
+
+def _words(tree: JsonValue) -> Iterator[str]:
+    """Every text in a configuration."""
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, dict | list):
+        for branch in tree.values() if isinstance(tree, dict) else tree:
+            yield from _words(branch)
 
 
 def _assets_in(tree: JsonValue) -> Iterator[str]:

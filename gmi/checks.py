@@ -24,7 +24,7 @@ class Flag:
     message: str
 
 
-PUBLIC_PEOPLE = "public people"
+PUBLIC_PEOPLE = "overlap with the public set"
 
 
 def softmaxed(logits: Tensor) -> Flag:
@@ -204,7 +204,7 @@ def faces_found(judge: str, undetected: Mapping[str, float]) -> Flag:
 
 def judge_sees(judge: str, genuine: Estimate | Failed) -> Flag:
     """The AUC of the people's own other photographs: a judge that is blind to them proves nothing by seeing nothing."""
-    name = f"genuine photographs, {judge}"
+    name = f"eyesight, {judge}"
     if isinstance(genuine, Failed):
         return Flag(
             name, "warning", f"Whether {judge} tells these people apart could not be measured: {genuine.failed}."

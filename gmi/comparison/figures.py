@@ -189,7 +189,8 @@ class Figures:
             return float(np.mean(errors))
 
         without = [error(self.enrolled != person) for person in np.unique(self.enrolled)]
-        return jackknife(without, error(self.enrolled >= 0), len(self.enrolled), bounds=(0.0, 1.0))
+        whole, sizes = error(self.enrolled >= 0), np.unique(self.enrolled, return_counts=True)[1]
+        return jackknife(without, whole, len(self.enrolled), bounds=(0.0, 1.0), sizes=sizes)
 
     def _correct(self, subject: Subject, arm: Arm) -> Array:
         """Accuracy (S, K) on each person's enrolment images, for each seed."""

@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 from gmi.audits import Forecast, Hardware
-from gmi.comparison.inputs import Inputs, build, target_of
+from gmi.comparison.inputs import Inputs, build, target_of, try_arms
 from gmi.comparison.plan import Cell, Comparison, Training, cells
 from gmi.inversion.forecast import Pace, Work, attack_work, forward_seconds, judging_seconds, pace
 from gmi.search.signature import students
@@ -20,6 +20,7 @@ def forecast(plan: Comparison, inputs: Inputs, hardware: Hardware) -> Forecast:
     for cell in cells(plan):  # what arms share is the first one's
         trainings.setdefault(cell.weights, cell)
         attacks.setdefault(cell.key, cell)
+    try_arms(list(trainings.values()), people, hardware.device)
     paces = _paces(inputs, list(trainings.values()), hardware)
     queries: defaultdict[str, int] = defaultdict(int)
     seconds: defaultdict[str, float] = defaultdict(float)

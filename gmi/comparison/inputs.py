@@ -1,7 +1,7 @@
 """The inputs of a comparison, and the reasons to refuse them before anything is trained."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib.metadata import version
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gmi.assets.catalogue import resolve
 from gmi.audits import Hardware
-from gmi.comparison.plan import Arm, Comparison, Subject
+from gmi.comparison.plan import Arm, Cell, Comparison, Subject
 from gmi.data.people import People
 from gmi.defences.base import Promise
 from gmi.inversion.inputs import refuse_enrolled
@@ -45,6 +45,7 @@ class Inputs:
             "data": self.people.digest,
             **{file: sha256(path.read_bytes()).hexdigest() for file, path in contents.items() if path.exists()},
             **self.photographs,
+            **{f"judge {judge.name}": judge.digest for judge in self.judges.trained},
         }
 
 
@@ -60,12 +61,8 @@ def load(plan: Comparison, hardware: Hardware) -> Inputs:
 
 
 def refuse(plan: Comparison, inputs: Inputs) -> None:
-    """Raises GmiError where a network, a defence, a training or a search does not fit, before any training.
-
-    One step of each training is tried.
-    """
+    """Raises GmiError where a network, a defence, a training or a search does not fit, before any training."""
     refuse_enrolled(_searches(plan), inputs.people)
-    tried = set()
     for subject, arm in _arms(plan):
         defence, classes = arm.defence or UNDEFENDED, inputs.people.training.classes
         training = arm.training or subject.training
@@ -76,10 +73,6 @@ def refuse(plan: Comparison, inputs: Inputs) -> None:
         training.promise(defence, classes)
         target = target_of(subject, module, inputs.people)
         refuse_unfit(target, inputs.people)
-        if (subject.name, arm.trained) not in tried:
-            tried.add((subject.name, arm.trained))
-            config, shown = replace(subject.target, defence=arm.defence), inputs.people.training
-            try_step(config, training, shown.bytes, shown.classes, torch.device("cpu"))
         for attack in (*plan.attacks, *arm.adaptive):
             refuse_misfit(attack.search, attack.access.open(target, None), inputs.prior)
 
@@ -113,3 +106,12 @@ def _arms(plan: Comparison) -> Iterator[tuple[Subject, Arm]]:
     for subject in plan.targets:
         for arm in plan.arms_of(subject):
             yield subject, arm
+
+
+def try_arms(trainings: Iterable[Cell], people: People, device: torch.device) -> None:
+    """One step of every arm's training. Raises GmiError where one cannot be made."""
+    arms = {(cell.subject.name, cell.arm.trained): cell for cell in trainings}
+    for cell in arms.values():
+        config = replace(cell.subject.target, defence=cell.arm.defence)
+        training = cell.arm.training or cell.subject.training
+        try_step(config, training, people.training.bytes, people.training.classes, device)

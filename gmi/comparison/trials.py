@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from accelerate import PartialState
 from torch import Tensor
 
 from gmi.audits import Hardware
 from gmi.checks import Flag, dead_gradients
-from gmi.comparison.inputs import Inputs, build, promises, target_of
+from gmi.comparison.inputs import Inputs, build, promises, target_of, try_arms
 from gmi.comparison.plan import Cell, Comparison, cells
 from gmi.data.images import Images
 from gmi.defences.base import Promise
@@ -106,7 +107,11 @@ class Trials:
         )
 
     def _train(self) -> None:
+        """Trains what is not there; one step of each arm first, so that none fails when the others took hours."""
         jobs = {cell.weights: cell for cell in cells(self.plan)}
+        missing = [cell for name, cell in jobs.items() if not self.store.has(name)]
+        if PartialState().is_main_process:
+            try_arms(missing, self.inputs.people, self.hardware.device)
 
         def compute(names: list[str]) -> Iterator[dict[str, Tensor]]:
             for cell in map(jobs.__getitem__, names):

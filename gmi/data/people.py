@@ -68,13 +68,13 @@ class People:
         named = {"training": self.training, "enrolment": self.enrolment, "strangers enrolled": self.distractors}
         named |= {"more strangers": self.strangers, "public": self.public}
         say = partial(reworded, subject=self.subject)
-        lines = [f"{'read':20}{say('people'):>8}{'images':>8}  {'height x width':16}colour"]
+        lines = [f"{'read':23}{say('people'):>8}{'images':>8}  {'height x width':16}colour"]
         for role, group in named.items():
             if group is not None:
                 people = "" if role == "public" else f"{len(group.classes.unique()):,}"
                 height, width = group.bytes.shape[2:]
                 colour = "grey" if group.bytes.shape[1] == 1 else "colour"
-                lines.append(f"{say(role):20}{people:>8}{len(group):>8,}  {f'{height} x {width}':16}{colour}")
+                lines.append(f"{say(role):23}{people:>8}{len(group):>8,}  {f'{height} x {width}':16}{colour}")
         if self.left_out:
             lines.append(f"left out: {len(self.left_out):,} (what is no image, and what cannot be told to be one)")
             lines += [f"  {each}" for each in self.left_out[:_NAMED]]

@@ -19,7 +19,7 @@ from torchvision.models import resnet18
 from gmi.audits import Forecast, Hardware, seconds_of
 from gmi.data.people import People
 from gmi.errors import Overspent
-from gmi.inversion.inputs import Inputs
+from gmi.inversion.inputs import Inputs, existing_target
 from gmi.inversion.plan import Audit
 from gmi.inversion.verdict import FEWEST
 from gmi.metrics.power import people_needed
@@ -32,6 +32,7 @@ from gmi.search.selection import Selection
 from gmi.search.signature import OfflineSearch, access, shared_queries, students
 from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.served import Served
+from gmi.training.targets import try_step
 
 Work = tuple[int, int, float]
 """Images whose gradient is asked for; images that are only scored; evaluations of the prior, by the time of one."""
@@ -100,6 +101,8 @@ def served_note(forward: float) -> tuple[str, ...]:
 def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     """Queries and time of an audit that is not refused, on this machine as it is now, all processes together."""
     people, each = inputs.people, _work(plan, inputs)
+    if inputs.untrained and plan.training is not None:
+        try_step(existing_target(plan), plan.training, people.training.bytes, people.training.classes, hardware.device)
     tempo = pace(inputs.target, inputs.prior, people, hardware.device)
     seconds = {name: tempo.seconds(work) for name, work in each.items()}
     methods = 3 + plan.controls.oracle + (people.public is not None)

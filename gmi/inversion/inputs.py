@@ -21,7 +21,6 @@ from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.quality import refuse_unfit
 from gmi.targets.served import Served
 from gmi.targets.templates import TemplateTarget
-from gmi.training.targets import try_step
 from gmi.training.weights import refuse_untrained
 
 
@@ -67,7 +66,9 @@ class Inputs:
             "prior": self.prior.digest,
             "guide": guide,
             "data": self.people.digest,
-        } | ({"photographs": self.photographs} if self.photographs else {})
+            **({"photographs": self.photographs} if self.photographs else {}),
+            **({"judges": {judge.name: judge.digest for judge in self.judges.trained}} if self.judges.trained else {}),
+        }
 
 
 def load(plan: Audit, hardware: Hardware) -> Inputs:
@@ -81,13 +82,11 @@ def load(plan: Audit, hardware: Hardware) -> Inputs:
         system = plan.target.recogniser.load(torch.device("cpu"))  # templates are the same on every device
         target = plan.target.load(people.names, people.training, system).to(device)
     else:
-        existing = _existing(plan)
+        existing = existing_target(plan)
         untrained = existing is not plan.target
         if not untrained:
             refuse_untrained(existing, plan.training, people)
         target = existing.load(people.names, True) if untrained else existing.load(people.names)
-        if untrained and plan.training is not None:
-            try_step(existing, plan.training, people.training.bytes, people.training.classes, device)
         target = target.to(device)
     if isinstance(target, Target):
         projected, steep = plan.controls.oracle and guide is None, access(plan.search) == "white-box"
@@ -131,7 +130,7 @@ def _uses_features(search: Any) -> bool:
     return access(search) == "white-box" and (shared_queries(search) > 0 or getattr(search, "feature_weight", 0) > 0)
 
 
-def _existing(plan: Audit) -> Any:
+def existing_target(plan: Audit) -> Any:
     """The target, without weights that are still to be trained: a forecast needs the network's shape only."""
     target = plan.target
     if not isinstance(target, ModuleTarget) or plan.training is None or target.weights is None:

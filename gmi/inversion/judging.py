@@ -40,6 +40,11 @@ class Judges:
     perceptual: PerceptualJudge | None = None
     classifier: ClassifierJudge | None = None
 
+    @property
+    def trained(self) -> list[TrainedJudge]:
+        """Those that were trained for this audit."""
+        return [judge for judge in self.faces if isinstance(judge, TrainedJudge)]
+
     def refuse_dependent(
         self,
         target: Target | Served,
@@ -73,14 +78,23 @@ class Judges:
             ]
         if guide is not None:
             reasons.append(refusal(self.faces[0], guide.weights(), frozenset()))
-        for judge in self.faces:
-            if isinstance(judge, TrainedJudge) and (same := people.copied(judge.images)):
-                reasons.append(
-                    f"The {judge.name} judge is not independent: {same} of the images that it learns from are training "
-                    "or enrolment images. Name a folder of others."
-                )
+        reasons += _shared(self.trained, people)
         for reason in filter(None, reasons):
             raise GmiError(reason)
+
+
+def _shared(judges: Sequence[TrainedJudge], people: People) -> Iterator[str]:
+    """Sentences on images that a judge learns from and that have a part of their own in the audit."""
+    roles = {"training": people.training, "enrolment": people.enrolment, "strangers'": people.distractors}
+    roles |= {"more strangers'": people.strangers, "public": people.public}
+    for number, judge in enumerate(judges):
+        others = {f"the {other.name} judge's": other.images for other in judges[:number]}
+        for role, images in (roles | others).items():
+            if images is not None and (same := len(judge.images.among(images))):
+                yield (
+                    f"The {judge.name} judge is not independent: {same} of the images that it learns from are {role} "
+                    "images, too. Name a folder of others."
+                )
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from gmi.settings import OPERATIONAL, Count, Rate, Whole, settings
 from gmi.targets import AnyTarget
 from gmi.targets.authorisation import Authorisation
 from gmi.targets.module import ModuleTarget
+from gmi.targets.templates import TemplateTarget
 from gmi.training.targets import Head, Scratch
 
 RANDOM = "random"
@@ -80,6 +81,8 @@ class Audit:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: the same seed twice is the same attack")
         refuse_faces(self.judges, self.data.subject)
+        if isinstance(self.target, TemplateTarget) and self.data.subject != "faces":
+            raise ValueError("target: templates are of faces, and data.subject is not")
         names = [judge.type if isinstance(judge, Dlib) else judge.name for judge in self.judges]
         if sum(isinstance(judge, Dlib) for judge in self.judges) > 1:
             raise ValueError("judges: dlib is named twice: take it once")

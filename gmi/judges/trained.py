@@ -1,6 +1,8 @@
 """Judges that are made for an audit: trained on images of the same kind of classes, which nothing else there saw."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
 from typing import Annotated, Literal
 
 import torch
@@ -9,6 +11,7 @@ from pydantic import Field, JsonValue
 from torch import Tensor, nn
 
 from gmi.assets.factory import make_network
+from gmi.assets.weights import digest
 from gmi.data import images
 from gmi.data.images import Images
 from gmi.errors import foreign
@@ -38,6 +41,12 @@ class TrainedJudge(AlignedJudge):
         super().__init__(name, trained_on, network, list(weights), input, None)
         self.images = learnt
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights, and of the images that it learnt from."""
+        weights = digest((f"{number}", value) for number, value in enumerate(self.weights()))
+        return sha256(f"{weights} {self.images.digest}".encode()).hexdigest()
+
 
 class SmallEmbedder(nn.Module):
     """A plain convolutional network: images (N, C, H, W) to features (N, D)."""
@@ -59,8 +68,8 @@ class SmallEmbedder(nn.Module):
 class TrainedRecogniser:
     """A network trained to name the classes of a folder; its features are compared by cosines.
 
-    AdamW on random views, with cross-entropy over a linear layer that is left out afterwards; on the CPU, so that every
-    process and every start of a run makes the same judge.
+    AdamW on random views, with cross-entropy over a linear layer that is left out afterwards; on one thread of the CPU,
+    so that every process and every start on one kind of machine makes the same judge. A run folder knows its digest.
     """
 
     type: Literal["trained"] = "trained"
@@ -85,10 +94,12 @@ class TrainedRecogniser:
             torch.manual_seed(self.seed)
             arguments = {"channels": channels} if self.arguments is None else self.arguments
             network = make_network(self.factory, arguments, f"The judge {self.name}'s factory").float()
-            with foreign(lambda why: f"The judge {self.name} cannot be trained on {self.folder} ({why})."):
-                self._train(network, expected, learnt, classes)
-        network = network.eval().requires_grad_(False)
-        middle = torch.cat([network(expected(batch)) for batch in learnt.pixels.split(_BATCH)]).mean(0).to(device)
+            with (
+                one_thread(),
+                foreign(lambda why: f"The judge {self.name} cannot be trained on {self.folder} ({why})."),
+            ):
+                middle = self._train(network, expected, learnt, classes)
+        middle = middle.to(device)
         network.to(device)
         return TrainedJudge(
             self.name,
@@ -99,7 +110,8 @@ class TrainedRecogniser:
             learnt,
         )
 
-    def _train(self, network: nn.Module, expected: Input, learnt: Images, classes: int) -> None:
+    def _train(self, network: nn.Module, expected: Input, learnt: Images, classes: int) -> Tensor:
+        """Trains the network in place; the mean (D,) of its features over all images."""
         with torch.no_grad():
             features = network.eval()(expected(learnt.pixels[:2])).shape[1]
         module = nn.Sequential(network, nn.ReLU(), nn.Linear(features, classes)).train()
@@ -115,6 +127,19 @@ class TrainedRecogniser:
             loss.backward()
             optimiser.step()
             schedule.step()
+        network.eval().requires_grad_(False)
+        return torch.cat([network(expected(batch)) for batch in learnt.pixels.split(_BATCH)]).mean(0)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Sums in one order, whatever number of threads torch has besides."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _read(folder: str, size: tuple[int, int] | None) -> tuple[Images, int]:

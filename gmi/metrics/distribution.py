@@ -1,7 +1,5 @@
 """Comparison of candidates and real images as sets, in one feature space: per-item PRDC and Frechet distance."""
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.spatial.distance import cdist
@@ -68,9 +66,15 @@ def frechet_estimate(
     whose = -1 - np.arange(len(left)) if left_people is None else np.asarray(left_people)
     if left.shape[1] > _DIMENSIONS:
         raise GmiError(f"{left.shape[1]} dimensions are too many: leaving out each person in turn would take minutes")
-    without = [frechet(left[whose != each], right[owners != each]) for each in np.union1d(owners, whose)]
-    whole = jackknife(without, frechet(left, right), len(left), bounds=(0.0, np.inf))
-    return replace(whole, people=len(np.unique(owners)))
+    groups, sizes = np.unique(np.append(owners, whose), return_counts=True)
+    return jackknife(
+        [frechet(left[whose != each], right[owners != each]) for each in groups],
+        frechet(left, right),
+        len(left),
+        bounds=(0.0, np.inf),
+        sizes=sizes,
+        people=len(np.unique(owners)),
+    )
 
 
 def _radii(features: np.ndarray, k: int) -> np.ndarray:

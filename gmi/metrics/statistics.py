@@ -155,21 +155,38 @@ def widened(inner: Estimate, least: float, greatest: float) -> Estimate:
     return Estimate(value, float(max(0.0, value - below)), float(min(1.0, value + above)), inner.n, inner.people)
 
 
-def jackknife(without: ArrayLike, value: float, n: int, *, bounds: Bounds | None = None) -> Estimate:
-    """Estimate of a statistic that is not a mean (a Frechet distance), from its values (P,) with each person left out.
+def jackknife(
+    without: ArrayLike,
+    value: float,
+    n: int,
+    *,
+    bounds: Bounds | None = None,
+    sizes: ArrayLike | None = None,
+    people: int | None = None,
+) -> Estimate:
+    """Estimate of a statistic that is not a mean (a Frechet distance), from its values (G,) with each group left out.
 
-    Student's t on the jackknife's standard error (Tukey 1958): sqrt((P - 1) / P sum (without - mean)^2). It suits
-    smooth statistics only; it shows spread, not bias. Raises GmiError for fewer than two people, and if all values are
-    equal.
+    sizes: (G,) numbers of images in each group; None: they are equal.
+    people: of whom the interval is, where some of the groups are none; None: each group is a person.
+    Student's t on the jackknife's standard error (Tukey 1958), which for equal groups is
+    sqrt((G - 1) / G sum (without - mean)^2); for others that of Busing et al., Delete-m Jackknife for Unequal m,
+    Statistics and Computing, 1999, eq. 7, 8: a statistic's bias by the number of images does not pass for spread. It
+    suits smooth statistics only; it shows spread, not bias. Raises GmiError for fewer than two groups, and if all
+    values are equal.
     """
     without = np.asarray(without, np.float64)
     _check(np.append(without, value), None)
     if np.ptp(without) == 0:
         raise GmiError(f"no spread over {len(without)} people left out in turn: no interval can be given")
-    # the standard error of a mean has sqrt(P (P - 1)) where the jackknife has sqrt(P / (P - 1)): P - 1 times less
-    half = _student(without) * (len(without) - 1)
+    shares = np.ones(len(without)) if sizes is None else np.asarray(sizes, np.float64)
+    times = shares.sum() / shares
+    single = times * value - (times - 1) * without  # what a group alone adds
+    whole = len(without) * value - ((1 - 1 / times) * without).sum()
+    error = np.sqrt(((single - whole) ** 2 / (times - 1)).mean())
+    people = len(without) if people is None else people
+    half = float(stdtrit(max(people - 1, 1), 1 - TAIL)) * error
     low, high = np.clip((value - half, value + half), *(bounds or (-np.inf, np.inf)))
-    return Estimate(float(value), float(low), float(high), n, len(without))
+    return Estimate(float(value), float(low), float(high), n, people)
 
 
 def _mean(means: Array, bounds: Bounds | None, guard_unseen: bool, n: int, tail: float) -> Estimate:

@@ -60,6 +60,10 @@ class StyleGan3Shape:
     kernel: Literal[1, 3]  # side of the convolutions: 3 in the paper's T, 1 in R
     radial: bool  # filters that are the same in all directions, as in R
 
+    def __post_init__(self) -> None:
+        if self.size & (self.size - 1):
+            raise ValueError(f"size: {self.size} is no power of 2")
+
     def build(self) -> stylegan3_network.Generator:
         """The network, with random weights."""
         return stylegan3_network.Generator(

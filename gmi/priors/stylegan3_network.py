@@ -6,7 +6,8 @@ Tensors have the names, shapes and scales of the published models, so that these
 Everywhere: N images, D numbers in a style w, C channels; features are (N, C, H, W), colours (N, 3, S, S) about [-1, 1].
 Frequencies are in cycles, and rates in samples, over the width of the image.
 
-Differs from the paper: no classes; everything is computed in single precision; no training, so running means stay.
+Differs from the paper: no classes; no layer is computed in half precision of its own accord; no training, so running
+means stay.
 """
 
 import math
@@ -20,7 +21,7 @@ from scipy.signal import firwin, kaiser_atten, kaiser_beta
 from scipy.special import j1
 from torch import Tensor, nn
 
-from gmi.priors.stylegan_network import Linear, Mapping
+from gmi.priors.stylegan_network import Linear, Mapping, at_least_single
 
 MARGIN = 10  # pixels beyond the image on each side, in all layers but the last ones
 CRITICAL = 2  # last layers, whose cutoff is that of the image: without room for a soft filter
@@ -124,7 +125,11 @@ class Input(nn.Module):
         self._band = band
 
     def forward(self, w: Tensor) -> Tensor:
-        """Features (N, C, H, H) of styles w (N, D)."""
+        """Features (N, C, H, H) of styles w (N, D), never in half precision: waves of a wrong place are wrong waves."""
+        with torch.autocast(w.device.type, enabled=False):
+            return self._waves(at_least_single(w))
+
+    def _waves(self, w: Tensor) -> Tensor:
         band = self._band
         turn = self.affine(w)  # cosine, sine, and a move
         turn = turn / turn[:, :2].norm(dim=1, keepdim=True)

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,15 @@ def write(path: Path, template: Path, filters: Iterable[Callable[..., object]], 
     )
     world.extend(subject=subject)
     world.filters.update((function.__name__, function) for function in filters)
-    world.filters["label"] = lambda *asked, **more: reworded(label(*asked, **more), subject)
+    world.filters["label"] = partial(worded_label, subject)
     world.filters["worded"] = lambda text: reworded(text, subject)
     return put(path, world.get_template(template.name).render(values))
+
+
+def worded_label(subject: str, name: str, meaning: bool = False) -> str:
+    """The words for a name, or its meaning, for this subject; an unknown name is the user's, and stays."""
+    text = label(name, meaning)
+    return text if text == name else reworded(text, subject)
 
 
 def put(path: Path, text: str) -> Path:

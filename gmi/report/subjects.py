@@ -5,7 +5,7 @@ in labels, and in the sentences of a finding. What comes from the user, such as 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from jinja2.ext import Extension
@@ -25,6 +25,15 @@ OBJECTS = {
     "face recogniser": "recogniser",
     "face judge": "judge",
     "another person": "another class",
+    "inference of a person's attribute": "inference of a person's attribute",  # an attack on people alone
+    "are personal data, and may be biometric data, of the people they resemble": "are confidential",
+    "scored as hers": "scored as its own",
+    "somebody else": "another class",
+    "everybody else": "every other class",
+    "everyone else": "every other class",
+    "nobody": "no class",
+    "anyone": "any class",
+    "persons": "classes",
     "a stranger": "another class",
     "a photograph": "an image",
     "a photo": "an image",
@@ -48,24 +57,31 @@ OBJECTS = {
 }
 """What is said of objects in place of what is said of people. Of several that fit, the longest is taken."""
 
-SENTENCES = frozenset({"because", "effect", "message", "limits", "masking", "advice"})
+SENTENCES = frozenset({"because", "effect", "message", "limits", "masking", "advice", "failed", "promise"})
 """Keys of findings below which there are sentences of gmi's own."""
 
 _WORDS = re.compile(
     "|".join(
         # neither part of a longer word nor the name of an anchor, a class or a key
-        (r"(?<![\w#.\"=-])" if words[0].isalpha() else "")
+        (r"(?<![\w#.\"=/-])" if words[0].isalpha() else "")
         + r"\s+".join(map(re.escape, words.split(" ")))
-        + (r"('s)?(?![\w\"=-])(?!'\w)" if words[-1].isalpha() else "()")
+        + (r"('s)?(?![\w\"=/-])(?!'\w|\.\w)" if words[-1].isalpha() else "()")
         for words in sorted(OBJECTS, key=len, reverse=True)
     ),
     re.IGNORECASE,
 )
 
 
-def reworded(text: str, subject: str) -> str:
-    """A text of gmi's own for this subject: "faces" leaves it as it is."""
-    return text if subject == "faces" else _WORDS.sub(_object, text)
+def reworded(text: str, subject: str, kept: Iterable[str] = ()) -> str:
+    """A text of gmi's own for this subject: "faces" leaves it as it is.
+
+    kept: the user's own words, which stay wherever they stand in the text.
+    """
+    if subject == "faces":
+        return text
+    own = sorted({word for word in kept if word and word.lower() not in OBJECTS}, key=len, reverse=True)
+    pieces = re.split("(" + "|".join(map(re.escape, own)) + ")", text) if own else [text]
+    return "".join(piece if place % 2 else _WORDS.sub(_object, piece) for place, piece in enumerate(pieces))
 
 
 def _object(match: re.Match[str]) -> str:
@@ -75,13 +91,13 @@ def _object(match: re.Match[str]) -> str:
     return words.capitalize() if found[0].isupper() else words
 
 
-def sentences(findings: Any, subject: str, spoken: bool = False) -> Any:
-    """The findings, as a tree of plain data, with gmi's sentences in the words for this subject."""
+def sentences(findings: Any, subject: str, kept: Iterable[str] = (), spoken: bool = False) -> Any:
+    """The findings, as a tree of plain data, with gmi's sentences in the words for this subject; kept: as above."""
     if isinstance(findings, dict):
-        return {key: sentences(value, subject, spoken or key in SENTENCES) for key, value in findings.items()}
+        return {key: sentences(value, subject, kept, spoken or key in SENTENCES) for key, value in findings.items()}
     if isinstance(findings, list | tuple):
-        return [sentences(value, subject, spoken) for value in findings]
-    return reworded(findings, subject) if spoken and isinstance(findings, str) else findings
+        return [sentences(value, subject, kept, spoken) for value in findings]
+    return reworded(findings, subject, kept) if spoken and isinstance(findings, str) else findings
 
 
 class Rewording(Extension):

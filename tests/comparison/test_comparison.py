@@ -272,9 +272,11 @@ def test_a_defence_is_held_against_the_targets_that_have_it():
     few = replace(PLAN.targets[0], target=replace(PLAN.targets[0].target, arguments={"people": 3}))
     with pytest.raises(GmiError, match="outputs"):
         refuse(replace(PLAN, targets=(few,)), world)
-    wrong = replace(head, training=Head(part="0"))  # what only a step of the training notices
-    with pytest.raises(GmiError, match="0 is a Flatten, not a linear layer"):
-        refuse(replace(PLAN, targets=(wrong,), arms=(Arm(name="soft", defence=LabelSmoothing()),)), world)
+    wrong = replace(
+        PLAN, targets=(replace(head, training=Head(part="0")),), arms=(Arm(name="soft", defence=LabelSmoothing()),)
+    )
+    with pytest.raises(GmiError, match="0 is a Flatten, not a linear layer"):  # what only a step of it notices
+        forecast(wrong, world, Hardware(torch.device("cpu")))
 
 
 def test_a_defence_that_hides_gradients_is_called_out_and_no_other():

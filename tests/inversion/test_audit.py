@@ -333,7 +333,7 @@ def test_public_images_of_the_people_are_a_control_and_their_copies_stop_the_ver
     own = inputs.people.training
     report = run(tmp_path / "copies", inputs=with_public(inputs, replace(own, classes=own.classes * 0 - 1)))
     severities = {one["name"]: one["severity"] for one in report["checks"]}
-    assert severities["public copies"] == "stop" and severities["public people"] == "warning"
+    assert severities["public copies"] == "stop" and severities["overlap with the public set"] == "warning"
     assert report["verdict"]["finding"] == "inconclusive"
 
 
@@ -346,7 +346,7 @@ def test_people_in_the_public_set_are_no_evidence(tmp_path):
     blind = replace(toy.plan(), search=replace(toy.plan().search, steps=0), selection=Selection(pool=2, candidates=1))
     report = run(tmp_path / "run", blind, with_public(inputs, public))
     severities = {check["name"]: check["severity"] for check in report["checks"]}
-    assert severities["public people"] == "warning" and estimate(report, "public", "auc")["value"] > 0.8
+    assert severities["overlap with the public set"] == "warning" and estimate(report, "public", "auc")["value"] > 0.8
     assert {each["attack"] for each in report["verdict"]["advantages"]} == {"search", "best_of_n"}
     assert "leakage" not in report["verdict"]["finding"]
 

@@ -150,7 +150,7 @@ def test_intervals_of_a_distance_are_of_the_right_width():
         covered = np.mean([each.low <= truth <= each.high for each in figures])
         spread = np.std([each.value for each in figures])
         width = np.median([each.high - each.low for each in figures])
-        assert covered > 0.88 and 3 < width / spread < 7
+        assert covered > 0.88 and 3 < width / spread < 6
 
 
 def test_a_distance_in_too_many_dimensions_is_recorded_as_failed():

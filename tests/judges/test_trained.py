@@ -13,10 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 from gmi.data.images import Images
 from gmi.data.people import Faces, People
 from gmi.errors import GmiError
+from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judges
 from gmi.inversion.plan import Audit
-from gmi.judges.trained import TrainedRecogniser
+from gmi.judges.trained import TrainedJudge, TrainedRecogniser
 from gmi.settings import read
+from gmi.views import Input
 
 CPU = torch.device("cpu")
 CLASSES, SIDE = 6, 16
@@ -81,6 +83,22 @@ def test_it_is_the_same_at_every_start_and_another_by_another_seed(plan, judge):
     assert not replace(plan, seed=1).load(CPU).embed(images).allclose(judge.embed(images), atol=0.1)
 
 
+def test_it_does_not_depend_on_threads_and_a_run_knows_it(plan, judge):
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            assert plan.load(CPU).digest == judge.digest and torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert replace(plan, seed=1).load(CPU).digest != judge.digest
+    inputs = SimpleNamespace(
+        target=SimpleNamespace(digest="t"), prior=SimpleNamespace(digest="p"), guide=None, photographs={}
+    )
+    inputs.people, inputs.judges = SimpleNamespace(digest="d"), Judges((judge,))
+    assert Inputs.digests.fget(inputs)["judges"] == {"trained": judge.digest}  # type: ignore[attr-defined]
+
+
 def test_colour_sizes_and_a_network_of_ones_own(tmp_path):
     folder = write(tmp_path / "colour", shots(6, 0, colour=True))
     own = TrainedRecogniser(
@@ -104,8 +122,17 @@ def test_it_is_refused_where_it_learnt_from_an_image_of_the_audit(judge):
     mine = Images.of((tensor(shots(2, 9)) * 255).byte(), torch.arange(CLASSES).repeat_interleave(2))
     Judges((judge,)).refuse_dependent(target, None, "private", people(mine))  # type: ignore[arg-type]
     shared = Images.join([mine, Images.of(judge.images.bytes[:1], judge.images.classes[:1])])
-    with pytest.raises(GmiError, match="trained judge is not independent: 1 of the images that it learns from"):
-        Judges((judge,)).refuse_dependent(target, None, "private", people(shared))  # type: ignore[arg-type]
+    known = Images.of(judge.images.bytes[:2], judge.images.classes[:2])
+    roles = {"strangers'": "distractors", "more strangers'": "strangers", "public": "public"}
+    cases = {"training": people(shared)} | {
+        said: replace(people(mine), **{role: known}) for said, role in roles.items()
+    }
+    for said, private in cases.items():
+        with pytest.raises(GmiError, match=rf"trained judge is not independent: \d of the images .* are {said} images"):
+            Judges((judge,)).refuse_dependent(target, None, "private", private)  # type: ignore[arg-type]
+    twin = TrainedJudge("twin", frozenset({"x"}), lambda x: x.flatten(1), [], Input(size=(4, 4)), judge.images)
+    with pytest.raises(GmiError, match="the trained judge's images, too"):
+        Judges((judge, twin)).refuse_dependent(target, None, "private", people(mine))  # type: ignore[arg-type]
     with pytest.raises(GmiError, match="was trained on bars"):
         Judges((judge,)).refuse_dependent(target, None, "Bars", people(mine))  # type: ignore[arg-type]
 

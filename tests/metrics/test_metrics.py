@@ -155,10 +155,12 @@ def test_frechet_over_people_leaves_a_person_out_of_both_sides_and_a_sample_by_i
     assert paired.high - paired.value == pytest.approx(half, rel=1e-4)
     assert (paired.n, paired.people) == (9, 3)
     alone = distribution.frechet_estimate(left, right, None, owners)
-    without = [slow.frechet(left, right[owners != each]) for each in range(3)]
-    without += [slow.frechet(np.delete(left, each, 0), right) for each in range(9)]
-    half = 2.200985 * np.sqrt(11 / 12 * np.square(np.array(without) - np.mean(without)).sum())
-    assert alone.high - alone.value == pytest.approx(half, rel=1e-4)
+    without = [(4, slow.frechet(left, right[owners != each])) for each in range(3)]
+    without += [(1, slow.frechet(np.delete(left, each, 0), right)) for each in range(9)]
+    whole, n = alone.value, 21  # images; Busing et al. 1999
+    middle = 12 * whole - sum((1 - m / n) * value for m, value in without)
+    terms = [(n / m * whole - (n / m - 1) * value - middle) ** 2 / (n / m - 1) for m, value in without]
+    assert alone.high - alone.value == pytest.approx(4.302653 * np.sqrt(np.mean(terms)), rel=1e-4)
     assert (alone.value, alone.people) == (paired.value, 3)
 
 

@@ -184,6 +184,21 @@ def test_gradients_reach_the_latents():
     assert slope[0, 1].item() == pytest.approx(rise.item() / 2e-5, rel=1e-3)
 
 
+def test_waves_are_never_made_in_half_precision():
+    made = network(SHAPES["T"])
+    w = made.mapping(Rng(range(2)).normal(6))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert made.synthesis.input(w).dtype == torch.float32
+        assert made.synthesis.input(w.bfloat16()).dtype == torch.float32
+        inside = made.synthesis.input(w)
+    assert inside.equal(made.synthesis.input(w))
+
+
+def test_sizes_are_powers_of_two():
+    with pytest.raises(ValueError, match="48 is no power of 2"):
+        replace(SHAPES["T"], size=48)
+
+
 def test_demodulation_is_by_image_and_nothing_of_the_batch_stays():
     made = network(SHAPES["T"])
     styles = made.mapping(Rng(range(4)).normal(6))[:, None].expand(-1, made.synthesis.layers, -1)
