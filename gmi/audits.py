@@ -15,6 +15,7 @@ from accelerate import PartialState
 from pydantic import JsonValue, TypeAdapter
 
 from gmi.assets.catalogue import fetch, provenance
+from gmi.report.figures import table
 from gmi.report.page import SCHEMA_VERSION
 from gmi.report.subjects import sentences
 from gmi.run import Run
@@ -158,7 +159,9 @@ def conduct(
         if state.is_main_process:
             findings = kind.findings(plan, inputs, evidence)
             spoken = sentences(asdict(findings), getattr(findings, "subject", "faces"), (*_words(plain(plan)),))
-            run.write_json(f"{kind.name}.json", asdict(header(kind.name, plan, run, inputs, hardware, assets)) | spoken)
+            report = asdict(header(kind.name, plan, run, inputs, hardware, assets)) | spoken
+            run.write_json(f"{kind.name}.json", report)
+            run.write("figures.csv", table(report).encode())
             kind.render(run.folder)
     state.wait_for_everyone()
     return run.folder / f"{kind.name}.html"

@@ -4,6 +4,8 @@ A row has its `part` of the report, labels such as method and judge, a metric, a
 and a unit. What is left out: files, images, digests, and anything said of a single person.
 """
 
+import csv
+import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,6 +29,18 @@ Row = dict[str, Any]
 def rows(report: Mapping[str, Any]) -> list[Row]:
     """Every figure of a report.json, or of another kind of audit's file."""
     return [*_walk(report, (), {})]
+
+
+def table(report: Mapping[str, Any]) -> str:
+    """The same as comma-separated values: part, labels, metric, value, ends of the interval, unit, people, failure."""
+    figures = rows(report)
+    last = ("metric", "value", "low", "high", "unit", "people", "failed")
+    labels = sorted({key for row in figures for key in row} - {"part", *last})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ("part", *labels, *last), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(figures)
+    return text.getvalue()
 
 
 def _walk(tree: Mapping[str, Any], keys: tuple[str, ...], labels: Mapping[str, str]) -> Iterator[Row]:

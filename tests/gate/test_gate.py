@@ -1,5 +1,6 @@
 """The gate: statements hold or not at the ends of intervals, waivers end, and CI can read the decision."""
 
+import csv
 import json
 import shlex
 import shutil
@@ -19,6 +20,7 @@ from gmi import cli
 from gmi.errors import GmiError
 from gmi.gate.formats import junit, sarif
 from gmi.gate.policy import Policy, Statement, decide, read_policy
+from gmi.report.figures import rows
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "ci"
 
@@ -218,6 +220,11 @@ def test_the_examples_commands_end_with_the_decision(tmp_path, monkeypatch, caps
     assert json.loads((run / "policy.json").read_text())["result"] == "fail"
     assert len(json.loads((run / "report.sarif").read_text())["runs"][0]["results"]) >= 2
     assert (run / "junit.xml").stat().st_mode & 0o777 == 0o600
+    report = json.loads((run / "report.json").read_text())
+    with (run / "figures.csv").open(newline="") as lines:
+        listed = [{key: value for key, value in row.items() if value} for row in csv.DictReader(lines)]
+    assert listed == [{key: str(value) for key, value in row.items() if value is not None} for row in rows(report)]
+    assert {row["part"] for row in listed} >= {"results", "cost", "verdict.advantages"}
     assert ended("people >= 3") == 4  # the verdict is inconclusive, and no statement says that this is enough
     assert ended("identity.nothing.high <= 1") == 2
     assert "has no figure identity.nothing" in capsys.readouterr().err
