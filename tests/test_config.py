@@ -13,6 +13,7 @@ from gmi.attributes.plan import AttributeAudit
 from gmi.comparison.plan import Comparison
 from gmi.errors import GmiError
 from gmi.extraction.plan import ExtractionAudit
+from gmi.gate.policy import Policy
 from gmi.inversion.plan import Audit
 from gmi.ladder.plan import Ladder
 from gmi.serving.app import Serving
@@ -65,8 +66,11 @@ def test_the_documented_configurations_read():
     whole = yaml.safe_load(GRADIENT.read_text()) | {"training": None, "authorisation": allowed}
     assert len(blocks) >= 4
     for tree in map(yaml.safe_load, blocks):
+        if "require" in tree:
+            validate(tree, "policy.yaml", Policy)
+            continue
         kind = AttributeAudit if "attacks" in tree else ExtractionAudit if "models" in tree else Audit
-        validate(tree if "data" in tree else whole | tree, GRADIENT, kind)
+        validate(tree if "name" in tree else whole | tree, GRADIENT, kind)
 
 
 def test_a_target_that_does_not_say_its_type_is_a_module():

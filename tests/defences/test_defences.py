@@ -309,6 +309,7 @@ def test_epsilon_agrees_with_a_second_accountant(noise, share, steps):
     assert 0.8 * ours < tight <= ours * 1.001  # Renyi's is an upper bound, and not a loose one
 
 
+@pytest.mark.slow
 def test_a_persons_epsilon_is_the_best_that_composition_over_the_group_gives():
     def slow(noise: float, share: float, steps: int, size: int, delta: float) -> float:
         found = []

@@ -74,24 +74,26 @@ def test_it_knows_classes_by_images_that_it_never_saw(plan, judge):
     assert judge.embed(judge.images.pixels).mean(0).norm() < 0.2 * judge.embed(judge.images.pixels).norm(dim=1).mean()
 
 
-def test_it_is_the_same_at_every_start_and_another_by_another_seed(plan, judge):
+def test_it_is_the_same_at_every_start_and_another_by_another_seed(plan):
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    again, images = plan.load(CPU), tensor(shots(1, 3))
+    short, images = replace(plan, steps=5), tensor(shots(1, 3))
+    first, again = short.load(CPU), short.load(CPU)
     assert torch.random.get_rng_state().equal(before)
-    assert again.embed(images).equal(judge.embed(images))
-    assert not replace(plan, seed=1).load(CPU).embed(images).allclose(judge.embed(images), atol=0.1)
+    assert again.embed(images).equal(first.embed(images))
+    assert not replace(short, seed=1).load(CPU).embed(images).allclose(first.embed(images), atol=0.1)
 
 
 def test_it_does_not_depend_on_threads_and_a_run_knows_it(plan, judge):
-    before = torch.get_num_threads()
+    before, short, made = torch.get_num_threads(), replace(plan, steps=5), []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            assert plan.load(CPU).digest == judge.digest and torch.get_num_threads() == threads
+            made.append(short.load(CPU).digest)
+            assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    assert replace(plan, seed=1).load(CPU).digest != judge.digest
+    assert made[0] == made[1] != replace(short, seed=1).load(CPU).digest
     inputs = SimpleNamespace(
         target=SimpleNamespace(digest="t"), prior=SimpleNamespace(digest="p"), guide=None, photographs={}
     )

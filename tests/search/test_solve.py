@@ -181,6 +181,7 @@ def _target():
     return TemplateTarget(recogniser=FaceNet(), threshold=0.4).load(PEOPLE, photographs)
 
 
+@pytest.mark.slow
 def test_real_templates_are_solved_for(world, tmp_path) -> None:
     """Thirty photographs of other people, asked about once, say most of each template."""
     strangers = tmp_path / "strangers"
