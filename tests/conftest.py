@@ -1,6 +1,7 @@
 """The toy world: a real generator of 16 px faces, people planted on its manifold, a target trained on them."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks: the suite is about the CPU, on any machine
@@ -58,3 +59,12 @@ def world() -> World:
 def repeats(*cases: object, slow: tuple[object, ...]) -> list[object]:
     """Cases of a test, of which those in `slow` say the same once more and run with `-m slow` only."""
     return [*cases, *(pytest.param(case, marks=pytest.mark.slow) for case in slow)]
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For small matrices: two threads of two processes wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -54,7 +54,11 @@ class Statement:
         match = _STATEMENT.fullmatch(text.strip())
         if match is None:
             raise ValueError(f"{text!r} is no statement: write FIGURE.END SIGN NUMBER, as identity.rank1.high <= 0.1")
-        figure, sign, bound = match["figure"], match["sign"], yaml.safe_load(match["bound"])
+        figure, sign = match["figure"], match["sign"]
+        try:
+            bound = yaml.safe_load(match["bound"])
+        except yaml.YAMLError as error:
+            raise ValueError(f"{text!r}: what stands behind {sign} cannot be read") from error
         if figure == "verdict":
             findings = tuple(bound) if isinstance(bound, list) else (bound,)
             if sign not in ("in", "not in", "==") or not all(isinstance(each, str) for each in findings):

@@ -121,6 +121,7 @@ def test_decisions():
         ("people <= many", "compare a figure with a number"),
         ("people in [3]", "compare a figure with a number"),
         ("verdict <= 3", "a verdict is in or not in a list"),
+        ("verdict in [no evidence", "what stands behind in cannot be read"),
         ("identity.rank1 <= 0.1", "say which end of the interval"),
     ],
 )

@@ -18,19 +18,12 @@ from gmi.priors.stylegan3_network import Generator, Layer, bands, convolved, low
 from gmi.protocols import Prior, StagedPrior
 from gmi.rng import Rng
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 SHAPES = {
     "T": StyleGan3Shape(latent=6, width=5, layers=2, channels=(8,) * 8, size=32, colours=3, kernel=3, radial=False),
     "R": StyleGan3Shape(latent=6, width=5, layers=2, channels=(12,) * 8, size=32, colours=3, kernel=1, radial=True),
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def network(shape: StyleGan3Shape, seed: int = 3) -> Generator:
