@@ -11,10 +11,13 @@ from time import perf_counter
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast, get_type_hints
 
 import torch
+import yaml
 from accelerate import PartialState
 from pydantic import JsonValue, TypeAdapter
 
 from gmi.assets.catalogue import fetch, provenance
+from gmi.report import page
+from gmi.report.brief import brief, card, summary
 from gmi.report.figures import table
 from gmi.report.page import SCHEMA_VERSION
 from gmi.report.subjects import sentences
@@ -160,11 +163,23 @@ def conduct(
             findings = kind.findings(plan, inputs, evidence)
             spoken = sentences(asdict(findings), getattr(findings, "subject", "faces"), (*_words(plain(plan)),))
             report = asdict(header(kind.name, plan, run, inputs, hardware, assets)) | spoken
+            run.write("plan.yaml", yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True).encode())
             run.write_json(f"{kind.name}.json", report)
-            run.write("figures.csv", table(report).encode())
-            kind.render(run.folder)
+            render(kind, run.folder)
     state.wait_for_everyone()
     return run.folder / f"{kind.name}.html"
+
+
+def render(kind: Kind[Any, Any, Any], folder: Path) -> Path:
+    """Writes every form of a run's JSON: figures.csv, summary.md, card.md, and the page, whose path it returns.
+
+    The same folder gives the same bytes. Raises GmiError where the JSON is missing, damaged or of another version.
+    """
+    report = page.read(Path(folder, f"{kind.name}.json"))
+    short = brief(report)
+    for name, text in (("figures.csv", table(report)), ("summary.md", summary(short)), ("card.md", card(short))):
+        page.put(Path(folder, name), text)
+    return kind.render(folder)
 
 
 @dataclass(frozen=True)
@@ -195,7 +210,7 @@ class Provenance:
 class Header:
     """What the JSON of every kind of audit begins with."""
 
-    schema_version: Literal[4]
+    schema_version: Literal[5]
     kind: str
     name: str
     gmi: str

@@ -13,6 +13,7 @@ from gmi.attributes.verdict import verdict
 from gmi.metrics.conclusion import Conclusion
 from gmi.metrics.repeats import averaged
 from gmi.metrics.statistics import Failed, Outcome, attempt, estimate
+from gmi.report.coverage import Reach
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Evidence:
 class Findings:
     """What attributes.json holds after the header."""
 
+    attacks: dict[str, tuple[Reach, ...]]  # that were made, as standards.yaml names them, and how the model was reached
     data: str
     sensitive: str
     value: str  # of the sensitive attribute: what is to be detected
@@ -63,7 +65,9 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
     utility = {name: averaged([_utility(trial, name) for trial in trials], (0.0, most)) for name in answers}
     training = sets["training"].methods
     useless = _useless(layout, tables.training, utility["training"])
+    reaches: set[Reach] = {"weights" if attack.reads == "leaves" else "api" for attack in plan.attacks}
     return Findings(
+        attacks={"attributes": tuple(sorted(reaches))},
         data=plan.data.name,
         sensitive=layout.sensitive.name,
         value=values[value],

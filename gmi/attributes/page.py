@@ -6,7 +6,7 @@ from gmi.attributes.attacks import ATTACKS
 from gmi.attributes.figures import CONTROLS
 from gmi.attributes.oracles import Reads
 from gmi.report import page
-from gmi.report.coverage import coverage
+from gmi.report.coverage import tested
 from gmi.report.terms import estimate, number, rate
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -26,5 +26,5 @@ ACCESS = {attack.type: WORDS[attack.reads] for attack in ATTACKS} | dict.fromkey
 def render(folder: Path) -> Path:
     """Writes `folder/attributes.html`. Raises GmiError as `page.read`."""
     report = page.read(Path(folder, "attributes.json"))
-    view = {"coverage": coverage({"attributes"}), "access": ACCESS}
+    view = {**tested(report), "access": ACCESS}
     return page.write(Path(folder, "attributes.html"), TEMPLATE, (estimate, rate, number), report | view)

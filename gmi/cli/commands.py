@@ -88,6 +88,7 @@ COMMANDS = {
         "gmi.ladder.plan:Ladder",
         "--audit.data.attacked 2, --audit.selection.pool 100",
     ),
+    "report": Command("gmi.cli.reports:main", "write the forms of a finished run anew: page, summary, card, or PDF"),
     "assets": Command("gmi.cli:assets", "fetch data and weights, or list them with their licences and terms"),
     "init": Command("gmi.inversion.init:main", "write a configuration for photographs and a model of your own"),
 }

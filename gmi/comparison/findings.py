@@ -14,6 +14,8 @@ from gmi.inversion.recognition import recognise
 from gmi.inversion.scoring import chance_of, figures
 from gmi.inversion.verdict import METRIC
 from gmi.metrics.statistics import Outcome
+from gmi.oracles.access import reach
+from gmi.report.coverage import Reach
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Findings:
     """The keys of comparison.json after the header's."""
 
     subject: Literal["faces", "objects"]
+    attacks: dict[str, tuple[Reach, ...]]  # that were made, as standards.yaml names them, and how the model was reached
     judge: str
     attacked: int  # people
     gallery: int  # people among whom the judge ranks
@@ -43,6 +46,7 @@ def findings(plan: Comparison, inputs: Inputs, evidence: Evidence) -> Findings:
     levels = {metric: chance_of(recognised, metric) for metric in recognised.rates}
     return Findings(
         subject=plan.data.subject,
+        attacks={"representatives": tuple(sorted({reach(cell.access) for cell in cells(plan)}))},
         judge=recognised.judge,
         attacked=len(inputs.people.attacked),
         gallery=recognised.people,

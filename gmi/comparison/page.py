@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gmi.report import page, plots
-from gmi.report.coverage import coverage
+from gmi.report.coverage import tested
 from gmi.report.terms import estimate, label, number, rate
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -26,7 +26,7 @@ def _view(report: dict[str, Any]) -> dict[str, Any]:
         "metrics": metrics,
         "brief": [metric for metric in metrics if not metric.startswith("match")],
         "doubtful": doubtful,
-        "coverage": coverage({"representatives"}),
+        **tested(report),
     }
 
 

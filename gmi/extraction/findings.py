@@ -21,6 +21,7 @@ from gmi.metrics.detection import Detection, detection
 from gmi.metrics.rates import clopper_pearson
 from gmi.metrics.repeats import averaged, trained_difference
 from gmi.metrics.statistics import Array, Estimate, Outcome, attempt, by_draw, estimate
+from gmi.report.coverage import Reach
 
 RELATIVE = ", relative to the control"
 WORDS = {"plain": "", "guided": "guided "}
@@ -88,6 +89,7 @@ class Guidance:
 class Findings:
     """What extraction.json holds after the header."""
 
+    attacks: dict[str, tuple[Reach, ...]]  # that were made, as standards.yaml names them, and how the model was reached
     data: str
     records: dict[str, int]  # images: training, held-out, alike; and people
     samples: int  # of each model, with each seed
@@ -138,7 +140,11 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
     seen = recall(records.training.pixels, held, plan.neighbours, ratio)
     white_box = tuple(_white_box(plan, records, [trial.observations for trial in evidence.trials]))
     sizes = {"training": len(records.training), "people": len(np.unique(people)), "held-out": len(held)}
+    made: dict[str, tuple[Reach, ...]] = {"records": ("api",) if plan.guided is None else ("api", "weights")}
+    if white_box:
+        made["membership"] = ("weights",)
     return Findings(
+        attacks=made,
         data=plan.data.name,
         records=sizes | ({} if records.alike is None else {"alike": len(records.alike)}),
         samples=plan.samples,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gmi.report import page
-from gmi.report.coverage import coverage
+from gmi.report.coverage import tested
 from gmi.report.terms import estimate, number, rate
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -32,6 +32,5 @@ OTHERS = {"held-out": "images of other people", "alike": "other photographs of t
 def render(folder: Path) -> Path:
     """Writes `folder/extraction.html`. Raises GmiError as `page.read`."""
     report = page.read(Path(folder, "extraction.json"))
-    made = {"records", "membership"} if report["white_box"] else {"records"}
-    view = {"coverage": coverage(made), "roles": ROLES, "methods": METHODS, "others": OTHERS}
+    view = {**tested(report), "roles": ROLES, "methods": METHODS, "others": OTHERS}
     return page.write(Path(folder, "extraction.html"), TEMPLATE, (estimate, rate, number), report | view)

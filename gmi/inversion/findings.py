@@ -21,9 +21,10 @@ from gmi.inversion.related import Related
 from gmi.inversion.scoring import Exposed, Gap, Result
 from gmi.inversion.verdict import METRIC, NAMES, Advantage, Finding, settle
 from gmi.metrics.statistics import Estimate, Failed, Outcome, attempt
-from gmi.oracles.access import AnyOracle
+from gmi.oracles.access import AnyOracle, reach
 from gmi.oracles.interface import Embeddings, Labels, Similarities, Verification
 from gmi.protocols import ScoreOracle, SimilarityOracle
+from gmi.report.coverage import Reach
 from gmi.settings import plain
 from gmi.targets.module import ModuleTarget
 from gmi.targets.served import Served
@@ -125,6 +126,7 @@ class Findings:
     """What report.json holds after the header."""
 
     subject: Literal["faces", "objects"]
+    attacks: dict[str, tuple[Reach, ...]]  # that were made, as standards.yaml names them, and how the model was reached
     defence: DefenceFigures | None
     verdict: Judgement
     judges: tuple[JudgeFigures, ...]
@@ -185,6 +187,7 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
     )
     return Findings(
         subject=plan.data.subject,
+        attacks=_attacks(plan, evidence.related),
         defence=_defence(plan),
         verdict=judgement,
         judges=tuple(_judge(judge, judged.undetected[judge.judge]) for judge in recognised),
@@ -293,6 +296,15 @@ def _data(plan: Audit, people: People) -> DataFigures:
         split_seed=plan.data.seed,
         digest=people.digest,
     )
+
+
+def _attacks(plan: Audit, related: Related) -> dict[str, tuple[Reach, ...]]:
+    """The attacks that were made; those beside the verdict ask for answers alone."""
+    first = "representatives" if related.templates is None else "templates"
+    made: dict[str, tuple[Reach, ...]] = {first: (reach(plan.access),)}
+    beside = {"membership": related.membership, "copying": related.copying}
+    made.update((name, ("api",)) for name, finding in beside.items() if finding is not None)
+    return made
 
 
 def _defence(plan: Audit) -> DefenceFigures | None:

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 
 from gmi.errors import GmiError
 from gmi.report import page, plots
-from gmi.report.coverage import coverage
+from gmi.report.coverage import tested
 from gmi.report.subjects import reworded
 from gmi.report.terms import (
     JUDGES,
@@ -97,14 +97,8 @@ def _view(folder: Path, report: dict[str, Any], samples: dict[str, Any]) -> dict
         "listed": people[:PEOPLE],
         "rates": sorted({at for person in people for at in person["matched"]}, key=float, reverse=True),
         "used": [name for group in names for name in group],
-        "coverage": coverage(_made(report["related"])),
+        **tested(report),
     }
-
-
-def _made(related: dict[str, Any]) -> set[str]:
-    """Kinds of attack in this audit."""
-    first = "representatives" if related["templates"] is None else "templates"
-    return {first, *(kind for kind in ("membership", "copying") if related[kind] is not None)}
 
 
 def _grids(rows: list[dict[str, Any]], judges: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -13,6 +13,8 @@ from gmi.inversion.recognition import recognise
 from gmi.inversion.scoring import chance_of, figures
 from gmi.ladder.plan import Ladder, baseline, costs
 from gmi.metrics.statistics import Failed, Outcome, attempt, recovered
+from gmi.oracles.access import reach
+from gmi.report.coverage import Reach
 from gmi.targets.templates import TemplateTarget
 
 
@@ -48,7 +50,7 @@ class Findings:
     """The keys of ladder.json after the header's."""
 
     subject: Literal["faces", "objects"]
-    reconstructs: Literal["representatives", "templates"]  # what the images are made from
+    attacks: dict[str, tuple[Reach, ...]]  # that were made, as standards.yaml names them, and how the model was reached
     judge: str
     people: int  # behind the target
     attacked: int
@@ -96,7 +98,11 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
     levels = {metric: chance_of(recognised, metric) for metric in recognised.rates}
     return Findings(
         subject=plan.audit.data.subject,
-        reconstructs="templates" if isinstance(plan.audit.target, TemplateTarget) else "representatives",
+        attacks={
+            "templates" if isinstance(plan.audit.target, TemplateTarget) else "representatives": tuple(
+                sorted({reach(rung.access) for rung in plan.rungs})
+            )
+        },
         judge=recognised.judge,
         people=len(inputs.people.names),
         attacked=people,

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gmi.report import page, plots
-from gmi.report.coverage import coverage
+from gmi.report.coverage import tested
 from gmi.report.terms import estimate, label, number, rate
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -32,5 +32,5 @@ def _view(report: dict[str, Any]) -> dict[str, Any]:
         "metrics": metrics,
         "doubtful": doubtful,
         "curves": plots.curves(panels, lines, levels),
-        "coverage": coverage({report["reconstructs"]}),
+        **tested(report),
     }

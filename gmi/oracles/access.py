@@ -163,6 +163,11 @@ Access = Annotated[
 ]
 
 
+def reach(access: Access) -> Literal["api", "weights"]:
+    """How who has this access reaches the model: through an interface that answers, or by its weights."""
+    return "weights" if isinstance(access, WholeModel) else "api"
+
+
 def claims(access: Access, people: int) -> int:
     """Queries for an image that is asked about for everybody: where people are claimed, one for each of so many."""
     return people if isinstance(access, VerificationOnly) else 1

@@ -13,7 +13,7 @@ from gmi.errors import GmiError
 from gmi.report.subjects import Rewording, reworded
 from gmi.report.terms import label
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -175,16 +175,29 @@ def estimate(outcome: dict[str, Any], metric: str = "match", difference: bool = 
     """
     if "failed" in outcome:
         return Markup('<span class="failed">failed: {}</span>').format(outcome["failed"])
-    percent = split(metric)[0] in RATES
+    value, ends = _rounded(outcome, split(metric)[0] in RATES, difference)
+    return Markup('<span class="estimate"><b>{}</b> <i>{}</i></span>').format(value, ends)
+
+
+def written(row: Mapping[str, Any]) -> str:
+    """A figure of `figures.rows` as text, by its unit: `67 % [55, 78]`, `+0.32 [0.26, 0.38]`, `4,240`."""
+    if row["value"] is None:
+        return f"not known ({row.get('failed', 'not measured')})"
+    unit = row["unit"]
+    if row["low"] is None:
+        return rate(row["value"]) if unit == "share" else f"{row['value']:,.6g}"
+    return " ".join(_rounded(row, unit.startswith("share"), unit.endswith("difference")))
+
+
+def _rounded(outcome: Mapping[str, Any], percent: bool, difference: bool) -> tuple[str, str]:
+    """A figure with its unit, and the ends of its interval in brackets."""
     value, low, high = (outcome[key] * (100 if percent else 1) for key in ("value", "low", "high"))
     digits = 0 if percent else 2
     if high > low:
         digits = min(4, max(0, 1 - math.floor(math.log10(2 * (high - low)))))
     sign = "+" if difference and value > 0 else ""
     unit = ("\u202fpoints" if difference else "\u202f%") if percent else ""
-    return Markup('<span class="estimate"><b>{}{}{}</b> <i>[{}, {}]</i></span>').format(
-        sign, number(value, digits), unit, number(low, digits), number(high, digits)
-    )
+    return f"{sign}{number(value, digits)}{unit}", f"[{number(low, digits)}, {number(high, digits)}]"
 
 
 def split(name: str) -> tuple[str, str | None]:

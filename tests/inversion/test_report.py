@@ -27,8 +27,10 @@ HOSTILE = '<script>alert("$x^2$")</script>{{ 1 }}'
 
 
 EXAMPLE = """{
-"schema_version": 4, "kind": "report", "name": "quickstart", "gmi": "0.1.0",
-"subject": "faces", "authorisation": {"system": "Door 3", "allowed_by": "A. Owner, security", "until": "2027-01-31"},
+"schema_version": 5, "kind": "report", "name": "quickstart", "gmi": "0.1.0",
+"subject": "faces",
+"attacks": {"representatives": ["weights"], "membership": ["api"], "copying": ["api"]},
+"authorisation": {"system": "Door 3", "allowed_by": "A. Owner, security", "until": "2027-01-31"},
 "defence": {"settings": {"type": "dp-sgd", "epsilon": 8.0}, "promise": "epsilon 8.00 for one image"},
 "verdict": {"access": "white-box", "finding": "evidence of identity leakage",
     "because": ["The attack beats the control."],

@@ -67,7 +67,8 @@ def climbed(inputs, tmp_path_factory) -> tuple[Path, dict]:
 def test_a_ladder_says_what_each_rung_gave(climbed):
     _, report = climbed
     Draft202012Validator(SCHEMA).validate(report)
-    assert report["reconstructs"] == "representatives" and report["subject"] == "faces" and "verdict" not in report
+    assert report["attacks"] == {"representatives": ["api", "weights"]}
+    assert report["subject"] == "faces" and "verdict" not in report
     points = {point["name"]: point for point in report["points"]}
     assert list(points) == ["rung0_0", "rung0_1", "rung1_0", "rung2_0", "best_of_20", "best_of_60"]
     auc = {name: point["figures"]["auc"]["value"] for name, point in points.items()}

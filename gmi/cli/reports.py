@@ -1,0 +1,65 @@
+"""The command that writes the forms of a finished run anew, and its page as a PDF."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from gmi.cli.commands import COMMANDS, Parser, imported
+from gmi.errors import GmiError
+
+if TYPE_CHECKING:
+    from gmi.audits import Kind
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+"""Programs that print a page, in the order in which they are looked for."""
+PATIENCE = 120  # seconds for a page to be printed
+
+
+def main(arguments: Sequence[str], prog: str | None = None) -> None:
+    """Writes page, summary and card of a finished run from its JSON; with --to pdf, the page as a PDF, too."""
+    parser = Parser(prog=prog, description="Writes page, summary.md, card.md and figures.csv of a finished run anew.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run, such as runs/quickstart")
+    parser.add_argument("--to", choices=("html", "pdf"), default="html", help="pdf: print the page, too")
+    options = parser.parse_args(arguments)
+    from gmi.audits import render
+
+    page = render(kind_of(options.run), options.run)
+    print(pdf(page) if options.to == "pdf" else page)
+
+
+def kind_of(folder: Path) -> "Kind[Any, Any, Any]":
+    """The kind of audit whose finished run a folder holds. Raises GmiError where it holds none."""
+    from gmi.report.brief import COMMANDS as KINDS
+
+    for name, command in KINDS.items():
+        if (folder / f"{name}.json").is_file():
+            return imported(COMMANDS[command].work)
+    raise GmiError(f"{folder} holds no finished run: name the folder of one, such as runs/quickstart.")
+
+
+def pdf(page: Path) -> Path:
+    """Prints a page as PDF on A4, next to it. Raises GmiError where no browser is installed, or it fails."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise GmiError(
+            f"No browser that prints is installed: install Chromium, or open {page} in any browser and print it there."
+        )
+    out = page.with_suffix(".pdf")
+    with TemporaryDirectory(prefix="gmi-") as profile:  # private to its user
+        draft = Path(profile, out.name)
+        command = [browser, "--headless", "--disable-gpu", "--no-pdf-header-footer", f"--user-data-dir={profile}"]
+        command += ["--no-sandbox"] * (os.name == "posix" and os.geteuid() == 0)  # which root cannot have
+        command += [f"--print-to-pdf={draft}", page.resolve().as_uri()]
+        try:
+            subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
+            content = draft.read_bytes()
+        except (OSError, subprocess.SubprocessError) as error:
+            raise GmiError(f"{browser} did not print {page} ({error}): open the page and print it there.") from error
+    draft = out.with_name(f".{out.name}.{os.getpid()}")
+    draft.touch(mode=0o600)  # it may show people
+    draft.write_bytes(content)
+    return draft.replace(out)
