@@ -106,10 +106,11 @@ def _keep(plan: Audit, inputs: Inputs, run: Run, releases: Releases, recognised:
     run.write("distributions.safetensors", save(samples))
     people = inputs.people
     run.write_json("split.json", people.files)
-    strips(run, "shards/search", releases["search"])
     if plan.report.images:
         mine: Tensor = torch.isin(people.enrolment.classes, torch.tensor(people.attacked))
-        strips(run, "enrolment", people.enrolment[mine.nonzero()[:, 0].tolist()])
+        strips(run, "images/enrolment", people.enrolment[mine.nonzero()[:, 0].tolist()])
+        for step in ("search", "best_of_n"):
+            strips(run, f"images/{step}", releases[step])
 
 
 INVERSION = Kind(

@@ -3,7 +3,7 @@
     render(Path("runs/quickstart"))  -> runs/quickstart/report.html
 
 Reads `report.json` (page.schema.json says what it holds), `distributions.safetensors` and, where the audit kept images,
-`enrolment/0007.png` and `shards/search/0007.png`: strips of square tiles.
+strips of square tiles: `images/enrolment/0007.png`, `images/search/0007.png`, `images/best_of_n/0007.png`.
 """
 
 import json
@@ -39,6 +39,8 @@ from gmi.report.terms import (
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
+STRIPS = ("enrolment", "best_of_n", "search")
+"""What the contact sheet shows of a person, from left to right."""
 PEOPLE, SHOWN, TILES = 25, 12, 5
 """People in the table, people on the contact sheet, tiles of each kind a person."""
 
@@ -75,15 +77,15 @@ def _view(folder: Path, report: dict[str, Any], samples: dict[str, Any]) -> dict
         for name, cuts in judges.items()
     }
     sheet = None
-    if (real := Path(folder, "enrolment")).is_dir():
-        made = Path(folder, "shards", "search")
-        strips = [(person, f"{person['index']:04d}.png") for person in people[:SHOWN]]
+    if (images := Path(folder, "images")).is_dir():
         sheet = [
-            (person, plots.tiles(real / strip, TILES), plots.tiles(made / strip, TILES)) for person, strip in strips
+            (person, [(step, plots.tiles(images / step / f"{person['index']:04d}.png", TILES)) for step in STRIPS])
+            for person in people[:SHOWN]
         ]
     membership = [{"membership": row["method"]} for row in (report["related"]["membership"] or {}).get("methods", ())]
     rows = [*results, *membership]
     names = [_order((row[key] for row in rows if key in row), terms) for key, terms in KINDS.items()]
+    used = [name for group in names for name in group]
     width = plots.WIDTH / min(2, len(judges) or 1) - 0.2 * (len(judges) > 1)
     return {
         "grids": _grids(identity, judges),
@@ -92,11 +94,13 @@ def _view(folder: Path, report: dict[str, Any], samples: dict[str, Any]) -> dict
         "judged": _judged(report["verdict"], results),
         "forest": _forest(identity, judges, set().union(*doubtful.values()), say),
         "ridges": {name: _ridges(name, cuts, samples, width, say) for name, cuts in judges.items()},
+        "exposures": plots.exposures([person["auc"] for person in people], say("people")) if people else None,
         "sheet": sheet,
         "tiles": TILES,
         "listed": people[:PEOPLE],
         "rates": sorted({at for person in people for at in person["matched"]}, key=float, reverse=True),
-        "used": [name for group in names for name in group],
+        "used": used,
+        "meant": [name for name in used if label(name, meaning=True)],
         **tested(report),
     }
 

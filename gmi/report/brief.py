@@ -37,7 +37,7 @@ HEADLINES = {
         "related.copying": ("agreement", "accuracy"),
         "related.templates": ("match", "rank1"),
     },
-    "ladder": {"points": ("queries", "match", "rank1", "auc"), "random_prior": ("match", "rank1", "auc")},
+    "ladder": {"points": ("queries", "match", "rank1", "auc"), "random_prior": ("match",)},
     "comparison": {"arms": ("accuracy", "cost"), "arms.leaks": ("auc", "reduction.auc")},
     "attributes": {"sets.training.methods": ("accuracy", "gain.accuracy", "auc", "gain.auc")},
     "extraction": {"data": ("excess",), "rows": ("copies", "originals"), "white_box": ("auc",)},

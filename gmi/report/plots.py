@@ -28,6 +28,11 @@ COLOURS = {"search": "#a3341f", "oracle": "#2b6777", "genuine": "#2b4f81"}
 LINES = ("#a3341f", "#2b6777", "#85600f", "#41597a", "#6a3d7c", "#3d7c4a", "#c0703a", "#22252a")
 """The colours of a ladder's rungs."""
 
+VARIABLES = {"#ffffff": "paper", INK: "ink", FAINT: "faint", RULE: "rule", CONTROL: "line", "#a3341f": "leak"}
+VARIABLES |= {"#2b6777": "reach", "#2b4f81": "photo", "#85600f": "doubt", "#41597a": "calm"}
+VARIABLES |= {"#6a3d7c": "plum", "#3d7c4a": "leaf", "#c0703a": "rust"}
+"""The names that style.css has for these colours, which are others on a dark screen."""
+
 WIDTH = 10.2  # inches: the page's width at 96 pixels an inch
 SIDE = 128  # pixels: the most that a tile of the contact sheet keeps
 _STYLE = {
@@ -261,8 +266,24 @@ def ridges(
         return _svg(figure, f"Histograms, {axis}: {', '.join(labels[name] for name in finite)}")
 
 
+def exposures(values: Sequence[float], who: str) -> Markup:
+    """How exposed each person is: a dot for each AUC, in the order in which they come, above and below guessing."""
+    with style.context(["default", _STYLE]):
+        figure = Figure(figsize=(WIDTH, 1.7), layout="constrained")
+        axes = figure.add_subplot()
+        axes.axhline(0.5, color=INK, linewidth=0.8)
+        axes.plot(range(1, len(values) + 1), values, "o", color=COLOURS["search"], markersize=3.5)
+        axes.set_ylim(-0.04, 1.04)
+        axes.set_yticks([0, 0.5, 1], ["0", "AUC .5", "1"])
+        axes.set_xlim(0, len(values) + 1)
+        axes.set_xlabel(who)
+        axes.grid(axis="y", color=RULE, linewidth=0.5)
+        axes.set_axisbelow(True)
+        return _svg(figure, f"AUC of each of {len(values)} {who}, from {max(values):.2f} to {min(values):.2f}")
+
+
 def _svg(figure: Figure, alt: str) -> Markup:
-    """The figure as an `svg` element. Ids that nothing refers to go: they would repeat in one page."""
+    """The figure as `svg` in the colours of the page; ids that nothing refers to go: they would repeat in one page."""
     out = StringIO()
     FigureCanvasAgg(figure)
     with warnings.catch_warnings(), rc_context({"svg.hashsalt": alt}):
@@ -271,6 +292,7 @@ def _svg(figure: Figure, alt: str) -> Markup:
     width, height = figure.get_size_inches() * 72
     inner = out.getvalue().partition("<svg")[2].partition(">")[2]
     inner = re.sub(r"<g id=\"[^\"]*\"", "<g", inner)
+    inner = re.sub("|".join(VARIABLES), lambda colour: f"var(--{VARIABLES[colour[0]]}, {colour[0]})", inner)
     start = f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}pt" role="img" aria-label="{escape(alt)}">'
     return Markup(start + inner)
 

@@ -38,7 +38,8 @@ def one_thread():
 
 
 def test_truncation():
-    assert len(made(psi=0.0).decode(made(psi=0.0).sample(Rng(range(4)))).unique(dim=0)) == 1
+    same = made(psi=0.0).decode(made(psi=0.0).sample(Rng(range(4))))
+    torch.testing.assert_close(same, same[:1].expand_as(same))
     whole = made().sample(Rng(range(4)))
     torch.testing.assert_close(whole, made().network.mapping(Rng(range(4)).normal(6)))
     half, mean = made(psi=0.5).sample(Rng(range(4))), made().network.mapping.w_avg
