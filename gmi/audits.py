@@ -1,7 +1,7 @@
 """What every kind of audit is: six functions, and the one way in which they are carried out."""
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
@@ -16,6 +16,9 @@ from accelerate import PartialState
 from pydantic import JsonValue, TypeAdapter
 
 from gmi.assets.catalogue import fetch, provenance
+from gmi.evidence.handling import AnyHandling, Handling, Kept, kept, vault
+from gmi.evidence.purge import purge
+from gmi.evidence.signature import sign
 from gmi.report import page
 from gmi.report.brief import brief, card, summary
 from gmi.report.figures import table
@@ -50,6 +53,9 @@ class AnyPlan(Protocol):
 
     @property
     def authorisation(self) -> Permission | None: ...
+
+    @property
+    def evidence(self) -> AnyHandling: ...
 
 
 class Loaded(Protocol):
@@ -115,6 +121,15 @@ def seconds_of(work: Callable[[], object]) -> float:
     return seconds
 
 
+@dataclass(frozen=True)
+class Checked:
+    """Something in a finished run that was checked, or why it could not be."""
+
+    what: str
+    outcome: Literal["as reported", "differs", "not checked"]
+    why: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kind(Generic[Plan, Inputs, Evidence]):
     """One kind of audit, carried out by `conduct`."""
@@ -127,6 +142,9 @@ class Kind(Generic[Plan, Inputs, Evidence]):
     examine: Callable[[Plan, Inputs, Run, Hardware], Evidence]  # resumable, split over processes
     findings: Callable[[Plan, Inputs, Evidence], Any]  # a dataclass of plain data; its fields are the JSON's keys
     render: Callable[[Path], Path]  # the page: a pure function of the folder
+    shows: Callable[[Plan], bool] = lambda plan: True  # whether its page may show people; else none are kept
+    # figures of the JSON, computed again from scores in the folder, where this kind of audit leaves any
+    recompute: Callable[[Path, Mapping[str, Any]], Iterator[Checked]] | None = None
 
 
 def load(kind: Kind[Plan, Inputs, Evidence], plan: Plan, hardware: Hardware, inputs: Inputs | None = None) -> Inputs:
@@ -153,18 +171,28 @@ def conduct(
     """
     inputs = load(kind, plan, hardware, inputs)
     kind.refuse(plan, inputs)
-    state = PartialState()
+    sealing, state = vault(plan.evidence), PartialState()
     with state.main_process_first():
         assets = tuple(credits(plan))  # fetched and known before hours of work
-        run = Run.open(folder, {"configuration": identity(plan), "inputs": inputs.digests})
+        run = Run.open(folder, {"configuration": identity(plan), "inputs": inputs.digests}, sealing)
+        if plan.evidence == "none" and state.is_main_process and not run.purged:
+            run.forget()  # sealed with a key that is gone
+    if run.purged:  # it ended, and there is nothing left to do it again from
+        if state.is_main_process:
+            render(kind, run.folder)
+        return run.folder / f"{kind.name}.html"
     with run.logging_errors():
         evidence = kind.examine(plan, inputs, run, hardware)
         if state.is_main_process:
             findings = kind.findings(plan, inputs, evidence)
             spoken = sentences(asdict(findings), getattr(findings, "subject", "faces"), (*_words(plain(plan)),))
-            report = asdict(header(kind.name, plan, run, inputs, hardware, assets)) | spoken
+            report = asdict(header(kind, plan, run, inputs, hardware, assets)) | spoken
             run.write("plan.yaml", yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True).encode())
-            run.write_json(f"{kind.name}.json", report)
+            path = run.write_json(f"{kind.name}.json", report)
+            if isinstance(plan.evidence, Handling) and plan.evidence.sign is not None:
+                sign(path, plan.evidence.sign)
+            if plan.evidence == "none" or not kind.shows(plan):
+                purge(run.folder)
             render(kind, run.folder)
     state.wait_for_everyone()
     return run.folder / f"{kind.name}.html"
@@ -215,20 +243,24 @@ class Header:
     name: str
     gmi: str
     authorisation: dict[str, JsonValue] | None
+    evidence: Kept
     assets: tuple[Asset, ...]
     provenance: Provenance
 
 
-def header(kind: str, plan: AnyPlan, run: Run, inputs: Loaded, hardware: Hardware, assets: tuple[Asset, ...]) -> Header:
+def header(
+    kind: Kind[Any, Any, Any], plan: AnyPlan, run: Run, inputs: Loaded, hardware: Hardware, assets: tuple[Asset, ...]
+) -> Header:
     """The header of a run's JSON, as of now."""
     started = datetime.fromtimestamp((run.folder / "config.yaml").stat().st_mtime, UTC)
     packages = dict(_installed(PACKAGES))
     return Header(
         schema_version=SCHEMA_VERSION,
-        kind=kind,
+        kind=kind.name,
         name=plan.name,
         gmi=version("gmi"),
         authorisation=None if plan.authorisation is None else plain(plan.authorisation),
+        evidence=kept(plan.evidence, kind.shows(plan)),
         assets=assets,
         provenance=Provenance(
             config_digest=run.digest,

@@ -49,7 +49,12 @@ def foreign(sentence: Callable[[str], str]) -> Iterator[None]:
         raise GmiError(sentence(because(error))) from error
 
 
-EXTRAS = {"sklearn": ("scikit-learn", "tabular"), "fastapi": ("fastapi", "serve"), "uvicorn": ("uvicorn", "serve")}
+EXTRAS = {
+    "cryptography": ("cryptography", "evidence"),
+    "sklearn": ("scikit-learn", "tabular"),
+    "fastapi": ("fastapi", "serve"),
+    "uvicorn": ("uvicorn", "serve"),
+}
 """Modules of gmi's optional dependencies: their packages, and the extras that bring them."""
 
 

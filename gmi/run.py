@@ -1,13 +1,14 @@
 """The folder of one run: its configuration, and every finished piece of work, so that it can be killed and resumed.
 
     config.yaml            the resolved configuration, with the digest that every piece carries
-    shards/NAME.safetensors    tensors of one piece of work
+    shards/NAME.safetensors    tensors of one piece of work; with a vault NAME.safetensors.sealed
     error.log              where an error came from that ended the run
 It is private to its user (mode 700): reconstructions are personal data.
 """
 
 import json
 import os
+import shutil
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,11 +24,13 @@ import yaml
 from accelerate import PartialState
 from pydantic import JsonValue
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 from tqdm import tqdm
 
 from gmi.errors import GmiError, because
+from gmi.evidence.purge import RECORD
+from gmi.evidence.vault import SUFFIX, Vault
 
 Tensors = Mapping[str, Tensor]
 
@@ -39,12 +42,15 @@ class Run:
     folder: Path
     digest: str  # SHA-256 of the configuration
     within: str = ""  # the folder of its pieces, as "seed-1/"
+    vault: Vault | None = None  # what seals evidence; None: it lies in the clear
 
     @classmethod
-    def open(cls, folder: Path, config: Mapping[str, JsonValue]) -> "Run":
+    def open(cls, folder: Path, config: Mapping[str, JsonValue], vault: Vault | None = None) -> "Run":
         """Makes the folder, or resumes its run. Raises GmiError if it holds another run or other files."""
+        if vault is not None:
+            config = {**config, "evidence": vault.fingerprint}
         digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-        run = cls(folder, digest)
+        run = cls(folder, digest, vault=vault)
         record = folder / "config.yaml"
         # listed before the record is read: another process may be making the folder at this moment
         files = [path for path in folder.iterdir() if not _unfinished(path)] if folder.is_dir() else []
@@ -86,6 +92,27 @@ class Run:
         """The same run, with pieces in a folder of their own."""
         return replace(self, within=f"{self.within}{name}/")
 
+    @property
+    def purged(self) -> bool:
+        """Whether its evidence was deleted: only its findings are left."""
+        return (self.folder / RECORD).exists()
+
+    def forget(self) -> None:
+        """Deletes the pieces that are there, as those that an ended process sealed with a key of its own."""
+        shutil.rmtree(self.folder / "shards", ignore_errors=True)
+
+    def keep(self, name: str, content: bytes) -> Path:
+        """Puts a file that shows people in place: as it is, or sealed under a name that says so."""
+        if self.vault is None:
+            return self.write(name, content)
+        return self.write(f"{name}{SUFFIX}", self.vault.seal(content, self._label(name)))
+
+    def kept(self, name: str) -> bytes:
+        """What `keep` put there. Raises GmiError if it is sealed with another key, and OSError if it is not there."""
+        if self.vault is None:
+            return (self.folder / name).read_bytes()
+        return self.vault.open((self.folder / f"{name}{SUFFIX}").read_bytes(), self._label(name))
+
     def write(self, name: str, content: bytes) -> Path:
         """Puts a file in place whole, or not at all."""
         path = self.folder / name
@@ -106,18 +133,20 @@ class Run:
         """The tensors of a finished piece. Raises GmiError if it is damaged or of another run."""
         path = self._shard(name)
         try:
+            if self.vault is not None:  # it opens for this run alone
+                return load(self.kept(f"shards/{self.within}{name}.safetensors"))
             with safe_open(path, "pt") as shard:
                 if (shard.metadata() or {}).get("digest") != self.digest:
-                    raise GmiError(f"{path} belongs to another run: remove it.")
+                    raise SafetensorError("it belongs to another run")
                 return {key: shard.get_tensor(key) for key in shard.keys()}  # noqa: SIM118 - it is no dict
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, GmiError) as error:
             raise GmiError(
                 f"{path} cannot be read ({because(error)}): remove it and run the same command again."
             ) from error
 
     def save(self, name: str, tensors: Tensors) -> None:
         """Stores the tensors of a finished piece, for `read`."""
-        self.write(f"shards/{self.within}{name}.safetensors", save(dict(tensors), {"digest": self.digest}))
+        self.keep(f"shards/{self.within}{name}.safetensors", save(dict(tensors), {"digest": self.digest}))
 
     def each(
         self, names: Iterable[str], compute: Callable[[list[str]], Iterable[Tensors]], title: str, group: int = 1
@@ -145,7 +174,10 @@ class Run:
         return [self.read(name) for name in names]
 
     def _shard(self, name: str) -> Path:
-        return self.folder / "shards" / f"{self.within}{name}.safetensors"
+        return self.folder / "shards" / f"{self.within}{name}.safetensors{SUFFIX if self.vault else ''}"
+
+    def _label(self, name: str) -> str:
+        return f"{self.digest}/{name}"
 
 
 def _other(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -69,4 +69,3 @@ def test_train_forecast_audit_and_report(slice_of_quickstart, tmp_path, capsys):
     assert {asset["name"] for asset in report["assets"]} == used
     assert facts["genuine", "mobilefacenet", "rank1"]["value"] > 0.9
     assert len(list((out / "images" / "search").glob("*.png"))) == PEOPLE
-    assert len((out / "scores.jsonl").read_text().splitlines()) == len(report["results"])

@@ -8,6 +8,7 @@ from gmi.attributes.attacks import AnyAttack
 from gmi.attributes.records import Layout, Table
 from gmi.attributes.targets import AnyTarget, Own, Tree
 from gmi.errors import GmiError
+from gmi.evidence.handling import AnyHandling, Handling
 from gmi.settings import OPERATIONAL, Rate, Whole, settings
 from gmi.targets.authorisation import Authorisation
 
@@ -20,6 +21,7 @@ class AttributeAudit:
     data: Table  # the records, and what their columns mean
     target: AnyTarget  # the model under audit
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None  # who allowed the audit, and until when
+    evidence: AnyHandling = Handling()  # what happens to what shows people: kept, sealed, or "none"
     attacks: Annotated[tuple[AnyAttack, ...], Field(min_length=1)]  # each at most once
     attacked: Annotated[int, Field(ge=20)] = 1000  # training records, and as many held-out ones
     value: str | None = None  # sensitive value that AUC and hits are about; None: the rarest

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from gmi.cli.commands import COMMANDS, Parser, imported
-from gmi.errors import GmiError
+from gmi.errors import GmiError, foreign
 
 if TYPE_CHECKING:
     from gmi.audits import Kind
@@ -25,9 +25,7 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run, such as runs/quickstart")
     parser.add_argument("--to", choices=("html", "pdf"), default="html", help="pdf: print the page, too")
     options = parser.parse_args(arguments)
-    from gmi.audits import render
-
-    page = render(kind_of(options.run), options.run)
+    page = rendered(kind_of(options.run), options.run)
     print(pdf(page) if options.to == "pdf" else page)
 
 
@@ -39,6 +37,14 @@ def kind_of(folder: Path) -> "Kind[Any, Any, Any]":
         if (folder / f"{name}.json").is_file():
             return imported(COMMANDS[command].work)
     raise GmiError(f"{folder} holds no finished run: name the folder of one, such as runs/quickstart.")
+
+
+def rendered(kind: "Kind[Any, Any, Any]", folder: Path) -> Path:
+    """Every form of a finished run, and its page's path. Raises GmiError where its JSON was damaged or changed."""
+    from gmi.audits import render
+
+    with foreign(lambda why: f"{kind.name}.json does not hold what a page shows ({why}): it was changed."):
+        return render(kind, folder)
 
 
 def pdf(page: Path) -> Path:

@@ -13,6 +13,7 @@ from pydantic import Field
 from gmi.data.people import Faces
 from gmi.defences import AnyDefence
 from gmi.defences.dp_sgd import DpSgd
+from gmi.evidence.handling import AnyHandling, Handling
 from gmi.judges import AnyFaceJudge, refuse_faces
 from gmi.judges.face import Dlib
 from gmi.oracles.access import Access
@@ -85,6 +86,7 @@ class Comparison:
     data: Faces  # the people, whose training images the targets learn
     targets: Annotated[tuple[Subject, ...], Field(min_length=1)]  # the targets to be defended
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None  # who allowed it; recorded in the report
+    evidence: AnyHandling = Handling()  # what happens to what shows people: kept, sealed, or "none"
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)]  # the defences; the undefended arm needs no entry
     attacks: Annotated[tuple[NamedAttack, ...], Field(min_length=1)]  # what every arm meets
     prior: AnyPrior  # the generator that attacks search

@@ -140,7 +140,7 @@ def _picture(plan: ExtractionAudit, run: Run, records: Records, samples: Tensor)
     tiles = torch.cat([samples[rows], records.training.pixels[compared.nearest[rows]]])
     picture = io.BytesIO()
     save_image(tiles, picture, nrow=len(rows), format="png")
-    run.write("copies.png", picture.getvalue())
+    run.keep("copies.png", picture.getvalue())
 
 
 EXTRACTION = Kind(

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from gmi.evidence.handling import AnyHandling, Handling
 from gmi.extraction.models import Given, Models
 from gmi.extraction.records import Photographs
 from gmi.extraction.side import Side
@@ -28,6 +29,7 @@ class ExtractionAudit:
     data: Photographs  # the records that the target learnt from, and images that no model saw
     models: Models  # the target and the control, which exist already or are trained here
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None  # who allowed the audit, and until when
+    evidence: AnyHandling = Handling()  # what happens to what shows people: kept, sealed, or "none"
     samples: Count = 1000  # samples of each model, with each seed
     guided: Side | None = None  # as many samples once more, led to what the model repeats; None: plain ones only
     # a copy is nearer to a record than this share of its distance to held-out images; data.alike may lower the share

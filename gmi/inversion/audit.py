@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gmi.audits import Hardware, Kind
 from gmi.data.images import Images
-from gmi.inversion import judging
+from gmi.inversion import judging, scores
 from gmi.inversion.attacker import Attacker, total
 from gmi.inversion.controls import Enrolled, EnrolledSimilarities
 from gmi.inversion.findings import Evidence, findings
@@ -104,6 +104,7 @@ def _keep(plan: Audit, inputs: Inputs, run: Run, releases: Releases, recognised:
         f"{judge.judge}/{name}": np.ravel(values) for judge in recognised for name, values in judge.samples.items()
     }
     run.write("distributions.safetensors", save(samples))
+    run.write(scores.NAME, scores.lines(recognised).encode())
     people = inputs.people
     run.write_json("split.json", people.files)
     if plan.report.images:
@@ -122,4 +123,6 @@ INVERSION = Kind(
     examine=examine,
     findings=findings,
     render=render,
+    shows=lambda plan: plan.report.images,
+    recompute=scores.recompute,
 )

@@ -6,7 +6,6 @@ Reads `report.json` (page.schema.json says what it holds), `distributions.safete
 strips of square tiles: `images/enrolment/0007.png`, `images/search/0007.png`, `images/best_of_n/0007.png`.
 """
 
-import json
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -46,7 +45,7 @@ PEOPLE, SHOWN, TILES = 25, 12, 5
 
 
 def render(folder: Path) -> Path:
-    """Writes `folder/report.html`, and each figure as a line of `scores.jsonl`: the same folder gives the same bytes.
+    """Writes `folder/report.html`: the same folder gives the same bytes.
 
     Raises GmiError where a file is missing, damaged or of another schema version.
     """
@@ -55,7 +54,6 @@ def render(folder: Path) -> Path:
         samples = load_file(Path(folder, "distributions.safetensors"))
     except (OSError, SafetensorError) as error:
         raise GmiError(f"The results in {folder} are damaged ({error}): score the audit again.") from error
-    page.put(Path(folder, "scores.jsonl"), "".join(json.dumps(row) + "\n" for row in report["results"]))
     filters = (estimate, rate, number, span, effect, amounts)
     return page.write(Path(folder, "report.html"), TEMPLATE, filters, report | _view(folder, report, samples))
 
@@ -77,7 +75,7 @@ def _view(folder: Path, report: dict[str, Any], samples: dict[str, Any]) -> dict
         for name, cuts in judges.items()
     }
     sheet = None
-    if (images := Path(folder, "images")).is_dir():
+    if any((images := Path(folder, "images")).glob("*/*.png")):
         sheet = [
             (person, [(step, plots.tiles(images / step / f"{person['index']:04d}.png", TILES)) for step in STRIPS])
             for person in people[:SHOWN]

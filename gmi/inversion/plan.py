@@ -6,6 +6,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from gmi.data.people import Faces
+from gmi.evidence.handling import AnyHandling, Handling
 from gmi.inversion.controls import Controls
 from gmi.inversion.membership import Membership
 from gmi.judges import AnyFaceJudge, refuse_faces
@@ -36,7 +37,8 @@ RANDOM = "random"
 class ReportConfig:
     """Settings of the report."""
 
-    images: bool = True  # show reconstructions beside enrolment photographs, which are personal data
+    # show reconstructions beside enrolment photographs, which are personal data; false: the folder keeps none of either
+    images: bool = True
 
 
 @settings
@@ -48,6 +50,7 @@ class Audit:
     target: AnyTarget  # a module with its weights, a model behind an API, an ONNX file, or a system with templates
     # who allowed the audit, and until when; no audit of a model behind an API starts without
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None
+    evidence: AnyHandling = Handling()  # what happens to what shows people: kept, sealed, or "none"
     # how `gmi train-target` makes `target.weights`; None: it does not, as with a target of your own
     training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None
     prior: AnyPrior  # generator of the images among which the attack searches

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur, pil_to_tensor, to_pil_image
 
 from gmi.data.images import Images
+from gmi.evidence.vault import SUFFIX
 from gmi.run import Run
 
 
@@ -33,13 +34,13 @@ def strips(run: Run, folder: str, images: Images) -> None:
     """Puts each class's images side by side, square, into a PNG of the run folder."""
     for person in images.classes.unique().tolist():
         name = f"{folder}/{person:04d}.png"
-        if not (run.folder / name).exists():
+        if not (run.folder / (f"{name}{SUFFIX}" if run.vault else name)).exists():
             tiles = [_square(to_pil_image(image)) for image in images.bytes[images.classes == person]]
             strip = Image.new(tiles[0].mode, (sum(tile.width for tile in tiles), tiles[0].height))
             for index, tile in enumerate(tiles):
                 strip.paste(tile, (index * tile.width, 0))
             strip.save(buffer := io.BytesIO(), "png")
-            run.write(name, buffer.getvalue())
+            run.keep(name, buffer.getvalue())
 
 
 def _square(tile: Image.Image) -> Image.Image:

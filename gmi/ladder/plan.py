@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from gmi.evidence.handling import AnyHandling
 from gmi.inversion.plan import Audit
 from gmi.oracles.access import Access, claims
 from gmi.protocols import Prior
@@ -49,6 +50,11 @@ class Ladder:
     def authorisation(self) -> Authorisation | None:
         """Permission to audit the target."""
         return self.audit.authorisation
+
+    @property
+    def evidence(self) -> AnyHandling:
+        """What happens to what shows people."""
+        return self.audit.evidence
 
     @property
     def reference(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 OMITTED = {"people", "assets", "provenance", "checks", "limits", "authorisation", "gap", "advantage", "naive"}
-OMITTED |= {"copies_by_record"}
+OMITTED |= {"copies_by_record", "evidence"}
 LABELS = {"target", "arm", "rung", "access", "search", "attack", "column", "role", "system", "judge", "photograph"}
 LABELS |= {"method", "metric", "comparison", "fmr", "finding", "group", "name"}
 RENAMED = {"value": "group"}  # labels whose keys say something else in a results file

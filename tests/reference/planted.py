@@ -66,6 +66,7 @@ EXAMPLE = """{
 "data": {"name": "orl", "people": 40, "attacked": 20, "training_images": 200, "enrolment_images": 200,
     "distractors": 0, "strangers": 0, "public_images": 0, "left_out": [],
     "split_seed": 0, "digest": "0123456789abcdef"},
+"evidence": {"evidence": "in the clear", "until": "2027-02-28"},
 "assets": [{"name": "orl", "licence": "BSD", "terms": "research", "credit": "AT&T", "sha256": "DIGEST"}],
 "provenance": {"config_digest": "DIGEST", "digests": {"target": "DIGEST", "prior": "DIGEST", "guide": null},
     "device": "cpu", "processes": 1,

@@ -1,0 +1,1 @@
+"""Dossiers: several runs of one system, joined into one page."""

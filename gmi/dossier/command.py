@@ -1,0 +1,66 @@
+"""The command that joins runs of one system into a dossier."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gmi.cli.commands import Parser
+from gmi.dossier.dossier import Dossier
+from gmi.errors import GmiError, because
+from gmi.report import page
+from gmi.report.coverage import standards
+from gmi.report.terms import written
+
+TEMPLATE = Path(__file__).with_name("page.html")
+
+
+def main(arguments: Sequence[str], prog: str | None = None) -> None:
+    """Writes a dossier's page and JSON. Raises GmiError where the runs are not of one system, or not finished."""
+    parser = Parser(prog=prog, description="Joins finished runs of one system into one page: an annex of a DPIA.")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of finished runs, of any kind")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write index.html")
+    parser.add_argument("--system", metavar="NAME", help="the system, where runs have no authorisation that names it")
+    options = parser.parse_args(arguments)
+    print(write(Dossier.of(options.runs, options.system), options.out))
+
+
+def write(dossier: Dossier, out: Path) -> Path:
+    """Writes `index.html` and `dossier.json` into a folder, and returns the page's path."""
+    try:
+        out.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise GmiError(f"{out} cannot be made a folder ({because(error)}): choose another --out.") from error
+    page.put(out / "dossier.json", json.dumps(plain(dossier), indent=1) + "\n")
+    links = {part.folder: os.path.relpath(part.folder / part.page, out) for part in dossier.parts}
+    values: dict[str, Any] = {"dossier": dossier, "links": links, "standards": standards()}
+    return page.write(out / "index.html", TEMPLATE, (written,), values)
+
+
+def plain(dossier: Dossier) -> dict[str, Any]:
+    """A dossier as plain data: runs and what they found, attacks that none made, evidence by requirement."""
+    return {
+        "system": dossier.system,
+        "runs": [
+            {
+                "name": part.name,
+                "kind": part.report["kind"],
+                "folder": str(part.folder),
+                "access": part.access,
+                "attacks": part.report["attacks"],
+                "finding": part.finding,
+                "finished": part.report["provenance"]["finished"],
+                "gmi": part.report["gmi"],
+                "configuration": part.report["provenance"]["config_digest"],
+                "evidence": part.report["evidence"],
+                "signed": part.is_signed,
+            }
+            for part in dossier.parts
+        ],
+        "not_tested": [attack.what for attack in dossier.missing],
+        "requirements": [
+            {"document": document.title, "id": requirement.id, "figures": list(figures)}
+            for requirement, document, figures in dossier.requirements
+        ],
+    }

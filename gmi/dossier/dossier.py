@@ -1,0 +1,160 @@
+"""A dossier: what was tested of one system, at which access, with which finding, what was not, and what would help.
+
+It is put together from the JSON of finished runs. It has no verdict of its own.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gmi.cli.reports import kind_of
+from gmi.errors import GmiError
+from gmi.report.brief import REACHES, TITLES, Table, brief
+from gmi.report.coverage import Attack, Document, Figure, Mitigation, Requirement, coverage, standards, told
+from gmi.report.page import read
+
+NO_VERDICT = "compared, without a verdict"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One run of a dossier."""
+
+    folder: Path
+    page: str  # name of its page's file
+    report: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, folder: Path) -> "Part":
+        """A finished run. Raises GmiError where the folder holds none."""
+        kind = kind_of(folder)
+        return cls(folder, f"{kind.name}.html", read(folder / f"{kind.name}.json"))
+
+    @property
+    def name(self) -> str:
+        return str(self.report["name"])
+
+    @property
+    def title(self) -> str:
+        return TITLES[self.report["kind"]]
+
+    @property
+    def system(self) -> str | None:
+        """The system by the authorisation; None: the run has none."""
+        return (self.report["authorisation"] or {}).get("system")
+
+    @property
+    def finding(self) -> str:
+        return (self.report.get("verdict") or {}).get("finding", NO_VERDICT)
+
+    @property
+    def access(self) -> str:
+        return brief(self.report).access
+
+    @property
+    def because(self) -> str:
+        return " ".join((self.report.get("verdict") or {}).get("because", ()))
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return brief(self.report).tables
+
+    @property
+    def is_signed(self) -> bool:
+        return (self.folder / f"{self.report['kind']}.json.sig").exists()
+
+    def reaches(self, attack: str) -> str:
+        """How an attack reached the model, in words."""
+        return " and ".join(REACHES[reach] for reach in self.report["attacks"][attack])
+
+    def found(self, attack: str) -> str:
+        """What the run says of one of its attacks: the verdict is of the first, a test beside it has its own."""
+        related = self.report.get("related") or {}
+        if attack == "membership":
+            verdict = self.report.get("known") or (related.get("membership") or {}).get("verdict")
+            return verdict["finding"] if verdict else NO_VERDICT
+        if attack == "copying":
+            return "measured, without a verdict"
+        return self.finding
+
+
+@dataclass(frozen=True)
+class Risk:
+    """A kind of attack that found something, or was not made, and the measures against it."""
+
+    attack: Attack
+    findings: tuple[str, ...]
+    measures: tuple[tuple[Mitigation, tuple[str, ...]], ...]  # each with figures on what it buys
+
+
+@dataclass(frozen=True)
+class Dossier:
+    """Runs of one system."""
+
+    system: str
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def of(cls, folders: Sequence[Path], system: str | None = None) -> "Dossier":
+        """The runs in some folders. Raises GmiError where they are not of one system, or nothing says which it is."""
+        parts = tuple(Part.of(folder) for folder in folders)
+        if len({folder.resolve() for folder in folders}) < len(folders):
+            raise GmiError("A run is named twice: name each once.")
+        named = {part.system: part for part in parts if part.system is not None}
+        if len(named) > 1:
+            first, second, *_ = named.values()
+            raise GmiError(
+                f"{first.folder} is of {first.system}, and {second.folder} of {second.system}: "
+                "a dossier is of one system."
+            )
+        known = next(iter(named), None)
+        if system is not None and known not in (None, system):
+            raise GmiError(f"{named[known].folder} is of {known}, and not of {system}: a dossier is of one system.")
+        if system is None and (known is None or any(part.system is None for part in parts)):
+            nameless = next(part for part in parts if part.system is None)
+            raise GmiError(f"{nameless.folder} does not say which system it is of (authorisation): use --system NAME.")
+        return cls(system or str(known), parts)
+
+    @property
+    def tested(self) -> Iterator[tuple[Attack, Part, str]]:
+        """Every attack that was made, the run that made it, and the attack's key, by attack."""
+        for key, attack in standards().attacks.items():
+            for part in self.parts:
+                if key in part.report["attacks"]:
+                    yield attack, part, key
+
+    @property
+    def missing(self) -> list[Attack]:
+        """Attacks that no run made."""
+        made = {key: reaches for part in self.parts for key, reaches in part.report["attacks"].items()}
+        return [row.attack for row in coverage(made) if not row.made]
+
+    @property
+    def risks(self) -> Iterator[Risk]:
+        """Attacks with their findings, and the measures against them that reach what was attacked."""
+        for key, attack in standards().attacks.items():
+            parts = [part for part in self.parts if key in part.report["attacks"]]
+            reaches = {reach for part in parts for reach in part.report["attacks"][key]}
+            if parts:
+                measures = tuple(
+                    (each, tuple(_told(each.measured, parts)))
+                    for each in standards().mitigations
+                    if key in each.against and (each.reach == "both" or "api" in reaches)
+                )
+                yield Risk(attack, tuple(dict.fromkeys(part.found(key) for part in parts)), measures)
+
+    @property
+    def requirements(self) -> Iterator[tuple[Requirement, Document, tuple[str, ...]]]:
+        """Every requirement, and the figures of these runs that bear on it; none where no run has any."""
+        for requirement in standards().requirements:
+            document = standards().documents[requirement.document]
+            yield requirement, document, tuple(_told(requirement.figures, self.parts))
+
+
+def _told(figures: Sequence[Figure], parts: Sequence[Part]) -> Iterator[str]:
+    """Each figure that a run has, with the run's name."""
+    for figure in figures:
+        for part in parts:
+            if group := figure.of(part.report):
+                yield f"{part.name}: {told(figure, group)}"

@@ -1,0 +1,157 @@
+"""The scores that an audit's figures rest on, as a file: whoever has it can compute the figures again.
+
+    scores.jsonl    a line for each judge, one for each judge, method and metric, one for each comparison of look-alikes
+
+No image and no template is in it, and no name: people are numbered.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gmi.audits import Checked
+from gmi.checks import PUBLIC_PEOPLE
+from gmi.errors import GmiError, because
+from gmi.inversion import scoring
+from gmi.inversion.recognition import Recognised
+from gmi.inversion.verdict import settle
+from gmi.metrics.identity import Threshold
+from gmi.metrics.lookalikes import Within
+from gmi.metrics.statistics import Array
+
+NAME = "scores.jsonl"
+
+
+def lines(recognised: Iterable[Recognised]) -> str:
+    """The scores of every judge, for `judges`; NaN is null, and infinity is a text."""
+    return "".join(json.dumps(line, allow_nan=False) + "\n" for judge in recognised for line in _lines(judge))
+
+
+def _lines(judge: Recognised) -> Iterator[dict[str, Any]]:
+    cuts = [{key: _number(value) for key, value in asdict(cut).items()} for cut in judge.thresholds]
+    yield {"judge": judge.judge, "people": judge.people, "attack": judge.attack, "thresholds": cuts}
+    for method, outcomes in judge.outcomes.items():
+        places = {"people": judge.classes[method].tolist(), "draws": judge.draws[method].tolist()}
+        for metric, values in outcomes.items():
+            yield {"judge": judge.judge, "method": method, "metric": metric, "values": _plain(values)} | places
+    for method, kinds in judge.within.items():
+        for metric, among in kinds.items():
+            arrays = {key: _plain(values) for key, values in vars(among).items()}
+            yield {"judge": judge.judge, "method": method, "within": metric} | arrays
+
+
+def judges(text: str) -> tuple[Recognised, ...]:
+    """What `lines` wrote. Raises ValueError, KeyError or TypeError for anything else."""
+    found: dict[str, Recognised] = {}
+    for line in map(json.loads, text.splitlines()):
+        name, method = line["judge"], line.get("method")
+        if method is None:
+            cuts = tuple(map(_threshold, line["thresholds"]))
+            found[name] = Recognised(name, line["people"], cuts, {}, {}, {}, {}, {}, None, line["attack"])
+        elif "within" in line:
+            arrays = {key: _array(line[key]) for key in ("own", "others", "nobody")}
+            found[name].within.setdefault(method, {})[line["within"]] = Within(**arrays)
+        else:
+            judge = found[name]
+            judge.outcomes.setdefault(method, {})[line["metric"]] = _array(line["values"])
+            judge.classes[method] = np.array(line["people"])
+            judge.draws[method] = np.array(line["draws"], np.int64)
+    return tuple(found.values())
+
+
+def _threshold(cut: Mapping[str, Any]) -> Threshold:
+    read: dict[str, Any] = {key: _read(value) for key, value in cut.items()}
+    read["rates"] = tuple(cut["rates"])
+    return Threshold(**read)
+
+
+def recompute(folder: Path, report: Mapping[str, Any]) -> Iterator[Checked]:
+    """Every figure of the report that follows from the scores, computed again: figures, gaps, people, verdict.
+
+    The verdict's stops and doubts are taken from the report's checks, which rest on more than scores.
+    """
+    try:
+        recognised = judges((folder / NAME).read_text("utf-8"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        yield Checked(f"figures, from {NAME}", "not checked", because(error))
+        return
+    try:
+        verdicts = scoring.verdicts(recognised, report["verdict"]["notable"], *_reasons(report))
+        results = [asdict(row) for judge in recognised for row in scoring.identities(judge)]
+        told = {
+            "gap": [asdict(row) for judge in recognised for row in scoring.gaps(judge)],
+            "people": [asdict(row) for row in scoring.exposed(recognised[0])],
+        }
+        verdict = asdict(settle(verdicts))
+    except (GmiError, ValueError, KeyError, IndexError, TypeError) as error:
+        yield Checked(f"figures, from {NAME}", "differs", f"the scores do not give them: {because(error)}")
+        return
+    ids = ("method", "judge", "metric")
+    written = {tuple(row[key] for key in ids): row for row in report["results"]}
+    for row in results:
+        key = tuple(row[key] for key in ids)
+        yield _compared(" ".join(key), row, written.pop(key, None))
+    for part, mine in told.items():
+        yield _compared(part, mine, report[part])
+    for part in ("finding", "because", "advantages", "optimising", "smallest_effect", "people_needed"):
+        yield _compared(f"verdict: {part}", verdict[part], report["verdict"][part])
+    known = {each.judge for each in recognised}
+    for method, judge, metric in written:
+        if judge in known and not _of_literature(metric):
+            yield Checked(f"{method} {judge} {metric}", "differs", "the scores have no such figure")
+    if others := sum(judge not in known or _of_literature(metric) for _, judge, metric in written):
+        yield Checked(f"{others} figures of the literature", "not checked", "they rest on more than scores")
+
+
+def _reasons(report: Mapping[str, Any]) -> tuple[list[str], list[str], bool]:
+    """What a verdict takes from checks: stops, doubts that it names, and whether the public set counts."""
+    flags, reasons = report["checks"], report["verdict"]["because"]
+    stops = [flag["message"] for flag in flags if flag["severity"] == "stop"]
+    doubts = [flag["message"] for flag in flags if flag["severity"] == "warning" and flag["message"] in reasons]
+    return stops, doubts, not any(flag["name"] == PUBLIC_PEOPLE and flag["severity"] == "warning" for flag in flags)
+
+
+def _of_literature(metric: str) -> bool:
+    return metric.split("@")[0] in ("pairmatch", "nearest", "precision", "recall", "density", "coverage", "frechet")
+
+
+def _compared(what: str, mine: Any, theirs: Any) -> Checked:
+    if _same(json.loads(json.dumps(mine)), theirs):
+        return Checked(what, "as reported", "")
+    return Checked(what, "differs", "the scores give another value")
+
+
+def _same(mine: Any, theirs: Any) -> bool:
+    """Equal trees, numbers up to rounding: another processor adds up in another order."""
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        return mine.keys() == theirs.keys() and all(_same(value, theirs[key]) for key, value in mine.items())
+    if isinstance(mine, list) and isinstance(theirs, list):
+        return len(mine) == len(theirs) and all(map(_same, mine, theirs))
+    if isinstance(mine, float | int) and isinstance(theirs, float | int):
+        return bool(np.isclose(mine, theirs, rtol=1e-9, atol=1e-12))
+    return mine == theirs
+
+
+def _plain(values: Array) -> Any:
+    if values.ndim > 1:
+        return [_plain(row) for row in values]
+    return [_number(value) for value in values.tolist()]
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, float) and not np.isfinite(value):
+        return None if np.isnan(value) else str(value)
+    return value
+
+
+def _read(value: Any) -> Any:
+    return np.nan if value is None else float(value) if isinstance(value, str) else value
+
+
+def _array(values: Sequence[Any]) -> Array:
+    rows = [_array(row) if isinstance(row, list) else _read(row) for row in values]
+    return np.array(rows, np.float64)
