@@ -9,8 +9,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from gmi.cli.commands import Parser
 from gmi.cli.reports import kind_of, rendered
 from gmi.errors import GmiError, because
@@ -43,10 +41,9 @@ def unseal(arguments: Sequence[str], prog: str | None = None) -> None:
     from gmi.evidence.handling import Handling, vault
     from gmi.evidence.vault import SUFFIX
     from gmi.run import Run
-    from gmi.settings import validate
 
     kind, folder = kind_of(options.run), options.run
-    plan: Any = validate(yaml.safe_load((folder / "plan.yaml").read_text("utf-8")), folder / "plan.yaml", kind.plan)
+    plan = planned(kind, folder)
     if not isinstance(plan.evidence, Handling) or plan.evidence.encrypt is None:
         raise GmiError(f"The evidence of {folder} is not sealed: open its page.")
     if options.out.exists():
@@ -66,6 +63,13 @@ def unseal(arguments: Sequence[str], prog: str | None = None) -> None:
         if path.is_file() and path.suffix != SUFFIX:
             clear.write(path.name, path.read_bytes())
     print(f"{rendered(kind, options.out)} ({len(names)} files unsealed: delete the folder after use)")
+
+
+def planned(kind: "Kind[Any, Any, Any]", folder: Path) -> Any:
+    """The configuration of a finished run. Raises GmiError where it is missing or damaged."""
+    from gmi.settings import read
+
+    return read(folder / "plan.yaml", kind.plan)
 
 
 def verify(arguments: Sequence[str], prog: str | None = None) -> None:
@@ -131,10 +135,10 @@ def _inputs(kind: "Kind[Any, Any, Any]", folder: Path, report: dict[str, Any]) -
     from gmi.cli import accelerator, hardware
     from gmi.evidence.handling import Handling
     from gmi.evidence.vault import Vault
-    from gmi.settings import identity, validate
+    from gmi.settings import identity
 
     try:
-        plan: Any = validate(yaml.safe_load((folder / "plan.yaml").read_text("utf-8")), folder / "plan.yaml", kind.plan)
+        plan = planned(kind, folder)
         inputs = load(kind, plan, hardware(accelerator()))
         known = {asset["name"]: asset["sha256"] for asset in report["assets"]}
         assets = {asset.name: asset.sha256 for asset in credits(plan)}

@@ -38,12 +38,14 @@ class Vault:
             raise GmiError(f"The key in {variable} is not in base64: {how}.") from error
         if len(key) != _SIZE:
             raise GmiError(f"The key in {variable} has {len(key)} bytes, and not {_SIZE}: {how}.")
+        _cipher(key)  # refused before anything is sealed, where the package for it is missing
         return cls(key, variable)
 
     @classmethod
     def passing(cls) -> "Vault":
         """A vault whose key is in the memory of this run's processes alone: what it sealed ends with them."""
         keys = [os.urandom(_SIZE)]
+        _cipher(keys[0])
         if PartialState().num_processes > 1:
             broadcast_object_list(keys)
         return cls(keys[0], "")
@@ -64,7 +66,7 @@ class Vault:
 
         start = len(_MARK) + _NONCE
         try:
-            if not sealed.startswith(_MARK):
+            if not sealed.startswith(_MARK) or len(sealed) < start:
                 raise InvalidTag
             return _cipher(self.key).decrypt(sealed[len(_MARK) : start], sealed[start:], label.encode())
         except InvalidTag as error:

@@ -1,0 +1,305 @@
+"""Evidence: sealed pieces open for their run and key alone, findings do not depend on it, what is purged is gone."""
+
+import json
+import os
+import shutil
+import subprocess
+from base64 import b64encode
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+from reference.reports import timeless
+
+from gmi import cli, toy
+from gmi.audits import Hardware, conduct
+from gmi.cli.custody import purge, unseal, verify
+from gmi.errors import GmiError
+from gmi.evidence.handling import AnyHandling, Encryption, Handling
+from gmi.evidence.purge import SHOWING
+from gmi.evidence.signature import refuse_unsigned, sign
+from gmi.evidence.vault import SUFFIX, Vault
+from gmi.inversion import scores
+from gmi.inversion.audit import INVERSION
+from gmi.inversion.plan import ReportConfig
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+CPU = Hardware(torch.device("cpu"))
+PLAN = toy.plan()
+PEOPLE = 10
+KEY, OTHER = (b64encode(bytes([byte]) * 32).decode() for byte in (1, 2))
+SEALED = replace(PLAN, evidence=Handling(encrypt=Encryption(key="TOY_KEY"), until=date(2027, 2, 28)))
+
+
+def audit(folder: Path, plan=PLAN) -> dict:
+    conduct(INVERSION, plan, folder, CPU, toy.inputs(PEOPLE, 1.0, 0))
+    return json.loads((folder / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def clear(tmp_path_factory) -> Path:
+    """A finished run, as it is by default."""
+    folder = tmp_path_factory.mktemp("clear") / "run"
+    audit(folder)
+    return folder
+
+
+@pytest.fixture
+def run(clear, tmp_path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(clear, tmp_path / "run", copy_function=shutil.copy2))
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sealed") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOY_KEY", KEY)
+        audit(folder, SEALED)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory) -> Path:
+    """A private key; the public one is beside it."""
+    path = tmp_path_factory.mktemp("keys") / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_a_vault_opens_what_it_sealed_under_the_same_label_alone():
+    vault, content = Vault(b"1" * 32, "KEY"), os.urandom(1000)
+    first, second = vault.seal(content, "a/b"), vault.seal(content, "a/b")
+    assert first != second and content not in first  # nothing tells that two pieces are the same
+    assert vault.open(first, "a/b") == content
+    damaged = first[:-1] + bytes([first[-1] ^ 1])
+    for other, piece, label in (
+        (vault, first, "a/c"),
+        (vault, damaged, "a/b"),
+        (vault, first[:20], "a/b"),
+        (vault, content, "a/b"),
+        (Vault(b"2" * 32, "KEY"), first, "a/b"),
+    ):
+        with pytest.raises(GmiError, match="not sealed with the key in KEY, or it is damaged or of another run"):
+            other.open(piece, label)
+    assert "1111" not in repr(vault)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "holds no key"),
+        (" ", "holds no key"),
+        ("no base64!", "is not in base64"),
+        (b64encode(b"short").decode(), "has 5 bytes, and not 32"),
+    ],
+)
+def test_a_key_that_is_none_is_refused_before_anything_is_attacked(value, message, tmp_path, monkeypatch):
+    monkeypatch.delenv("TOY_KEY", raising=False)
+    if value is not None:
+        monkeypatch.setenv("TOY_KEY", value)
+    with pytest.raises(GmiError, match=message):
+        audit(tmp_path / "run", SEALED)
+    assert not (tmp_path / "run").exists()
+
+
+def test_sealed_evidence_gives_the_same_findings_and_shows_nobody(sealed, clear):
+    mine, theirs = (json.loads((folder / "report.json").read_text()) for folder in (sealed, clear))
+    assert mine["evidence"] == {"evidence": "sealed", "until": "2027-02-28"}
+    left_out = {"evidence": None, "cost": None}
+    assert timeless(mine, "config_digest") | left_out == timeless(theirs, "config_digest") | left_out
+    kept = [path for part in ("shards", "images") for path in files(sealed / part)]
+    assert kept and all(path.suffix == SUFFIX for path in kept)
+    assert not any(b"PNG" in path.read_bytes()[:200] for path in kept)
+    page = (sealed / "report.html").read_text()
+    assert "data:image" not in page and "gmi unseal" in page and "2027-02-28" in page
+    assert "data:image" in (clear / "report.html").read_text()
+
+
+def test_a_sealed_run_goes_on_with_its_key_and_with_no_other(sealed, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(sealed, tmp_path / "run"))
+    before = json.loads((folder / "report.json").read_text())
+    monkeypatch.setenv("TOY_KEY", KEY)
+    assert timeless(audit(folder, SEALED))["results"] == before["results"]
+    monkeypatch.setenv("TOY_KEY", OTHER)
+    with pytest.raises(GmiError, match="choose another --out"):
+        audit(folder, SEALED)
+
+
+def test_unseal_shows_the_images_to_who_has_the_key(sealed, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "clear"
+    monkeypatch.setattr("gmi.cli.custody.planned", lambda *_: SEALED)
+    monkeypatch.setenv("TOY_KEY", OTHER)
+    with pytest.raises(GmiError, match=r"\.sealed cannot be unsealed: it is not sealed with the key in TOY_KEY"):
+        unseal([str(sealed), "--out", str(out)])
+    assert not out.exists()
+    monkeypatch.setenv("TOY_KEY", KEY)
+    unseal([str(sealed), "--out", str(out)])
+    assert "files unsealed: delete the folder after use" in capsys.readouterr().out
+    assert "data:image" in (out / "report.html").read_text() and out.stat().st_mode & 0o777 == 0o700
+    assert not [*out.rglob(f"*{SUFFIX}")]
+    with pytest.raises(GmiError, match="is there already"):
+        unseal([str(sealed), "--out", str(out)])
+
+
+def test_unseal_of_what_lies_in_the_clear(clear, tmp_path, monkeypatch):
+    monkeypatch.setattr("gmi.cli.custody.planned", lambda *_: PLAN)
+    with pytest.raises(GmiError, match="is not sealed: open its page"):
+        unseal([str(clear), "--out", str(tmp_path / "out")])
+
+
+def test_evidence_none_keeps_figures_and_scores_alone(clear, tmp_path):
+    folder = tmp_path / "run"
+    report = audit(folder, replace(PLAN, evidence="none"))
+    assert report["evidence"] == {"evidence": "not kept", "until": None}
+    assert report["results"] == json.loads((clear / "report.json").read_text())["results"]
+    assert not any((folder / name).exists() for name in SHOWING)
+    assert "data:image" not in (folder / "report.html").read_text()
+
+
+def test_what_a_killed_run_without_evidence_leaves_opens_for_nobody(tmp_path, monkeypatch):
+    plan, folder = replace(PLAN, evidence="none"), tmp_path / "run"
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gmi.inversion.audit.judging.judge", fail)
+    with pytest.raises(KeyboardInterrupt):
+        audit(folder, plan)
+    left = files(folder / "shards")
+    assert left and all(path.suffix == SUFFIX for path in left)
+    with pytest.raises(GmiError, match="a run's own key"):
+        Vault.passing().open(left[0].read_bytes(), "any")
+    monkeypatch.undo()
+    assert audit(folder, plan)["evidence"]["evidence"] == "not kept"  # it begins anew
+
+
+def test_report_without_images_leaves_no_image_in_the_folder(tmp_path):
+    folder = tmp_path / "run"
+    plan = replace(PLAN, report=ReportConfig(images=False))
+    report = audit(folder, plan)
+    assert report["evidence"]["evidence"] == "not kept"
+    assert not [path for path in files(folder) if path.suffix in (".png", SUFFIX) or "shards" in path.parts]
+    before = (folder / "report.html").read_bytes()
+    assert audit(folder, plan) == report and (folder / "report.html").read_bytes() == before  # nothing is made again
+
+
+def test_purge_deletes_evidence_keeps_figures_and_says_so(run, capsys):
+    report, figures = (run / "report.json").read_bytes(), (run / "figures.csv").read_bytes()
+    count = len([path for name in SHOWING for path in (files(run / name) if (run / name).is_dir() else [run / name])])
+    count -= sum(not (run / name).exists() for name in SHOWING)
+    purge([str(run)])
+    assert f"Deleted {count} files with" in capsys.readouterr().out
+    assert not any((run / name).exists() for name in SHOWING)
+    assert (run / "report.json").read_bytes() == report and (run / "figures.csv").read_bytes() == figures
+    assert "data:image" not in (run / "report.html").read_text()
+    assert json.loads((run / "purged.json").read_text())["files"] == count
+    audit(run)  # the same run, which is not made again
+    assert not (run / "shards").exists()
+
+
+def test_purge_of_what_is_not_finished(tmp_path):
+    with pytest.raises(GmiError, match="holds no finished run"):
+        purge([str(tmp_path)])
+
+
+def test_scores_give_every_figure_again(clear):
+    report = json.loads((clear / "report.json").read_text())
+    found = [*scores.recompute(clear, report)]
+    assert {each.outcome for each in found} == {"as reported", "not checked"}
+    checked = [each.what for each in found if each.outcome == "as reported"]
+    assert len(checked) > 20 and {"gap", "people", "verdict: finding", "verdict: advantages"} <= {*checked}
+    judges = scores.judges((clear / scores.NAME).read_text())
+    assert scores.lines(judges) == (clear / scores.NAME).read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda report: report["verdict"].update(finding="no evidence"), "verdict: finding"),
+        (lambda report: report["results"][0]["estimate"].update(high=0.999), "search stranger match@0.01"),
+        (lambda report: report["people"][0].update(auc=0.5), "people"),
+        (lambda report: report["results"].pop(0), "search stranger match@0.01"),
+        (lambda report: report["verdict"]["because"].append("It is safe."), "verdict: because"),
+        (
+            lambda report: report["results"].append(report["results"][0] | {"metric": "rank9"}),
+            "search stranger rank9",
+        ),
+    ],
+)
+def test_a_report_that_was_changed_differs_from_its_scores(clear, change, what):
+    report = json.loads((clear / "report.json").read_text())
+    change(report)
+    assert what in [each.what for each in scores.recompute(clear, report) if each.outcome == "differs"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"judge": "stranger"}', '{"judge": "a", "method": "b"}'])
+def test_damaged_scores_are_told_and_never_a_traceback(run, text):
+    report = json.loads((run / "report.json").read_text())
+    (run / scores.NAME).write_text(text)
+    assert {each.outcome for each in scores.recompute(run, report)} <= {"not checked", "differs"}
+
+
+def test_verify_ends_with_3_where_something_differs(run, monkeypatch, capsys):
+    def ended() -> int:
+        with pytest.raises(SystemExit) as caught:
+            cli.run(lambda words: verify(words, "gmi verify") or (_ for _ in ()).throw(SystemExit(0)), [str(run)])
+        return caught.value.code
+
+    assert ended() == 0
+    said = capsys.readouterr().out
+    assert "as reported" in said and "differs" not in said
+    assert "inputs, by their digests: " in said and "who made the report: it is not signed" in said
+    (run / "summary.md").write_text("All is well.\n")
+    assert ended() == 3
+    assert "differs       summary.md: it does not say what report.json says" in capsys.readouterr().out
+
+
+def test_a_changed_key_of_the_json_is_a_sentence(run):
+    report = json.loads((run / "report.json").read_text())
+    del report["verdict"]["naive"]
+    (run / "report.json").write_text(json.dumps(report))
+    with pytest.raises(GmiError, match=r"report\.json does not hold what a page shows"):
+        verify([str(run)])
+
+
+def test_a_signature_holds_for_the_file_and_the_key(tmp_path, keys):
+    path = tmp_path / "report.json"
+    path.write_text("{}")
+    public = keys.with_suffix(".pub")
+    with pytest.raises(GmiError, match=r"has no signature report\.json\.sig"):
+        refuse_unsigned(path, public)
+    assert sign(path, keys).name == "report.json.sig"
+    refuse_unsigned(path, public)
+    path.write_text('{"finding": "no evidence"}')
+    with pytest.raises(GmiError, match="is not as the owner of"):
+        refuse_unsigned(path, public)
+    path.write_text("{}")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")], check=True)
+    with pytest.raises(GmiError, match="is not as the owner of"):
+        refuse_unsigned(path, tmp_path / "other.pub")
+    with pytest.raises(GmiError, match="cannot be read as a public key"):
+        refuse_unsigned(path, tmp_path / "none.pub")
+
+
+def test_an_audit_signs_its_report(tmp_path, keys):
+    audit(tmp_path / "run", replace(PLAN, evidence=Handling(sign=keys)))
+    refuse_unsigned(tmp_path / "run" / "report.json", keys.with_suffix(".pub"))
+
+
+def test_a_key_to_sign_with_that_is_not_there_is_refused_before_anything_is_attacked(tmp_path):
+    with pytest.raises(GmiError, match=r"evidence\.sign: there is no key"):
+        audit(tmp_path / "run", replace(PLAN, evidence=Handling(sign=tmp_path / "none")))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text", ["none", {}, {"encrypt": {"key": "K"}, "until": "2027-01-01", "sign": "key"}])
+def test_what_a_configuration_may_say(text):
+    TypeAdapter(AnyHandling).validate_python(text)
