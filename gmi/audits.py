@@ -21,11 +21,12 @@ from gmi.evidence.purge import purge
 from gmi.evidence.signature import sign
 from gmi.report import page
 from gmi.report.brief import brief, card, summary
-from gmi.report.figures import table
+from gmi.report.figures import COLUMNS, rows, table
 from gmi.report.page import SCHEMA_VERSION
 from gmi.report.subjects import sentences
 from gmi.run import Run
 from gmi.settings import identity, plain
+from gmi.tracking import Tracker, refuse_missing, tracking
 
 PACKAGES = (
     *("torch", "torchvision", "accelerate", "diffusers", "facenet-pytorch", "lpips", "dlib-bin", "numpy", "scipy"),
@@ -56,6 +57,9 @@ class AnyPlan(Protocol):
 
     @property
     def evidence(self) -> AnyHandling: ...
+
+    @property
+    def track(self) -> tuple[Tracker, ...]: ...
 
 
 class Loaded(Protocol):
@@ -171,6 +175,7 @@ def conduct(
     """
     inputs = load(kind, plan, hardware, inputs)
     kind.refuse(plan, inputs)
+    refuse_missing(plan.track)
     sealing, state = vault(plan.evidence), PartialState()
     with state.main_process_first():
         assets = tuple(credits(plan))  # fetched and known before hours of work
@@ -194,8 +199,19 @@ def conduct(
             if plan.evidence == "none" or not kind.shows(plan):
                 purge(run.folder)
             render(kind, run.folder)
+            with tracking(plan.track, plan.name, run.folder) as log:
+                log(dict(_scalars(report)), 0)
     state.wait_for_everyone()
     return run.folder / f"{kind.name}.html"
+
+
+def _scalars(report: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Every figure by its part, labels and metric, and the ends of its interval."""
+    for row in rows(report):
+        labels = [str(value) for key, value in row.items() if key not in (*COLUMNS, "part")]
+        name = "/".join([row["part"], *labels, row["metric"]])
+        ends = {"": row["value"], "/low": row["low"], "/high": row["high"]}
+        yield from ((f"{name}{end}", value) for end, value in ends.items() if value is not None)
 
 
 def render(kind: Kind[Any, Any, Any], folder: Path) -> Path:

@@ -11,6 +11,7 @@ from gmi.errors import GmiError
 from gmi.evidence.handling import AnyHandling, Handling
 from gmi.settings import OPERATIONAL, Rate, Whole, settings
 from gmi.targets.authorisation import Authorisation
+from gmi.tracking import Tracker
 
 
 @settings
@@ -22,6 +23,7 @@ class AttributeAudit:
     target: AnyTarget  # the model under audit
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None  # who allowed the audit, and until when
     evidence: AnyHandling = Handling()  # what happens to what shows people: kept, sealed, or "none"
+    track: Annotated[tuple[Tracker, ...], OPERATIONAL] = ()  # trackers of experiments that get the figures
     attacks: Annotated[tuple[AnyAttack, ...], Field(min_length=1)]  # each at most once
     attacked: Annotated[int, Field(ge=20)] = 1000  # training records, and as many held-out ones
     value: str | None = None  # sensitive value that AUC and hits are about; None: the rarest

@@ -25,6 +25,7 @@ from gmi.search.selection import Selection
 from gmi.settings import OPERATIONAL, Count, Rate, Share, Whole, settings
 from gmi.targets.authorisation import Authorisation
 from gmi.targets.module import ModuleTarget
+from gmi.tracking import Tracker
 from gmi.training.targets import Head, Scratch
 
 Name = Annotated[str, Field(pattern=r"^\w[\w ,.+-]*$")]
@@ -87,6 +88,7 @@ class Comparison:
     targets: Annotated[tuple[Subject, ...], Field(min_length=1)]  # the targets to be defended
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None  # who allowed it; recorded in the report
     evidence: AnyHandling = Handling()  # what happens to what shows people: kept, sealed, or "none"
+    track: Annotated[tuple[Tracker, ...], OPERATIONAL] = ()  # trackers of experiments that get the figures
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)]  # the defences; the undefended arm needs no entry
     attacks: Annotated[tuple[NamedAttack, ...], Field(min_length=1)]  # what every arm meets
     prior: AnyPrior  # the generator that attacks search

@@ -10,6 +10,7 @@ from gmi.extraction.records import Photographs
 from gmi.extraction.side import Side
 from gmi.settings import OPERATIONAL, Count, Positive, Rate, Whole, settings
 from gmi.targets.authorisation import Authorisation
+from gmi.tracking import Tracker
 
 
 @settings
@@ -30,6 +31,7 @@ class ExtractionAudit:
     models: Models  # the target and the control, which exist already or are trained here
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None  # who allowed the audit, and until when
     evidence: AnyHandling = Handling()  # what happens to what shows people: kept, sealed, or "none"
+    track: Annotated[tuple[Tracker, ...], OPERATIONAL] = ()  # trackers of experiments that get the figures
     samples: Count = 1000  # samples of each model, with each seed
     guided: Side | None = None  # as many samples once more, led to what the model repeats; None: plain ones only
     # a copy is nearer to a record than this share of its distance to held-out images; data.alike may lower the share

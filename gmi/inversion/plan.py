@@ -27,6 +27,7 @@ from gmi.targets import AnyTarget
 from gmi.targets.authorisation import Authorisation
 from gmi.targets.module import ModuleTarget
 from gmi.targets.templates import TemplateTarget
+from gmi.tracking import Tracker
 from gmi.training.targets import Head, Scratch
 
 RANDOM = "random"
@@ -51,6 +52,7 @@ class Audit:
     # who allowed the audit, and until when; no audit of a model behind an API starts without
     authorisation: Annotated[Authorisation | None, OPERATIONAL] = None
     evidence: AnyHandling = Handling()  # what happens to what shows people: kept, sealed, or "none"
+    track: Annotated[tuple[Tracker, ...], OPERATIONAL] = ()  # trackers of experiments that get the figures
     # how `gmi train-target` makes `target.weights`; None: it does not, as with a target of your own
     training: Annotated[Head | Scratch | None, Field(discriminator="type")] = None
     prior: AnyPrior  # generator of the images among which the attack searches

@@ -13,6 +13,7 @@ from gmi.protocols import Prior
 from gmi.search import AnySearch
 from gmi.settings import OPERATIONAL, Count, settings
 from gmi.targets.authorisation import Authorisation
+from gmi.tracking import Tracker
 
 CONTROL = "best of N"
 
@@ -55,6 +56,11 @@ class Ladder:
     def evidence(self) -> AnyHandling:
         """What happens to what shows people."""
         return self.audit.evidence
+
+    @property
+    def track(self) -> tuple[Tracker, ...]:
+        """Trackers of experiments that get the figures."""
+        return self.audit.track
 
     @property
     def reference(self) -> str:

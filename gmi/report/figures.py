@@ -23,6 +23,9 @@ SHARES |= {"share", "ratio", "calibration_error", "own_opinion", "precision", "r
 SHARES |= {"target_accuracy", "covered"}
 DIFFERENCES = ("cost", "reduction", "gain", "contrast", "excess", "leak", "identity", "optimising")
 
+COLUMNS = ("metric", "value", "low", "high", "unit", "people", "failed")
+"""Keys of every row; the others, besides its part, are labels."""
+
 Row = dict[str, Any]
 
 
@@ -34,10 +37,9 @@ def rows(report: Mapping[str, Any]) -> list[Row]:
 def table(report: Mapping[str, Any]) -> str:
     """The same as comma-separated values: part, labels, metric, value, ends of the interval, unit, people, failure."""
     figures = rows(report)
-    last = ("metric", "value", "low", "high", "unit", "people", "failed")
-    labels = sorted({key for row in figures for key in row} - {"part", *last})
+    labels = sorted({key for row in figures for key in row} - {"part", *COLUMNS})
     text = io.StringIO()
-    writer = csv.DictWriter(text, ("part", *labels, *last), lineterminator="\n")
+    writer = csv.DictWriter(text, ("part", *labels, *COLUMNS), lineterminator="\n")
     writer.writeheader()
     writer.writerows(figures)
     return text.getvalue()

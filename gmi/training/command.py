@@ -1,6 +1,6 @@
 """The command that trains a prior."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -9,9 +9,13 @@ from gmi import cli
 from gmi.errors import GmiError
 from gmi.judges.spaces import space_of
 from gmi.run import Run
-from gmi.settings import plain
+from gmi.settings import identity
+from gmi.tracking import refuse_missing, tracking
 from gmi.training.overlap import overlap
 from gmi.training.priors import PriorTraining, train
+
+EVERY = 20
+"""Steps between two losses that trackers get."""
 
 ABOUT = """Trains a generative prior on a folder of public images. Goes on where it stopped; one process or many.
 
@@ -24,6 +28,7 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
     parser = cli.parser(ABOUT, prog)
     parser.add_argument("--out", type=Path, help="folder of the training; runs/NAME unless given")
     options, plan = cli.configured(parser, arguments, PriorTraining)
+    refuse_missing(plan.track)
     engine = cli.accelerator()
     images, held_out = plan.data.load()
     out = options.out or Path("runs", plan.name)
@@ -33,7 +38,7 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
         raise GmiError(f"private: {error}") from error
     with engine.main_process_first():
         digests = [images.digest, held_out.digest, None if people is None else people.digest]
-        run = Run.open(out, {"training": plain(plan), "data": digests})
+        run = Run.open(out, {"training": identity(plan), "data": digests})
     remark = "The public images were compared with nobody's private ones."
     if people is not None:
         by = "file and by face" if plan.subject == "faces" else "file"
@@ -45,13 +50,21 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
         engine.wait_for_everyone()
         if engine.is_main_process:
             print((run.folder / "overlap.txt").read_text())
-    with tqdm(total=plan.steps, desc="train prior", delay=2, disable=not engine.is_main_process) as bar:
+    trackers = plan.track if engine.is_main_process else ()
+    with (
+        tracking(trackers, plan.name, out) as log,
+        tqdm(total=plan.steps, desc="train prior", delay=2, disable=not engine.is_main_process) as bar,
+    ):
 
-        def report(step: int, loss: float) -> None:
-            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        def report(step: int, losses: Mapping[str, float]) -> None:
+            bar.set_postfix(loss=f"{losses['prior']:.4f}", refresh=False)
             bar.update(step - bar.n)
+            if step % EVERY == 0:
+                log({f"loss/{name}": loss for name, loss in losses.items()}, step)
 
         progress = train(plan, images, held_out, run, engine, remark, report)
+        for look in progress.history:
+            log({plan.distance: look["distance"]}, int(look["step"]))
     if engine.is_main_process:
         look = progress.history[progress.best]
         print(f"{out / 'prior'}: {plan.distance} {look['distance']:.4f} after {look['step']:,} steps")

@@ -40,7 +40,8 @@ from gmi.metrics.distribution import frechet
 from gmi.protocols import Prior
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
-from gmi.settings import Count, Positive, Whole, settings
+from gmi.settings import OPERATIONAL, Count, Positive, Whole, settings
+from gmi.tracking import Tracker
 from gmi.training import AnyLearner
 from gmi.training.learners import Learner
 
@@ -70,6 +71,7 @@ class PriorTraining:
     patience: Count | None = None  # looks without a smaller distance after which the training ends; None: never
     private: Faces | None = None  # people that the public images must not show; checked before the training starts
     seed: Whole = 0  # seed of everything that is random
+    track: Annotated[tuple[Tracker, ...], OPERATIONAL] = ()  # trackers of experiments that get losses and distances
 
     @property
     def mirrored(self) -> bool:
@@ -111,12 +113,12 @@ def train(
     run: Run,
     accelerator: Accelerator,
     remark: str = "",
-    report: Callable[[int, float], object] | None = None,
+    report: Callable[[int, Mapping[str, float]], object] | None = None,
 ) -> Progress:
     """Trains to the end, from where the run folder stands.
 
-    remark: text for the model card, in addition to the plan. report: called with each step's number and the prior's
-    loss. Raises GmiError for mixed precision in fp16, a damaged state, a loss that is not finite, and a network that
+    remark: text for the model card, in addition to the plan. report: called with each step's number and its losses by
+    network. Raises GmiError for mixed precision in fp16, a damaged state, a loss that is not finite, and a network that
     cannot be built.
     """
     if accelerator.mixed_precision == "fp16":
@@ -143,7 +145,7 @@ def train(
         average.update_parameters(state["prior"])
         progress.step += 1
         if report is not None:
-            report(progress.step, losses["prior"])
+            report(progress.step, losses)
         if progress.step % plan.look == 0 or progress.step == plan.steps:
             distance = looker(average.module, progress.step, run) if looker is not None else 0.0
             shared: Any = accelerator.reduce(torch.tensor(distance, device=accelerator.device), "sum")
