@@ -35,6 +35,11 @@ def because(error: Exception) -> str:
     return shorten(words.rstrip(". \n"), 300, placeholder=" ...")
 
 
+def visible(text: str) -> str:
+    """The text with control characters spelt out, which could steer a terminal; line ends stay."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text)
+
+
 @contextmanager
 def foreign(sentence: Callable[[str], str]) -> Iterator[None]:
     """A border to code that is not gmi's: whatever is raised within becomes a GmiError, which keeps it as its cause.

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gmi.cli.commands import COMMANDS, Parser, imported, meant, trainer
-from gmi.errors import GmiError, Overspent, Untrained, foreign, missing
+from gmi.errors import GmiError, Overspent, Untrained, foreign, missing, visible
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -57,7 +57,7 @@ def run(work: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
     except GmiError as error:
         if at_length:
             traceback.print_exception(error)
-        print("error:", *(line.strip() for line in str(error).splitlines()), file=sys.stderr)
+        print("error:", *(visible(line.strip()) for line in str(error).splitlines()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped: run the same command again to go on", file=sys.stderr)

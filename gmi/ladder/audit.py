@@ -24,7 +24,8 @@ from gmi.ladder.findings import Evidence, findings
 from gmi.ladder.forecast import forecast, refuse_misfits
 from gmi.ladder.page import render
 from gmi.ladder.plan import Cost, Ladder, costs
-from gmi.oracles.access import Access, AnyOracle, ScoresOnly, WholeModel
+from gmi.oracles.access import Access, AnyOracle, ScoresOnly
+from gmi.oracles.interface import Interface
 from gmi.run import Run
 from gmi.search.signature import students
 from gmi.search.strangers import digests
@@ -105,17 +106,20 @@ def _open(plan: Ladder, inputs: Inputs, prices: Mapping[str, Cost], run: Run, ac
     """The oracle of one level of access. Its ledger is that of all points by this access: what a point costs is
     arithmetic, and no image is asked twice.
 
-    Where the ladder has a budget, the ledger's is what these points cost together with all seeds: retries cannot exceed
-    it.
+    Where the ladder has a budget, the ledger holds no more images than these points cost together with all seeds.
     """
-    if not isinstance(access, WholeModel) and plan.budget is not None:
+    most = None
+    if plan.budget is not None:
         people = len(inputs.people.attacked)
         asked = sum(cost.queries(people) for cost in prices.values() if cost.access == str(access))
         seeds, released = len(plan.audit.seeds), (len(prices) + 1) * people * plan.audit.selection.keep
-        access = replace(access, budget=seeds * (asked + released) + len(inputs.people.enrolment))
+        most = seeds * (asked + released) + len(inputs.people.enrolment)
     whole = sha256(json.dumps(plain(replace(access, budget=None)), sort_keys=True).encode()).hexdigest()[:8]
     name = re.sub(r"[^a-z0-9]+", "-", str(access)).strip("-")
-    return access.open(inputs.target, run.folder / "ledgers" / f"{name}-{whole}")
+    oracle = access.open(inputs.target, run.folder / "ledgers" / f"{name}-{whole}")
+    if isinstance(oracle, Interface) and most is not None:
+        oracle.ledger.limit(most)
+    return oracle
 
 
 LADDER = Kind(

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Literal
 
-from gmi.errors import GmiError
+from gmi.errors import GmiError, because
 
 SHARED = -1  # the "person" of a query that serves nobody in particular
 OWN_OPINION = "own opinion"  # the step in which the auditor asks a served target about the reconstructions
@@ -46,8 +46,9 @@ class Ledger:
         """
         self.repeats: Repeats = repeats
         self._budget = budget
+        self._different: int | None = None
         self.step, self._repeats = "", Counter[bytes]()
-        self._lock = Lock()
+        self._lock, self._path = Lock(), path
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._file = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
         self._file.execute("PRAGMA journal_mode = WAL")
@@ -57,6 +58,10 @@ class Ledger:
         )
         self._file.execute("CREATE TABLE IF NOT EXISTS total (one INTEGER PRIMARY KEY CHECK (one = 1), sent INTEGER)")
         self._file.execute("INSERT OR IGNORE INTO total VALUES (1, 0)")
+
+    def limit(self, images: int) -> None:
+        """Bounds the different images, in place of those that are sent: what is sent again after a stop is free."""
+        self._different = images
 
     def at(self, step: str) -> None:
         """Begins a step of the run, which a resumed run repeats from its start."""
@@ -95,6 +100,11 @@ class Ledger:
                     f"The budget of {self._budget:,} images is spent ({sent:,} were sent, {len(keys):,} more are "
                     "wanted): raise access.budget and start the same command again; it goes on from what it has."
                 )
+            if self._different is not None and self._images() + self._new(keys) > self._different:
+                raise BudgetSpent(
+                    f"{self._path} has {self._images():,} images, and more than {self._different:,} are wanted, which "
+                    "is what these attacks cost: start anew with another --out."
+                )
             self._file.executemany(
                 "INSERT INTO images VALUES (?, ?, ?, 1, NULL) ON CONFLICT (key) DO UPDATE SET sent = sent + 1",
                 [(key, self.step, person) for key, person in zip(keys, people, strict=True)],
@@ -110,8 +120,7 @@ class Ledger:
     def total(self) -> Account:
         """The account of all steps and people."""
         with self._lock:
-            images = self._file.execute("SELECT count(*) FROM images").fetchone()[0]
-            return Account(images, self._sent())
+            return Account(self._images(), self._sent())
 
     def by(self, what: Literal["step", "person"], without: str = "") -> dict[str | int, Account]:
         """The account of each step, or of each person; an image counts where it was first sent.
@@ -128,16 +137,28 @@ class Ledger:
         ):
             return {key: Account(images, sent) for key, images, sent in rows}
 
+    def _images(self) -> int:
+        return self._file.execute("SELECT count(*) FROM images").fetchone()[0]
+
+    def _new(self, keys: Sequence[bytes]) -> int:
+        known = (self._file.execute("SELECT 1 FROM images WHERE key = ?", (key,)).fetchone() for key in {*keys})
+        return sum(row is None for row in known)
+
     def _sent(self) -> int:
         return self._file.execute("SELECT sent FROM total").fetchone()[0]
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._lock:
-            self._file.execute("BEGIN IMMEDIATE")
             try:
+                self._file.execute("BEGIN IMMEDIATE")
                 yield
-            except BaseException:
-                self._file.execute("ROLLBACK")
-                raise
-            self._file.execute("COMMIT")
+                self._file.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise GmiError(
+                    f"The ledger {self._path} cannot be written ({because(error)}): see to its disk, and start the "
+                    "same command again."
+                ) from error
+            finally:  # after a failure of any kind, of the commit too
+                if self._file.in_transaction:
+                    self._file.execute("ROLLBACK")

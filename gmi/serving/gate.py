@@ -94,7 +94,9 @@ class Log:
         """Records an alarm for a key, if there are reasons. To forgive it, delete its row and start again."""
         if reasons:
             with self._lock:
-                self._file.execute("INSERT INTO alarms VALUES (?, ?, ?)", (time.time(), key.name, ", ".join(reasons)))
+                with self._writing():
+                    row = (time.time(), key.name, ", ".join(reasons))
+                    self._file.execute("INSERT INTO alarms VALUES (?, ?, ?)", row)
                 self.alarms[key.name] += 1
 
     @contextmanager
@@ -116,7 +118,24 @@ class Log:
             pairs = zip(images, classes, strict=True) if classes else ()
             rows = [(now, key.name, sha256(image).digest(), label) for image, label in pairs]
             with self._lock:
-                self._counts[key.name] -= len(images) - len(rows)
-                self._file.execute("BEGIN")
-                self._file.executemany("INSERT INTO queries VALUES (?, ?, ?, ?)", rows)
-                self._file.execute("COMMIT")
+                try:
+                    with self._writing():
+                        self._file.executemany("INSERT INTO queries VALUES (?, ?, ?, ?)", rows)
+                except Refused:
+                    rows = []  # nothing is answered
+                    raise
+                finally:
+                    self._counts[key.name] -= len(images) - len(rows)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A transaction that ends, whatever happens. Raises Refused while the log cannot be written."""
+        try:
+            self._file.execute("BEGIN IMMEDIATE")
+            yield
+            self._file.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise Refused(503, "the log of queries cannot be written now: try again later") from error
+        finally:
+            if self._file.in_transaction:
+                self._file.execute("ROLLBACK")

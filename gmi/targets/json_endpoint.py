@@ -101,16 +101,19 @@ class _Json:
         given = {"$images": encoded, "$image": encoded[0], "$claims": [*claims], "$claim": claims[0]}
         body = _filled(self._plan.body, given)
         response = self._session.post(json.dumps(body).encode(), {"Content-Type": "application/json"}, len(images))
+        with self._session.reading(response.content):
+            return self._read(response.content, len(images))
+
+    def _read(self, body: bytes, images: int) -> Tensor:
+        """The numbers (N, K) in a response, or (N, 1) for labels and decisions. Raises GmiError for another answer."""
         try:
-            result = self._answers.search(self._session.parsed(response.content))
+            result = self._answers.search(self._session.parsed(body))
         except JMESPathError as error:
-            raise GmiError(
-                f"target.answers fails ({error}) in {self._session.quoted(response.content)}: correct it."
-            ) from error
+            raise GmiError(f"target.answers fails ({error}) in {self._session.quoted(body)}: correct it.") from error
         answers = [result] if self._single else result
-        if not isinstance(answers, list) or len(answers) != len(images) or None in answers:
+        if not isinstance(answers, list) or len(answers) != images or None in answers:
             raise GmiError(
-                f"target.answers does not find {len(images)} answers in {self._session.quoted(response.content)}: look "
+                f"target.answers does not find {images} answers in {self._session.quoted(body)}: look "
                 "at what the endpoint answers, and correct it."
             )
         read = {"labels": self._label, "decisions": self._decision}.get(self._plan.gives, self._row)

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-import httpx2
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from gmi.errors import GmiError
 from gmi.settings import OPERATIONAL, settings
 from gmi.targets.module import Input
 from gmi.targets.outputs import Labels, Named, Outputs, outputs
-from gmi.targets.remote import Connection, Session, pixels, refuse_scaling
+from gmi.targets.remote import Answer, Connection, Session, pixels, refuse_scaling
 from gmi.targets.served import Gives, Served, digest_of, refuse_claims
 
 _TYPES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "BOOL": "?"}
@@ -115,16 +114,18 @@ class _OpenInference:
             head = json.dumps(request).encode()
             content = head + b"".join(parts)
             headers = {"Content-Type": "application/octet-stream", _HEADER: str(len(head))}
-        return self._read(self._session.post(content, headers, len(images)))
+        answer = self._session.post(content, headers, len(images))
+        with self._session.reading(answer.content):
+            return self._read(answer)
 
     def _floats(self, images: Tensor) -> Tensor:
         return self._plan.input(images.float() / 255).contiguous()
 
-    def _read(self, response: httpx2.Response) -> Tensor:
+    def _read(self, response: Answer) -> Tensor:
         """The numbers in a response, (N, K), or (N, 1) for labels. Raises GmiError if it does not hold them."""
         body = response.content
         header = response.headers.get(_HEADER, "")
-        size = int(header) if header.isdecimal() else len(body)
+        size = int(header) if header.isdecimal() and len(header) < 19 else len(body)
         answer, raw = self._session.parsed(body[:size]), body[size:]
         outputs: dict[str, Tensor] = {}
         try:

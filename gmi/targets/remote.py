@@ -5,22 +5,34 @@ import os
 import ssl
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from threading import Lock
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import httpx2
 from pydantic import Field
 from torch import Tensor
 
-from gmi.errors import GmiError, because
+from gmi.errors import GmiError, because, visible
 from gmi.settings import Count, Positive, Whole, settings
 from gmi.targets.module import Input
 from gmi.targets.served import Busy, Requests
 
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"  # name of an environment variable; a secret itself would be kept on disk
 _LATER = {408, 425, 429, *range(500, 600)}  # statuses after which the same request may succeed
+_MOST = 256 * 2**20  # bytes of an answer
+_PATIENCE = 20  # times `timeout` that a whole answer may take
+
+
+class Answer(NamedTuple):
+    """What a server sent."""
+
+    status: int
+    headers: httpx2.Headers
+    content: bytes
 
 
 @settings
@@ -53,7 +65,8 @@ class Session:
             raise GmiError("target.url holds a name or password, which would be recorded: use connection.token.")
         self._variable = plan.token
         self._secret = "" if plan.token is None else self._token(plan.token)
-        headers = {} if plan.token is None else {plan.header: self._secret}
+        # an answer that is not compressed is as long as it says: it cannot fill the memory
+        headers = {"Accept-Encoding": "identity"} | ({} if plan.token is None else {plan.header: self._secret})
         if plan.header.lower() == "authorization" and self._secret:
             headers[plan.header] = f"Bearer {self._secret}"
         try:
@@ -66,6 +79,7 @@ class Session:
         )
         weakref.finalize(self, self._client.close)
         self._rate, self._free, self._lock = plan.rate, 0.0, Lock()
+        self._patience = _PATIENCE * plan.timeout
 
     @property
     def _local(self) -> bool:
@@ -82,14 +96,14 @@ class Session:
             raise GmiError("target.url: a token is only sent over https: use it, or leave connection.token out.")
         return secret
 
-    def post(self, content: bytes, headers: Mapping[str, str], images: int) -> httpx2.Response:
-        """The response, with status 200, to a request about this many images.
+    def post(self, content: bytes, headers: Mapping[str, str], images: int) -> Answer:
+        """The answer, with status 200, to a request about this many images.
 
-        Raises Busy if the server may answer later, GmiError for another status.
+        Raises Busy if the server may answer later, GmiError for another status, and for an answer without an end.
         """
         self._wait(images)
         try:
-            response = self._client.post(self._url, content=content, headers=dict(headers))
+            response = self._exchange(content, headers)
         except httpx2.UnsupportedProtocol as error:
             raise GmiError(f"target.url: {self.quoted(str(error))}: it begins with http:// or https://.") from None
         except httpx2.RequestError as error:
@@ -99,19 +113,59 @@ class Session:
                     "target.connection.ca."
                 ) from None
             raise Busy(self.quoted(f"{type(error).__name__}: {error}")) from None  # the cause could show the token
-        if response.status_code in _LATER:
-            raise Busy(f"status {response.status_code}", _after(response.headers.get("Retry-After")))
-        if response.status_code != 200:
+        if response.status in _LATER:
+            raise Busy(f"status {response.status}", _after(response.headers.get("Retry-After")))
+        if response.status != 200:
             token = f" (the token is that in {self._variable})" if self._variable else ""
             moved = response.headers.get("Location")
-            hint = {401: token, 403: token, 404: ": target.url or target.model is wrong"}.get(response.status_code, "")
+            hint = {401: token, 403: token, 404: ": target.url or target.model is wrong"}.get(response.status, "")
             hint = f": it has moved to {self.quoted(moved)}, set target.url" if moved else hint
             address = f"{self._url.scheme}://{self._url.netloc.decode()}{self._url.path}"
             raise GmiError(
-                f"{address} refuses the request with status {response.status_code}{hint}. It says "
+                f"{address} refuses the request with status {response.status}{hint}. It says "
                 f"{self.quoted(response.content)}"
             )
         return response
+
+    def _exchange(self, content: bytes, headers: Mapping[str, str]) -> Answer:
+        """The whole answer. Raises GmiError for one that is compressed, too large or too slow."""
+        address, end = f"{self._url.scheme}://{self._url.netloc.decode()}", time.monotonic() + self._patience
+        with self._client.stream("POST", self._url, content=content, headers=dict(headers)) as response:
+            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise Busy("a compressed answer, which was not asked for")
+            parts, size = [], 0
+            for part in response.iter_raw():
+                parts.append(part)
+                size += len(part)
+                if size > _MOST:
+                    raise GmiError(
+                        f"{address} sends an answer of more than {_MOST // 2**20} MB: that is none to images."
+                    )
+                if time.monotonic() > end:
+                    raise Busy(f"an answer that took more than {self._patience:.0f} seconds")
+            return Answer(response.status_code, response.headers, b"".join(parts))
+
+    @contextmanager
+    def reading(self, body: bytes) -> Iterator[None]:
+        """A border: messages about what a server sent have neither the token nor control characters.
+
+        What is raised within becomes a GmiError without its cause, which could show the token; Busy stays Busy.
+        """
+        try:
+            yield
+        except Busy as error:
+            raise Busy(self.clean(str(error)), error.after) from None
+        except GmiError as error:
+            raise GmiError(self.clean(str(error))) from None
+        except Exception as error:
+            words = f"The answer cannot be read ({self.clean(repr(error))}): {self.quoted(body)}"
+            raise GmiError(words) from None
+
+    def clean(self, text: str) -> str:
+        """Text without the token, as it is or as Python and JSON write it, and with control characters spelt out."""
+        for form in {self._secret, repr(self._secret)[1:-1], json.dumps(self._secret)[1:-1]} - {""}:
+            text = text.replace(form, "***")
+        return visible(text)
 
     def parsed(self, body: bytes) -> Any:
         """The JSON in a body. Raises Busy if it is not JSON: half an answer, or the page of a proxy."""
@@ -123,7 +177,8 @@ class Session:
     def quoted(self, text: bytes | str) -> str:
         """The start of an answer, for a message, without the token, which servers may repeat."""
         shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
-        shown = shown.replace(self._secret, "***") if self._secret else shown
+        for form in {self._secret, json.dumps(self._secret)[1:-1]} - {""}:
+            shown = shown.replace(form, "***")
         return repr(shown[:300])
 
     def _wait(self, images: int) -> None:
@@ -172,10 +227,10 @@ def _after(header: str | None) -> float | None:
     if header is None:
         return None
     try:
-        return max(0.0, float(header))
+        seconds = float(header)
     except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time.time())
-    except ValueError:
-        return None
+        try:
+            seconds = parsedate_to_datetime(header).timestamp() - time.time()
+        except (ValueError, OverflowError, OSError):
+            return None
+    return max(0.0, seconds) if isfinite(seconds) else None

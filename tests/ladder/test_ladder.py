@@ -21,6 +21,7 @@ from gmi.ladder.audit import LADDER
 from gmi.ladder.forecast import forecast
 from gmi.ladder.plan import Ladder, Rung, baseline, costs
 from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
+from gmi.oracles.ledger import Ledger
 from gmi.oracles.local import Model
 from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
@@ -210,3 +211,25 @@ def test_the_page_names_permission_digests_and_the_terms_of_assets(climbed, inpu
     expired = replace(PLAN, audit=replace(PLAN.audit, authorisation=replace(allowed, until="2020-01-31")))
     with pytest.raises(GmiError, match="authorisation ended"):
         conduct(LADDER, expired, climbed[0], CPU, inputs)
+
+
+def test_a_ladder_with_a_budget_goes_on_after_a_stop_right_after_a_charge(inputs, tmp_path, monkeypatch):
+    """What was charged and not answered is asked again, without a further charge against the ladder's budget."""
+    plan = replace(PLAN, rungs=(PLAN.rungs[0], PLAN.rungs[1]), best_of=(20,), budget=2000)
+    kept, keep = [], Ledger.keep
+
+    def stopped(self: Ledger, keys: list[bytes], answers: list[bytes]) -> None:
+        kept.append(len(keys))
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+        keep(self, keys, answers)
+
+    monkeypatch.setattr(Ledger, "keep", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        conduct(LADDER, plan, tmp_path / "run", CPU, inputs)
+    conduct(LADDER, plan, tmp_path / "run", CPU, inputs)
+    (ledger,) = (tmp_path / "run" / "ledgers").iterdir()
+    with closing(sqlite3.connect(ledger / "ledger.sqlite" if ledger.is_dir() else ledger)) as file:
+        ((sent,),) = file.execute("SELECT sent FROM total")
+        ((images,),) = file.execute("SELECT count(*) FROM images")
+    assert sent == images + kept[1]

@@ -289,7 +289,7 @@ def test_a_certificate_that_is_not_trusted_is_no_passing_fault(images, monkeypat
         except ssl.SSLError as error:
             raise httpx2.ConnectError("no connection") from error
 
-    monkeypatch.setattr(httpx2.Client, "post", refuse)
+    monkeypatch.setattr(httpx2.Client, "stream", refuse)
     oracle = ScoresOnly().open(client("https://else.example", connection=Connection(retries=9)).load(NAMES), None)
     with pytest.raises(GmiError, match=r"name a file with that of its authority in target\.connection\.ca"):
         oracle.scores(images)
