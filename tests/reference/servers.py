@@ -81,7 +81,7 @@ def answering(answer: Callable[[Handler, bytes], None]) -> Iterator[str]:
     """A server of the test's own: its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Own", (Handler,), {"answer": answer}))
     server.daemon_threads = True
-    thread = Thread(target=server.serve_forever)
+    thread = Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
