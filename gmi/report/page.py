@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,12 @@ def write(path: Path, template: Path, filters: Iterable[Callable[..., object]], 
     values: what it shows; "subject" says in which words.
     """
     subject = values.get("subject", "faces")
+    return put(path, _environment(template, subject, tuple(filters)).get_template(template.name).render(values))
+
+
+@cache
+def _environment(template: Path, subject: str, filters: tuple[Callable[..., object], ...]) -> Environment:
+    """Where templates are read, once for each kind of page."""
     loader = FileSystemLoader([template.parent, Path(__file__).parent])
     world = Environment(
         loader=loader,
@@ -51,7 +57,7 @@ def write(path: Path, template: Path, filters: Iterable[Callable[..., object]], 
     world.filters.update((function.__name__, function) for function in filters)
     world.filters["label"] = partial(worded_label, subject)
     world.filters["worded"] = lambda text: reworded(text, subject)
-    return put(path, world.get_template(template.name).render(values))
+    return world
 
 
 def worded_label(subject: str, name: str, meaning: bool = False) -> str:

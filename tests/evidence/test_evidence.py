@@ -25,10 +25,14 @@ from gmi.evidence.vault import SUFFIX, Vault
 from gmi.inversion import scores
 from gmi.inversion.audit import INVERSION
 from gmi.inversion.plan import ReportConfig
+from gmi.search.gradient import Gradient
+from gmi.search.selection import Selection
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = Hardware(torch.device("cpu"))
-PLAN = toy.plan()
+PLAN = replace(
+    toy.plan(), search=Gradient(steps=4, lr=0.15), selection=Selection(pool=10, candidates=1, views=2, keep=1)
+)
 PEOPLE = 10
 KEY, OTHER = (b64encode(bytes([byte]) * 32).decode() for byte in (1, 2))
 SEALED = replace(PLAN, evidence=Handling(encrypt=Encryption(key="TOY_KEY"), until=date(2027, 2, 28)))
@@ -123,6 +127,7 @@ def test_sealed_evidence_gives_the_same_findings_and_shows_nobody(sealed, clear)
     assert "data:image" in (clear / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_sealed_run_goes_on_with_its_key_and_with_no_other(sealed, tmp_path, monkeypatch):
     folder = Path(shutil.copytree(sealed, tmp_path / "run"))
     before = json.loads((folder / "report.json").read_text())
@@ -289,6 +294,7 @@ def test_a_signature_holds_for_the_file_and_the_key(tmp_path, keys):
         refuse_unsigned(path, tmp_path / "none.pub")
 
 
+@pytest.mark.slow
 def test_an_audit_signs_its_report(tmp_path, keys):
     audit(tmp_path / "run", replace(PLAN, evidence=Handling(sign=keys)))
     refuse_unsigned(tmp_path / "run" / "report.json", keys.with_suffix(".pub"))
