@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
@@ -17,14 +18,14 @@ from pydantic import JsonValue, TypeAdapter
 
 from gmi.assets.catalogue import fetch, provenance
 from gmi.evidence.handling import AnyHandling, Handling, Kept, kept, vault
-from gmi.evidence.purge import purge
-from gmi.evidence.signature import sign
+from gmi.evidence.purge import RECORD, left, purge
+from gmi.evidence.signature import sign, unsign
 from gmi.report import page
 from gmi.report.brief import brief, card, summary
 from gmi.report.figures import COLUMNS, rows, table
 from gmi.report.page import SCHEMA_VERSION
 from gmi.report.subjects import sentences
-from gmi.run import Run
+from gmi.run import Run, refuse_other
 from gmi.settings import identity, plain
 from gmi.tracking import Tracker, refuse_missing, tracking
 
@@ -148,7 +149,7 @@ class Kind(Generic[Plan, Inputs, Evidence]):
     render: Callable[[Path], Path]  # the page: a pure function of the folder
     shows: Callable[[Plan], bool] = lambda plan: True  # whether its page may show people; else none are kept
     # figures of the JSON, computed again from scores in the folder, where this kind of audit leaves any
-    recompute: Callable[[Path, Mapping[str, Any]], Iterator[Checked]] | None = None
+    recompute: Callable[[Path, Mapping[str, Any], Plan | None], Iterator[Checked]] | None = None
 
 
 def load(kind: Kind[Plan, Inputs, Evidence], plan: Plan, hardware: Hardware, inputs: Inputs | None = None) -> Inputs:
@@ -173,19 +174,21 @@ def conduct(
     inputs: any objects with the right methods; None: those that the plan names.
     Raises GmiError where the audit may not be made, something is missing, or the folder holds another run.
     """
+    state = PartialState()
+    if (folder / RECORD).exists():  # it ended, and there is nothing left to do it again from
+        refuse_other(folder, identity(plan))
+        if state.is_main_process:
+            _finish(kind, plan, folder)
+        return folder / f"{kind.name}.html"
     inputs = load(kind, plan, hardware, inputs)
     kind.refuse(plan, inputs)
     refuse_missing(plan.track)
-    sealing, state = vault(plan.evidence), PartialState()
+    sealing = vault(plan.evidence)
     with state.main_process_first():
         assets = tuple(credits(plan))  # fetched and known before hours of work
         run = Run.open(folder, {"configuration": identity(plan), "inputs": inputs.digests}, sealing)
-        if plan.evidence == "none" and state.is_main_process and not run.purged:
+        if plan.evidence == "none" and state.is_main_process:
             run.forget()  # sealed with a key that is gone
-    if run.purged:  # it ended, and there is nothing left to do it again from
-        if state.is_main_process:
-            render(kind, run.folder)
-        return run.folder / f"{kind.name}.html"
     with run.logging_errors():
         evidence = kind.examine(plan, inputs, run, hardware)
         if state.is_main_process:
@@ -194,15 +197,31 @@ def conduct(
             report = asdict(header(kind, plan, run, inputs, hardware, assets)) | spoken
             run.write("plan.yaml", yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True).encode())
             path = run.write_json(f"{kind.name}.json", report)
+            unsign(path)
             if isinstance(plan.evidence, Handling) and plan.evidence.sign is not None:
                 sign(path, plan.evidence.sign)
-            if plan.evidence == "none" or not kind.shows(plan):
-                purge(run.folder)
             render(kind, run.folder)
-            with tracking(plan.track, plan.name, run.folder) as log:
-                log(dict(_scalars(report)), 0)
+    state.wait_for_everyone()  # until then the others may read pieces
+    if state.is_main_process:
+        _finish(kind, plan, run.folder)
     state.wait_for_everyone()
     return run.folder / f"{kind.name}.html"
+
+
+def _finish(kind: Kind[Plan, Any, Any], plan: Plan, folder: Path) -> None:
+    """What comes after the findings: evidence goes where none is kept, and trackers get the figures."""
+    purges = plan.evidence == "none" or not kind.shows(plan)
+    if (folder / RECORD).exists() or purges:
+        if left(folder):
+            purge(folder, pages(kind))
+        render(kind, folder)
+    with tracking(plan.track, plan.name, folder) as log:
+        log(dict(_scalars(page.read(folder / f"{kind.name}.json"))), 0)
+
+
+def pages(kind: Kind[Any, Any, Any]) -> tuple[str, str]:
+    """Files of a finished run that may show people."""
+    return f"{kind.name}.html", f"{kind.name}.pdf"
 
 
 def _scalars(report: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -246,6 +265,7 @@ class Provenance:
     environment: dict[str, str]
     device: str
     processes: int
+    files: dict[str, str]  # SHA-256 of what figures can be computed from again
     started: str
     finished: str
 
@@ -284,10 +304,17 @@ def header(
             environment={"python": platform.python_version(), "platform": platform.platform()} | packages,
             device=hardware.device.type,
             processes=PartialState().num_processes,
+            files=digests(run.folder),
             started=started.isoformat(timespec="seconds"),
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         ),
     )
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files in a run folder that its figures and plots rest on, and that show nobody."""
+    paths = (folder / name for name in ("scores.jsonl", "distributions.safetensors"))
+    return {path.name: sha256(path.read_bytes()).hexdigest() for path in paths if path.exists()}
 
 
 def _installed(packages: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -29,7 +29,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gmi.errors import GmiError, because
-from gmi.evidence.purge import RECORD
 from gmi.evidence.vault import SUFFIX, Vault
 
 Tensors = Mapping[str, Tensor]
@@ -91,11 +90,6 @@ class Run:
     def part(self, name: str) -> "Run":
         """The same run, with pieces in a folder of their own."""
         return replace(self, within=f"{self.within}{name}/")
-
-    @property
-    def purged(self) -> bool:
-        """Whether its evidence was deleted: only its findings are left."""
-        return (self.folder / RECORD).exists()
 
     def forget(self) -> None:
         """Deletes the pieces that are there, as those that an ended process sealed with a key of its own."""
@@ -178,6 +172,19 @@ class Run:
 
     def _label(self, name: str) -> str:
         return f"{self.digest}/{name}"
+
+
+def refuse_other(folder: Path, configuration: JsonValue) -> None:
+    """Raises GmiError where a finished run's folder is of another configuration than this."""
+    try:
+        held = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))["config"]["configuration"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise GmiError(f"{folder / 'config.yaml'} cannot be read ({because(error)}): choose another --out.") from error
+    if held != configuration:
+        what = ", ".join(_changed(held, configuration))
+        raise GmiError(
+            f"{folder} holds a run of another configuration (it differs in {what}): choose another --out, or remove it."
+        )
 
 
 def _other(old: dict[str, Any], new: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from gmi.cli.commands import COMMANDS, Parser, imported
-from gmi.errors import GmiError, foreign
+from gmi.errors import GmiError, because, foreign
 
 if TYPE_CHECKING:
     from gmi.audits import Kind
@@ -33,9 +33,12 @@ def kind_of(folder: Path) -> "Kind[Any, Any, Any]":
     """The kind of audit whose finished run a folder holds. Raises GmiError where it holds none."""
     from gmi.report.brief import COMMANDS as KINDS
 
-    for name, command in KINDS.items():
-        if (folder / f"{name}.json").is_file():
-            return imported(COMMANDS[command].work)
+    try:
+        for name, command in KINDS.items():
+            if (folder / f"{name}.json").is_file():
+                return imported(COMMANDS[command].work)
+    except OSError as error:
+        raise GmiError(f"{folder} cannot be read ({because(error)}): ask its owner for a copy.") from error
     raise GmiError(f"{folder} holds no finished run: name the folder of one, such as runs/quickstart.")
 
 

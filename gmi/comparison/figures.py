@@ -23,7 +23,10 @@ from gmi.targets.quality import calibration_error
 
 LEVELS = ("white-box", "scores", "labels")
 """Levels of access, each of which includes those after it."""
-MITIGATION = {"training": "AML.M0003 Model Hardening", "guards": "AML.M0002 Passive AI Output Obfuscation"}
+MITIGATION = {
+    "training": "AML.M0003 Predictive AI Model Hardening, by analogy",
+    "guards": "AML.M0002 Passive AI Output Obfuscation",
+}
 """The names that MITRE ATLAS has for defences of training and of answers."""
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from gmi.cli.commands import Parser
 from gmi.dossier.dossier import Dossier
@@ -33,7 +34,7 @@ def write(dossier: Dossier, out: Path) -> Path:
     except OSError as error:
         raise GmiError(f"{out} cannot be made a folder ({because(error)}): choose another --out.") from error
     page.put(out / "dossier.json", json.dumps(plain(dossier), indent=1) + "\n")
-    links = {part.folder: os.path.relpath(part.folder / part.page, out) for part in dossier.parts}
+    links = {part.folder: quote(os.path.relpath(part.folder / part.page, out)) for part in dossier.parts}
     values: dict[str, Any] = {"dossier": dossier, "links": links, "standards": standards()}
     return page.write(out / "index.html", TEMPLATE, (written,), values)
 
@@ -54,7 +55,7 @@ def plain(dossier: Dossier) -> dict[str, Any]:
                 "gmi": part.report["gmi"],
                 "configuration": part.report["provenance"]["config_digest"],
                 "evidence": part.report["evidence"],
-                "signed": part.is_signed,
+                "has_signature": part.has_signature,
             }
             for part in dossier.parts
         ],

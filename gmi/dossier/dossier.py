@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gmi.cli.reports import kind_of
-from gmi.errors import GmiError
+from gmi.errors import GmiError, foreign
 from gmi.report.brief import REACHES, TITLES, Table, brief
 from gmi.report.coverage import Attack, Document, Figure, Mitigation, Requirement, coverage, standards, told
 from gmi.report.page import read
@@ -29,7 +29,10 @@ class Part:
     def of(cls, folder: Path) -> "Part":
         """A finished run. Raises GmiError where the folder holds none."""
         kind = kind_of(folder)
-        return cls(folder, f"{kind.name}.html", read(folder / f"{kind.name}.json"))
+        part = cls(folder, f"{kind.name}.html", read(folder / f"{kind.name}.json"))
+        with foreign(lambda why: f"{folder / f'{kind.name}.json'} lacks what a dossier shows ({why}): it was changed."):
+            _ = brief(part.report), part.report["evidence"]
+        return part
 
     @property
     def name(self) -> str:
@@ -61,7 +64,8 @@ class Part:
         return brief(self.report).tables
 
     @property
-    def is_signed(self) -> bool:
+    def has_signature(self) -> bool:
+        """Whether there is a signature; `gmi verify --signed-by` tells whether it holds."""
         return (self.folder / f"{self.report['kind']}.json.sig").exists()
 
     def reaches(self, attack: str) -> str:
@@ -108,6 +112,8 @@ class Dossier:
                 f"{first.folder} is of {first.system}, and {second.folder} of {second.system}: "
                 "a dossier is of one system."
             )
+        if system is not None and not system.strip():
+            raise GmiError("--system must say something: name the system.")
         known = next(iter(named), None)
         if system is not None and known not in (None, system):
             raise GmiError(f"{named[known].folder} is of {known}, and not of {system}: a dossier is of one system.")

@@ -1,7 +1,9 @@
 """The deletion of what shows or names people in a run folder; figures stay."""
 
 import json
+import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +13,12 @@ from gmi.evidence.vault import SUFFIX
 
 RECORD = "purged.json"
 """The file that says what was deleted."""
-SHOWING = ("shards", "images", "copies.png", f"copies.png{SUFFIX}", "split.json", "error.log", "outputs.txt")
-"""Whatever shows or names people: pieces of work, pictures, and the names of their files. Pages are written anew."""
-PRINTED = "*.pdf"
+SHOWING = (
+    *("shards", "images", "copies.png", "split.json", "error.log", "outputs.txt"),
+    *("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "ledgers"),
+)
+"""Whatever shows or names people: pieces, pictures, names of files, and answers, some of which are templates."""
+_DRAFT = re.compile(r"\..+(-\w{8}|\.\d+)")  # what a writer that was killed leaves
 
 
 @dataclass(frozen=True)
@@ -28,21 +33,45 @@ class Purged:
         return f"{self.files:,} files with {self.bytes / 1e6:,.1f} MB"
 
 
-def purge(folder: Path) -> Purged:
+def left(folder: Path) -> list[Path]:
+    """What shows or names people in a run folder, sealed or not, and what writers left that were killed."""
+    names = [name for each in SHOWING for name in (each, f"{each}{SUFFIX}")]
+    found = [path for name in names if (path := folder / name).is_symlink() or path.exists()]
+    return found + [path for path in folder.glob(".*") if _DRAFT.fullmatch(path.name) and path.is_file()]
+
+
+def purge(folder: Path, pages: Sequence[str] = ()) -> Purged:
     """Deletes evidence from a run folder, and leaves a record of it. Raises GmiError where that fails.
 
     A disk may keep copies of what is deleted: only what was sealed, and whose key is gone, is gone with certainty.
+
+    pages: names of files that may show people, too, and are to be written anew.
     """
-    doomed = [path for name in SHOWING if (path := folder / name).exists()] + [*folder.glob(PRINTED)]
+    doomed = left(folder) + [path for name in pages if (path := folder / name).exists()]
     files = [file for path in doomed for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
-    purged = Purged(
-        datetime.now(UTC).isoformat(timespec="seconds"), len(files), sum(file.stat().st_size for file in files)
-    )
+    size = sum(file.stat().st_size for file in files)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     try:
-        # the record comes first: a folder without some of its pieces must not be taken for one that goes on
-        (folder / RECORD).write_text(json.dumps(asdict(purged)) + "\n", "utf-8")
+        # a record comes first: a folder without some of its pieces must not be taken for one that goes on
+        (folder / RECORD).write_text(json.dumps({"begun": now}) + "\n", "utf-8")
         for path in doomed:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            place = path.resolve()
+            if place.is_dir():
+                shutil.rmtree(place)
+            else:
+                place.unlink(missing_ok=True)
+            path.unlink(missing_ok=True) if path.is_symlink() else None
+        purged = Purged(now, len(files), size)
+        (folder / RECORD).write_text(json.dumps(asdict(purged)) + "\n", "utf-8")
     except OSError as error:
-        raise GmiError(f"{folder} cannot be purged ({because(error)}): see to its permissions.") from error
+        why = f"{because(error)}: see to its permissions, and purge it again"
+        raise GmiError(f"{folder} was not purged to the end ({why}).") from error
     return purged
+
+
+def purged_on(folder: Path) -> str | None:
+    """The day on which a run's evidence was deleted; None: it was not, or not to the end."""
+    try:
+        return json.loads((folder / RECORD).read_text("utf-8"))["on"][:10]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

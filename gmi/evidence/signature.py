@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,11 +19,16 @@ def sign(path: Path, key: Path) -> Path:
     ssh-keygen asks for the key's passphrase where it has one and no agent holds it. Raises GmiError where it fails.
     """
     signature = path.with_name(f"{path.name}.sig")
-    signature.unlink(missing_ok=True)
-    made = _keygen("sign", "-f", str(key.expanduser()), "-n", NAMESPACE, str(path))
+    unsign(path)
+    made = _keygen("sign", "-f", str(_expanded(key)), "-n", NAMESPACE, str(path))
     if made.returncode or not signature.is_file():
         raise GmiError(f"{key} did not sign {path} ({_words(made)}): name a private key of ssh-keygen.")
     return signature
+
+
+def unsign(path: Path) -> None:
+    """Removes the signature of what a file said before."""
+    path.with_name(f"{path.name}.sig").unlink(missing_ok=True)
 
 
 def refuse_unsigned(path: Path, public: Path) -> None:
@@ -31,7 +37,7 @@ def refuse_unsigned(path: Path, public: Path) -> None:
     if not signature.is_file():
         raise GmiError(f"{path} has no signature {signature.name}.")
     try:
-        words = public.expanduser().read_text("utf-8").strip()
+        words = _expanded(public).read_text("utf-8").strip()
     except (OSError, ValueError) as error:
         raise GmiError(f"{public} cannot be read as a public key: name the .pub file of ssh-keygen.") from error
     with TemporaryDirectory(prefix="gmi-") as folder:
@@ -45,10 +51,17 @@ def refuse_unsigned(path: Path, public: Path) -> None:
 
 def refuse_unable(key: Path) -> None:
     """Raises GmiError where nothing could be signed at the end: there is no such key, or no ssh-keygen."""
-    if not key.expanduser().is_file():
+    if not _expanded(key).is_file():
         raise GmiError(f"evidence.sign: there is no key {key}: make one with ssh-keygen -t ed25519, or name another.")
     if shutil.which("ssh-keygen") is None:
         raise GmiError("evidence.sign: ssh-keygen is not installed: it comes with OpenSSH.")
+
+
+def _expanded(path: Path) -> Path:
+    """The path with a leading ~ resolved, if there is such a user."""
+    with suppress(RuntimeError):
+        return path.expanduser()
+    return path
 
 
 def _keygen(what: str, *options: str, content: bytes | None = None) -> "subprocess.CompletedProcess[bytes]":

@@ -2,6 +2,7 @@
 target never saw, and a verdict says what that shows. What is done lies in the run folder and is not done again.
 """
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +27,7 @@ from gmi.inversion.recognition import Recognised, recognise
 from gmi.inversion.related import related_attacks
 from gmi.inversion.release import strips
 from gmi.oracles.access import AnyOracle
+from gmi.oracles.interface import Embeddings
 from gmi.protocols import SimilarityOracle
 from gmi.run import Run
 from gmi.search.signature import OfflineSearch, refuse_misfit, students
@@ -49,6 +51,8 @@ def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Eviden
     """Everything that the findings rest on: attacks and controls, and what the judges see in them."""
     people, judges = inputs.people, inputs.everyone
     oracle = plan.access.open(inputs.target, run.folder)
+    if isinstance(oracle, Embeddings):  # whose answers are templates
+        oracle.ledger.vault = run.vault
     attackers = [
         Attacker(attack, inputs.prior, people, run if number == 0 else run.part(f"seed-{attack.seed}"), hardware)
         for number, attack in enumerate(plan.attacks)
@@ -106,7 +110,7 @@ def _keep(plan: Audit, inputs: Inputs, run: Run, releases: Releases, recognised:
     run.write("distributions.safetensors", save(samples))
     run.write(scores.NAME, scores.lines(recognised).encode())
     people = inputs.people
-    run.write_json("split.json", people.files)
+    run.keep("split.json", (json.dumps(people.files, indent=1) + "\n").encode())
     if plan.report.images:
         mine: Tensor = torch.isin(people.enrolment.classes, torch.tensor(people.attacked))
         strips(run, "images/enrolment", people.enrolment[mine.nonzero()[:, 0].tolist()])

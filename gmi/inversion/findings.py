@@ -175,7 +175,7 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
     ]
     judgement = Judgement(
         access=str(plan.access),
-        effect=_effect(first, results, verdict.advantages),
+        effect=effect(first, results, verdict.advantages),
         judge=first.judge,
         judges=own,
         metric=METRIC,
@@ -205,7 +205,7 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
     )
 
 
-def _effect(recognised: Recognised, results: Sequence[Result], advantages: Sequence[Advantage]) -> str | None:
+def effect(recognised: Recognised, results: Sequence[Result], advantages: Sequence[Advantage]) -> str | None:
     """The size of the effect of the strongest attack for a reader who knows no AUC; None where a figure failed."""
     leaks = {each.attack: each.leak.value for each in advantages if isinstance(each.leak, Estimate)}
     attack = max(leaks, key=leaks.__getitem__, default="search")

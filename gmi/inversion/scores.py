@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from gmi.audits import Checked
 from gmi.checks import PUBLIC_PEOPLE
 from gmi.errors import GmiError, because
 from gmi.inversion import scoring
+from gmi.inversion.findings import cuts, effect
+from gmi.inversion.plan import Audit
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.verdict import settle
 from gmi.metrics.identity import Threshold
 from gmi.metrics.lookalikes import Within
-from gmi.metrics.statistics import Array
+from gmi.metrics.statistics import Array, attempt
 
 NAME = "scores.jsonl"
 
@@ -69,42 +72,58 @@ def _threshold(cut: Mapping[str, Any]) -> Threshold:
     return Threshold(**read)
 
 
-def recompute(folder: Path, report: Mapping[str, Any]) -> Iterator[Checked]:
+def recompute(folder: Path, report: Mapping[str, Any], plan: Audit | None) -> Iterator[Checked]:
     """Every figure of the report that follows from the scores, computed again: figures, gaps, people, verdict.
 
-    The verdict's stops and doubts are taken from the report's checks, which rest on more than scores.
+    The verdict's stops and doubts are taken from the report's checks, which rest on more than scores. plan: of the run;
+    None: it cannot be read, and what a figure takes from it is taken from the report.
     """
+    if plan is not None:
+        told = report["verdict"]
+        same = (told["notable"], told["access"]) == (plan.notable, str(plan.access))
+        yield Checked(
+            "verdict: notable, access", "as reported" if same else "differs", "" if same else "not plan.yaml's"
+        )
     try:
         recognised = judges((folder / NAME).read_text("utf-8"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        yield Checked(f"figures, from {NAME}", "not checked", because(error))
-        return
-    try:
-        verdicts = scoring.verdicts(recognised, report["verdict"]["notable"], *_reasons(report))
-        results = [asdict(row) for judge in recognised for row in scoring.identities(judge)]
-        told = {
-            "gap": [asdict(row) for judge in recognised for row in scoring.gaps(judge)],
-            "people": [asdict(row) for row in scoring.exposed(recognised[0])],
+        notable = report["verdict"]["notable"] if plan is None else plan.notable
+        verdicts = scoring.verdicts(recognised, notable, *_reasons(report))
+        first, verdict = recognised[0], settle(verdicts)
+        rows = [row for judge in recognised for row in scoring.identities(judge)]
+        parts = {
+            "gap": [row for judge in recognised for row in scoring.gaps(judge)],
+            "people": scoring.exposed(first),
         }
-        verdict = asdict(settle(verdicts))
-    except (GmiError, ValueError, KeyError, IndexError, TypeError) as error:
+        judged = vars(verdict) | {
+            "effect": effect(first, rows, verdict.advantages),
+            "worst_tenth": attempt(lambda: scoring.worst_tenth(first)),
+            "judges": {name: each.finding for name, each in verdicts.items()},
+            "judge": first.judge,
+        }
+        thresholds = {judge.judge: cuts(judge) for judge in recognised}
+    except (GmiError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         yield Checked(f"figures, from {NAME}", "differs", f"the scores do not give them: {because(error)}")
         return
     ids = ("method", "judge", "metric")
-    written = {tuple(row[key] for key in ids): row for row in report["results"]}
-    for row in results:
-        key = tuple(row[key] for key in ids)
-        yield _compared(" ".join(key), row, written.pop(key, None))
-    for part, mine in told.items():
+    written: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in report["results"]:
+        written.setdefault(tuple(row[key] for key in ids), []).append(row)
+    for row in rows:
+        key = (row.method, row.judge, row.metric)
+        yield _compared(" ".join(key), [row], written.pop(key, []))
+    for part, mine in parts.items():
         yield _compared(part, mine, report[part])
-    for part in ("finding", "because", "advantages", "optimising", "smallest_effect", "people_needed"):
-        yield _compared(f"verdict: {part}", verdict[part], report["verdict"][part])
+    for part, mine in judged.items():
+        yield _compared(f"verdict: {part}", mine, report["verdict"][part])
+    for judge in report["judges"]:
+        yield _compared(f"thresholds of {judge['name']}", thresholds.get(judge["name"]), judge["thresholds"])
     known = {each.judge for each in recognised}
     for method, judge, metric in written:
         if judge in known and not _of_literature(metric):
             yield Checked(f"{method} {judge} {metric}", "differs", "the scores have no such figure")
-    if others := sum(judge not in known or _of_literature(metric) for _, judge, metric in written):
-        yield Checked(f"{others} figures of the literature", "not checked", "they rest on more than scores")
+    others = [metric for _, judge, metric in written if judge not in known or _of_literature(metric)]
+    more = ", ".join(("checks", "related attacks", "prior", "cost", "data", "limits", "faces found", "own opinion"))
+    yield Checked(f"{len(others)} figures of the literature, {more}", "not checked", "they rest on more than scores")
 
 
 def _reasons(report: Mapping[str, Any]) -> tuple[list[str], list[str], bool]:
@@ -120,7 +139,7 @@ def _of_literature(metric: str) -> bool:
 
 
 def _compared(what: str, mine: Any, theirs: Any) -> Checked:
-    if _same(json.loads(json.dumps(mine)), theirs):
+    if _same(TypeAdapter(Any).dump_python(mine, mode="json"), theirs):
         return Checked(what, "as reported", "")
     return Checked(what, "differs", "the scores give another value")
 

@@ -25,7 +25,7 @@ from gmi.ladder.forecast import forecast, refuse_misfits
 from gmi.ladder.page import render
 from gmi.ladder.plan import Cost, Ladder, costs
 from gmi.oracles.access import Access, AnyOracle, ScoresOnly
-from gmi.oracles.interface import Interface
+from gmi.oracles.interface import Embeddings, Interface
 from gmi.run import Run
 from gmi.search.signature import students
 from gmi.search.strangers import digests
@@ -117,6 +117,8 @@ def _open(plan: Ladder, inputs: Inputs, prices: Mapping[str, Cost], run: Run, ac
     whole = sha256(json.dumps(plain(replace(access, budget=None)), sort_keys=True).encode()).hexdigest()[:8]
     name = re.sub(r"[^a-z0-9]+", "-", str(access)).strip("-")
     oracle = access.open(inputs.target, run.folder / "ledgers" / f"{name}-{whole}")
+    if isinstance(oracle, Embeddings):  # whose answers are templates
+        oracle.ledger.vault = run.vault
     if isinstance(oracle, Interface) and most is not None:
         oracle.ledger.limit(most)
     return oracle
@@ -131,4 +133,5 @@ LADDER = Kind(
     examine=examine,
     findings=findings,
     render=render,
+    shows=lambda plan: plan.audit.report.images,
 )

@@ -7,7 +7,7 @@ So a run that was killed goes on from its answers.
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,11 +15,16 @@ from threading import Lock
 from typing import Literal
 
 from gmi.errors import GmiError, because
+from gmi.evidence.vault import Vault
 
 SHARED = -1  # the "person" of a query that serves nobody in particular
 OWN_OPINION = "own opinion"  # the step in which the auditor asks a served target about the reconstructions
 
 Repeats = Literal["free", "asked"]
+
+
+class _Unreadable(Exception):
+    """An answer that was sealed with another key."""
 
 
 class BudgetSpent(GmiError):
@@ -47,6 +52,7 @@ class Ledger:
         self.repeats: Repeats = repeats
         self._budget = budget
         self._different: int | None = None
+        self.vault: Vault | None = None  # what seals answers, where they show people; None: they lie in the clear
         self.step, self._repeats = "", Counter[bytes]()
         self._lock, self._path = Lock(), path
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -85,7 +91,8 @@ class Ledger:
             for key in dict.fromkeys(keys):
                 row = self._file.execute("SELECT answer FROM images WHERE key = ?", (key,)).fetchone()
                 if row is not None and row[0] is not None:
-                    answers[key] = row[0]
+                    with suppress(_Unreadable):  # sealed with a key that is gone: it is asked for again
+                        answers[key] = self._opened(row[0], key)
         return answers
 
     def charge(self, keys: Sequence[bytes], people: Sequence[int]) -> None:
@@ -113,6 +120,8 @@ class Ledger:
 
     def keep(self, keys: Sequence[bytes], answers: Sequence[bytes]) -> None:
         """Stores the answers to images that were charged."""
+        if self.vault is not None:
+            answers = [self.vault.seal(answer, key.hex()) for answer, key in zip(answers, keys, strict=True)]
         with self._transaction():
             self._file.executemany("UPDATE images SET answer = ? WHERE key = ?", list(zip(answers, keys, strict=True)))
 
@@ -136,6 +145,14 @@ class Ledger:
             ) as rows,
         ):
             return {key: Account(images, sent) for key, images, sent in rows}
+
+    def _opened(self, answer: bytes, key: bytes) -> bytes:
+        if self.vault is None:
+            return answer
+        try:
+            return self.vault.open(answer, key.hex())
+        except GmiError as error:
+            raise _Unreadable from error
 
     def _images(self) -> int:
         return self._file.execute("SELECT count(*) FROM images").fetchone()[0]

@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from gmi.errors import visible
 from gmi.report.coverage import coverage
 from gmi.report.figures import Row, rows
 from gmi.report.page import worded_label
@@ -251,5 +252,7 @@ def card(brief: Brief) -> str:
 
 
 def plain(text: str) -> str:
-    """Text of one line that stays text in Markdown: no markup, no HTML, no link, no further cell of a table."""
-    return re.sub(r"([\\`*<|]|\](?=[(\[:]))", r"\\\1", " ".join(text.split()))
+    """Text of one line that stays text in Markdown: no markup, no HTML, no link or mention, no further cell."""
+    line = visible(" ".join(text.split()))
+    line = re.sub(r"([\\`*<|~]|\b_|_\b|\](?=[(\[:]))", r"\\\1", line.replace("&", "&amp;"))
+    return re.sub(r"(?<=[a-z]):(?=//)|(?<=ww)w(?=\.)|@(?=\w)", lambda sign: f"&#{ord(sign[0])};", line, flags=re.I)

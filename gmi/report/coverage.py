@@ -71,6 +71,7 @@ class Mitigation:
     id: str  # in MITRE ATLAS
     title: str
     means: str
+    by_analogy: bool = False  # whether the document speaks of something else that is alike
     against: tuple[str, ...]  # keys of attacks
     reach: Literal["api", "both"]  # api: it does nothing against those who have the weights
     command: str  # that measures what it buys

@@ -9,7 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from gmi.errors import GmiError
+from gmi.errors import GmiError, because
+from gmi.evidence.purge import purged_on
 from gmi.report.subjects import Rewording, reworded
 from gmi.report.terms import label
 
@@ -27,6 +28,8 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(report, dict) or report.get("schema_version") != SCHEMA_VERSION:
         version = report.get("schema_version") if isinstance(report, dict) else None
         raise GmiError(f"{path} has schema version {version}; this gmi reads {SCHEMA_VERSION}.")
+    if (day := purged_on(path.parent)) is not None and "evidence" in report:
+        report["evidence"] = {"evidence": f"deleted on {day}", "until": None}
     return report
 
 
@@ -70,11 +73,14 @@ def put(path: Path, text: str) -> Path:
     """Writes a file by one rename, for its user alone, and returns its path."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.touch(mode=0o600)  # it may show people
-        draft.write_text(text, "utf-8")
-        return draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+        try:
+            draft.touch(mode=0o600)  # it may show people
+            draft.write_text(text, "utf-8")
+            return draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise GmiError(f"{path} cannot be written ({because(error)}): see to its folder.") from error
 
 
 def _reject(constant: str) -> None:

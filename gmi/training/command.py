@@ -15,7 +15,7 @@ from gmi.training.overlap import overlap
 from gmi.training.priors import PriorTraining, train
 
 EVERY = 20
-"""Steps between two losses that trackers get."""
+"""Steps between two losses that trackers get; they get every distance."""
 
 ABOUT = """Trains a generative prior on a folder of public images. Goes on where it stopped; one process or many.
 
@@ -56,15 +56,13 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
         tqdm(total=plan.steps, desc="train prior", delay=2, disable=not engine.is_main_process) as bar,
     ):
 
-        def report(step: int, losses: Mapping[str, float]) -> None:
-            bar.set_postfix(loss=f"{losses['prior']:.4f}", refresh=False)
+        def report(step: int, values: Mapping[str, float]) -> None:
+            bar.set_postfix(loss=f"{values['loss/prior']:.4f}", refresh=False)
             bar.update(step - bar.n)
-            if step % EVERY == 0:
-                log({f"loss/{name}": loss for name, loss in losses.items()}, step)
+            if step % EVERY == 0 or plan.distance in values:
+                log(values, step)
 
         progress = train(plan, images, held_out, run, engine, remark, report)
-        for look in progress.history:
-            log({plan.distance: look["distance"]}, int(look["step"]))
     if engine.is_main_process:
         look = progress.history[progress.best]
         print(f"{out / 'prior'}: {plan.distance} {look['distance']:.4f} after {look['step']:,} steps")

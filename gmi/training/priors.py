@@ -117,9 +117,9 @@ def train(
 ) -> Progress:
     """Trains to the end, from where the run folder stands.
 
-    remark: text for the model card, in addition to the plan. report: called with each step's number and its losses by
-    network. Raises GmiError for mixed precision in fp16, a damaged state, a loss that is not finite, and a network that
-    cannot be built.
+    remark: text for the model card, in addition to the plan. report: called with each step's number, its
+    losses and, where there was a look, the distance. Raises GmiError for mixed precision in fp16, a damaged state, a
+    loss that is not finite, and a network that cannot be built.
     """
     if accelerator.mixed_precision == "fp16":
         raise GmiError("Priors are trained in full precision or in bf16: set mixed_precision to no or bf16.")
@@ -144,16 +144,18 @@ def train(
         losses = _step(plan, modules, optimisers, images, progress.step, accelerator)
         average.update_parameters(state["prior"])
         progress.step += 1
-        if report is not None:
-            report(progress.step, losses)
+        told: dict[str, float] = {f"loss/{name}": loss for name, loss in losses.items()}
         if progress.step % plan.look == 0 or progress.step == plan.steps:
             distance = looker(average.module, progress.step, run) if looker is not None else 0.0
             shared: Any = accelerator.reduce(torch.tensor(distance, device=accelerator.device), "sum")
             progress.history.append({"step": progress.step, "distance": float(shared), **losses})
+            told[plan.distance] = float(shared)
             if looker is not None:
                 run.write("history.json", json.dumps(progress.history, indent=1).encode())
                 if progress.best == len(progress.history) - 1:
                     _export(plan, average.module, run, card(plan, progress, accelerator, len(images), remark))
+        if report is not None:
+            report(progress.step, told)
         looked = progress.history and progress.history[-1]["step"] == progress.step
         if accelerator.is_main_process and (progress.step % plan.save == 0 or looked):
             _save(run, state, progress)

@@ -64,7 +64,7 @@ def test_measures_are_those_that_reach_the_attack_with_what_runs_tell(runs):
     assert measures["AML.M0002"] == (rates,) and measures["AML.M0003"] == ()
     assert measures["AML.M0004"] == ("levels: points.queries: 504 to 2,000 (2 figures)",)
     (alone,) = [risk for risk in Dossier.of(runs[:1]).risks if risk.attack.edpb == "model inversion"]
-    assert {measure.id for measure, _ in alone.measures} == {"AML.M0019", "AML.M0003"}  # the weights were attacked
+    assert {measure.id for measure, _ in alone.measures} == {"AML.M0005", "AML.M0003"}  # the weights were attacked
 
 
 def test_the_page_shows_all_of_it_and_the_users_words_as_text(tmp_path, capsys):
@@ -75,11 +75,11 @@ def test_the_page_shows_all_of_it_and_the_users_words_as_text(tmp_path, capsys):
     page = (tmp_path / "out" / "index.html").read_text()
     assert hostile not in page and "&lt;script&gt;" in page and "<script" not in page
     assert 'href="../a/report.html"' in page and "no verdict on anonymity or compliance" in page
-    for text in ("AML.M0003 Model Hardening", "C11.2.5", "prEN 18282", "AITG-MOD-04", "not measured"):
+    for text in ("AML.M0003 Predictive AI Model Hardening", "C11.2.5", "prEN 18282", "AITG-MOD-04", "not measured"):
         assert text in page
     tree = json.loads((tmp_path / "out" / "dossier.json").read_text())
     assert tree["system"] == hostile and tree["runs"][0]["finding"] == "evidence of identity leakage"
-    assert tree["runs"][0]["signed"] is False and "figures" in tree["requirements"][0]
+    assert tree["runs"][0]["has_signature"] is False and "figures" in tree["requirements"][0]
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,18 @@ from gmi.audits import Hardware, conduct
 from gmi.cli.custody import purge, unseal, verify
 from gmi.errors import GmiError
 from gmi.evidence.handling import AnyHandling, Encryption, Handling
-from gmi.evidence.purge import SHOWING
+from gmi.evidence.purge import SHOWING, left
 from gmi.evidence.signature import refuse_unsigned, sign
 from gmi.evidence.vault import SUFFIX, Vault
 from gmi.inversion import scores
 from gmi.inversion.audit import INVERSION
 from gmi.inversion.plan import ReportConfig
+from gmi.ladder.audit import LADDER
+from gmi.ladder.plan import Ladder
+from gmi.oracles.ledger import Ledger
 from gmi.search.gradient import Gradient
 from gmi.search.selection import Selection
+from gmi.settings import override, read
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = Hardware(torch.device("cpu"))
@@ -142,7 +146,7 @@ def test_unseal_shows_the_images_to_who_has_the_key(sealed, tmp_path, monkeypatc
     out = tmp_path / "clear"
     monkeypatch.setattr("gmi.cli.custody.planned", lambda *_: SEALED)
     monkeypatch.setenv("TOY_KEY", OTHER)
-    with pytest.raises(GmiError, match=r"\.sealed cannot be unsealed: it is not sealed with the key in TOY_KEY"):
+    with pytest.raises(GmiError, match=r"cannot be unsealed: it is not sealed with the key in TOY_KEY"):
         unseal([str(sealed), "--out", str(out)])
     assert not out.exists()
     monkeypatch.setenv("TOY_KEY", KEY)
@@ -150,13 +154,13 @@ def test_unseal_shows_the_images_to_who_has_the_key(sealed, tmp_path, monkeypatc
     assert "files unsealed: delete the folder after use" in capsys.readouterr().out
     assert "data:image" in (out / "report.html").read_text() and out.stat().st_mode & 0o777 == 0o700
     assert not [*out.rglob(f"*{SUFFIX}")]
-    with pytest.raises(GmiError, match="is there already"):
+    with pytest.raises(GmiError, match="cannot be made a new folder"):
         unseal([str(sealed), "--out", str(out)])
 
 
 def test_unseal_of_what_lies_in_the_clear(clear, tmp_path, monkeypatch):
     monkeypatch.setattr("gmi.cli.custody.planned", lambda *_: PLAN)
-    with pytest.raises(GmiError, match="is not sealed: open its page"):
+    with pytest.raises(GmiError, match=r"Nothing in .* is sealed: open its page"):
         unseal([str(clear), "--out", str(tmp_path / "out")])
 
 
@@ -198,8 +202,7 @@ def test_report_without_images_leaves_no_image_in_the_folder(tmp_path):
 
 def test_purge_deletes_evidence_keeps_figures_and_says_so(run, capsys):
     report, figures = (run / "report.json").read_bytes(), (run / "figures.csv").read_bytes()
-    count = len([path for name in SHOWING for path in (files(run / name) if (run / name).is_dir() else [run / name])])
-    count -= sum(not (run / name).exists() for name in SHOWING)
+    count = sum(len(files(path)) if path.is_dir() else 1 for path in left(run)) + 1  # and the page
     purge([str(run)])
     assert f"Deleted {count} files with" in capsys.readouterr().out
     assert not any((run / name).exists() for name in SHOWING)
@@ -217,10 +220,10 @@ def test_purge_of_what_is_not_finished(tmp_path):
 
 def test_scores_give_every_figure_again(clear):
     report = json.loads((clear / "report.json").read_text())
-    found = [*scores.recompute(clear, report)]
+    found = [*scores.recompute(clear, report, PLAN)]
     assert {each.outcome for each in found} == {"as reported", "not checked"}
     checked = [each.what for each in found if each.outcome == "as reported"]
-    assert len(checked) > 20 and {"gap", "people", "verdict: finding", "verdict: advantages"} <= {*checked}
+    assert len(checked) > 20 and {"gap", "people", "verdict: effect", "thresholds of stranger"} <= {*checked}
     judges = scores.judges((clear / scores.NAME).read_text())
     assert scores.lines(judges) == (clear / scores.NAME).read_text()
 
@@ -242,14 +245,17 @@ def test_scores_give_every_figure_again(clear):
 def test_a_report_that_was_changed_differs_from_its_scores(clear, change, what):
     report = json.loads((clear / "report.json").read_text())
     change(report)
-    assert what in [each.what for each in scores.recompute(clear, report) if each.outcome == "differs"]
+    assert what in [each.what for each in scores.recompute(clear, report, PLAN) if each.outcome == "differs"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"judge": "stranger"}', '{"judge": "a", "method": "b"}'])
 def test_damaged_scores_are_told_and_never_a_traceback(run, text):
     report = json.loads((run / "report.json").read_text())
     (run / scores.NAME).write_text(text)
-    assert {each.outcome for each in scores.recompute(run, report)} <= {"not checked", "differs"}
+    assert {each.outcome for each in scores.recompute(run, report, PLAN)} == {
+        "as reported",
+        "differs",
+    }  # what plan.yaml has is as reported
 
 
 def test_verify_ends_with_3_where_something_differs(run, monkeypatch, capsys):
@@ -261,7 +267,7 @@ def test_verify_ends_with_3_where_something_differs(run, monkeypatch, capsys):
     assert ended() == 0
     said = capsys.readouterr().out
     assert "as reported" in said and "differs" not in said
-    assert "inputs, by their digests: " in said and "who made the report: it is not signed" in said
+    assert "inputs, by their digests: data.folder" in said and "who made the report: name a public key" in said
     (run / "summary.md").write_text("All is well.\n")
     assert ended() == 3
     assert "differs       summary.md: it does not say what report.json says" in capsys.readouterr().out
@@ -309,3 +315,94 @@ def test_a_key_to_sign_with_that_is_not_there_is_refused_before_anything_is_atta
 @pytest.mark.parametrize("text", ["none", {}, {"encrypt": {"key": "K"}, "until": "2027-01-01", "sign": "key"}])
 def test_what_a_configuration_may_say(text):
     TypeAdapter(AnyHandling).validate_python(text)
+
+
+def test_a_made_up_reason_cannot_change_what_the_plan_says(clear):
+    report = json.loads((clear / "report.json").read_text())
+    report["verdict"]["notable"] = 0.5
+    differing = [each.what for each in scores.recompute(clear, report, PLAN) if each.outcome == "differs"]
+    assert "verdict: notable, access" in differing
+
+
+def test_a_second_figure_of_one_name_differs(clear):
+    report = json.loads((clear / "report.json").read_text())
+    report["results"].insert(0, report["results"][0] | {"chance": 0.9})
+    differing = [each.what for each in scores.recompute(clear, report, PLAN) if each.outcome == "differs"]
+    assert differing == ["search stranger match@0.01"]
+
+
+def test_cut_scores_differ_from_what_the_report_was_made_with(run, capsys):
+    text = (run / scores.NAME).read_text()
+    (run / scores.NAME).write_text(text[:1000])
+    with pytest.raises(SystemExit, match="3"):
+        verify([str(run)])
+    assert "differs       scores.jsonl: it is not the file" in capsys.readouterr().out
+
+
+def test_what_cannot_be_written_anew_is_not_purged(run):
+    report = json.loads((run / "report.json").read_text())
+    (run / "report.json").write_text(json.dumps(report | {"schema_version": 4}))
+    with pytest.raises(GmiError, match="has schema version 4"):
+        purge([str(run)])
+    assert (run / "shards").is_dir() and not (run / "purged.json").exists()
+
+
+def test_a_purge_that_failed_goes_on(run, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere"
+    (run / "shards").rename(elsewhere)
+    (run / "shards").symlink_to(elsewhere)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_: (_ for _ in ()).throw(OSError(13, "Permission denied")))
+        with pytest.raises(GmiError, match="was not purged to the end"):
+            purge([str(run)])
+    assert "on" not in json.loads((run / "purged.json").read_text()) and elsewhere.is_dir()
+    audit(run)  # which finishes what was begun
+    assert not elsewhere.exists() and not left(run)
+    assert "data:image" not in (run / "report.html").read_text()
+
+
+def test_pages_after_a_purge_say_so_and_the_users_files_stay(run):
+    (run / "permission.pdf").write_bytes(b"%PDF")
+    (run / ".copies.png-abcd1234").write_bytes(b"left by a writer that was killed")
+    purge([str(run)])
+    page = (run / "report.html").read_text()
+    assert "deleted on 20" in page and "in the clear" not in page
+    assert (run / "permission.pdf").exists() and not (run / ".copies.png-abcd1234").exists()
+
+
+def test_a_run_that_was_not_finished_can_be_purged(run, capsys):
+    (run / "report.json").unlink()
+    purge([str(run)])
+    assert "of a run that was not finished" in capsys.readouterr().out
+    assert not left(run) and not (run / "purged.json").exists()
+
+
+def test_a_purged_run_needs_neither_its_key_nor_its_inputs_and_refuses_another_configuration(sealed, tmp_path):
+    folder = Path(shutil.copytree(sealed, tmp_path / "run"))
+    purge([str(folder)])
+    conduct(INVERSION, SEALED, folder, CPU)  # no key, and no photographs
+    with pytest.raises(GmiError, match="differs in seeds"):
+        conduct(INVERSION, replace(SEALED, seeds=(5,)), folder, CPU)
+
+
+def test_a_report_that_is_made_again_without_signing_has_no_old_signature(run, keys):
+    sign(run / "report.json", keys)
+    audit(run)
+    assert not (run / "report.json.sig").exists()
+
+
+def test_templates_in_a_ledger_are_sealed_and_purged(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    ledger.vault = Vault(b"1" * 32, "KEY")
+    ledger.charge([b"1"], [0])
+    ledger.keep([b"1"], [b"a template"])
+    assert ledger.answers([b"1"]) == {b"1": b"a template"}
+    assert not any(b"a template" in path.read_bytes() for path in files(tmp_path))
+    ledger.vault = Vault(b"2" * 32, "OTHER")
+    assert ledger.answers([b"1"]) == {}  # it is asked for again
+    assert {path.name for path in left(tmp_path)} >= {"ledger.sqlite"}
+
+
+def test_a_ladder_without_images_keeps_none():
+    plan = override(read("ladder_orl", Ladder), ["--audit.report.images", "false"])
+    assert not LADDER.shows(plan) and LADDER.shows(read("ladder_orl", Ladder))

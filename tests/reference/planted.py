@@ -69,7 +69,7 @@ EXAMPLE = """{
 "evidence": {"evidence": "in the clear", "until": "2027-02-28"},
 "assets": [{"name": "orl", "licence": "BSD", "terms": "research", "credit": "AT&T", "sha256": "DIGEST"}],
 "provenance": {"config_digest": "DIGEST", "digests": {"target": "DIGEST", "prior": "DIGEST", "guide": null},
-    "device": "cpu", "processes": 1,
+    "device": "cpu", "processes": 1, "files": {"scores.jsonl": "DIGEST"},
     "environment": {"python": "3.11.7", "torch": "2.14.1"},
     "started": "2026-01-10T09:12:00Z", "finished": "2026-01-10T09:15:20Z"},
 "limits": ["Only one prior was tried."]

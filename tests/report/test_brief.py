@@ -46,6 +46,9 @@ def test_card_holds_the_figures_with_their_intervals():
         ("a | b\n# c", r"a \| b # c"),
         ("*b* `c` \\", r"\*b\* \`c\` \\"),
         ("0.5 [0.4, 0.6]", "0.5 [0.4, 0.6]"),
+        ("https://evil.example @you www.x.y", "https&#58;//evil.example &#64;you ww&#119;.x.y"),
+        ("a_b _c_ ~~d~~ &lt;", r"a_b \_c\_ \~\~d\~\~ &amp;lt;"),
+        ("a\x1b[31m\u202eb", r"a\\x1b[31m\\u202eb"),
     ],
 )
 def test_what_a_user_wrote_stays_text(text, safe):
