@@ -75,7 +75,7 @@ COMMANDS = {
         "gmi.training.priors:PriorTraining",
         "--data.folder faces, --steps 1000, --lr 1e-4",
     ),
-    "convert-stylegan": Command("gmi.training.converting:main", "make a prior folder of a published StyleGAN2"),
+    "convert-stylegan": Command("gmi.training.converting:main", "make a prior folder of a published StyleGAN2 or 3"),
     "serve": Command(
         "gmi.serving.command:main",
         "serve a target as an API would show it",
