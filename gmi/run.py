@@ -46,9 +46,8 @@ class Run:
     @classmethod
     def open(cls, folder: Path, config: Mapping[str, JsonValue], vault: Vault | None = None) -> "Run":
         """Makes the folder, or resumes its run. Raises GmiError if it holds another run or other files."""
-        if vault is not None:
-            config = {**config, "evidence": vault.fingerprint}
-        digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+        config = whole(config, None if vault is None else vault.fingerprint)
+        digest = digest_of(config)
         run = cls(folder, digest, vault=vault)
         record = folder / "config.yaml"
         # listed before the record is read: another process may be making the folder at this moment
@@ -172,6 +171,16 @@ class Run:
 
     def _label(self, name: str) -> str:
         return f"{self.digest}/{name}"
+
+
+def whole(config: Mapping[str, JsonValue], key: str | None) -> Mapping[str, JsonValue]:
+    """What a run belongs to: its configuration, and the fingerprint of the key of its evidence, if that is sealed."""
+    return config if key is None else {**config, "evidence": key}
+
+
+def digest_of(config: Mapping[str, JsonValue]) -> str:
+    """SHA-256 of a configuration."""
+    return sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def refuse_other(folder: Path, configuration: JsonValue) -> None:

@@ -1,11 +1,9 @@
 """The commands for what a finished run holds: verify its figures, unseal its evidence, purge it."""
 
-import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -184,6 +182,7 @@ def _inputs(kind: "Kind[Any, Any, Any]", plan: Any, report: dict[str, Any]) -> "
     from gmi.cli import accelerator, hardware
     from gmi.evidence.handling import Handling
     from gmi.evidence.vault import Vault
+    from gmi.run import digest_of, whole
     from gmi.settings import identity
 
     try:
@@ -201,17 +200,15 @@ def _inputs(kind: "Kind[Any, Any, Any]", plan: Any, report: dict[str, Any]) -> "
         yield _alike(f"the files of {name}", digests.get(name) == inputs.digests.get(name), "they have other digests")
     for name in known.keys() | assets.keys():
         yield _alike(f"asset {name}", known.get(name) == assets.get(name), "it has another digest")
-    config = {"configuration": identity(plan), "inputs": inputs.digests}
-    if plan.evidence == "none":
-        config["evidence"] = ""
-    elif isinstance(plan.evidence, Handling) and plan.evidence.encrypt is not None:
+    key = "" if plan.evidence == "none" else None
+    if isinstance(plan.evidence, Handling) and plan.evidence.encrypt is not None:
         try:
-            config["evidence"] = Vault.of(plan.evidence.encrypt.key).fingerprint
+            key = Vault.of(plan.evidence.encrypt.key).fingerprint
         except GmiError as error:
             yield Checked("the configuration", "not checked", because(error))
             return
-    digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-    same = digest == report["provenance"]["config_digest"]
+    config = whole({"configuration": identity(plan), "inputs": inputs.digests}, key)
+    same = digest_of(config) == report["provenance"]["config_digest"]
     yield _alike("the configuration", same, "plan.yaml is not the configuration of the report")
 
 
