@@ -274,7 +274,7 @@ class Provenance:
 class Header:
     """What the JSON of every kind of audit begins with."""
 
-    schema_version: Literal[5]
+    schema_version: Literal[6]
     kind: str
     name: str
     gmi: str

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from gmi import checks
+from gmi.checks import Flag
 from gmi.comparison.advice import annotate
 from gmi.comparison.figures import ArmFigures, CellFigures, Figures
 from gmi.comparison.inputs import Inputs
 from gmi.comparison.plan import Comparison, cells
 from gmi.comparison.trials import Evidence
-from gmi.inversion.findings import Cut, cuts
+from gmi.inversion.findings import Cut, cuts, eyesight
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.recognition import recognise
 from gmi.inversion.scoring import chance_of, figures
@@ -32,6 +34,7 @@ class Findings:
     metric: str  # by which attacks are compared
     chance: dict[str, float]  # by metric
     thresholds: tuple[Cut, ...]
+    checks: tuple[Flag, ...]  # of the judge
     random_prior: dict[str, Outcome]  # figures of the prior's samples, by metric
     arms: tuple[ArmFigures, ...]
     cells: tuple[CellFigures, ...]
@@ -55,6 +58,7 @@ def findings(plan: Comparison, inputs: Inputs, evidence: Evidence) -> Findings:
         metric=METRIC,
         chance={metric: level for metric, level in levels.items() if level is not None},
         thresholds=cuts(recognised),
+        checks=(eyesight(recognised), checks.rule_of_30(recognised.judge, recognised.thresholds)),
         random_prior=figures(recognised, [RANDOM]),
         arms=annotate([table.arm(subject, arm) for subject in plan.targets for arm in plan.arms_of(subject)]),
         cells=tuple(table.cell(group) for group in table.groups),

@@ -229,9 +229,7 @@ def _early_checks(inputs: Inputs, evidence: Evidence) -> tuple[list[checks.Flag]
     """The checks that a verdict depends on; and those of them whose warnings bar an acquittal, but no evidence."""
     people, probes = inputs.people, evidence.probes
     doubtful = [checks.knows_its_people(literature.target_accuracy(evidence.judged, people))]
-    doubtful += [
-        checks.judge_sees(each.judge, scoring.figure(each, ("genuine",), METRIC)) for each in evidence.recognised
-    ]
+    doubtful += [eyesight(each) for each in evidence.recognised]
     if "gradients" in probes:  # scores and labels are what they are, and no gradient is asked for
         doubtful += [checks.softmaxed(probes["logits"]), checks.dead_gradients(probes["gradients"])]
     elif isinstance(evidence.oracle, ScoreOracle) and not isinstance(evidence.oracle, SimilarityOracle):
@@ -260,6 +258,11 @@ def _overlap(people: People, recognised: Recognised) -> Iterator[checks.Flag]:
     yield checks.copies(0 if public is None else people.copied(public), 0 if public is None else len(public))
     if recognised.public is not None:
         yield checks.public_people(recognised.public, recognised.samples["genuine"], recognised.samples["impostor"])
+
+
+def eyesight(recognised: Recognised) -> checks.Flag:
+    """Whether a judge tells the people apart by their own photographs."""
+    return checks.judge_sees(recognised.judge, scoring.figure(recognised, ("genuine",), METRIC))
 
 
 def cuts(recognised: Recognised) -> tuple[Cut, ...]:

@@ -29,6 +29,7 @@ from gmi.report.terms import (
     amounts,
     effect,
     estimate,
+    glossary,
     label,
     number,
     rate,
@@ -42,6 +43,9 @@ STRIPS = ("enrolment", "best_of_n", "search")
 """What the contact sheet shows of a person, from left to right."""
 PEOPLE, SHOWN, TILES = 25, 12, 5
 """People in the table, people on the contact sheet, tiles of each kind a person."""
+WORDS = ("interval", "fmr", "rule of 30", "look-alikes", "chance", "enrolment", "prior")
+GAP = ("recovered", "headroom", "gap")
+"""What the glossary explains in every report, and in one with an oracle."""
 
 
 def render(folder: Path) -> Path:
@@ -97,8 +101,7 @@ def _view(folder: Path, report: dict[str, Any], samples: dict[str, Any]) -> dict
         "tiles": TILES,
         "listed": people[:PEOPLE],
         "rates": sorted({at for person in people for at in person["matched"]}, key=float, reverse=True),
-        "used": used,
-        "meant": [name for name in used if label(name, meaning=True)],
+        "glossary": glossary([*WORDS, *(GAP if report["gap"] else ()), *used]),
         **tested(report),
     }
 

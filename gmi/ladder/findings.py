@@ -5,7 +5,9 @@ from typing import Literal
 
 import numpy as np
 
-from gmi.inversion.findings import Cut, cuts
+from gmi import checks
+from gmi.checks import Flag
+from gmi.inversion.findings import Cut, cuts, eyesight
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.plan import RANDOM
@@ -60,6 +62,7 @@ class Findings:
     budget: int | None  # with one seed
     chance: dict[str, float]  # by metric
     thresholds: tuple[Cut, ...]
+    checks: tuple[Flag, ...]  # of the judge
     random_prior: dict[str, Outcome]  # figures of the prior's samples, by metric
     points: tuple[Point, ...]
 
@@ -112,6 +115,7 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
         budget=plan.budget,
         chance={metric: level for metric, level in levels.items() if level is not None},
         thresholds=cuts(recognised),
+        checks=(eyesight(recognised), checks.rule_of_30(recognised.judge, recognised.thresholds)),
         random_prior=figures(recognised, [RANDOM]),
         points=tuple(
             Point(

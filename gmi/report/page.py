@@ -14,7 +14,7 @@ from gmi.evidence.purge import purged_on
 from gmi.report.subjects import Rewording, reworded
 from gmi.report.terms import label
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -112,6 +112,47 @@ AUDIT = {
 }
 
 
+READING = {
+    "interval": Term(
+        "value [low, high]", "an estimate and its 95 % interval; images of one person are not counted as independent"
+    ),
+    "fmr": Term("FMR", "false match rate: the share of pairs of different people that a judge takes for one person"),
+    "rule of 30": Term(
+        "Rule of 30",
+        "with fewer than 30 independent false matches, the false match rate is known to no better than 30 %",
+    ),
+    "look-alikes": Term(
+        "Look-alikes",
+        "the enrolled people whom the judge finds most similar to a person: a tenth of the others, 5 to 20",
+    ),
+    "chance": Term("Chance", "what a guess without any knowledge of the person would score"),
+    "enrolment": Term(
+        "Enrolment images", "photographs of the attacked people that the target never saw, kept back for judging"
+    ),
+    "prior": Term("Prior", "the generator that the attack searches: public knowledge, no private images"),
+    "recovered": Term(
+        "Recovered fraction",
+        "(attack − control) / (oracle − control): how much of what was in reach the attack reached",
+    ),
+    "headroom": Term(
+        "Headroom", "(oracle − control) / (genuine − control): how well the prior can express these people at all"
+    ),
+    "gap": Term("Gap to the oracle", "oracle − attack: what a better search with the same prior might still gain"),
+    "query": Term("Query", "an image that the target is asked about"),
+    "accuracy": Term("Accuracy", "share of images, or of records, of which the model or the attack is right"),
+    "calibration": Term(
+        "Calibration error", "how far the target's confidence is from the share of images of which it is right"
+    ),
+    "imputation": Term("Imputation", "the best guess of the attribute from public records, without the model"),
+    "hits": Term("Hits", "share of what is sought that is found, where so many alarms about others are false"),
+    "ratio of distances": Term(
+        "Ratio", "distance to the nearest image, over the mean distance to the nearest held-out images"
+    ),
+    "copy": Term("Copy", "a sample so near to a record that a model that never saw it hardly makes one"),
+}
+"""Words that pages explain besides the names of methods, judges and metrics."""
+
+
 KINDS = {"method": METHODS, "judge": JUDGES, "metric": METRICS, "membership": MEMBERSHIP}
 
 
@@ -139,6 +180,12 @@ def label(name: str, meaning: bool = False) -> str:
     if term is None or (at is None and "{" in term.label):
         return "" if meaning else name
     return term[meaning].format(fmr=rate(float(at or 0)), k=at)
+
+
+def glossary(names: Iterable[str]) -> dict[str, Term]:
+    """What a page explains, by name: words of READING, methods, judges and metrics; none that has no meaning."""
+    known = {name: READING.get(name, Term(label(name), label(name, meaning=True))) for name in names}
+    return {name: term for name, term in known.items() if term.meaning}
 
 
 def rate(share: float) -> str:

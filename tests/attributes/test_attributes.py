@@ -14,6 +14,7 @@ import torch
 from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
 from jsonschema import Draft202012Validator
+from reference.browser import faults_everywhere, needs_browser
 from reference.reports import timeless
 from scipy.special import ndtr, ndtri
 
@@ -765,3 +766,9 @@ def test_people_who_stand_twice_are_counted(tmp_path):
     parts = table.load(0)
     known = {tuple(row) for row in parts.training.rows()}
     assert parts.twins == sum(tuple(row) in known for row in parts.held_out.rows()) > unlike + 20
+
+
+@pytest.mark.slow
+@needs_browser
+def test_the_page_has_no_violation_and_fits_the_screen(tmp_path):
+    assert faults_everywhere(audit(plan(written(tmp_path, people(2000, 0, leak=0.2))), tmp_path / "run")) == []

@@ -12,6 +12,7 @@ import torch
 import yaml
 from jsonschema import Draft202012Validator
 from PIL import Image
+from reference.browser import faults_everywhere, needs_browser
 from reference.reports import timeless
 from safetensors.torch import load_file
 
@@ -494,3 +495,15 @@ def test_the_front_is_what_nothing_beats():
 
     arms = [arm("bare", 0.9, 0.9), arm("good", 0.9, 0.6), arm("bad", 0.8, 0.7), arm("strong", 0.7, 0.5)]
     assert page.front(arms, "auc") == ["good", "strong"]
+
+
+def test_the_judges_eyesight_is_among_the_checks(compared):
+    sight, rule = compared[1]["checks"]
+    assert (sight["name"], sight["severity"]) == ("eyesight, stranger", "passed")
+    assert rule["name"] == "rule of 30, stranger"
+
+
+@pytest.mark.slow
+@needs_browser
+def test_the_page_has_no_violation_and_fits_the_screen(compared):
+    assert faults_everywhere(compared[0] / "comparison.html") == []

@@ -12,6 +12,7 @@ import torch
 from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
 from jsonschema import Draft202012Validator
+from reference.browser import faults_everywhere, needs_browser
 from reference.reports import timeless
 from safetensors.torch import save_file
 from torch import Tensor
@@ -561,3 +562,9 @@ def test_other_photographs_are_found_by_the_persons_name(tmp_path):
     alone = Photographs(name="toy", folder=folder, held_out=held, size=16, grey=True, seed=1).load()
     pictures = [sha256((tmp_path / "faces" / "p02" / f"{one}.png").read_bytes()).hexdigest() for one in (0, 1)]
     assert sorted(mine) == sorted(pictures) and alone.alike is None
+
+
+@pytest.mark.slow
+@needs_browser
+def test_the_page_has_no_violation_and_fits_the_screen(trained):
+    assert faults_everywhere(trained[1] / "extraction.html") == []

@@ -10,12 +10,14 @@ import pytest
 import torch
 import yaml
 from jsonschema import Draft202012Validator
+from reference.browser import faults_everywhere, needs_browser
 from reference.reports import timeless
 from safetensors.torch import load_file
 
 from gmi import cli, toy
 from gmi.audits import Asset, Hardware, conduct
 from gmi.errors import GmiError
+from gmi.inversion.judging import Judges
 from gmi.ladder import page
 from gmi.ladder.audit import LADDER
 from gmi.ladder.forecast import forecast
@@ -23,6 +25,7 @@ from gmi.ladder.plan import Ladder, Rung, baseline, costs
 from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.oracles.ledger import Ledger
 from gmi.oracles.local import Model
+from gmi.rng import Rng
 from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
@@ -233,3 +236,26 @@ def test_a_ladder_with_a_budget_goes_on_after_a_stop_right_after_a_charge(inputs
         ((sent,),) = file.execute("SELECT sent FROM total")
         ((images,),) = file.execute("SELECT count(*) FROM images")
     assert sent == images + kept[1]
+
+
+class Blind(toy.Stranger):
+    """A judge to whom every image is another one."""
+
+    def embed(self, images):
+        return Rng(range(len(images))).normal(64)
+
+
+def test_a_judge_that_is_blind_to_the_people_is_told(climbed, inputs, tmp_path):
+    path = conduct(LADDER, PLAN, tmp_path / "run", CPU, replace(inputs, judges=Judges((Blind(),))))
+    folders = (tmp_path / "run", climbed[0])
+    sights = [json.loads((folder / "ladder.json").read_text())["checks"][0] for folder in folders]
+    assert [sight["name"] for sight in sights] == ["eyesight, stranger"] * 2
+    assert [sight["severity"] for sight in sights] == ["warning", "passed"]
+    assert "stranger hardly tells these people apart" in path.read_text()
+    assert "Eyesight" not in (climbed[0] / "ladder.html").read_text()
+
+
+@pytest.mark.slow
+@needs_browser
+def test_the_page_has_no_violation_and_fits_the_screen(climbed):
+    assert faults_everywhere(climbed[0] / "ladder.html") == []

@@ -3,17 +3,15 @@
 Needs an installed Chromium, so these are slow tests, and are skipped without one.
 """
 
-import shutil
 from pathlib import Path
 
 import pytest
+from reference.browser import faults, needs_browser
 from reference.planted import example, write
 
-from gmi.cli.reports import BROWSERS, pdf
+from gmi.cli.reports import pdf
 from gmi.errors import GmiError
 from gmi.inversion.page import render
-
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 @pytest.fixture(scope="module")
@@ -22,25 +20,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+@needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_page_has_no_violation_and_fits_the_screen(page: Path, scheme: str, width: int) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
-        tab.goto(page.as_uri())
-        violations = Axe().run(tab).response["violations"]
-        beyond = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        browser.close()
-    assert [(each["id"], each["nodes"][0]["html"]) for each in violations] == [] and beyond <= 0
+    assert faults(page, width, scheme) == []
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+@needs_browser
 def test_page_prints_as_pdf_on_a4(page: Path) -> None:
     printed = pdf(page)
     content = printed.read_bytes()
