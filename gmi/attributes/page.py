@@ -10,7 +10,7 @@ from gmi.report.coverage import tested
 from gmi.report.terms import estimate, glossary, number, rate
 
 TEMPLATE = Path(__file__).with_name("page.html")
-WORDS = ("interval", "accuracy", "imputation", "auc", "hits")
+EXPLAINED = ("interval", "accuracy", "imputation", "auc", "hits")
 
 WORDS: dict[Reads, str] = {
     "predictions": "predictions",
@@ -27,5 +27,5 @@ ACCESS = {attack.type: WORDS[attack.reads] for attack in ATTACKS} | dict.fromkey
 def render(folder: Path) -> Path:
     """Writes `folder/attributes.html`. Raises GmiError as `page.read`."""
     report = page.read(Path(folder, "attributes.json"))
-    view = {**tested(report), "glossary": glossary(WORDS), "access": ACCESS}
+    view = {**tested(report), "glossary": glossary(EXPLAINED), "access": ACCESS}
     return page.write(Path(folder, "attributes.html"), TEMPLATE, (estimate, rate, number), report | view)

@@ -8,7 +8,7 @@ from gmi.report.coverage import tested
 from gmi.report.terms import estimate, glossary, label, number, rate
 
 TEMPLATE = Path(__file__).with_name("page.html")
-WORDS = ("interval", "accuracy", "calibration", "query", "fmr", "rule of 30", "chance", "prior", "random")
+EXPLAINED = ("interval", "accuracy", "calibration", "query", "fmr", "rule of 30", "chance", "prior", "random")
 
 
 def render(folder: Path) -> Path:
@@ -27,7 +27,7 @@ def _view(report: dict[str, Any]) -> dict[str, Any]:
         "metrics": metrics,
         "brief": [metric for metric in metrics if not metric.startswith("match")],
         "doubtful": doubtful,
-        "glossary": glossary([*WORDS, *metrics, report["judge"]]),
+        "glossary": glossary([*EXPLAINED, *metrics, report["judge"]]),
         **tested(report),
     }
 

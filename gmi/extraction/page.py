@@ -7,7 +7,7 @@ from gmi.report.coverage import tested
 from gmi.report.terms import estimate, glossary, number, rate
 
 TEMPLATE = Path(__file__).with_name("page.html")
-WORDS = ("interval", "copy", "ratio of distances", "auc", "hits")
+EXPLAINED = ("interval", "copy", "ratio of distances", "auc", "hits")
 
 ROLES = {
     "target": ("the target", "its records"),
@@ -33,5 +33,5 @@ OTHERS = {"held-out": "images of other people", "alike": "other photographs of t
 def render(folder: Path) -> Path:
     """Writes `folder/extraction.html`. Raises GmiError as `page.read`."""
     report = page.read(Path(folder, "extraction.json"))
-    view = {**tested(report), "glossary": glossary(WORDS), "roles": ROLES, "methods": METHODS, "others": OTHERS}
+    view = {**tested(report), "glossary": glossary(EXPLAINED), "roles": ROLES, "methods": METHODS, "others": OTHERS}
     return page.write(Path(folder, "extraction.html"), TEMPLATE, (estimate, rate, number), report | view)

@@ -43,7 +43,7 @@ STRIPS = ("enrolment", "best_of_n", "search")
 """What the contact sheet shows of a person, from left to right."""
 PEOPLE, SHOWN, TILES = 25, 12, 5
 """People in the table, people on the contact sheet, tiles of each kind a person."""
-WORDS = ("interval", "fmr", "rule of 30", "look-alikes", "chance", "enrolment", "prior")
+EXPLAINED = ("interval", "fmr", "rule of 30", "look-alikes", "chance", "enrolment", "prior")
 GAP = ("recovered", "headroom", "gap")
 """What the glossary explains in every report, and in one with an oracle."""
 
@@ -101,7 +101,7 @@ def _view(folder: Path, report: dict[str, Any], samples: dict[str, Any]) -> dict
         "tiles": TILES,
         "listed": people[:PEOPLE],
         "rates": sorted({at for person in people for at in person["matched"]}, key=float, reverse=True),
-        "glossary": glossary([*WORDS, *(GAP if report["gap"] else ()), *used]),
+        "glossary": glossary([*EXPLAINED, *(GAP if report["gap"] else ()), *used]),
         **tested(report),
     }
 

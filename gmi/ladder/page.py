@@ -8,7 +8,7 @@ from gmi.report.coverage import tested
 from gmi.report.terms import estimate, glossary, label, number, rate
 
 TEMPLATE = Path(__file__).with_name("page.html")
-WORDS = ("interval", "query", "fmr", "rule of 30", "chance", "prior", "best_of_n", "random")
+EXPLAINED = ("interval", "query", "fmr", "rule of 30", "chance", "prior", "best_of_n", "random")
 
 
 def render(folder: Path) -> Path:
@@ -33,6 +33,6 @@ def _view(report: dict[str, Any]) -> dict[str, Any]:
         "metrics": metrics,
         "doubtful": doubtful,
         "curves": plots.curves(panels, lines, levels),
-        "glossary": glossary([*WORDS, *metrics, report["judge"]]),
+        "glossary": glossary([*EXPLAINED, *metrics, report["judge"]]),
         **tested(report),
     }

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -772,3 +773,9 @@ def test_people_who_stand_twice_are_counted(tmp_path):
 @needs_browser
 def test_the_page_has_no_violation_and_fits_the_screen(tmp_path):
     assert faults_everywhere(audit(plan(written(tmp_path, people(2000, 0, leak=0.2))), tmp_path / "run")) == []
+
+
+def test_every_word_that_the_page_links_is_explained_on_it(tmp_path):
+    page = audit(plan(written(tmp_path, people(1200, 0))), tmp_path / "run").read_text()
+    linked, explained = (set(re.findall(rf'{mark}(term-[\w-]+)"', page)) for mark in ('href="#', 'id="'))
+    assert linked == explained == {f"term-{word}" for word in ("interval", "accuracy", "imputation", "auc", "hits")}
