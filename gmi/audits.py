@@ -20,6 +20,7 @@ from gmi.assets.catalogue import fetch, provenance
 from gmi.evidence.handling import AnyHandling, Handling, Kept, kept, vault
 from gmi.evidence.purge import RECORD, left, purge
 from gmi.evidence.signature import sign, unsign
+from gmi.files import put
 from gmi.report import page
 from gmi.report.brief import brief, card, summary
 from gmi.report.figures import COLUMNS, rows, table
@@ -241,7 +242,7 @@ def render(kind: Kind[Any, Any, Any], folder: Path) -> Path:
     report = page.read(Path(folder, f"{kind.name}.json"))
     short = brief(report)
     for name, text in (("figures.csv", table(report)), ("summary.md", summary(short)), ("card.md", card(short))):
-        page.put(Path(folder, name), text)
+        put(Path(folder, name), text)
     return kind.render(folder)
 
 

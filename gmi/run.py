@@ -7,7 +7,6 @@ It is private to its user (mode 700): reconstructions are personal data.
 """
 
 import json
-import os
 import shutil
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +14,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from time import perf_counter
 from typing import Any
 
@@ -30,6 +28,8 @@ from tqdm import tqdm
 
 from gmi.errors import GmiError, because
 from gmi.evidence.vault import SUFFIX, Vault
+from gmi.files import private, put
+from gmi.settings.documents import parse_yaml
 
 Tensors = Mapping[str, Tensor]
 
@@ -53,9 +53,11 @@ class Run:
         # listed before the record is read: another process may be making the folder at this moment
         files = [path for path in folder.iterdir() if not _unfinished(path)] if folder.is_dir() else []
         try:
-            tree = yaml.safe_load(record.read_text()) if record.exists() else None
-        except (yaml.YAMLError, UnicodeDecodeError):
+            tree = parse_yaml(record.read_text("utf-8")) if record.exists() else None
+        except ValueError:
             tree = None
+        except OSError as error:
+            raise GmiError(f"{record} cannot be read ({because(error)}): choose another --out.") from error
         previous = tree if isinstance(tree, dict) and "digest" in tree else None
         if previous and (previous["digest"] == digest or files != [record]):  # a run that was refused may be replaced
             if previous["digest"] != digest:
@@ -67,7 +69,7 @@ class Run:
         if files and not previous:
             raise GmiError(f"{folder} is not empty and holds no run: choose another --out.")
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private(folder)
             folder.chmod(0o700)
         except OSError as error:
             raise GmiError(f"{folder} cannot be made a run folder ({because(error)}): choose another --out.") from error
@@ -82,7 +84,7 @@ class Run:
         try:
             yield
         except Exception as error:
-            with suppress(OSError):  # a full disk may be the error
+            with suppress(GmiError):  # a full disk may be the error
                 self.write(log.name, "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
             raise
 
@@ -108,11 +110,7 @@ class Run:
 
     def write(self, name: str, content: bytes) -> Path:
         """Puts a file in place whole, or not at all."""
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with _replacing(path) as temporary:
-            temporary.write_bytes(content)
-        return path
+        return put(self.folder / name, content)
 
     def write_json(self, name: str, tree: Any) -> Path:
         """Puts a JSON file in place whole. Raises ValueError for NaN and infinity."""
@@ -186,8 +184,8 @@ def digest_of(config: Mapping[str, JsonValue]) -> str:
 def refuse_other(folder: Path, configuration: JsonValue) -> None:
     """Raises GmiError where a finished run's folder is of another configuration than this."""
     try:
-        held = yaml.safe_load((folder / "config.yaml").read_text("utf-8"))["config"]["configuration"]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        held = parse_yaml((folder / "config.yaml").read_text("utf-8"))["config"]["configuration"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise GmiError(f"{folder / 'config.yaml'} cannot be read ({because(error)}): choose another --out.") from error
     if held != configuration:
         what = ", ".join(_changed(held, configuration))
@@ -221,15 +219,3 @@ def _changed(old: JsonValue, new: JsonValue, at: str = "") -> list[str]:
 def _unfinished(path: Path) -> bool:
     """True for what a run leaves that did not get far: a process that was killed, or an error."""
     return path.name.startswith(".config.yaml-") or path.name == "error.log"
-
-
-@contextmanager
-def _replacing(path: Path):
-    """A temporary file in the same folder, which takes the path's place at the end unless something was raised."""
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-        temporary = Path(file.name)
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -63,8 +63,8 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gmi.run.os.replace", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr("gmi.files.os.replace", full)
+    with pytest.raises(GmiError, match=r"report\.json cannot be written \(no space left on device\): make room"):
         run.write("report.json", b"{}")
     assert {path.name for path in run.folder.iterdir()} == {"config.yaml"}
 
@@ -93,7 +93,7 @@ def test_an_error_that_ends_a_run_is_kept_until_it_goes_on(tmp_path, monkeypatch
     with run.logging_errors():
         pass
     assert {path.name for path in run.folder.iterdir()} == {"config.yaml"}
-    monkeypatch.setattr("gmi.run.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr("gmi.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(GmiError, match="the error itself"), run.logging_errors():
         raise GmiError("the error itself")
 

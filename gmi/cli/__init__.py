@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import shlex
+import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gmi.cli.commands import COMMANDS, Parser, imported, meant, trainer
-from gmi.errors import GmiError, Overspent, Untrained, foreign, missing, visible
+from gmi.errors import GmiError, Overspent, Untrained, because, foreign, missing, visible
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -58,6 +59,12 @@ def run(work: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
         if at_length:
             traceback.print_exception(error)
         print("error:", *(visible(line.strip()) for line in str(error).splitlines()), file=sys.stderr)
+        sys.exit(2)
+    except (OSError, sqlite3.Error) as error:  # where no border said more of it: the disk, or a file on it
+        if at_length:
+            traceback.print_exception(error)
+        where = f"{visible(str(error.filename))}: " if isinstance(error, OSError) and error.filename else ""
+        print(f"error: {where}{visible(because(error))}. Mend that, and run the same command again.", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped: run the same command again to go on", file=sys.stderr)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gmi.cli.commands import COMMANDS, Parser, imported
 from gmi.errors import GmiError, because, foreign
+from gmi.files import put
 
 if TYPE_CHECKING:
     from gmi.audits import Kind
@@ -68,7 +69,4 @@ def pdf(page: Path) -> Path:
             content = draft.read_bytes()
         except (OSError, subprocess.SubprocessError) as error:
             raise GmiError(f"{browser} did not print {page} ({error}): open the page and print it there.") from error
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
-    draft.touch(mode=0o600)  # it may show people
-    draft.write_bytes(content)
-    return draft.replace(out)
+    return put(out, content)

@@ -18,6 +18,8 @@ from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError, because, foreign
 
 SUFFIXES = {".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What files may hold, by Pillow's names, whatever they are called: none of these starts another program."""
 SYSTEM = {
     "#recycle",
     "#snapshot",
@@ -237,7 +239,7 @@ def _decode(path: Path, content: bytes, size: tuple[int, int] | None) -> Tensor:
     """The image in a file's content: (1 or 3, H, W) uint8, upright. Raises GmiError if it cannot be used."""
     with foreign(lambda why: f"{path} cannot be read as an image ({why}): replace or remove it."):
         try:
-            opened = Image.open(io.BytesIO(content))
+            opened = Image.open(io.BytesIO(content), formats=FORMATS)
         except UnidentifiedImageError as error:
             raise GmiError(f"{path} holds no image that can be read: replace or remove it.") from error
         with opened as image:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from gmi.cli.commands import Parser
 from gmi.dossier.dossier import Dossier
-from gmi.errors import GmiError, because
+from gmi.files import put
 from gmi.report import page
 from gmi.report.coverage import standards
 from gmi.report.terms import written
@@ -29,11 +29,7 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
 
 def write(dossier: Dossier, out: Path) -> Path:
     """Writes `index.html` and `dossier.json` into a folder, and returns the page's path."""
-    try:
-        out.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise GmiError(f"{out} cannot be made a folder ({because(error)}): choose another --out.") from error
-    page.put(out / "dossier.json", json.dumps(plain(dossier), indent=1) + "\n")
+    put(out / "dossier.json", json.dumps(plain(dossier), indent=1) + "\n")
     links = {part.folder: quote(os.path.relpath(part.folder / part.page, out)) for part in dossier.parts}
     values: dict[str, Any] = {"dossier": dossier, "links": links, "standards": standards()}
     return page.write(out / "index.html", TEMPLATE, (written,), values)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gmi.errors import GmiError, because
 from gmi.evidence.vault import SUFFIX
+from gmi.files import put
 
 RECORD = "purged.json"
 """The file that says what was deleted."""
@@ -18,7 +19,7 @@ SHOWING = (
     *("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "ledgers"),
 )
 """Whatever shows or names people: pieces, pictures, names of files, and answers, some of which are templates."""
-_DRAFT = re.compile(r"\..+(-\w{8}|\.\d+)")  # what a writer that was killed leaves
+_DRAFT = re.compile(r"\..+-\w{8}")  # what a writer that was killed leaves
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def purge(folder: Path, pages: Sequence[str] = ()) -> Purged:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         # a record comes first: a folder without some of its pieces must not be taken for one that goes on
-        (folder / RECORD).write_text(json.dumps({"begun": now}) + "\n", "utf-8")
+        put(folder / RECORD, json.dumps({"begun": now}) + "\n")
         for path in doomed:
             place = path.resolve()
             if place.is_dir():
@@ -62,7 +63,7 @@ def purge(folder: Path, pages: Sequence[str] = ()) -> Purged:
                 place.unlink(missing_ok=True)
             path.unlink(missing_ok=True) if path.is_symlink() else None
         purged = Purged(now, len(files), size)
-        (folder / RECORD).write_text(json.dumps(asdict(purged)) + "\n", "utf-8")
+        put(folder / RECORD, json.dumps(asdict(purged)) + "\n")
     except OSError as error:
         why = f"{because(error)}: see to its permissions, and purge it again"
         raise GmiError(f"{folder} was not purged to the end ({why}).") from error

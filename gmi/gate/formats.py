@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from gmi import files
 from gmi.gate.policy import Decision, Judged
-from gmi.report import page as report_page
 
 _LEVELS = {"missed": "error", "not known": "warning", "waived": "note"}
 
@@ -35,9 +35,9 @@ def sarif(decision: Decision, name: str, page: str) -> str:
 
 def put(decision: Decision, name: str, page: Path) -> None:
     """Writes `policy.json`, `report.sarif` and `junit.xml` next to an audit's page."""
-    report_page.put(page.with_name("policy.json"), json.dumps(asdict(decision), indent=1) + "\n")
-    report_page.put(page.with_name("report.sarif"), sarif(decision, name, page.name))
-    report_page.put(page.with_name("junit.xml"), junit(decision, name))
+    files.put(page.with_name("policy.json"), json.dumps(asdict(decision), indent=1) + "\n")
+    files.put(page.with_name("report.sarif"), sarif(decision, name, page.name))
+    files.put(page.with_name("junit.xml"), junit(decision, name))
 
 
 def _rule(statement: str) -> str:

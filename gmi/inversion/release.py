@@ -27,7 +27,7 @@ def release(images: Tensor) -> Tensor:
 def _jpeg(image: Tensor) -> Tensor:
     buffer = io.BytesIO()
     to_pil_image((image * 255).round().to(torch.uint8)).save(buffer, "jpeg", quality=75)
-    return pil_to_tensor(Image.open(buffer)).float() / 255
+    return pil_to_tensor(Image.open(buffer, formats=["JPEG"])).float() / 255
 
 
 def strips(run: Run, folder: str, images: Images) -> None:

@@ -210,5 +210,5 @@ def _refuse_another(target: Target | Served, defences: Sequence[AnyGuard]) -> No
 
 def _ledger(access: EmbeddingsOnly | ScoresOnly | LabelsOnly | VerificationOnly, folder: Path | None) -> Ledger:
     """The ledger in the run folder, or in memory where there is none yet."""
-    path = Path(":memory:") if folder is None else folder / "ledger.sqlite"
+    path = None if folder is None else folder / "ledger.sqlite"
     return Ledger(path, access.budget, access.repeats)

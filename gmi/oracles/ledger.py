@@ -16,6 +16,7 @@ from typing import Literal
 
 from gmi.errors import GmiError, because
 from gmi.evidence.vault import Vault
+from gmi.files import private, written
 
 SHARED = -1  # the "person" of a query that serves nobody in particular
 OWN_OPINION = "own opinion"  # the step in which the auditor asks a served target about the reconstructions
@@ -42,8 +43,10 @@ class Account:
 class Ledger:
     """An SQLite file, which several processes of one machine may use at once."""
 
-    def __init__(self, path: Path, budget: int | None = None, repeats: Repeats = "free") -> None:
-        """budget: images that may be sent in all, retries included; None: any number.
+    def __init__(self, path: Path | None, budget: int | None = None, repeats: Repeats = "free") -> None:
+        """path: of the file; None: it lies in memory.
+
+        budget: images that may be sent in all, retries included; None: any number.
 
         repeats: "free": an image that was answered before is answered from the file. "asked": it is sent and charged
         again, as is right for an interface that answers at random; only a resumed run gets its old answers from the
@@ -54,16 +57,22 @@ class Ledger:
         self._different: int | None = None
         self.vault: Vault | None = None  # what seals answers, where they show people; None: they lie in the clear
         self.step, self._repeats = "", Counter[bytes]()
-        self._lock, self._path = Lock(), path
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-        self._file.execute("PRAGMA journal_mode = WAL")
-        self._file.execute(
-            "CREATE TABLE IF NOT EXISTS images (key BLOB PRIMARY KEY, step TEXT, person INTEGER, sent INTEGER, "
-            "answer BLOB) WITHOUT ROWID"
-        )
-        self._file.execute("CREATE TABLE IF NOT EXISTS total (one INTEGER PRIMARY KEY CHECK (one = 1), sent INTEGER)")
-        self._file.execute("INSERT OR IGNORE INTO total VALUES (1, 0)")
+        self._lock, self._path = Lock(), path or ":memory:"
+        if path is not None:
+            with written(path):
+                private(path.parent)
+                path.touch(mode=0o600)
+        with self._border():
+            self._file = sqlite3.connect(self._path, timeout=60, isolation_level=None, check_same_thread=False)
+            self._file.execute("PRAGMA journal_mode = WAL")
+            self._file.execute(
+                "CREATE TABLE IF NOT EXISTS images (key BLOB PRIMARY KEY, step TEXT, person INTEGER, sent INTEGER, "
+                "answer BLOB) WITHOUT ROWID"
+            )
+            self._file.execute(
+                "CREATE TABLE IF NOT EXISTS total (one INTEGER PRIMARY KEY CHECK (one = 1), sent INTEGER)"
+            )
+            self._file.execute("INSERT OR IGNORE INTO total VALUES (1, 0)")
 
     def limit(self, images: int) -> None:
         """Bounds the different images, in place of those that are sent: what is sent again after a stop is free."""
@@ -87,7 +96,7 @@ class Ledger:
     def answers(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The answers by key; keys without an answer are left out."""
         answers = {}
-        with self._lock:
+        with self._lock, self._border():
             for key in dict.fromkeys(keys):
                 row = self._file.execute("SELECT answer FROM images WHERE key = ?", (key,)).fetchone()
                 if row is not None and row[0] is not None:
@@ -128,7 +137,7 @@ class Ledger:
     @property
     def total(self) -> Account:
         """The account of all steps and people."""
-        with self._lock:
+        with self._lock, self._border():
             return Account(self._images(), self._sent())
 
     def by(self, what: Literal["step", "person"], without: str = "") -> dict[str | int, Account]:
@@ -138,6 +147,7 @@ class Ledger:
         """
         with (
             self._lock,
+            self._border(),
             closing(
                 self._file.execute(
                     f"SELECT {what}, sum(1), sum(sent) FROM images WHERE step <> ? GROUP BY 1", (without,)
@@ -165,17 +175,23 @@ class Ledger:
         return self._file.execute("SELECT sent FROM total").fetchone()[0]
 
     @contextmanager
+    def _border(self) -> Iterator[None]:
+        """Raises GmiError in place of what SQLite raises within."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise GmiError(
+                f"The ledger {self._path} cannot be used ({because(error)}): see to its disk, and start the same "
+                "command again; where the file is damaged, start anew with another --out."
+            ) from error
+
+    @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._lock:
+        with self._lock, self._border():
             try:
                 self._file.execute("BEGIN IMMEDIATE")
                 yield
                 self._file.execute("COMMIT")
-            except sqlite3.Error as error:
-                raise GmiError(
-                    f"The ledger {self._path} cannot be written ({because(error)}): see to its disk, and start the "
-                    "same command again."
-                ) from error
             finally:  # after a failure of any kind, of the commit too
                 if self._file.in_transaction:
                     self._file.execute("ROLLBACK")

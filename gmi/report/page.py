@@ -1,7 +1,6 @@
 """Pages: a template, filled and put in place whole."""
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from gmi.errors import GmiError, because
+from gmi.errors import GmiError
 from gmi.evidence.purge import purged_on
+from gmi.files import put
 from gmi.report.subjects import Rewording, reworded
 from gmi.report.terms import label
 
@@ -67,20 +67,6 @@ def worded_label(subject: str, name: str, meaning: bool = False) -> str:
     """The words for a name, or its meaning, for this subject; an unknown name is the user's, and stays."""
     text = label(name, meaning)
     return text if text == name else reworded(text, subject)
-
-
-def put(path: Path, text: str) -> Path:
-    """Writes a file by one rename, for its user alone, and returns its path."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            draft.touch(mode=0o600)  # it may show people
-            draft.write_text(text, "utf-8")
-            return draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise GmiError(f"{path} cannot be written ({because(error)}): see to its folder.") from error
 
 
 def _reject(constant: str) -> None:

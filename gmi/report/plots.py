@@ -306,7 +306,7 @@ def tiles(path: Path, most: int) -> list[str]:
         return []
     addresses = []
     try:
-        with Image.open(path) as strip:
+        with Image.open(path, formats=["PNG"]) as strip:
             side = strip.height
             for start in range(0, min(most, strip.width // side) * side, side):
                 tile = strip.crop((start, 0, start + side, side)).convert("L" if strip.mode == "L" else "RGB")

@@ -3,11 +3,12 @@
 The configuration sets what the server shows, to which keys, how often and how much; it logs every image it answers.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Semaphore
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
@@ -19,12 +20,12 @@ from pydantic import Field
 from torch import Tensor
 
 from gmi.data.people import Faces, People
-from gmi.errors import GmiError
+from gmi.errors import GmiError, visible
 from gmi.oracles.guards import AnyGuard, guard
 from gmi.oracles.shape import Shape
 from gmi.serving.gate import Gate, Key, Log, Refused
 from gmi.serving.watch import Stream, Watch, Watcher
-from gmi.serving.wire import CLAIMS, HEADER, INPUT, parse, respond
+from gmi.serving.wire import CLAIMS, HEADER, INPUT, Query, parse, respond
 from gmi.settings import settings
 from gmi.targets import LocalTarget
 from gmi.targets.module import Target
@@ -32,6 +33,9 @@ from gmi.targets.templates import Matcher, TemplateTarget
 from gmi.training.targets import Head, Scratch
 
 _BYTES = 64 * 2**20  # largest size of a request
+_PATIENCE = 60  # seconds in which a request must have come
+_READERS = 2  # requests that are read at once: numbers in JSON take much more memory than their text
+_WORDS = 500  # characters of a refusal
 
 
 @settings
@@ -165,6 +169,7 @@ def app(plan: Serving, target: Target, watcher: Watcher | None = None) -> FastAP
         raise GmiError("watch: the server needs a watcher exactly where the configuration has one.")
     gate, shown, turn = Gate(plan.keys), Shown(target, plan.shows, os.urandom(32), watcher is not None), Lock()
     streams: dict[str, Stream] = {}
+    reading = Semaphore(_READERS)
     log, signature = Log(Path(plan.log)), _signature(plan, len(target.classes))
     names = [output["name"] for output in signature["outputs"]]
 
@@ -177,7 +182,20 @@ def app(plan: Serving, target: Target, watcher: Watcher | None = None) -> FastAP
 
     @server.exception_handler(Refused)
     async def refused(request: Request, reason: Refused) -> JSONResponse:
-        return JSONResponse({"error": str(reason)}, reason.status, reason.headers)
+        return JSONResponse({"error": visible(str(reason))[:_WORDS]}, reason.status, reason.headers)
+
+    def asking(request: Request, model: str) -> Key:
+        """The key of a request. Raises Refused without one, and then if there is no such model."""
+        key = gate.key(request.headers.get("Authorization"))
+        if model != plan.name:
+            raise Refused(404, "there is no such model")
+        return key
+
+    def refuse_searching(key: Key) -> None:
+        """Raises Refused where the watch has had enough of a key."""
+        patience = None if plan.watch is None else plan.watch.refuse
+        if patience is not None and log.alarms[key.name] >= patience:
+            raise Refused(403, "this key has asked as a search asks: speak to the owner of the model")
 
     @server.get("/v2")
     async def about() -> dict[str, Any]:
@@ -185,42 +203,59 @@ def app(plan: Serving, target: Target, watcher: Watcher | None = None) -> FastAP
 
     @server.get("/v2/health/live")
     @server.get("/v2/health/ready")
-    @server.get(f"/v2/models/{plan.name}/ready")
-    async def ready() -> Response:
+    async def live() -> Response:
         return Response()
 
-    @server.get(f"/v2/models/{plan.name}")
-    async def metadata(request: Request) -> dict[str, Any]:
-        gate.key(request.headers.get("Authorization"))
+    @server.get("/v2/models/{model}/ready")
+    async def ready(request: Request, model: str) -> Response:
+        asking(request, model)
+        return Response()
+
+    @server.get("/v2/models/{model}")
+    async def metadata(request: Request, model: str) -> dict[str, Any]:
+        asking(request, model)
         return {"name": plan.name, "versions": ["1"], "platform": "gmi"} | signature
 
-    @server.post(f"/v2/models/{plan.name}/infer")
-    @server.post(f"/v2/models/{plan.name}/versions/1/infer")
-    async def infer(request: Request) -> Response:
-        key = gate.key(request.headers.get("Authorization"))
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _BYTES:
-                raise Refused(413, f"a request of more than {_BYTES} bytes")
+    @server.post("/v2/models/{model}/infer")
+    @server.post("/v2/models/{model}/versions/1/infer")
+    async def infer(request: Request, model: str) -> Response:
+        key, body = asking(request, model), bytearray()
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > _BYTES:
+                        raise Refused(413, f"a request of more than {_BYTES} bytes")
+        except TimeoutError as error:
+            raise Refused(408, f"a request that takes longer than {_PATIENCE} seconds to send") from error
+
+        def query() -> Query:
+            """The content of the request; what makes no sense counts as an image for the key's rate."""
+            gate.pass_(key, 0)
+            try:
+                with reading:
+                    query = parse(bytes(body), request.headers.get(HEADER))
+                if unknown := (query.outputs or {}).keys() - names:
+                    raise Refused(400, f"no output {', '.join(sorted(unknown))}: there are {', '.join(names)}")
+            except Refused:
+                gate.pass_(key, 1)
+                raise
+            return query
 
         def answer() -> Response:
-            query = parse(bytes(body), request.headers.get(HEADER))
-            if unknown := (query.outputs or {}).keys() - names:
-                raise Refused(400, f"no output {', '.join(sorted(unknown))}: there are {', '.join(names)}")
-            patience = None if plan.watch is None else plan.watch.refuse
-            if patience is not None and log.alarms[key.name] >= patience:
-                raise Refused(403, "this key has asked as a search asks: speak to the owner of the model")
-            with log.charged(key, query.raw) as classes:
-                gate.pass_(key, len(query.raw))
+            asked = query()
+            with log.charged(key, asked.raw) as classes:
+                gate.pass_(key, len(asked.raw))
                 with turn:  # one batch after another: the model has all cores
-                    result = shown(query.images, query.claims)
+                    refuse_searching(key)
+                    result = shown(asked.images, asked.claims)
                     if watcher is not None and result.features is not None:
                         stream = streams.setdefault(key.name, Stream(watcher))
                         for flags in stream.see(result.features, torch.tensor(result.labels)):
                             log.alarm(key, flags)
+                    refuse_searching(key)  # the images with which the last alarm came are not answered
                 classes.extend(result.labels)
-            return respond(plan.name, query, result.outputs)
+            return respond(plan.name, asked, result.outputs)
 
         return await run_in_threadpool(answer)
 

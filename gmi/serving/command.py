@@ -14,6 +14,8 @@ from gmi.targets.module import ModuleTarget
 from gmi.targets.quality import refuse_unfit
 from gmi.training.weights import refuse_untrained
 
+_CONNECTIONS = 32  # at once: each may hold a request of 64 MiB
+
 ABOUT = """Serves a target over the Open Inference Protocol, version 2, as an API would show it. Stop it with Ctrl+C.
 
 gmi serve serve_orl --port 8080"""
@@ -56,6 +58,7 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
         server,
         log_level="warning",
         server_header=False,
+        limit_concurrency=_CONNECTIONS,
         ssl_certfile=options.certificate,
         ssl_keyfile=options.private_key,
     )

@@ -11,6 +11,8 @@ from math import ceil
 from pathlib import Path
 from threading import Lock
 
+from gmi.errors import GmiError, because
+from gmi.files import private
 from gmi.settings import Count, Positive, settings
 from gmi.targets.remote import secret_in
 
@@ -41,11 +43,14 @@ class Gate:
     """Recognises keys, and holds them to their rates."""
 
     def __init__(self, keys: Sequence[Key]) -> None:
-        """Raises GmiError if the environment lacks a key's token."""
+        """Raises GmiError if the environment lacks a key's token, or two are equal."""
         self._keys: list[tuple[bytes, Key]] = []
         for key in keys:
             secret = secret_in(key.token, f"keys.{key.name}.token")
-            self._keys.append((sha256(secret.encode()).digest(), key))
+            digest = sha256(secret.encode()).digest()
+            if twin := [other.name for known, other in self._keys if known == digest]:
+                raise GmiError(f"keys: {key.name} and {twin[0]} have one secret: give each its own.")
+            self._keys.append((digest, key))
         self._free: dict[str, float] = {}
         self._lock = Lock()
 
@@ -60,7 +65,10 @@ class Gate:
         return matches[0]
 
     def pass_(self, key: Key, images: int) -> None:
-        """Lets a request of this many images pass. Raises Refused while earlier ones put the key ahead of its rate."""
+        """Lets a request of this many images pass. Raises Refused while earlier ones put the key ahead of its rate.
+
+        images: 0 asks only whether one would pass.
+        """
         if key.rate is None:
             return
         with self._lock:
@@ -72,23 +80,38 @@ class Gate:
 
 
 class Log:
-    """The log of queries and alarms, on disk, so that a budget outlives the server."""
+    """The log of queries and alarms, on disk, so that a budget outlives the server; one server has it at a time."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Raises GmiError where the file cannot be used, or another server uses it."""
         self._lock = Lock()
-        self._file = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        path.chmod(0o600)
-        self._file.execute("PRAGMA journal_mode = WAL")
-        self._file.execute("CREATE TABLE IF NOT EXISTS queries (at REAL, key TEXT, image BLOB, class INTEGER)")
-        rows = self._file.execute("SELECT key, count(*) FROM queries GROUP BY key")
-        self._counts = dict(rows.fetchall())
-        self._file.execute("CREATE TABLE IF NOT EXISTS alarms (at REAL, key TEXT, reason TEXT)")
-        self.alarms = Counter(dict(self._file.execute("SELECT key, count(*) FROM alarms GROUP BY key").fetchall()))
+        try:
+            private(path.parent)
+            path.touch(mode=0o600)
+            self._alone = sqlite3.connect(
+                path.with_name(f"{path.name}.lock"), timeout=0, isolation_level=None, check_same_thread=False
+            )
+            self._alone.execute("BEGIN EXCLUSIVE")  # until the process ends, however it ends
+        except sqlite3.OperationalError as error:
+            raise GmiError(f"log: {path} belongs to a server that runs, or cannot be locked: name another.") from error
+        except OSError as error:
+            raise GmiError(f"log: {path} cannot be made ({because(error)}): name another.") from error
+        try:
+            self._file = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._file.execute("PRAGMA journal_mode = WAL")
+            self._file.execute("CREATE TABLE IF NOT EXISTS queries (at REAL, key TEXT, image BLOB, class INTEGER)")
+            rows = self._file.execute("SELECT key, count(*) FROM queries GROUP BY key")
+            self._counts = dict(rows.fetchall())
+            self._file.execute("CREATE TABLE IF NOT EXISTS alarms (at REAL, key TEXT, reason TEXT)")
+            alarms = self._file.execute("SELECT key, count(*) FROM alarms GROUP BY key").fetchall()
+        except (sqlite3.Error, OSError) as error:
+            raise GmiError(f"log: {path} cannot be used ({because(error)}): restore it, or name another.") from error
+        self.alarms = Counter(dict(alarms))
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+        self._alone.close()
 
     def alarm(self, key: Key, reasons: Sequence[str]) -> None:
         """Records an alarm for a key, if there are reasons. To forgive it, delete its row and start again."""

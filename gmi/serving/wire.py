@@ -11,12 +11,16 @@ from fastapi import Response
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gmi.errors import because
 from gmi.serving.gate import Refused
 
 INPUT = "images"
 CLAIMS = "claims"
 HEADER = "Inference-Header-Content-Length"
 _MOST = 256  # largest number of images in one request
+_SIDE = 4096  # greatest height and width of an image
+_PIXELS = 2**24  # greatest number of values in one image
+_TEXT = 16 * 2**20  # greatest size of the JSON part: ten times as much memory holds its numbers
 _TYPES = {"UINT8": np.dtype("u1"), "FP32": np.dtype("<f4"), "INT64": np.dtype("<i8")}
 _NAMES = {"float32": "FP32", "int64": "INT64"}
 
@@ -34,14 +38,23 @@ class Query:
 
 
 def parse(body: bytes, header: str | None) -> Query:
-    """The request in a body. header: length of its JSON part; None: all of it. Raises Refused with status 400."""
+    """The request in a body. header: length of its JSON part; None: all of it. Raises Refused with 400 or 413."""
+    size = len(body)
+    if header is not None:
+        if not header.isascii() or not header.isdigit() or len(header) > 9 or int(header) > size:
+            raise Refused(400, f"{HEADER}: the length of the JSON part is expected")
+        size = int(header)
+    if size > _TEXT:
+        raise Refused(413, f"more than {_TEXT} bytes of JSON: send images in binary")
     try:
-        size = len(body) if header is None else int(header)
         tree = json.loads(body[:size])
         inputs, raw = {}, body[size:]
         for described in tree["inputs"]:
             values, raw = _values(described, raw)
-            inputs[described["name"]] = values.reshape([int(side) for side in described["shape"]])
+            shape = [int(side) for side in described["shape"]]
+            if min(shape) < 0:
+                raise ValueError("a side is negative")
+            inputs[described["name"]] = values.reshape(shape)
         array, claims = inputs.pop(INPUT), inputs.pop(CLAIMS, None)
         if inputs:
             raise ValueError(f"there is no input {', '.join(inputs)}")
@@ -51,9 +64,11 @@ def parse(body: bytes, header: str | None) -> Query:
             for output in tree.get("outputs") or []
         }
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError) as error:
-        raise Refused(400, f"an input of images is expected, datatype UINT8 or FP32 ({error})") from error
+        raise Refused(400, f"an input of images is expected, datatype UINT8 or FP32 ({because(error)})") from error
     if array.ndim != 4 or array.shape[1] not in (1, 3) or not 1 <= len(array) <= _MOST or array.size == 0:
         raise Refused(400, f"images of shape (1 to {_MOST}, 1 or 3, height, width) are expected, not {array.shape}")
+    if max(array.shape[2:]) > _SIDE or array[0].size > _PIXELS:
+        raise Refused(413, f"images of at most {_SIDE} pixels a side and {_PIXELS} values are expected")
     if array.dtype == np.int64:
         raise Refused(400, "images are UINT8 or FP32")
     if array.dtype != np.uint8 and not (array.min() >= 0 and array.max() <= 1):

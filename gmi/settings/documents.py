@@ -5,6 +5,8 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, ScalarNode
 
+from gmi.errors import because
+
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which by itself takes the last of two equal keys."""
@@ -28,5 +30,7 @@ def parse_yaml(text: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
         raise ValueError(f"{line}{error.problem or error.context}") from error
-    except (yaml.YAMLError, AttributeError, RecursionError) as error:  # odd dates, and blocks without end
-        raise ValueError(" ".join(str(error).split())) from error
+    except RecursionError as error:
+        raise ValueError("blocks stand in blocks without end") from error
+    except Exception as error:  # whatever the parser makes of odd dates, numbers and tags
+        raise ValueError(because(error)) from error

@@ -27,6 +27,7 @@ from torch import Tensor
 from gmi.assets.weights import load_weights
 from gmi.cli.commands import Parser
 from gmi.errors import GmiError, foreign
+from gmi.files import written
 from gmi.priors.stylegan import StyleGan3Shape, StyleGanShape
 from gmi.priors.stylegan_network import binomial
 
@@ -65,7 +66,7 @@ def convert(file: Path, out: Path, licence: Path) -> Path:
         else:
             weights = _named(held) if about["layout"] == "rosinality" else _ours(file, held)
             shape = _shape(file, weights)
-    with TemporaryDirectory(dir=_parent(out)) as made:
+    with written(out), TemporaryDirectory(dir=_parent(out)) as made:
         folder = Path(made, out.name)
         folder.mkdir()
         save_file(weights, folder / "model.safetensors")

@@ -35,6 +35,7 @@ from gmi.data.images import Images
 from gmi.data.people import Faces
 from gmi.data.public import PublicImages
 from gmi.errors import GmiError
+from gmi.files import written
 from gmi.judges.spaces import space_of
 from gmi.metrics.distribution import frechet
 from gmi.protocols import Prior
@@ -240,11 +241,12 @@ def _export(plan: PriorTraining, module: nn.Module, run: Run, text: str) -> None
     ready, draft, old = (run.folder / name for name in ("prior", ".prior-new", ".prior-old"))
     for folder in (draft, old):
         shutil.rmtree(folder, ignore_errors=True)
-    plan.learner.save(copy.deepcopy(module), draft)
-    (draft / "README.md").write_text(text, "utf-8")
-    if ready.exists():
-        ready.replace(old)
-    draft.replace(ready)
+    with written(ready):
+        plan.learner.save(copy.deepcopy(module), draft)
+        (draft / "README.md").write_text(text, "utf-8")
+        if ready.exists():
+            ready.replace(old)
+        draft.replace(ready)
     shutil.rmtree(old, ignore_errors=True)
 
 

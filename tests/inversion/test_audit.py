@@ -141,7 +141,7 @@ def test_a_person_is_to_be_found_in_her_group_too(tmp_path):
     assert checks.group_sizes(["f", "f", "m"]).severity == "warning"
 
 
-class Killed(Exception):
+class Killed(BaseException):
     pass
 
 
@@ -156,7 +156,7 @@ def test_a_kill_anywhere_changes_nothing(planted, tmp_path, monkeypatch, after):
         os.rename(source, path)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr("gmi.run.os.replace", dying)
+        patch.setattr("gmi.files.os.replace", dying)
         run(tmp_path / "killed", GROUPS)
     assert timeless(run(tmp_path / "killed", GROUPS)) == timeless(planted[1])
     assert shards(tmp_path / "killed") == shards(planted[0])

@@ -50,7 +50,7 @@ def test_a_ledger_that_was_locked_goes_on(tmp_path):
     ledger = Ledger(tmp_path / "ledger.sqlite", budget=2)
     ledger._file.execute("PRAGMA busy_timeout = 10")
     other = locked(tmp_path / "ledger.sqlite")
-    with pytest.raises(GmiError, match=r"ledger\.sqlite cannot be written \(database is locked\)"):
+    with pytest.raises(GmiError, match=r"ledger\.sqlite cannot be used \(database is locked\)"):
         ledger.charge([b"1"], [SHARED])
     other.execute("ROLLBACK")
     other.close()

@@ -1,0 +1,39 @@
+"""Files that only their user can read, put in place whole or not at all."""
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from gmi.errors import foreign
+
+
+def written(path: Path) -> AbstractContextManager[None]:
+    """A border to the disk, within which `path` is written: what the system raises becomes a GmiError."""
+    return foreign(
+        lambda why: (
+            f"{path} cannot be written ({why}): make room, or see to the rights of its folder, and run the "
+            "same command again; what is finished stays."
+        )
+    )
+
+
+def private(folder: Path) -> None:
+    """Makes a folder, and those above it that are missing, for its user alone."""
+    if not folder.exists():
+        private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def put(path: Path, content: bytes | str) -> Path:
+    """Puts a file in place by one rename, for its user alone, and gives its path. Raises GmiError where that fails."""
+    with written(path):
+        private(path.parent)
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:  # mode 600
+            draft = Path(file.name)
+        try:
+            draft.write_bytes(content if isinstance(content, bytes) else content.encode())
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+    return path
