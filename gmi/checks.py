@@ -100,10 +100,11 @@ def copies(common: int, public: int) -> Flag:
     return Flag("public copies", "passed", f"None of {public} public images is an image of the private set.")
 
 
-def public_people(similarity: Array, genuine: Array, impostor: Array) -> Flag:
+def public_people(best: Array, people: int, genuine: Array, impostor: Array) -> Flag:
     """Images of the audited people among public ones, found one by one.
 
-    similarity: (N, P) of public images to people.
+    best: similarity (N,) of each public image to the person whom it is most like.
+    people: of how many.
     genuine: (G,) of the people's own photographs to them.
     impostor: (M,) of the people's photographs to each other.
     An image is suspicious that is as similar to somebody as half of her own photographs are. Strangers make some, too:
@@ -112,11 +113,10 @@ def public_people(similarity: Array, genuine: Array, impostor: Array) -> Flag:
     """
     name = PUBLIC_PEOPLE
     usual = float(np.nanmedian(genuine))
-    best = np.fmax.reduce(similarity, axis=1)
     suspicious = int((best >= usual).sum())
     often, seldom = np.nanquantile(impostor, (0.99, 0.999))
     scale = max(float(seldom - often), 1e-12)
-    expected = min(1e-3 * 10 ** -((usual - seldom) / scale), 1.0) * similarity.size
+    expected = min(1e-3 * 10 ** -((usual - seldom) / scale), 1.0) * len(best) * people
     found = f"{suspicious} of {len(best)} public images are as similar to one of the people as her own photographs"
     if suspicious > expected + 3 * np.sqrt(expected) + 3:
         return Flag(

@@ -257,7 +257,9 @@ def _overlap(people: People, recognised: Recognised) -> Iterator[checks.Flag]:
     public = people.public
     yield checks.copies(0 if public is None else people.copied(public), 0 if public is None else len(public))
     if recognised.public is not None:
-        yield checks.public_people(recognised.public, recognised.samples["genuine"], recognised.samples["impostor"])
+        yield checks.public_people(
+            recognised.public, len(people.names), recognised.samples["genuine"], recognised.samples["impostor"]
+        )
 
 
 def eyesight(recognised: Recognised) -> checks.Flag:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
@@ -13,15 +14,19 @@ from gmi.inversion.scoring import Result, result
 from gmi.metrics import identity
 from gmi.metrics.distance import nearest
 from gmi.metrics.distribution import frechet_estimate, prdc
+from gmi.metrics.gallery import Gallery, spread
 from gmi.metrics.statistics import Array, Failed, Outcome, attempt, estimate
 from gmi.protocols import FaceJudge
+
+_PEOPLE = 200  # in clouds at most: leaving out each person in turn takes its time
+_PAIRS = 20_000_000  # comparisons of single images on which a threshold rests at most, of photographs evenly chosen
 
 
 def figures(judged: Judged, first: str, people: People, releases: Releases) -> list[Result]:
     """The figures of papers: perceptual distances, classifiers' accuracy, feature distances, PRDC and Frechet distance.
 
     Distances and clouds are taken in the first face judge's space and in the classifier's; the real side is the
-    enrolment images of the attacked people.
+    enrolment images of the attacked people. Clouds are of 200 people at most, evenly chosen.
     """
     rows = []
     classes = {name: images.classes.numpy() for name, images in releases.items()}
@@ -36,6 +41,7 @@ def figures(judged: Judged, first: str, people: People, releases: Releases) -> l
                 rows.append(result(method, judge, f"top{k}", hits, classes[method], (0.0, 1.0), chance))
     enrolled = people.enrolment.classes.numpy()
     is_attacked = np.isin(enrolled, people.attacked)
+    shown = np.array(people.attacked)[spread(len(people.attacked), _PEOPLE)]
     for judge, sets in ({first: judged.templates[first]} | judged.features).items():
         references, owners = sets["enrolment"].numpy()[is_attacked], enrolled[is_attacked]
         for method in releases:
@@ -46,7 +52,9 @@ def figures(judged: Judged, first: str, people: People, releases: Releases) -> l
                 )
             )
             rows.append(Result(method, judge, "nearest", distances))
-            rows += _clouds(method, judge, references, owners, samples, classes[method])
+            real, made = np.isin(owners, shown), np.isin(classes[method], shown)
+            sides = references[real], owners[real], samples[made], classes[method][made]
+            rows += _clouds(method, judge, *sides)
     return rows
 
 
@@ -58,21 +66,20 @@ def pair_matches(
     Distractors and strangers play no part. Other people match more often so than the rate says (`identity` has the rule
     that our findings rest on), which is why no chance level stands beside it.
     """
-    enrolled = people.enrolment.classes.numpy()
-    names = ("training", "enrolment", *releases)
-    similarity = {name: judge.similarity(templates[name], templates["enrolment"]).numpy() for name in names}
-    photographs = np.concatenate([similarity["training"], similarity["enrolment"]])
-    owners = np.concatenate([people.training.classes.numpy(), enrolled])
-    cuts = identity.pair_thresholds(photographs, owners, enrolled, fmrs=fmrs)
+    enrolled, enrolment = people.enrolment.classes.numpy(), templates["enrolment"]
+    gallery = Gallery(judge.similarity, enrolment, enrolled)
+    photographs = torch.cat([templates["training"], enrolment])
+    chosen = spread(len(photographs), max(1, _PAIRS // len(enrolment)))
+    owners = np.concatenate([people.training.classes.numpy(), enrolled])[chosen]
+    similarity = judge.similarity(photographs[torch.from_numpy(chosen)], enrolment).numpy()
+    cuts = identity.pair_thresholds(similarity, owners, enrolled, fmrs=fmrs)
     rows = []
     for name, images in releases.items():
         classes = images.classes.numpy()
-        best = identity.to_people(similarity[name], enrolled)
-        matches = identity.outcomes(best, classes, np.unique(enrolled), cuts)
-        rows += [
-            result(name, judge.name, f"pair{metric}", matches[metric], classes, (0.0, 1.0))
-            for metric in (f"match@{fmr:g}" for fmr in fmrs)
-        ]
+        own = gallery.exact(templates[name], np.arange(len(classes)), np.searchsorted(gallery.ids, classes))
+        for cut in cuts:
+            matches = (own >= cut.value).astype(np.float64)
+            rows.append(result(name, judge.name, f"pairmatch@{cut.fmr:g}", matches, classes, (0.0, 1.0)))
     return rows
 
 

@@ -4,16 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from gmi.data.people import People
 from gmi.inversion.plan import RANDOM
 from gmi.metrics.distribution import frechet_estimate
-from gmi.metrics.identity import to_people
+from gmi.metrics.gallery import Gallery, spread
 from gmi.metrics.statistics import Array, Outcome, attempt, estimate
 from gmi.protocols import FaceJudge
 
+_SAMPLES = 2000  # of the prior, and as many other people, at most
 _MOST = 200  # images of a Frechet distance: with more, leaving out each person in turn would take minutes
 
 
@@ -43,25 +45,29 @@ def prior_fit(judge: FaceJudge, templates: Mapping[str, Tensor], people: People,
     set. Several photographs of one person are no more strangers than one is. Frechet distance: Heusel et al., 2017.
     """
     enrolled, trained = people.enrolment.classes.numpy(), people.training.classes.numpy()
-    ids, attacked = np.unique(enrolled), np.array(people.attacked)
+    gallery, attacked = Gallery(judge.similarity, templates["enrolment"], enrolled), np.array(people.attacked)
+    columns = np.searchsorted(gallery.ids, attacked)
 
-    def compared(name: str) -> Array:  # images (N,) with attacked people (A,)
-        similarity = to_people(judge.similarity(templates[name], templates["enrolment"]).numpy(), enrolled)
-        return similarity[:, np.searchsorted(ids, attacked)]
+    def compared(name: str, rows: NDArray[np.int64]) -> Array:  # images (N,) with attacked people (A,)
+        return gallery.dense(templates[name][torch.from_numpy(rows)])[:, columns]
 
-    made, taken = np.stack(np.split(compared(RANDOM), seeds)), compared("training")  # (S, N, A), (N, A)
     strangers, first = np.unique(trained, return_index=True)
-    count = min(made.shape[1], len(strangers) - 1)
-    others = [column[first[strangers != person]] for person, column in zip(attacked, taken.T, strict=True)]
-    other = np.array([similarity[_spread(len(similarity), count)].max() for similarity in others])  # (A,)
-    nearest = made[:, _spread(made.shape[1], count)].max(1)  # (S, A)
-    own = np.array([column[trained == person].max() for person, column in zip(attacked, taken.T, strict=True)])
+    of_seed = len(templates[RANDOM]) // seeds
+    count = min(of_seed, len(strangers) - 1, _SAMPLES)
+    taken = compared("training", first)  # (P, A)
+    others = [column[strangers != person] for person, column in zip(attacked, taken.T, strict=True)]
+    other = np.array([similarity[spread(len(similarity), count)].max() for similarity in others])  # (A,)
+    made = [compared(RANDOM, seed * of_seed + spread(of_seed, count)).max(0) for seed in range(seeds)]
+    nearest = np.stack(made)  # (S, A)
+    mine = np.flatnonzero(np.isin(trained, attacked))
+    close = gallery.exact(templates["training"], mine, np.searchsorted(gallery.ids, trained[mine]))
+    own = np.array([close[trained[mine] == person].max() for person in attacked])
     draws, whose = np.indices(nearest.shape)
     size = min(len(templates[RANDOM]) // seeds, len(trained), len(enrolled), _MOST)
-    real = _spread(len(enrolled), size)
+    real = spread(len(enrolled), size)
 
     def distance(name: str, classes: Array | None) -> Outcome:
-        chosen = _spread(len(templates[name]), size)
+        chosen = spread(len(templates[name]), size)
         sides = templates[name].numpy()[chosen], templates["enrolment"].numpy()[real]
         owners = None if classes is None else classes[chosen]
         return attempt(lambda: frechet_estimate(*sides, owners, enrolled[real]))
@@ -83,8 +89,3 @@ def prior_fit(judge: FaceJudge, templates: Mapping[str, Tensor], people: People,
         frechet=distance(RANDOM, None),
         frechet_own=distance("training", trained),
     )
-
-
-def _spread(number: int, count: int) -> NDArray[np.int64]:
-    """`count` of so many rows, evenly spaced."""
-    return np.arange(count) * number // count

@@ -14,7 +14,9 @@ from gmi.inversion.judging import Releases
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.verdict import METRIC, Exposure
 from gmi.metrics import identity
-from gmi.metrics.lookalikes import Within, lookalikes, of_group, within
+from gmi.metrics.gallery import Gallery, spread
+from gmi.metrics.impostors import Impostors, Threshold
+from gmi.metrics.lookalikes import Claims, Likeness, Within, of_group
 from gmi.metrics.statistics import Array, by_draw
 from gmi.protocols import FaceJudge
 
@@ -23,6 +25,8 @@ ATTACKS = ("search", "best_of_n", "public")
 NOBODY = (RANDOM, "public_random")
 """Images that know nothing of the target: samples of the prior, and public images, each scored as everybody."""
 CONTROLS = ("best_of_n", *NOBODY, "public", "permuted")
+_OF_NOBODY = {RANDOM: RANDOM, "public_random": "public_set"}  # by method: the set of templates
+_FEWEST, _MOST = 500, 1_000_000  # images of nobody that are scored, if there are so many, and comparisons for them
 ARITHMETIC = ("auc", *(f"rank{k}" for k in identity.RANKS))
 """Metrics that are no measurement where images are scored as everybody: 1 / 2 and k / P by arithmetic."""
 
@@ -33,7 +37,7 @@ class Recognised:
 
     judge: str
     people: int  # enrolled, distractors included
-    thresholds: tuple[identity.Threshold, ...]
+    thresholds: tuple[Threshold, ...]
     outcomes: dict[str, dict[str, Array]]  # by method and metric (N,)
     classes: dict[str, Array]  # by method (N,)
     draws: dict[
@@ -41,7 +45,7 @@ class Recognised:
     ]  # by method (N,): of an attack the seed, of what is scored as everybody the image
     within: dict[str, dict[str, Within]]  # by attack and metric: among look-alikes, and among those of her group
     samples: dict[str, Array]  # similarities of single comparisons, for the report's histograms
-    public: Array | None  # similarity (N, P) of the whole public set to the people
+    public: Array | None  # similarity (N,) of each image of the public set to the person whom it is most like
     attack: str = "search"  # the method that controls are held against
 
     def of_people(self, method: str, metric: str) -> Array:
@@ -93,71 +97,109 @@ def recognise(
     attack: the method that is scored under permuted identities, too, as a control.
     seeds: the number of seeds whose images stand one after the other in each release.
     """
-    enrolment, distractors = people.enrolment.classes, people.distractors
-    gallery, enrolled = templates["enrolment"], enrolment.numpy()
-    if distractors is not None:
-        gallery = torch.cat([gallery, templates["distractors"]])
-        enrolled = torch.cat([enrolment, distractors.classes]).numpy()
-    ids = np.unique(enrolled)
-
-    def compare(name: str) -> Array:
-        return identity.to_people(judge.similarity(templates[name], gallery).numpy(), enrolled)
-
-    genuine, trained = compare("training"), people.training.classes.numpy()
-    photographs = {"enrolment": people.enrolment, "distractors": distractors, "strangers": people.strangers}
-    compared = {name: compare(name) for name, images in photographs.items() if images is not None}
-    probes = np.concatenate([genuine, *compared.values()])
-    whose = np.concatenate([trained, *(photographs[name].classes.numpy() for name in compared)])
-    enrolled_columns = np.isin(ids, enrolment)
-    probes_of_people = probes[:, enrolled_columns]
-    cuts = identity.thresholds(probes_of_people, whose, ids[enrolled_columns], fmrs=fmrs)
-    is_attacked = np.isin(trained, people.attacked)
-    similarity = {name: compare(name) for name in releases} | {"genuine": genuine[is_attacked]}
-    classes = {name: images.classes.numpy() for name, images in releases.items()} | {"genuine": trained[is_attacked]}
+    gallery = _gallery(judge, templates, people)
+    ids, trained = gallery.ids, people.training.classes.numpy()
+    audited, attacked = np.isin(ids, people.enrolment.classes.numpy()), np.isin(ids, people.attacked)
+    cuts, alike, strangers, genuine = _photographs(gallery, audited, templates, people, fmrs)
+    known = np.isin(trained, people.attacked)
+    classes = {name: images.classes.numpy() for name, images in releases.items()} | {"genuine": trained[known]}
     draws = {name: np.repeat(np.arange(seeds), len(images) // seeds) for name, images in releases.items()}
-    draws["genuine"] = np.zeros(is_attacked.sum(), int)
-    outcomes = {name: identity.outcomes(values, classes[name], ids, cuts) for name, values in similarity.items()}
-    samples = {name: values["similarity"] for name, values in outcomes.items()}
-    permuted = identity.permuted(similarity[attack], classes[attack], ids, cuts, enrolment)
-    outcomes["permuted"] = {name: values for name, values in permuted.items() if name not in ARITHMETIC}
-    classes["permuted"], draws["permuted"] = classes[attack], draws[attack]
-    attacked = np.isin(ids, people.attacked)
-    public = compare("public_set") if "public_set" in templates else None
-    for name, images in {RANDOM: similarity.get(RANDOM), "public_random": public}.items():
-        if images is not None:
-            table = identity.anyone(images, ids, cuts)
-            outcomes[name] = {metric: values[:, attacked].ravel() for metric, values in table.items()}
-            classes[name], draws[name] = (
-                np.tile(ids[attacked], len(images)),
-                np.repeat(np.arange(len(images)), attacked.sum()),
-            )
-    samples["impostor"] = probes_of_people[whose[:, None] != ids[enrolled_columns]]
-    among = {}
-    if RANDOM in similarity:
-        kinds: dict[str, Any] = {
-            "auc_lookalikes": lookalikes(np.stack([np.nanmean(probes[whose == person], 0) for person in ids]))
-        }
-        if people.groups is not None:  # distractors are in none
-            kinds["auc_group"] = of_group([*people.groups, *[None] * (len(ids) - len(people.groups))])
-        among = {
-            name: {
-                metric: within(
-                    similarity[name], np.searchsorted(ids, classes[name]), draws[name], alike, similarity[RANDOM]
-                )
-                for metric, alike in kinds.items()
+    draws["genuine"] = np.zeros(known.sum(), int)
+    kinds: dict[str, Any] = {"auc_lookalikes": alike}
+    if people.groups is not None:  # distractors are in none
+        kinds["auc_group"] = of_group([*people.groups, *[None] * (len(ids) - len(people.groups))])
+    outcomes, samples, among = {}, {}, {}
+    nobody = {name: templates[source] for name, source in _OF_NOBODY.items() if source in templates}
+    for name in releases:
+        if name == RANDOM:  # scored as everybody, below
+            continue
+        whose = classes[name]
+        columns = np.searchsorted(ids, whose)
+        wanted = kinds if RANDOM in nobody and name in ATTACKS else {}
+        claims = {metric: Claims(each, columns) for metric, each in wanted.items()}
+        parts, wrong = [], []
+        for rows, values in gallery.sharp(
+            templates[name], columns, [cut.value for cut in cuts] if name == attack else []
+        ):
+            parts.append(identity.outcomes(values, whose[rows], ids, cuts))
+            if name == attack:
+                wrong.append(identity.permuted(values, whose[rows], ids, cuts, ids[audited]))
+            for each in claims.values():
+                each.add(values, columns[rows], draws[name][rows])
+        outcomes[name] = _joined(parts)
+        samples[name] = outcomes[name]["similarity"]
+        among |= {name: claims} if claims else {}
+        if name == attack:
+            outcomes["permuted"], classes["permuted"], draws["permuted"] = _joined(wrong), whose, draws[name]
+    matches = {f"match@{cut.fmr:g}": (genuine["similarity"] >= cut.value).astype(np.float64) for cut in cuts}
+    outcomes["genuine"] = {metric: values[known] for metric, values in (matches | genuine).items()}
+    samples["genuine"] = outcomes["genuine"]["similarity"]
+    within = {}
+    for name, images in nobody.items():
+        chosen = spread(len(images), max(_FEWEST, _MOST // max(1, attacked.sum())))
+        values = gallery.dense(images[torch.from_numpy(chosen)])
+        table = identity.anyone(values, ids, cuts)
+        outcomes[name] = {metric: each[:, attacked].ravel() for metric, each in table.items()}
+        draws[name] = np.repeat(np.arange(len(chosen)), attacked.sum())
+        if name == RANDOM:
+            samples[name] = values[np.arange(len(chosen)), np.searchsorted(ids, classes[name][chosen])]
+            within = {
+                attack: {kind: each.within(values) for kind, each in kinds.items()} for attack, kinds in among.items()
             }
-            for name in ATTACKS
-            if name in similarity
-        }
+        classes[name] = np.tile(ids[attacked], len(chosen))
+    public = None
+    if "public_set" in templates:
+        blocks = gallery.blocks(templates["public_set"])
+        public = np.concatenate([values[:, audited].max(1) for _, values in blocks])
     return Recognised(
-        judge.name,
-        len(ids),
-        cuts,
-        outcomes,
-        classes,
-        draws,
-        among,
-        samples,
-        None if public is None else public[:, enrolled_columns],
-        attack,
+        judge.name, len(ids), cuts, outcomes, classes, draws, within, samples | {"impostor": strangers}, public, attack
     )
+
+
+def _gallery(judge: FaceJudge, templates: Mapping[str, Tensor], people: People) -> Gallery:
+    """Everybody who is enrolled, people and distractors."""
+    enrolled, whose = [templates["enrolment"]], [people.enrolment.classes]
+    if people.distractors is not None:
+        enrolled.append(templates["distractors"])
+        whose.append(people.distractors.classes)
+    return Gallery(judge.similarity, torch.cat(enrolled), torch.cat(whose).numpy())
+
+
+def _photographs(
+    gallery: Gallery,
+    audited: NDArray[np.bool_],
+    templates: Mapping[str, Tensor],
+    people: People,
+    fmrs: Sequence[float],
+) -> tuple[tuple[Threshold, ...], NDArray[np.int64], Array, dict[str, Array]]:
+    """Thresholds and look-alikes from all real photographs, strangers' similarities, and how training images rank.
+
+    audited: which of the enrolled (P,) are people of the audit.
+    """
+    sets = {
+        "training": people.training,
+        "enrolment": people.enrolment,
+        "distractors": people.distractors,
+        "strangers": people.strangers,
+    }
+    present = {name: images for name, images in sets.items() if images is not None}
+    probes = torch.cat([templates[name] for name in present])
+    places, ranked = np.flatnonzero(audited), []
+    columns_audited = slice(None) if audited.all() else places  # a slice is no copy
+    impostors, likeness = Impostors(gallery.ids[places], len(probes), fmrs), Likeness(len(gallery.ids))
+    for name, images in present.items():
+        whose = images.classes.numpy()
+        columns = np.where(np.isin(whose, gallery.ids), np.searchsorted(gallery.ids, whose), -1)
+        sharp = name == "training"
+        for rows, values in gallery.sharp(templates[name], columns, []) if sharp else gallery.blocks(templates[name]):
+            impostors.add(values[:, columns_audited], whose[rows])
+            likeness.add(values, columns[rows])
+            if sharp:
+                ranked.append(identity.outcomes(values, whose[rows], gallery.ids, ()))
+    cuts = impostors.thresholds(lambda rows, mine: gallery.exact(probes, rows, places[mine]), gallery.rounding)
+    return cuts, likeness.lookalikes, impostors.sample, _joined(ranked)
+
+
+def _joined(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Tables with the same keys, one after the other."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -19,6 +19,7 @@ from gmi.metrics.statistics import (
     by_person,
     difference,
     estimate,
+    numbered,
     recovered,
     widened,
 )
@@ -127,8 +128,9 @@ def _among_lookalikes(recognised: Recognised) -> list[Result]:
 
 def _images_each(recognised: Recognised, method: str) -> int:
     """The number of images of each person in one draw; 1 where people differ in it."""
-    cells = np.stack([recognised.classes[method], recognised.draws[method]])
-    counts = np.unique(cells, axis=1, return_counts=True)[1]
+    (ids, person), (_, draw) = numbered(recognised.classes[method]), numbered(recognised.draws[method])
+    counts = np.bincount(draw * len(ids) + person)
+    counts = counts[counts > 0]
     return int(counts[0]) if np.ptp(counts) == 0 else 1
 
 

@@ -7,36 +7,17 @@ N counts probes or candidates, M enrolment images, P people; columns are sorted 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 
 from gmi.errors import GmiError
-from gmi.metrics.rates import Bounds, any_of_m, effective_count, may_be_unseen, rates_around
+from gmi.metrics.impostors import Impostors, Threshold
+from gmi.metrics.rates import any_of_m
 from gmi.metrics.statistics import by_draw
 
 RANKS = (1, 5)
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """A similarity at or above which a comparison is a match."""
-
-    fmr: float  # the desired false match rate
-    value: float
-    comparisons: int  # comparisons between different people on which it was set
-    false_matches: int  # how many of these reach it: at most fmr * comparisons
-    effective: float = 0.0  # how many independent false matches say as much of its rate
-    rates: Bounds = (0.0, 1.0)  # the false match rates that it may have among people in general, 95 % confidence
-    low: float = -np.inf  # the threshold that has the desired rate among them lies from here
-    high: float = np.inf  # to here; infinite where it may lie above all comparisons
-
-    @property
-    def trusted(self) -> bool:
-        """Whether 30 effective false matches set it: the rate is known to +-30 %, 90 % confidence (Doddington 2000)."""
-        return self.effective >= 30
 
 
 def to_people(similarity: ArrayLike, people: ArrayLike) -> np.ndarray:
@@ -68,7 +49,7 @@ def thresholds(
     left out. Ties are exact: equal similarities match together or not at all. Comparisons hang together by both of
     their people, and so a threshold's uncertainty is by a jackknife over people. Raises GmiError without comparisons.
     """
-    return _cuts(_rows(similarity, people, person_ids), np.asarray(people), np.asarray(person_ids), fmrs)
+    return _cuts(_rows(similarity, people, person_ids), people, person_ids, fmrs)
 
 
 def pair_thresholds(
@@ -79,36 +60,13 @@ def pair_thresholds(
     If the best of several comparisons counts, strangers match more often at such a threshold than its rate says, so
     that only figures for comparison with papers rest on it. Raises GmiError without comparisons.
     """
-    return _cuts(np.asarray(similarity, np.float64), np.asarray(left), np.asarray(right), fmrs)
+    return _cuts(np.asarray(similarity, np.float64), left, right, fmrs)
 
 
-def _cuts(similarity: np.ndarray, left: np.ndarray, right: np.ndarray, fmrs: Sequence[float]) -> tuple[Threshold, ...]:
-    """Thresholds from the comparisons (N, M) of people left (N,) with other people right (M,)."""
-    strange = (left[:, None] != right) & ~np.isnan(similarity)
-    strangers = np.sort(similarity[strange])[::-1]
-    if not len(strangers):
-        raise GmiError("no comparison between different people: give probes of at least two people")
-    ids, index = np.unique(np.concatenate([left, right]), return_inverse=True)
-
-    def of_people(marks: np.ndarray) -> np.ndarray:
-        """The number (Q,) of marks (N, M) that involve each person, as either of the two."""
-        return np.bincount(index, np.concatenate([marks.sum(1), marks.sum(0)]))
-
-    trials = of_people(strange)
-
-    def cut(rate: float) -> float:
-        allowed = int(rate * len(strangers) + 1e-9)
-        return float(np.nextafter(strangers[allowed], np.inf)) if allowed < len(strangers) else -np.inf
-
-    def at(fmr: float) -> Threshold:
-        value = cut(fmr)
-        matches = strange & (similarity >= value)
-        count = effective_count(of_people(matches), trials, matches.sum(), len(strangers))
-        rates = rates_around(fmr, count, len(ids))
-        ends = cut(rates[1]), np.inf if may_be_unseen(count) else cut(rates[0])
-        return Threshold(fmr, value, len(strangers), int(matches.sum()), count, rates, *ends)
-
-    return tuple(at(fmr) for fmr in fmrs)
+def _cuts(similarity: np.ndarray, left: ArrayLike, right: ArrayLike, fmrs: Sequence[float]) -> tuple[Threshold, ...]:
+    impostors = Impostors(right, len(similarity), fmrs)
+    impostors.add(similarity, left)
+    return impostors.thresholds()
 
 
 def outcomes(
@@ -122,8 +80,17 @@ def outcomes(
     is 0.5, a tie with all, as 0 would hide the leak of the others and flatter an attack whose control fails more; its
     similarity stays NaN. Raises GmiError for a class that is not enrolled, and for fewer than two people.
     """
-    index, table = _claims(similarity, classes, person_ids, thresholds)
-    return {name: values[index] for name, values in table.items()}
+    similarity, own = _claimed(similarity, classes, person_ids)
+    people, mine = similarity.shape[1], similarity[np.arange(len(own)), own]
+    least, more = (
+        np.count_nonzero(compared(similarity, mine[:, None]), axis=1) for compared in (np.greater_equal, np.greater)
+    )
+    failed = np.isnan(mine)
+    rank = np.where(failed, people, least)  # how many are at least as alike
+    middle = np.where(failed, (people + 1) / 2, (more + least + 1) / 2)  # of the ranks of a tie
+    table = {f"match@{threshold.fmr:g}": (mine >= threshold.value).astype(float) for threshold in thresholds}
+    table |= {f"rank{k}": (rank <= k).astype(float) for k in RANKS}
+    return table | {"auc": (people - middle) / (people - 1), "similarity": mine}
 
 
 def permuted(
@@ -133,15 +100,21 @@ def permuted(
     thresholds: Sequence[Threshold],
     among: ArrayLike | None = None,
 ) -> dict[str, np.ndarray]:
-    """The outcomes (N,) under permuted identities (control C2): each candidate scored as if it showed somebody else.
+    """Matches and similarity (N,) under permuted identities (control C2): each candidate scored as if of somebody else.
 
     They are exact expectations: means over all wrong people, of those in `among`, or of all P if it is None. It should
     leave out distractors: traits that all audited people share, and other people lack, must not pass for a likeness.
     Other arguments and errors as in `outcomes`.
     """
-    index, table = _claims(similarity, classes, person_ids, thresholds)
-    sought = np.ones(len(np.asarray(person_ids)), bool) if among is None else np.isin(person_ids, among)
-    return {name: (values[:, sought].sum(1) - values[index]) / (sought.sum() - 1) for name, values in table.items()}
+    similarity, own = _claimed(similarity, classes, person_ids)
+    mine = similarity[np.arange(len(own)), own]
+    sought = np.ones(similarity.shape[1], bool) if among is None else np.isin(person_ids, among)
+    values, wrong = similarity[:, sought], sought.sum() - 1
+    table = {
+        f"match@{cut.fmr:g}": (np.count_nonzero(values >= cut.value, axis=1) - (mine >= cut.value)) / wrong
+        for cut in thresholds
+    }
+    return table | {"similarity": (values.sum(1) - mine) / wrong}
 
 
 def anyone(similarity: ArrayLike, person_ids: ArrayLike, thresholds: Sequence[Threshold]) -> dict[str, np.ndarray]:
@@ -150,8 +123,14 @@ def anyone(similarity: ArrayLike, person_ids: ArrayLike, thresholds: Sequence[Th
     Samples of the prior belong to nobody: N times as many comparisons as with one sample per person, and what varies is
     samples as well as people. Arguments and errors as in `outcomes`.
     """
-    ids = np.asarray(person_ids)
-    return _claims(similarity, np.full(len(np.asarray(similarity)), ids[0]), ids, thresholds)[1]
+    similarity, _ = _claimed(similarity, np.full(len(np.asarray(similarity)), np.asarray(person_ids)[0]), person_ids)
+    people, failed = similarity.shape[1], np.isnan(similarity)
+    filled = np.where(failed, 0.0, similarity)
+    rank = np.where(failed, people, rankdata(-filled, "max", axis=1))  # of j: how many are at least as alike as j
+    middle = rankdata(-filled, "average", axis=1)  # failed: all tie, in the middle
+    table = {f"match@{threshold.fmr:g}": (similarity >= threshold.value).astype(float) for threshold in thresholds}
+    table |= {f"rank{k}": (rank <= k).astype(float) for k in RANKS}
+    return table | {"auc": (people - middle) / (people - 1), "similarity": similarity}
 
 
 def any_of(match: ArrayLike, classes: ArrayLike, draws: ArrayLike) -> np.ndarray:
@@ -190,21 +169,11 @@ def _rows(similarity: ArrayLike, classes: ArrayLike, person_ids: ArrayLike) -> n
     return similarity
 
 
-def _claims(
-    similarity: ArrayLike, classes: ArrayLike, person_ids: ArrayLike, thresholds: Sequence[Threshold]
-) -> tuple[tuple[np.ndarray, np.ndarray], dict[str, np.ndarray]]:
-    """The indices of each candidate's own person, and the outcomes (N, P) as if each person in turn were claimed."""
-    similarity = _rows(similarity, classes, person_ids)
-    classes, ids = np.asarray(classes), np.asarray(person_ids)
+def _claimed(similarity: ArrayLike, classes: ArrayLike, person_ids: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """The similarity as `_rows` gives it, and the column (N,) of each candidate's own person."""
+    similarity, classes, ids = _rows(similarity, classes, person_ids), np.asarray(classes), np.asarray(person_ids)
     if len(ids) < 2:
         raise GmiError("identification needs at least two enrolled people: enrol more")
     if len(unknown := np.setdiff1d(classes, ids)):
         raise GmiError(f"classes {unknown.tolist()} are not enrolled: give enrolment images of every person audited")
-    failed = np.isnan(similarity)
-    filled = np.where(failed, 0.0, similarity)
-    rank = np.where(failed, len(ids), rankdata(-filled, "max", axis=1))  # of j: how many are at least as alike as j
-    middle = rankdata(-filled, "average", axis=1)  # failed: all tie, in the middle
-    table = {f"match@{threshold.fmr:g}": (similarity >= threshold.value).astype(float) for threshold in thresholds}
-    table |= {f"rank{k}": (rank <= k).astype(float) for k in RANKS}
-    table |= {"auc": (len(ids) - middle) / (len(ids) - 1), "similarity": similarity}
-    return (np.arange(len(classes)), np.searchsorted(ids, classes)), table
+    return similarity, np.searchsorted(ids, classes)

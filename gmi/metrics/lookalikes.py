@@ -10,12 +10,15 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from gmi.metrics.statistics import Array, by_draw
 
 SHARE, FEWEST, MOST = 0.1, 5, 20
 """The look-alikes of a person: that share of the others, within these numbers."""
+_NOBODY = -1
+_BLOCK = 2_000_000  # similarities at once
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,48 @@ class Within:
         return self.own - self.others, self.own - self.nobody
 
 
+class Likeness:
+    """How alike people are: the mean similarity of each one's photographs to every person, added block by block."""
+
+    def __init__(self, people: int) -> None:
+        self._sums, self._counts = torch.zeros(people, people), torch.zeros(people)
+
+    def add(self, similarity: ArrayLike, columns: ArrayLike) -> None:
+        """Adds photographs with similarities (n, P), of the people in these columns (n,); -1: of nobody enrolled."""
+        values, whose = np.asarray(similarity, np.float32), np.asarray(columns)
+        known = np.flatnonzero((whose >= 0) & ~np.isnan(values).any(1))
+        place = torch.from_numpy(whose[known])
+        self._sums.index_add_(0, place, torch.from_numpy(values[known]))
+        self._counts.index_add_(0, place, torch.ones(len(known)))
+
+    @property
+    def lookalikes(self) -> NDArray[np.int64]:
+        """The people (P, K) most similar to each; those without a photograph are last."""
+        sums, counts = self._sums.numpy(), self._counts.numpy()[:, None]
+        parts, step = [], max(1, _BLOCK // len(sums))
+        with np.errstate(invalid="ignore"):
+            for start in range(0, len(sums), step):
+                rows = slice(start, start + step)
+                parts.append(_nearest((sums[rows] / counts[rows] + (sums[:, rows] / counts).T) / 2, start))
+        return np.concatenate(parts)
+
+
 def lookalikes(similarity: ArrayLike) -> NDArray[np.int64]:
     """The people (P, K) most similar to each, the most similar first, from similarity (P, P) between people."""
-    values = np.array(similarity, np.float64)
-    values = (values + values.T) / 2
-    np.fill_diagonal(values, -np.inf)
-    others = len(values) - 1
+    values = np.asarray(similarity, np.float64)
+    return _nearest((values + values.T) / 2, 0)
+
+
+def _nearest(similarity: Array, first: int) -> NDArray[np.int64]:
+    """The columns (n, K) of the most similar others, from similarity (n, P); the rows are people from `first` on."""
+    values, others = similarity.copy(), similarity.shape[1] - 1
+    values[np.arange(len(values)), first + np.arange(len(values))] = -np.inf
     count = min(others, max(FEWEST, min(MOST, round(SHARE * others))))
-    return np.argsort(-values, axis=1, kind="stable")[:, :count]
+    values[np.isnan(values)] = -np.inf
+    chosen = np.argpartition(-values, count - 1, axis=1)[:, :count] if count else np.empty((len(values), 0), np.int64)
+    chosen.sort(axis=1)
+    order = np.argsort(-np.take_along_axis(values, chosen, 1), axis=1, kind="stable")
+    return np.take_along_axis(chosen, order, 1)
 
 
 def of_group(groups: Sequence[Hashable | None]) -> list[NDArray[np.int64]]:
@@ -53,6 +90,98 @@ def of_group(groups: Sequence[Hashable | None]) -> list[NDArray[np.int64]]:
     ]
 
 
+class Claims:
+    """Images of an attack, each as her own person's and as her look-alikes', added block by block.
+
+    Under the null that images know what look-alikes share and nothing more, an image of any of them could as well be
+    hers. An image that could not be embedded (NaN) ties with all, and so does a person without look-alikes.
+    """
+
+    def __init__(self, alike: Sequence[NDArray[np.int64]] | NDArray[np.int64], columns: ArrayLike) -> None:
+        """alike: (P,) of arrays (K,), columns of each person's look-alikes. columns: of the people with images."""
+        self._people = np.unique(np.asarray(columns))
+        self._alike = np.full((len(alike), max([1, *map(len, alike)])), _NOBODY)
+        for person, others in enumerate(alike):
+            self._alike[person, : len(others)] = others
+        mine = self._alike[self._people]
+        shown = np.isin(mine, self._people)
+        self._claimants, whose = mine[shown], self._people[shown.nonzero()[0]]
+        order = np.argsort(self._claimants, kind="stable")
+        self._claimants, self._claimed = self._claimants[order], whose[order]  # the second as the first one's image
+        self._own: list[Array] = []
+        self._columns: list[NDArray[np.int64]] = []
+        self._draws: list[NDArray[np.int64]] = []
+        self._claims: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Array]] = []
+
+    def add(self, similarity: ArrayLike, columns: ArrayLike, draws: ArrayLike) -> None:
+        """Adds images with similarities (n, P), of the people in these columns (n,), in these draws (n,)."""
+        values, whose, drawn = np.asarray(similarity, np.float64), np.asarray(columns), np.asarray(draws)
+        number = np.arange(len(values))
+        self._own.append(self._preferred(values, number, whose, np.full(len(whose), _NOBODY)))
+        self._columns.append(whose)
+        self._draws.append(drawn)
+        first, last = (np.searchsorted(self._claimants, whose, side) for side in ("left", "right"))
+        rows = np.repeat(number, last - first)
+        claims = np.arange(len(rows)) - np.repeat(np.cumsum(last - first) - (last - first), last - first)
+        people = self._claimed[np.repeat(first, last - first) + claims]
+        shares = self._preferred(values, rows, people, whose[rows])
+        self._claims.append((drawn[rows], people, whose[rows], shares))
+
+    def within(self, samples: ArrayLike) -> "Within":
+        """The AUCs among look-alikes of every person who has images.
+
+        samples: similarity (R, P) of the prior's samples, which show how often a person is preferred to her look-alikes
+        as such: that hangs on how typical she is. Of a person none of whose look-alikes has images, `others` is
+        `nobody`.
+        """
+        by_column = np.ascontiguousarray(np.asarray(samples, np.float64).T)
+        nobody = np.array([_share(by_column[mine], by_column[self._others(mine)]).mean() for mine in self._people])
+        columns, draws = np.concatenate(self._columns), np.concatenate(self._draws)
+        own = by_draw(np.concatenate(self._own), columns, draws)
+        seeds = np.unique(draws)
+        drawn, people, whose, shares = (np.concatenate(parts) for parts in zip(*self._claims, strict=True))
+        # the mean over each look-alike's images first, and then over look-alikes
+        keys, place = np.unique(np.stack([drawn, people, whose]), axis=1, return_inverse=True)
+        means = np.bincount(place.ravel(), shares, keys.shape[1]) / np.bincount(place.ravel(), minlength=keys.shape[1])
+        cell = np.searchsorted(seeds, keys[0]) * len(self._people) + np.searchsorted(self._people, keys[1])
+        sums, counts = np.bincount(cell, means, own.size), np.bincount(cell, minlength=own.size)
+        others = np.where(counts > 0, sums / np.maximum(counts, 1), np.tile(nobody, len(seeds)))
+        return Within(own, others.reshape(own.shape), nobody)
+
+    def _others(self, person: int) -> NDArray[np.int64]:
+        """Columns of a person's look-alikes."""
+        others = self._alike[person]
+        return others[others != _NOBODY]
+
+    def _preferred(
+        self, similarity: Array, rows: NDArray[np.int64], people: NDArray[np.int64], without: NDArray[np.int64]
+    ) -> Array:
+        """Share (T,) of a person's look-alikes to whom an image is less similar than to her.
+
+        similarity: (n, P). rows: of the images (T,). people: their columns (T,). without: the one left out (T,).
+        """
+        parts = [np.empty(0)]
+        step = max(1, _BLOCK // self._alike.shape[1])
+        for start in range(0, len(rows), step):
+            row, person = rows[start : start + step], people[start : start + step]
+            others = self._alike[person]
+            counted = (others != _NOBODY) & (others != without[start : start + step, None])
+            parts.append(_share(similarity[row, person], similarity[row[:, None], others].T, counted.T))
+        return np.concatenate(parts)
+
+
+def _share(mine: Array, theirs: Array, counted: NDArray[np.bool_] | None = None) -> Array:
+    """Share (T,) of others whose similarities (K, T) are less than one's own (T,); ties count half, as NaN does.
+
+    counted: which of the others count (K, T); None: all. With none it is 0.5.
+    """
+    wins = (mine > theirs) + 0.5 * (mine == theirs)
+    if counted is not None:
+        wins *= counted
+    number = len(theirs) if counted is None else counted.sum(0)
+    return np.where(np.isnan(mine) | (number == 0), 0.5, wins.sum(0) / np.maximum(number, 1))
+
+
 def within(
     similarity: ArrayLike,
     columns: ArrayLike,
@@ -60,47 +189,7 @@ def within(
     alike: Sequence[NDArray[np.int64]] | NDArray[np.int64],
     samples: ArrayLike,
 ) -> Within:
-    """The AUCs among look-alikes of every person who has images.
-
-    similarity: (N, P) of the attack's images to people.
-    columns: (N,) of each image, the column of its person.
-    draws: (N,) of each image.
-    alike: (P,) of arrays (K,), columns of each person's look-alikes; a person without any ties with all.
-    samples: similarity (R, P) of the prior's samples.
-    Under the null that images know what look-alikes share and nothing more, an image of any of them could as well be
-    hers: `own` and `others` are alike. Samples show how often a person is preferred to her look-alikes as such, which
-    hangs on how typical she is. Of a person none of whose look-alikes was attacked, `others` is `nobody`. An image that
-    could not be embedded (NaN) ties with all.
-    """
-    values, columns, draws = np.asarray(similarity, np.float64), np.asarray(columns), np.asarray(draws)
-    samples, people = np.asarray(samples, np.float64), np.unique(columns)
-    nobody = np.array([_preferred(samples, person, alike[person]).mean() for person in people])
-    own = np.array(
-        [_preferred(row[None], person, alike[person])[0] for row, person in zip(values, columns, strict=True)]
-    )
-    own = by_draw(own, columns, draws)
-    images = {
-        (draw, person): values[(draws == draw) & (columns == person)] for draw in np.unique(draws) for person in people
-    }
-
-    def claimed(draw: object, person: int) -> list[float]:
-        """Each attacked look-alike's images, as if they were the person's, among the other look-alikes."""
-        mine = alike[person]
-        shown = [other for other in mine if (draw, other) in images]
-        return [float(_preferred(images[draw, other], person, mine[mine != other]).mean()) for other in shown]
-
-    claims = [
-        claimed(draw, person) or [usual]
-        for draw in np.unique(draws)
-        for person, usual in zip(people, nobody, strict=True)
-    ]
-    return Within(own, np.array([sum(each) / len(each) for each in claims]).reshape(own.shape), nobody)
-
-
-def _preferred(similarity: Array, person: int, others: NDArray[np.int64]) -> Array:
-    """Share (N,) of the others to whom each image is less similar than to the person; ties count half."""
-    if len(others) == 0:
-        return np.full(len(similarity), 0.5)
-    mine, theirs = similarity[:, [person]], similarity[:, others]
-    share = ((mine > theirs) + 0.5 * (mine == theirs)).mean(1)
-    return np.where(np.isnan(mine[:, 0]), 0.5, share)
+    """The AUCs among look-alikes, of similarity (N, P) at once; the other arguments are those of `Claims`."""
+    claims = Claims(alike, columns)
+    claims.add(similarity, columns, draws)
+    return claims.within(samples)

@@ -62,13 +62,21 @@ def by_draw(values: ArrayLike, people: ArrayLike, draws: ArrayLike) -> Array:
     values, people, draws = np.asarray(values, np.float64), np.asarray(people), np.asarray(draws)
     if values.ndim != 1 or not values.shape == people.shape == draws.shape:
         raise GmiError(f"{values.shape} values for {people.shape} people: give one person's id for each value")
-    ids, person = np.unique(people, return_inverse=True)
-    names, draw = np.unique(draws, return_inverse=True)
+    (ids, person), (names, draw) = numbered(people), numbered(draws)
     cell, shape = draw * len(ids) + person, (len(names), len(ids))
     count = np.bincount(cell, minlength=len(names) * len(ids))
     if not count.all():
         raise GmiError("a person is missing from a draw: give values of the same people in every draw")
     return (np.bincount(cell, values, len(count)) / count).reshape(shape)
+
+
+def numbered(ids: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The distinct ids, sorted, and the place among them (N,) of each of the ids (N,); small numbers are not sorted."""
+    ids = np.asarray(ids)
+    if ids.size == 0 or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() > 10 * ids.size:
+        return np.unique(ids, return_inverse=True)
+    there = np.bincount(ids.ravel()) > 0
+    return np.flatnonzero(there).astype(ids.dtype), (np.cumsum(there) - 1)[ids]
 
 
 def estimate(

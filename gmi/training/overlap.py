@@ -28,6 +28,5 @@ def overlap(people: People, public: Images, space: FaceSpace | PixelSpace) -> st
     enrolment, training = people.enrolment.classes.numpy(), people.training.classes.numpy()
     photographs = identity.to_people((trained @ enrolled.T).numpy(), enrolment)
     own = training[:, None] == np.arange(len(people.names))
-    return public_people(
-        identity.to_people((shown @ enrolled.T).numpy(), enrolment), photographs[own], photographs[~own]
-    ).message
+    best = identity.to_people((shown @ enrolled.T).numpy(), enrolment).max(1)
+    return public_people(best, len(people.names), photographs[own], photographs[~own]).message

@@ -127,6 +127,7 @@ def test_outcomes_and_permuted_are_the_slow_formulas() -> None:
         others = [slow.outcome(row, j, values) for j in range(7) if ids[j] != person]
         for name in found:
             np.testing.assert_allclose(found[name][i], expected[name], err_msg=name)
+        for name in ("match@0.01", "match@0.001", "similarity"):
             np.testing.assert_allclose(wrong[name][i], np.mean([o[name] for o in others]), err_msg=name)
     order = rng.permutation(60)
     shuffled = identity.outcomes(similarity[order], classes[order], ids, chosen)
@@ -141,8 +142,9 @@ def test_a_candidate_that_cannot_be_embedded_is_no_success_and_not_dropped() -> 
     for score in (identity.outcomes, identity.permuted):
         found = score(failed, ids, ids, chosen)
         assert all(len(values) == 10 for values in found.values())
-        assert not found["match@0.01"].any() and not found["rank1"].any() and not found["rank5"].any()
-        assert (found["auc"] == 0.5).all() and np.isnan(found["similarity"]).all()
+        assert not found["match@0.01"].any() and np.isnan(found["similarity"]).all()
+    found = identity.outcomes(failed, ids, ids, chosen)
+    assert not found["rank1"].any() and not found["rank5"].any() and (found["auc"] == 0.5).all()
 
 
 def test_chance_is_what_random_similarities_score() -> None:
@@ -193,7 +195,8 @@ def test_a_look_that_all_people_share_is_no_likeness_of_each() -> None:
     ids, people = np.arange(340), np.arange(40)
     similarity = rng.normal(size=(40, 340))
     similarity[:, :40] += 1.0
-    own = identity.outcomes(similarity, people, ids, [])["auc"].mean()
-    wrong = identity.permuted(similarity, people, ids, [], people)["auc"].mean()
-    assert own > 0.7 and wrong == pytest.approx(own, abs=0.06)  # 40 people: a standard error of .04
-    assert identity.permuted(similarity, people, ids, [])["auc"].mean() < 0.51
+    cut = [Threshold(0.1, 1.0, 0, 0)]
+    own = identity.outcomes(similarity, people, ids, cut)
+    wrong = identity.permuted(similarity, people, ids, cut, people)["match@0.1"].mean()
+    assert own["auc"].mean() > 0.7 and wrong == pytest.approx(own["match@0.1"].mean(), abs=0.16)  # 40: an error of .08
+    assert identity.permuted(similarity, people, ids, cut)["match@0.1"].mean() < 0.25

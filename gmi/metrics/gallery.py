@@ -1,0 +1,147 @@
+"""Comparisons of many images with all enrolled people, some images at a time.
+
+Templates are compared in single precision. That is exact enough except where a comparison decides something by a hair:
+those are made again, one by one, in double precision, so that every decision is that of double precision, whatever the
+size of a block, the number of threads and the processor. Memory grows with the people, not with the comparisons.
+N counts probes, M enrolment images, P people, D the dimensions of a template; columns are sorted by person id.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gmi.errors import GmiError
+from gmi.metrics.statistics import Array
+
+Whole = NDArray[np.int64] | NDArray[np.int32]
+
+_BLOCK = 8_000_000  # comparisons of a block
+_SEEN = 64  # probes and people by whom rounding is measured
+_MARGIN = 8.0  # times the rounding that was seen: within that a comparison is made again
+_TIE = 1e-12  # relative difference that is rounding even in double precision
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Enrolled people, each with one or more templates; an image is compared with a person's most alike one."""
+
+    compare: Callable[[Tensor, Tensor], Tensor]  # similarities (N, M) of templates (N, D) and (M, D), of any precision
+    templates: Tensor  # (M, D); those that hold a NaN, as no face was found, are left out
+    people: NDArray[np.int64]  # (M,)
+
+    @cached_property
+    def ids(self) -> NDArray[np.int64]:
+        """The enrolled people (P,), sorted. Raises GmiError for a person without a usable image."""
+        ids = np.unique(self.people)
+        if len(without := np.setdiff1d(ids, self.people[self._usable])):
+            raise GmiError(f"no enrolment image of {without.tolist()} could be embedded: add images of them")
+        return ids
+
+    def dense(self, probes: Tensor) -> Array:
+        """Similarity (N, P) of each probe to each person, as `blocks` has it; NaN for a probe without a template."""
+        similarity = np.empty((len(probes), len(self.ids)))
+        for rows, values in self.blocks(probes):
+            similarity[rows] = values
+        return similarity
+
+    def blocks(self, probes: Tensor) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """The rows of each block, and similarities (n, P) in single precision, of probes (N, D)."""
+        step = max(1, _BLOCK // len(self.ids))
+        for start in range(0, len(probes), step):
+            rows = slice(start, min(start + step, len(probes)))
+            yield rows, self._best(probes[rows].float())
+
+    def sharp(self, probes: Tensor, own: NDArray[np.int64], levels: Sequence[float]) -> Iterator[tuple[slice, Array]]:
+        """Blocks of similarities (n, P) that decide as double precision does.
+
+        own: column (N,) of each probe's own person; her similarity is exact, and ties with it are equal to it.
+        levels: similarities at or above which something is decided.
+        """
+        for rows, rough in self.blocks(probes):
+            mine = own[rows]
+            chosen = rough[np.arange(len(rough)), mine]
+            difference = rough - chosen[:, None]
+            near = np.abs(difference, out=difference) <= 2 * self.rounding
+            for level in levels:
+                np.subtract(rough, np.float32(level), out=difference)
+                near |= np.abs(difference, out=difference) <= self.rounding
+            near[np.arange(len(rough)), mine] = ~np.isnan(chosen)
+            row, column = near.nonzero()
+            values, close = rough.astype(np.float64), self.exact(probes[rows], row, column)
+            values[row, column] = close
+            hers = values[row, mine[row]]
+            values[row, column] = np.where(np.abs(close - hers) <= _TIE * (1 + np.abs(hers)), hers, close)
+            yield rows, values
+
+    def exact(self, probes: Tensor, rows: Whole, columns: Whole) -> Array:
+        """Similarities (T,) in double precision of the probes in these rows, which are sorted, to these people."""
+        parts = [np.empty(0)]
+        numbers, starts = np.unique(rows, return_index=True)
+        for row, mine in zip(numbers, np.split(columns, starts[1:])[: len(numbers)], strict=True):
+            counts = self._counts[mine]
+            images = torch.from_numpy(np.concatenate([self._images[self._first[c] : self._first[c + 1]] for c in mine]))
+            close = self.compare(probes[row][None].double(), self.templates[images].double())[0].numpy()
+            parts.append(np.maximum.reduceat(close, np.cumsum(counts) - counts))
+        return np.concatenate(parts)
+
+    @cached_property
+    def _usable(self) -> NDArray[np.int64]:
+        """Numbers of the images that have a template."""
+        return (~self.templates.isnan().any(1)).numpy().nonzero()[0]
+
+    @cached_property
+    def _images(self) -> NDArray[np.int64]:
+        """Numbers of the usable images, person by person."""
+        return self._usable[np.argsort(self.people[self._usable], kind="stable")]
+
+    @cached_property
+    def _first(self) -> NDArray[np.int64]:
+        """Where each person's images begin among `_images` (P + 1,), and where the last one's end."""
+        return np.append(np.searchsorted(self.people[self._images], self.ids), len(self._images))
+
+    @cached_property
+    def _counts(self) -> NDArray[np.int64]:
+        return np.diff(self._first)
+
+    @cached_property
+    def _order(self) -> NDArray[np.int64]:
+        """Columns, those of people with many images first."""
+        return np.argsort(-self._counts, kind="stable")
+
+    @cached_property
+    def _layers(self) -> list[Tensor]:
+        """The first templates of all people, the second ones of those who have two, and so on, in `_order`."""
+        counts, first = self._counts[self._order], self._first[:-1][self._order]
+        return [
+            self.templates[torch.from_numpy(self._images[first[: (counts > layer).sum()] + layer])].float()
+            for layer in range(counts[0])
+        ]
+
+    @cached_property
+    def rounding(self) -> float:
+        """How far single precision may be from double: a margin times the most that is seen between some people."""
+        middle = len(self._images) // 2
+        left, right = (self.templates[torch.from_numpy(part[:_SEEN])] for part in np.split(self._images, [middle]))
+        seen = (self.compare(left.float(), right.float()) - self.compare(left.double(), right.double())).abs()
+        return _MARGIN * float(seen.max()) if seen.numel() else 0.0
+
+    def _best(self, probes: Tensor) -> NDArray[np.float32]:
+        """Similarities (n, P) of probes (n, D): layer by layer the greater one."""
+        best = torch.full((len(probes), len(self.ids)), -torch.inf)
+        for layer in self._layers:
+            part = best[:, : len(layer)]
+            torch.maximum(part, self.compare(probes, layer), out=part)
+        if (self._counts == self._counts[0]).all():
+            return best.numpy()
+        return best[:, torch.from_numpy(np.argsort(self._order))].numpy()
+
+
+def spread(number: int, most: int) -> NDArray[np.int64]:
+    """Rows, at most so many of this number, evenly spaced."""
+    count = min(number, most)
+    return np.arange(count) * number // max(1, count)
