@@ -1,15 +1,16 @@
 """Inputs of networks from images: preprocessing, and random views for searches, selection and training."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from gmi.errors import GmiError
 from gmi.rng import Rng
-from gmi.settings import settings
+from gmi.settings import Share, settings
 
 LUMA = (0.299, 0.587, 0.114)  # shares of red, green and blue in grey
 
@@ -53,6 +54,9 @@ class Input:
         return (images - torch.tensor(self.mean).to(images).view(shape)) / torch.tensor(self.std).to(images).view(shape)
 
 
+Times = Annotated[float, Field(gt=0, le=10)]
+
+
 @settings
 class Views:
     """Random crops, shifts, rotations, flips, exposures and noise; differentiable, each image with its own generator.
@@ -62,13 +66,13 @@ class Views:
     [.89, 1], ratio [.9, 1.1], rotate 5) or noise alone (PAA: scale [1, 1], shift 0, no flip, noise .06).
     """
 
-    scale: tuple[float, float] = (0.9, 1.0)  # least and greatest side of the crop, as a share of the image
-    shift: float = 0.05  # largest shift of the crop's centre, as a share of half the image
-    rotate: float = 0.0  # largest rotation in degrees, in both directions
-    ratio: tuple[float, float] = (1.0, 1.0)  # least and greatest width of the crop over its height
+    scale: tuple[Times, Times] = (0.9, 1.0)  # least and greatest side of the crop, as a share of the image
+    shift: Share = 0.05  # largest shift of the crop's centre, as a share of half the image
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0  # largest rotation in degrees, in both directions
+    ratio: tuple[Times, Times] = (1.0, 1.0)  # least and greatest width of the crop over its height
     flip: bool = True  # mirror half of the images
-    exposure: float = 0.0  # contrast varies within 1 +- this, brightness within +- half of this
-    noise: float = 0.0  # standard deviation of Gaussian noise, in units of [0, 1]
+    exposure: Share = 0.0  # contrast varies within 1 +- this, brightness within +- half of this
+    noise: Share = 0.0  # standard deviation of Gaussian noise, in units of [0, 1]
 
     def __call__(self, images: Tensor, rng: Rng) -> Tensor:
         """One view of each image, (N, C, H, W) as the images; beyond its edges an image is reflected."""

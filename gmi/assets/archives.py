@@ -70,7 +70,8 @@ def open_archive(path: Path) -> Iterator[Archive]:
 
 def pip_settings() -> PipSettings:
     """The settings of `python -m pip config list`, or of the PIP_* variables if this interpreter has no pip (uv)."""
-    pip = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True)
+    # -P: a file pip.py in the working folder is not what is started
+    pip = subprocess.run([sys.executable, "-P", "-m", "pip", "config", "list"], capture_output=True, text=True)
     lines = pip.stdout.splitlines()
     if pip.returncode != 0:
         lines = [f":env:.{key[4:].lower()}={value!r}" for key, value in os.environ.items() if key.startswith("PIP_")]

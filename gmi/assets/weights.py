@@ -41,7 +41,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} cannot be read as weights, for it is damaged or of another kind: save the state_dict with "
             "safetensors."
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise GmiError(f"{path} is no state_dict: save model.state_dict(), not the model or a training checkpoint.")
     return state
 
@@ -58,8 +60,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
         print(f"{path}: the prefix {prefix} of all names is left out.", file=sys.stderr)
     for name, value in state.items():
         _refuse_kind(path, name, value, own.get(name))
-    broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
-    if broken:
+    fits = {name: value for name, value in state.items() if name in own and value.shape == own[name].shape}
+    if broken := [name for name, value in fits.items() if value.is_floating_point() and not value.isfinite().all()]:
         raise GmiError(f"{path} is broken: {broken[0]} holds NaN or infinite values.")
     try:
         module.load_state_dict(state)
@@ -76,6 +78,8 @@ def _refuse_kind(path: Path, name: str, value: Tensor, own: Tensor | None) -> No
     """Raises GmiError for weights that the network would read as others, or cannot read at all. own: the network's."""
     if value.layout != torch.strided:
         raise GmiError(f"{path}: {name} is sparse: save it as a dense tensor (to_dense).")
+    if value.is_meta:
+        raise GmiError(f"{path}: {name} has a shape and no values: save the weights of a network that has some.")
     kind = str(value.dtype).removeprefix("torch.")
     if value.is_floating_point() and value.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         raise GmiError(f"{path}: {name} is of type {kind}, which needs a scale beside it: save it as float32.")

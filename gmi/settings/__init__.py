@@ -36,8 +36,10 @@ Rate = Annotated[float, Field(gt=0, lt=1)]
 
 @dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(field, Field))
 def settings(kind: type[Kind]) -> type[Kind]:
-    """Makes a class a block of a configuration: frozen, validated, by keyword only, and unknown keys are errors."""
-    return cast("type[Kind]", dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))(kind))
+    """Makes a class a block of a configuration: frozen, finite, by keyword only; unknown keys are errors."""
+    return cast(
+        "type[Kind]", dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))(kind)
+    )
 
 
 def read(path: Path | str, kind: type[Plan]) -> Plan:

@@ -22,6 +22,7 @@ from gmi.targets.module import Input
 from gmi.targets.served import Busy, Requests
 
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"  # name of an environment variable; a secret itself would be kept on disk
+_HEADER = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 _LATER = {408, 425, 429, *range(500, 600)}  # statuses after which the same request may succeed
 _MOST = 256 * 2**20  # bytes of an answer
 _PATIENCE = 20  # times `timeout` that a whole answer may take
@@ -43,9 +44,10 @@ class Connection:
     concurrency: Count = 4  # requests at the same time
     rate: Positive | None = None  # most images per second, of one process; None: no limit
     retries: Whole = 5  # of an unanswered request; each is charged, and waits as the server asks, or ever longer
-    timeout: Positive = 30.0  # seconds without a byte after which a request fails
+    timeout: Annotated[float, Field(gt=0, le=86_400)] = 30.0  # seconds without a byte after which a request fails
     token: Annotated[str, Field(pattern=_VARIABLE)] | None = None  # name of the environment variable that holds it
-    header: str = "Authorization"  # the token's header: Authorization sends "Bearer TOKEN", others the token alone
+    # the token's header: Authorization sends "Bearer TOKEN", others the token alone
+    header: Annotated[str, Field(pattern=_HEADER)] = "Authorization"
     ca: str | None = None  # file with the certificates to trust; None: the system's
 
 
@@ -71,7 +73,7 @@ class Session:
             headers[plan.header] = f"Bearer {self._secret}"
         try:
             trust = ssl.create_default_context(cafile=plan.ca)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise GmiError(f"target.connection.ca: {plan.ca} cannot be read ({because(error)}).") from error
         limits = httpx2.Limits(max_connections=plan.concurrency)
         self._client = httpx2.Client(

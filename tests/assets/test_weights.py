@@ -47,3 +47,45 @@ def test_other_precisions_are_read_as_the_networks(tmp_path, dtype: torch.dtype)
     module = network()
     load_weights(module, tmp_path / "model.safetensors")
     assert module[0].weight.dtype == torch.float32 and module[0].weight.to(dtype).equal(state["0.weight"])
+
+
+def big() -> torch.Tensor:
+    """A tensor of a few bytes that says it holds a trillion numbers."""
+    return torch.zeros(1).expand(10**12)
+
+
+ODD = {
+    "numbers for names": ({1: torch.zeros(2, 2)}, "is no state_dict"),
+    "no values": (
+        {"weight": torch.zeros(2, 2, device="meta"), "bias": torch.zeros(2)},
+        "weight has a shape and no values",
+    ),
+    "a sparse one": ({"weight": torch.eye(2).to_sparse(), "bias": torch.zeros(2)}, "weight is sparse"),
+    "eight bits": (
+        {"weight": torch.zeros(2, 2).to(torch.float8_e4m3fn), "bias": torch.zeros(2)},
+        "needs a scale beside it",
+    ),
+    "a trillion": (
+        {"weight": big(), "bias": torch.zeros(2)},
+        "does not fit Linear: weight is 1000000000000 in the file",
+    ),
+    "nothing": ({}, "does not fit Linear: the file has no weight"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_tensors_are_refused_in_one_sentence(tmp_path, name: str) -> None:
+    state, words = ODD[name]
+    torch.save(state, tmp_path / "odd.pt")
+    with pytest.raises(GmiError, match=words):
+        load_weights(torch.nn.Linear(2, 2), tmp_path / "odd.pt")
+
+
+@pytest.mark.parametrize("keep", [0, 10, 100, 400])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_damaged_files_are_refused_in_one_sentence(tmp_path, suffix: str, keep: int) -> None:
+    path = tmp_path / f"damaged{suffix}"
+    (torch.save if suffix == ".pt" else save_file)(torch.nn.Linear(20, 20).state_dict(), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(GmiError, match="cannot be read as weights"):
+        load_weights(torch.nn.Linear(20, 20), path)
