@@ -3,6 +3,7 @@
 import hashlib
 import io
 import unicodedata
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -237,7 +238,10 @@ def read(paths: Sequence[Path], classes: Sequence[int], size: tuple[int, int] | 
 
 def _decode(path: Path, content: bytes, size: tuple[int, int] | None) -> Tensor:
     """The image in a file's content: (1 or 3, H, W) uint8, upright. Raises GmiError if it cannot be used."""
-    with foreign(lambda why: f"{path} cannot be read as an image ({why}): replace or remove it."):
+    with (
+        foreign(lambda why: f"{path} cannot be read as an image ({why}): replace or remove it."),
+        warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning),
+    ):
         try:
             opened = Image.open(io.BytesIO(content), formats=FORMATS)
         except UnidentifiedImageError as error:

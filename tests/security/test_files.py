@@ -3,8 +3,11 @@
 import io
 import os
 import sqlite3
+import struct
 import subprocess
 import sys
+import tarfile
+import zlib
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ import yaml
 from PIL import Image
 
 from gmi import cli, toy
+from gmi.assets.archives import open_archive, pip_settings
 from gmi.audits import Hardware, conduct
 from gmi.data import images
 from gmi.errors import GmiError
@@ -160,3 +164,44 @@ def test_what_no_border_tells_is_one_sentence_too(capsys):
         cli.run(work, [])
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("error: runs/\\x1b[31mred: read-only file system. Mend that, and run")
+
+
+def test_an_image_that_would_fill_the_memory_is_refused(tmp_path):
+    """A few kilobytes that say they are 100 million pixels: the memory is not even asked for."""
+    whole = drawn("PNG")
+    size = struct.pack(">II", 10_000, 10_000)
+    head = whole[12:16] + size + whole[24:29]
+    path = tmp_path / "a.png"
+    path.write_bytes(whole[:12] + head + struct.pack(">I", zlib.crc32(head)) + whole[33:])
+    with pytest.raises(GmiError, match=r"a\.png cannot be read as an image \(Image size \(100000000 pixels\)"):
+        images.read([path], [0], None)
+
+
+def test_an_archive_chooses_no_name_and_brings_no_link(tmp_path):
+    def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname, info.size = kind, target, 3 if kind == tarfile.REGTYPE else 0
+        return info
+
+    with tarfile.open(tmp_path / "a.tgz", "w:gz") as tar:
+        for info in (
+            member("top/fine.txt"),
+            member("top/../../evil.txt"),
+            member("/etc/evil.txt"),
+            member("top/link", tarfile.SYMTYPE, "/etc/passwd"),
+            member("top/hard", tarfile.LNKTYPE, "top/fine.txt"),
+            member("top/pipe", tarfile.FIFOTYPE),
+        ):
+            tar.addfile(info, io.BytesIO(b"abc"))
+    before = {*tmp_path.parent.rglob("*")}
+    with open_archive(tmp_path / "a.tgz") as archive:
+        assert archive.read("fine.txt") == b"abc"
+        assert not {"link", "hard", "pipe"}.intersection(archive.names)
+    assert {*tmp_path.parent.rglob("*")} == before and not Path("/etc/evil.txt").exists()
+
+
+def test_a_file_named_pip_in_the_working_folder_is_not_run(tmp_path, monkeypatch):
+    (tmp_path / "pip.py").write_text("open('was_run', 'w')")
+    monkeypatch.chdir(tmp_path)
+    pip_settings()
+    assert not (tmp_path / "was_run").exists()
