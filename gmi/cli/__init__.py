@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import shlex
+import signal
 import sqlite3
 import sys
 import traceback
@@ -39,7 +40,16 @@ def command(arguments: Sequence[str] | None = None) -> None:
     those that they wait for, where other processes want the cores, too.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is imported
+    signal.signal(signal.SIGTERM, _terminate)
     run(_dispatch, arguments)
+
+
+class _Terminated(KeyboardInterrupt):
+    """The end that a system asks for, as at the end of a job's time."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
 
 
 def run(work: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> None:
@@ -66,9 +76,9 @@ def run(work: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
         where = f"{visible(str(error.filename))}: " if isinstance(error, OSError) and error.filename else ""
         print(f"error: {where}{visible(because(error))}. Mend that, and run the same command again.", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("stopped: run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(143 if isinstance(stop, _Terminated) else 130)
 
 
 def _dispatch(arguments: Sequence[str]) -> None:

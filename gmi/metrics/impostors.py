@@ -14,8 +14,8 @@ from gmi.errors import GmiError
 from gmi.metrics.rates import Bounds, effective_count, may_be_unseen, rates_around
 from gmi.metrics.statistics import Array
 
-_ALL = 20_000_000  # comparisons that are all kept
-_TAIL = 1.5  # times the greatest rate: the share of more comparisons that is kept
+_FEWEST = 2_000_000  # comparisons that are kept, if there are so many
+_TAIL = 1.5  # times the greatest rate: the share that is kept of more
 _SAMPLE = 1_000_000  # comparisons that are kept for the distribution, about as many
 
 Places = NDArray[np.int64]
@@ -53,7 +53,7 @@ class Impostors:
         self._order = np.argsort(self._columns, kind="stable")
         self._sorted = self._columns[self._order]
         expected = probes * len(self._columns)
-        self._most = expected if expected <= _ALL else int(_TAIL * max(fmrs, default=0.0) * expected) + 1
+        self._most = max(_FEWEST, int(_TAIL * max(fmrs, default=0.0) * expected) + 1)
         self._step = max(1, expected // _SAMPLE)
         self._floor = -np.inf
         self._tail: list[Comparisons] = []

@@ -50,7 +50,7 @@ def blocks(request, monkeypatch):
     if request.param == "blocks":
         monkeypatch.setattr(galleries, "_BLOCK", 200)
         monkeypatch.setattr(lookalikes, "_BLOCK", 40)
-        monkeypatch.setattr(impostors, "_ALL", 100)
+        monkeypatch.setattr(impostors, "_FEWEST", 100)
     return request.param
 
 
