@@ -1,21 +1,26 @@
 """Files that only their user can read, put in place whole or not at all."""
 
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from gmi.errors import foreign
+from safetensors import SafetensorError
+
+from gmi.errors import GmiError, because
 
 
-def written(path: Path) -> AbstractContextManager[None]:
+@contextmanager
+def written(path: Path) -> Iterator[None]:
     """A border to the disk, within which `path` is written: what the system raises becomes a GmiError."""
-    return foreign(
-        lambda why: (
-            f"{path} cannot be written ({why}): make room, or see to the rights of its folder, and run the "
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise GmiError(
+            f"{path} cannot be written ({because(error)}): make room, or see to the rights of its folder, and run the "
             "same command again; what is finished stays."
-        )
-    )
+        ) from error
 
 
 def private(folder: Path) -> None:

@@ -13,10 +13,10 @@ docs/bench_scale.svg.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -106,14 +106,16 @@ def searching(candidates: int, pixels: int, steps: int) -> Callable[[], object]:
 def measured(axis: str, value: int) -> dict[str, float]:
     """Seconds and megabytes of one point, in this process."""
     work = judging(value) if axis == "people" else searching(**(USUAL | {axis: value}))
+    Path("/proc/self/clear_refs").write_text("5")  # the greatest memory so far is forgotten
     before, start = _peak(), perf_counter()
     work()
     return {"seconds": perf_counter() - start, "memory": _peak() - before}
 
 
 def _peak() -> float:
-    """The most memory that this process ever had, in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    """The most memory that this process had, in MB."""
+    status = Path("/proc/self/status").read_text("utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1000
 
 
 def plot(rows: Sequence[Mapping[str, Any]]) -> Figure:

@@ -10,7 +10,7 @@ from gmi.report.coverage import tested
 from gmi.report.terms import estimate, glossary, number, rate
 
 TEMPLATE = Path(__file__).with_name("page.html")
-EXPLAINED = ("interval", "accuracy", "imputation", "auc", "hits")
+EXPLAINED = ("interval", "accuracy", "imputation", "area", "hits")
 
 WORDS: dict[Reads, str] = {
     "predictions": "predictions",

@@ -19,7 +19,7 @@ SHOWING = (
     *("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "ledgers"),
 )
 """Whatever shows or names people: pieces, pictures, names of files, and answers, some of which are templates."""
-_DRAFT = re.compile(r"\..+-\w{8}")  # what a writer that was killed leaves
+_DRAFT = re.compile(r"\..+(-\w{8}|\.\d+)")  # what a writer that was killed leaves
 
 
 @dataclass(frozen=True)

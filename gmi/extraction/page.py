@@ -7,7 +7,7 @@ from gmi.report.coverage import tested
 from gmi.report.terms import estimate, glossary, number, rate
 
 TEMPLATE = Path(__file__).with_name("page.html")
-EXPLAINED = ("interval", "copy", "ratio of distances", "auc", "hits")
+EXPLAINED = ("interval", "copy", "ratio of distances", "area", "hits")
 
 ROLES = {
     "target": ("the target", "its records"),

@@ -136,7 +136,7 @@ def recognise(
     samples["genuine"] = outcomes["genuine"]["similarity"]
     within = {}
     for name, images in nobody.items():
-        chosen = spread(len(images), max(_FEWEST, _MOST // max(1, attacked.sum())))
+        chosen = spread(len(images), max(_FEWEST, _MOST // len(ids)))
         values = gallery.dense(images[torch.from_numpy(chosen)])
         table = identity.anyone(values, ids, cuts)
         outcomes[name] = {metric: each[:, attacked].ravel() for metric, each in table.items()}

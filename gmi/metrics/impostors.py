@@ -5,6 +5,7 @@ N counts probes, P people.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from gmi.metrics.rates import Bounds, effective_count, may_be_unseen, rates_arou
 from gmi.metrics.statistics import Array
 
 _FEWEST = 2_000_000  # comparisons that are kept, if there are so many
-_TAIL = 1.5  # times the greatest rate: the share that is kept of more
+_TAIL = 3.0  # times the greatest rate: the share that is kept of more
+_TIES = 1_000_000  # comparisons that are not made again if so many are as near to a threshold: a judge that ties
 _SAMPLE = 1_000_000  # comparisons that are kept for the distribution, about as many
 
 Places = NDArray[np.int64]
@@ -54,7 +56,9 @@ class Impostors:
         self._sorted = self._columns[self._order]
         expected = probes * len(self._columns)
         self._most = max(_FEWEST, int(_TAIL * max(fmrs, default=0.0) * expected) + 1)
-        self._step = max(1, expected // _SAMPLE)
+        self._step, self._skip = max(1, expected // _SAMPLE), 0
+        while gcd(self._step, len(self._columns)) > 1:  # else it would come to a few columns only
+            self._step += 1
         self._floor = -np.inf
         self._tail: list[Comparisons] = []
         self._people: list[NDArray[np.int64]] = []
@@ -86,8 +90,9 @@ class Impostors:
             self._trials -= missing.sum(0)
         self._of_rows.append(of_rows)
         self._people.append(left)
-        self._tail.append(self._of_others(values, left, *(values >= self._floor).nonzero()))
-        places = np.arange(0, values.size, self._step)
+        self._tail.append(self._of_others(values, left, *(values > self._floor).nonzero()))
+        places = np.arange(self._skip, values.size, self._step)
+        self._skip = (self._skip - values.size) % self._step
         self._sample.append(self._of_others(values, left, places // values.shape[1], places % values.shape[1])[0])
         self._rows += len(values)
         if sum(len(part[0]) for part in self._tail) > 1.5 * self._most:
@@ -125,6 +130,8 @@ class Impostors:
             """Brings what is too near to this place to be told from it into the order of double precision."""
             first = np.searchsorted(-values, -values[place] - 2 * rounding)
             last = np.searchsorted(-values, -values[place] + 2 * rounding, "right")
+            if last - first > _TIES:
+                return
             by_row = first + np.argsort(rows[first:last], kind="stable")
             near = compared(rows[by_row], columns[by_row])
             again = np.argsort(-near)
@@ -158,7 +165,9 @@ class Impostors:
         kept: Any = slice(None)
         if len(values) > self._most:
             self._floor = float(np.partition(values, len(values) - self._most)[len(values) - self._most])
-            kept = values >= self._floor
+            kept = np.flatnonzero(values > self._floor)
+            ties = np.flatnonzero(values == self._floor)[: self._most - len(kept)]
+            kept = np.concatenate([kept, ties])
             values = values[kept]
         rows, columns = (np.concatenate(parts)[kept] for parts in places)
         self._tail = [(values, rows, columns)]

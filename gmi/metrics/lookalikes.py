@@ -8,15 +8,18 @@ are look-alikes, too. N counts images, P people, K look-alikes of each.
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from gmi.metrics.gallery import spread
 from gmi.metrics.statistics import Array, by_draw
 
 SHARE, FEWEST, MOST = 0.1, 5, 20
 """The look-alikes of a person: that share of the others, within these numbers."""
+_GROUP = 200  # people who stand for a group
 _NOBODY = -1
 _BLOCK = 2_000_000  # similarities at once
 
@@ -36,7 +39,10 @@ class Within:
 
 
 class Likeness:
-    """How alike people are: the mean similarity of each one's photographs to every person, added block by block."""
+    """How alike people are: the mean similarity of each one's photographs to every person, added block by block.
+
+    It takes four bytes for any two people.
+    """
 
     def __init__(self, people: int) -> None:
         self._sums, self._counts = torch.zeros(people, people), torch.zeros(people)
@@ -80,14 +86,16 @@ def _nearest(similarity: Array, first: int) -> NDArray[np.int64]:
 
 
 def of_group(groups: Sequence[Hashable | None]) -> list[NDArray[np.int64]]:
-    """The others in each person's group, from the groups of people (P,); None: a person in no group, who is alone."""
+    """The others in each person's group, from the groups of people (P,); None: a person in no group, who is alone.
+
+    Of a group of more than 200, evenly chosen ones stand for all.
+    """
     members: dict[Hashable, list[int]] = {}
-    for person, group in enumerate(groups):
-        members.setdefault(person if group is None else ("in", group), []).append(person)
-    return [
-        np.array([other for other in members[person if group is None else ("in", group)] if other != person], np.int64)
-        for person, group in enumerate(groups)
-    ]
+    names = [person if group is None else ("in", group) for person, group in enumerate(groups)]
+    for person, name in enumerate(names):
+        members.setdefault(name, []).append(person)
+    chosen = {name: np.array(each, np.int64)[spread(len(each), _GROUP)] for name, each in members.items()}
+    return [chosen[name][chosen[name] != person] for person, name in enumerate(names)]
 
 
 class Claims:
@@ -111,7 +119,7 @@ class Claims:
         self._own: list[Array] = []
         self._columns: list[NDArray[np.int64]] = []
         self._draws: list[NDArray[np.int64]] = []
-        self._claims: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Array]] = []
+        self._claims: list[tuple[NDArray[Any], Array, NDArray[Any]]] = []  # by draw, person and whose image
 
     def add(self, similarity: ArrayLike, columns: ArrayLike, draws: ArrayLike) -> None:
         """Adds images with similarities (n, P), of the people in these columns (n,), in these draws (n,)."""
@@ -125,7 +133,9 @@ class Claims:
         claims = np.arange(len(rows)) - np.repeat(np.cumsum(last - first) - (last - first), last - first)
         people = self._claimed[np.repeat(first, last - first) + claims]
         shares = self._preferred(values, rows, people, whose[rows])
-        self._claims.append((drawn[rows], people, whose[rows], shares))
+        keys, place = np.unique(np.stack([drawn[rows], people, whose[rows]]), axis=1, return_inverse=True)
+        sums = np.bincount(place.ravel(), shares, keys.shape[1])
+        self._claims.append((keys, sums.astype(np.float64), np.bincount(place.ravel(), minlength=keys.shape[1])))
 
     def within(self, samples: ArrayLike) -> "Within":
         """The AUCs among look-alikes of every person who has images.
@@ -139,10 +149,11 @@ class Claims:
         columns, draws = np.concatenate(self._columns), np.concatenate(self._draws)
         own = by_draw(np.concatenate(self._own), columns, draws)
         seeds = np.unique(draws)
-        drawn, people, whose, shares = (np.concatenate(parts) for parts in zip(*self._claims, strict=True))
+        keys, sums, counts = (np.concatenate(parts, axis=-1) for parts in zip(*self._claims, strict=True))
         # the mean over each look-alike's images first, and then over look-alikes
-        keys, place = np.unique(np.stack([drawn, people, whose]), axis=1, return_inverse=True)
-        means = np.bincount(place.ravel(), shares, keys.shape[1]) / np.bincount(place.ravel(), minlength=keys.shape[1])
+        keys, place = np.unique(keys, axis=1, return_inverse=True)
+        sums, counts = (np.bincount(place.ravel(), part, keys.shape[1]) for part in (sums, counts))
+        means = sums / counts
         cell = np.searchsorted(seeds, keys[0]) * len(self._people) + np.searchsorted(self._people, keys[1])
         sums, counts = np.bincount(cell, means, own.size), np.bincount(cell, minlength=own.size)
         others = np.where(counts > 0, sums / np.maximum(counts, 1), np.tile(nobody, len(seeds)))

@@ -144,6 +144,7 @@ READING = {
         "Calibration error", "how far the target's confidence is from the share of images of which it is right"
     ),
     "imputation": Term("Imputation", "the best guess of the attribute from public records, without the model"),
+    "area": Term("AUC", "chance that one of those sought is ranked above one of the others; 0.5 is guessing"),
     "hits": Term("Hits", "share of what is sought that is found, where so many alarms about others are false"),
     "ratio of distances": Term(
         "Ratio", "distance to the nearest image, over the mean distance to the nearest held-out images"

@@ -220,18 +220,20 @@ def app(plan: Serving, target: Target, watcher: Watcher | None = None) -> FastAP
     @server.post("/v2/models/{model}/versions/1/infer")
     async def infer(request: Request, model: str) -> Response:
         key, body = asking(request, model), bytearray()
+        gate.pass_(key, 0)
         try:
             async with asyncio.timeout(_PATIENCE):
                 async for chunk in request.stream():
                     body += chunk
                     if len(body) > _BYTES:
+                        gate.pass_(key, 1)
                         raise Refused(413, f"a request of more than {_BYTES} bytes")
         except TimeoutError as error:
+            gate.pass_(key, 1)
             raise Refused(408, f"a request that takes longer than {_PATIENCE} seconds to send") from error
 
         def query() -> Query:
             """The content of the request; what makes no sense counts as an image for the key's rate."""
-            gate.pass_(key, 0)
             try:
                 with reading:
                     query = parse(bytes(body), request.headers.get(HEADER))
@@ -244,8 +246,8 @@ def app(plan: Serving, target: Target, watcher: Watcher | None = None) -> FastAP
 
         def answer() -> Response:
             asked = query()
+            gate.pass_(key, len(asked.raw))
             with log.charged(key, asked.raw) as classes:
-                gate.pass_(key, len(asked.raw))
                 with turn:  # one batch after another: the model has all cores
                     refuse_searching(key)
                     result = shown(asked.images, asked.claims)

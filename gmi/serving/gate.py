@@ -88,9 +88,9 @@ class Log:
         try:
             private(path.parent)
             path.touch(mode=0o600)
-            self._alone = sqlite3.connect(
-                path.with_name(f"{path.name}.lock"), timeout=0, isolation_level=None, check_same_thread=False
-            )
+            lock = path.with_name(f"{path.name}.lock")
+            lock.touch(mode=0o600)
+            self._alone = sqlite3.connect(lock, timeout=0, isolation_level=None, check_same_thread=False)
             self._alone.execute("BEGIN EXCLUSIVE")  # until the process ends, however it ends
         except sqlite3.OperationalError as error:
             raise GmiError(f"log: {path} belongs to a server that runs, or cannot be locked: name another.") from error

@@ -14,7 +14,7 @@ from gmi.assets.catalogue import resolve
 from gmi.data.people import People
 from gmi.defences.base import Promise
 from gmi.errors import GmiError, Untrained
-from gmi.files import written
+from gmi.files import private, put, written
 from gmi.settings import plain
 from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.quality import accuracy, profile
@@ -78,13 +78,13 @@ def train(
         promise=training.promise(defence, people.training.classes),
     )
     with written(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private(path.parent)
         for name in (RECORD, PROFILE):
             path.with_name(name).unlink(missing_ok=True)  # they were of other weights
         save_file({key: value.contiguous() for key, value in module.state_dict().items()}, path)
         if record.promise is None:  # otherwise the profile would tell what the weights do not
-            path.with_name(PROFILE).write_bytes(profile(target, people.training))
-        path.with_name(RECORD).write_text(json.dumps(asdict(record), indent=1) + "\n")
+            put(path.with_name(PROFILE), profile(target, people.training))
+        put(path.with_name(RECORD), json.dumps(asdict(record), indent=1) + "\n")
     return record
 
 

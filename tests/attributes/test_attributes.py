@@ -778,4 +778,4 @@ def test_the_page_has_no_violation_and_fits_the_screen(tmp_path):
 def test_every_word_that_the_page_links_is_explained_on_it(tmp_path):
     page = audit(plan(written(tmp_path, people(1200, 0))), tmp_path / "run").read_text()
     linked, explained = (set(re.findall(rf'{mark}(term-[\w-]+)"', page)) for mark in ('href="#', 'id="'))
-    assert linked == explained == {f"term-{word}" for word in ("interval", "accuracy", "imputation", "auc", "hits")}
+    assert linked == explained == {f"term-{word}" for word in ("interval", "accuracy", "imputation", "area", "hits")}

@@ -180,3 +180,38 @@ def test_a_person_without_a_usable_image_is_named():
     templates[2] = NAN
     with pytest.raises(GmiError, match=r"no enrolment image of \[7\] could be embedded"):
         Gallery(cosine, templates, np.array([3, 3, 7, 9])).dense(templates)
+
+
+def test_the_sample_of_strangers_comes_to_all_people(monkeypatch):
+    monkeypatch.setattr(impostors, "_SAMPLE", 400)
+    strangers = Impostors(np.arange(100), 1000, (0.01,))
+    values = np.tile(np.arange(100.0), (1000, 1))  # each similarity names its column
+    for start in range(0, 1000, 30):
+        strangers.add(values[start : start + 30], np.full(len(values[start : start + 30]), -1))
+    counts = np.bincount(strangers.sample.astype(int), minlength=100)
+    assert len(strangers.sample) == pytest.approx(400, rel=0.05) and counts.min() >= 2 and counts.max() <= 6
+
+
+def test_a_judge_that_ties_costs_no_more_than_another(monkeypatch):
+    """All templates are the same: nothing is compared one by one, and no more is kept than is needed."""
+    monkeypatch.setattr(impostors, "_FEWEST", 100)
+    monkeypatch.setattr(impostors, "_TIES", 50)
+    templates, people = torch.ones(60, 8), np.repeat(np.arange(30), 2)
+    gallery = Gallery(cosine, templates, people)
+    monkeypatch.setattr(Gallery, "exact", lambda *_: pytest.fail("one by one"))
+    strangers = Impostors(np.arange(30), 60, (0.01,))
+    for rows, values in gallery.sharp(templates, people, []):
+        strangers.add(values, people[rows])
+        found = identity.outcomes(values, people[rows], np.arange(30), ())
+        assert (found["auc"] == 0.5).all() and not found["rank5"].any()
+    (cut,) = strangers.thresholds(gallery.exact, 1e-6)
+    assert (cut.comparisons, cut.false_matches) == (60 * 29, 0)
+    assert len(strangers._people) == 1 and cut.value > 1 - 1e-6
+
+
+def test_a_large_group_is_stood_for_by_some():
+    groups = lookalikes.of_group(["a"] * 500 + ["b"] * 3 + [None])
+    assert {len(each) for each in groups[:500]} == {199, 200} and all(
+        person not in each for person, each in enumerate(groups)
+    )
+    assert [each.tolist() for each in groups[500:]] == [[501, 502], [500, 502], [500, 501], []]

@@ -106,6 +106,15 @@ def test_what_makes_no_sense_counts_for_the_rate(world, tmp_path, monkeypatch):
     assert [answer.status_code for answer in answers] == [400, 429, 429]
 
 
+def test_what_is_refused_for_the_budget_counts_for_the_rate(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("KEY_A", "aaa")
+    with serving(world.target, tmp_path, keys=(Key(name="a", token="KEY_A", rate=0.5, budget=1),)) as url:
+        body = json.dumps({"inputs": [PIXELS | {"shape": [2, 1, 16, 16], "data": [0] * 512}]}).encode()
+        headers = {"Authorization": "Bearer aaa"}
+        answers = [httpx2.post(f"{url}/v2/models/toy/infer", content=body, headers=headers) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [403, 429, 429]
+
+
 def test_a_budget_holds_under_many_threads(world, tmp_path, monkeypatch):
     monkeypatch.setenv("KEY_A", "aaa")
     with serving(world.target, tmp_path, keys=(Key(name="a", token="KEY_A", budget=50),)) as url:
