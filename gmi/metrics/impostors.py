@@ -112,7 +112,7 @@ class Impostors:
             kept; they decide as they are if it is 0.
         Ties are exact: equal similarities match together or not at all. Comparisons hang together by both of their
         people, and so a threshold's uncertainty is by a jackknife over people; an end of it that lies beyond what is
-        kept is infinite. Raises GmiError without comparisons.
+        kept is infinite. It uses the comparisons up. Raises GmiError without any.
         """
         of_rows = np.concatenate([np.empty(0, np.int64), *self._of_rows])
         if not (total := int(of_rows.sum())):
@@ -123,32 +123,34 @@ class Impostors:
         trials = np.bincount(index, np.concatenate([of_rows, self._trials]))
         self._keep_greatest()
         values, rows, columns = self._tail.pop()
-        order = np.argsort(-values)
-        values, rows, columns = values[order].astype(np.float64), rows[order], columns[order]
+        below = -values.astype(np.float64)  # similarities with their signs turned: the greatest comes first
+        order = np.argsort(below)
+        below, rows, columns = below[order], rows[order], columns[order]
+        del values, order  # they may be large
 
         def put_right(place: int, compared: Exact) -> None:
             """Brings what is too near to this place to be told from it into the order of double precision."""
-            first = np.searchsorted(-values, -values[place] - 2 * rounding)
-            last = np.searchsorted(-values, -values[place] + 2 * rounding, "right")
+            first = np.searchsorted(below, below[place] - 2 * rounding)
+            last = np.searchsorted(below, below[place] + 2 * rounding, "right")
             if last - first > _TIES:
                 return
             by_row = first + np.argsort(rows[first:last], kind="stable")
-            near = compared(rows[by_row], columns[by_row])
-            again = np.argsort(-near)
-            values[first:last], by_row = near[again], by_row[again]
+            near = -compared(rows[by_row], columns[by_row])
+            again = np.argsort(near)
+            below[first:last], by_row = near[again], by_row[again]
             rows[first:last], columns[first:last] = rows[by_row], columns[by_row]
 
         def cut(rate: float) -> float:
             place = int(rate * total + 1e-9)
-            if place >= len(values):
+            if place >= len(below):
                 return -np.inf
             if exact is not None and rounding > 0:
                 put_right(place, exact)
-            return float(np.nextafter(values[place], np.inf))
+            return float(np.nextafter(-below[place], np.inf))
 
         def at(fmr: float) -> Threshold:
             value = cut(fmr)
-            count = int((values >= value).sum())
+            count = int(np.searchsorted(below, -value, "right"))
             people = np.concatenate([of_probe[rows[:count]], of_column[columns[:count]]])
             effective = effective_count(np.bincount(people, minlength=len(ids)), trials, count, total)
             rates = rates_around(fmr, effective, len(ids))
