@@ -148,7 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             command = [sys.executable, "-m", "scripts.bench_scale", "--point", axis, str(number)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
             for metric, value in json.loads(done.stdout).items():
-                rows.append(line("bench", {axis: number}, metric, value, UNITS[metric]))
+                rounded = float(f"{value:.2g}")
+                rows.append(line("bench", {"axis": axis, axis: number}, metric, rounded, UNITS[metric]))
                 print(f"{axis:11}{number:8,}  {metric:8}{value:10.2f} {UNITS[metric]}", flush=True)
     record_script("bench_scale", "time and memory over sizes", rows, perf_counter() - start)
     plot(rows).savefig(ROOT / "docs" / "bench_scale.svg", metadata={"Date": None})
