@@ -126,9 +126,15 @@ def plot(rows: Sequence[Mapping[str, Any]]) -> Figure:
         for metric, colour in (("seconds", "#a8321f"), ("memory", "#23606e")):
             points = [(row[axis], row["value"]) for row in rows if axis in row and row["metric"] == metric]
             panel.plot(
-                *zip(*points, strict=True), marker="o", markersize=3, color=colour, label=f"{metric}, {UNITS[metric]}"
+                *zip(*points, strict=True),
+                marker="o",
+                markersize=3,
+                color=colour,
+                label=f"{'time' if metric == 'seconds' else metric}, {UNITS[metric]}",
             )
         panel.set(xscale="log", yscale="log", xlabel=axis)
+        panel.set_xticks(AXES[axis][::2], [f"{number:,}" for number in AXES[axis][::2]])
+        panel.minorticks_off()
         panel.grid(color="#dddddd", linewidth=0.5)
     panels[0].legend(frameon=False, fontsize=8)
     return figure
