@@ -300,3 +300,11 @@ def test_gradients_that_vanish_in_fp16_are_refused():
     assert slope.half() == 0 and float(slope.bfloat16()) == pytest.approx(1e-8, rel=0.01)
     with pytest.raises(GmiError, match="set mixed_precision to bf16 or no"):
         cli.hardware(cast("Any", SimpleNamespace(mixed_precision="fp16")))
+
+
+def test_a_command_that_is_terminated_says_how_to_go_on():
+    work = (
+        "import os, signal, time, gmi.cli as cli; cli._dispatch = lambda _: (os.kill(os.getpid(), 15), time.sleep(9)); "
+    )
+    done = subprocess.run([sys.executable, "-c", f"{work}cli.command([])"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.strip()) == (143, "stopped: run the same command again to go on")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Plan = TypeVar("Plan")
 
+_STOPPED = "stopped: run the same command again to go on"
 _POLICY = "statements that the audit must meet: exit code 0 pass, 3 fail, 4 inconclusive"
 
 
@@ -44,13 +45,10 @@ def command(arguments: Sequence[str] | None = None) -> None:
     run(_dispatch, arguments)
 
 
-class _Terminated(KeyboardInterrupt):
-    """The end that a system asks for, as at the end of a job's time."""
-
-
 def _terminate(*_: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends what waits for something else
-    raise _Terminated
+    """Ends the process at once, as all finished work lies in its folder: to raise here could break what C code does."""
+    os.write(2, f"\n{_STOPPED}\n".encode())
+    os._exit(143)
 
 
 def run(work: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> None:
@@ -77,9 +75,9 @@ def run(work: Callable[[Sequence[str]], None], arguments: Sequence[str] | None =
         where = f"{visible(str(error.filename))}: " if isinstance(error, OSError) and error.filename else ""
         print(f"error: {where}{visible(because(error))}. Mend that, and run the same command again.", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt as stop:
-        print("stopped: run the same command again to go on", file=sys.stderr)
-        sys.exit(143 if isinstance(stop, _Terminated) else 130)
+    except KeyboardInterrupt:
+        print(_STOPPED, file=sys.stderr)
+        sys.exit(130)
 
 
 def _dispatch(arguments: Sequence[str]) -> None:
