@@ -13,6 +13,7 @@ from gmi.metrics.gallery import Gallery
 from gmi.metrics.impostors import Impostors
 from gmi.metrics.lookalikes import Claims, Likeness
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 NAN = float("nan")
 
 

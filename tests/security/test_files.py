@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,10 @@ from gmi.files import put
 from gmi.inversion.audit import INVERSION
 from gmi.oracles.access import ScoresOnly
 from gmi.oracles.ledger import Ledger
+from gmi.search.gradient import Gradient
+from gmi.search.selection import Selection
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def drawn(kind: str, **options: object) -> bytes:
@@ -49,7 +54,7 @@ def test_photographs_are_read_by_whatever_name(tmp_path, kind):
 
 
 def test_all_of_a_run_is_its_users_alone_whatever_the_umask(tmp_path):
-    plan = toy.plan()
+    plan = replace(toy.plan(), search=Gradient(steps=2), selection=Selection(pool=8, candidates=1, views=2, keep=1))
     before = os.umask(0)
     try:
         conduct(INVERSION, plan, tmp_path / "runs" / "toy", Hardware(torch.device("cpu")), toy.inputs(6, 1.0, 0))
