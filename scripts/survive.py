@@ -247,9 +247,9 @@ def further(
             time.sleep(draws.uniform(0.5, 0.8) * took[name])
             process.send_signal(sign)
             lines = told(process)
-            fine.append(
-                process.returncode in (0, code) and lines in ([], ["stopped: run the same command again to go on"])
-            )
+            ended = (process.returncode, lines)
+            done = (folder / sign.name / name / kind.result).exists()  # a signal may find Python at its very end
+            fine.append(ended == (code, [STOPPED]) or (done and ended in ((0, []), (-sign, []))))
             print(f"{name:13} {sign.name}: {process.returncode} {lines[-3:]}", flush=True)
         if name in ("train-target", "train-prior"):
             continue
