@@ -154,10 +154,15 @@ def test_a_full_disk_ends_an_audit_with_one_sentence_and_it_goes_on_when_there_i
     assert (tmp_path / "run" / "attributes.html").is_file()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_is_read_only_is_told_in_one_sentence(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(GmiError, match="cannot be written"):
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(30, "Read-only file system")])
+def test_a_folder_that_is_read_only_is_told_in_one_sentence(tmp_path, monkeypatch, error):
+    def closed(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("gmi.files.NamedTemporaryFile", closed)  # root may write everywhere
+    with pytest.raises(
+        GmiError, match=r"file cannot be written \((permission denied|read-only file system)\): make room"
+    ):
         put(tmp_path / "a" / "file", "x")
 
 
