@@ -16,6 +16,7 @@ import yaml
 from accelerate import PartialState
 from pydantic import JsonValue, TypeAdapter
 
+from gmi import processes
 from gmi.assets.catalogue import fetch, provenance
 from gmi.evidence.handling import AnyHandling, Handling, Kept, kept, vault
 from gmi.evidence.purge import RECORD, left, purge
@@ -185,7 +186,7 @@ def conduct(
     kind.refuse(plan, inputs)
     refuse_missing(plan.track)
     sealing = vault(plan.evidence)
-    with state.main_process_first():
+    with processes.first():
         assets = tuple(credits(plan))  # fetched and known before hours of work
         run = Run.open(folder, {"configuration": identity(plan), "inputs": inputs.digests}, sealing)
         if plan.evidence == "none" and state.is_main_process:
@@ -202,10 +203,10 @@ def conduct(
             if isinstance(plan.evidence, Handling) and plan.evidence.sign is not None:
                 sign(path, plan.evidence.sign)
             render(kind, run.folder)
-    state.wait_for_everyone()  # until then the others may read pieces
+    processes.wait()  # until then the others may read pieces
     if state.is_main_process:
         _finish(kind, plan, run.folder)
-    state.wait_for_everyone()
+    processes.wait()
     return run.folder / f"{kind.name}.html"
 
 

@@ -26,6 +26,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from tqdm import tqdm
 
+from gmi import processes
 from gmi.errors import GmiError, because
 from gmi.evidence.vault import SUFFIX, Vault
 from gmi.files import private, put
@@ -161,7 +162,7 @@ class Run:
             seconds = torch.tensor((perf_counter() - start) / len(batch), dtype=torch.float64)
             for name, piece in zip(batch, pieces, strict=True):
                 self.save(name, piece | {"seconds": seconds})
-        state.wait_for_everyone()
+        processes.wait()
         return [self.read(name) for name in names]
 
     def _shard(self, name: str) -> Path:

@@ -2,13 +2,16 @@
 
 import ast
 import json
+import os
 import runpy
+import subprocess
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import pytest
 import torch
+import yaml
 from nbclient import NotebookClient
 from PIL import Image
 from safetensors.torch import save_file
@@ -42,6 +45,20 @@ def test_ones_own_model_is_audited_in_a_few_lines(tmp_path, monkeypatch):
     assert page.name == "report.html" and "nconclusive" in page.read_text("utf-8")
     (main,) = [part for part in ast.parse(example.read_text("utf-8")).body if isinstance(part, ast.FunctionDef)]
     assert (main.end_lineno or 0) - main.body[0].lineno < 15
+
+
+def test_a_pod_takes_the_configuration_of_its_number(tmp_path):
+    job = yaml.safe_load((EXAMPLES / "kubernetes/job.yaml").read_text("utf-8"))["spec"]
+    command = job["template"]["spec"]["containers"][0]["command"]
+    (tmp_path / "python").write_text('#!/usr/bin/env bash\necho "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    said = [
+        subprocess.check_output(command, env={"PATH": path, "JOB_COMPLETION_INDEX": str(number)}, text=True).split()
+        for number in range(job["completions"])
+    ]
+    assert all((EXAMPLES.parent / words[3]).is_file() for words in said)
+    assert len({words[5] for words in said}) == job["completions"] == job["parallelism"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -16,7 +16,7 @@ RECORD = "purged.json"
 """The file that says what was deleted."""
 SHOWING = (
     *("shards", "images", "copies.png", "split.json", "error.log", "outputs.txt"),
-    *("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "ledgers"),
+    *("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "ledger.made", "ledgers"),
 )
 """Whatever shows or names people: pieces, pictures, names of files, and answers, some of which are templates."""
 _DRAFT = re.compile(r"\..+(-\w{8}|\.\d+)")  # what a writer that was killed leaves

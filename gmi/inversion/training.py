@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from gmi import cli
 from gmi.errors import GmiError
 from gmi.inversion.plan import Audit
+from gmi.processes import wait
 from gmi.targets.module import ModuleTarget
 from gmi.training.weights import train
 
@@ -33,4 +34,4 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
             print(f"{target.defence.changes}: the weights fit a configuration with the same target.defence only")
         if record.promise is not None:
             print(record.promise)
-    engine.wait_for_everyone()
+    wait()

@@ -19,6 +19,7 @@ from gmi.oracles.interface import Embeddings, Labels, Scores, Similarities, Veri
 from gmi.oracles.ledger import Ledger, Repeats
 from gmi.oracles.local import Model, WhiteBox, WhiteBoxRecogniser
 from gmi.oracles.shape import Shape
+from gmi.processes import machines
 from gmi.settings import OPERATIONAL, Count, settings
 from gmi.targets.module import Target
 from gmi.targets.served import Requests, Served, Service
@@ -209,6 +210,11 @@ def _refuse_another(target: Target | Served, defences: Sequence[AnyGuard]) -> No
 
 
 def _ledger(access: EmbeddingsOnly | ScoresOnly | LabelsOnly | VerificationOnly, folder: Path | None) -> Ledger:
-    """The ledger in the run folder, or in memory where there is none yet."""
+    """The ledger in the run folder, or in memory where there is none yet. Raises GmiError on several machines."""
+    if machines() > 1:
+        raise GmiError(
+            f"One machine keeps the ledger of queries, and {machines()} share this run: start it on one, with as many "
+            "processes as you like. An adversary with the whole model needs no ledger."
+        )
     path = None if folder is None else folder / "ledger.sqlite"
     return Ledger(path, access.budget, access.repeats)

@@ -17,7 +17,7 @@ from gmi.errors import GmiError
 from gmi.oracles.ledger import SHARED, Ledger
 from gmi.oracles.local import Naming
 from gmi.oracles.shape import Shape, filled
-from gmi.targets.served import Busy, Requests, Service, Verifier
+from gmi.targets.served import Busy, Requests, Service, Unreached, Unsent, Verifier
 
 _log = logging.getLogger(__name__)  # warnings are shown, unless the application decides otherwise
 _PATIENCE = 60.0  # longest pause in seconds between two tries, unless the service asks for a longer one
@@ -98,7 +98,12 @@ class Interface(ABC):
             self.ledger.charge(keys, people)
             try:
                 return self._send(images, claims)
+            except Unsent:
+                self.ledger.refund(keys)
+                raise
             except Busy as busy:
+                if isinstance(busy, Unreached):
+                    self.ledger.refund(keys)
                 if busy.after is not None and not busy.after <= _LONGEST:
                     raise GmiError(
                         f"The service asks us to wait {busy.after:,.0f} seconds ({busy}; Retry-After): start the same "

@@ -4,6 +4,7 @@ Every image is charged before it is sent, each time that it is sent, and an answ
 So a run that was killed goes on from its answers.
 """
 
+import fcntl
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Lock
 from typing import Literal
 
@@ -22,6 +24,33 @@ SHARED = -1  # the "person" of a query that serves nobody in particular
 OWN_OPINION = "own opinion"  # the step in which the auditor asks a served target about the reconstructions
 
 Repeats = Literal["free", "asked"]
+
+
+def _create(path: Path) -> None:
+    """Makes the file that SQLite will fill, and a mark next to it. Raises GmiError where the mark has outlived it."""
+    mark = path.with_suffix(".made")
+    if mark.exists() and not path.exists():
+        raise GmiError(
+            f"{path} is gone, and with it the count of the images that were sent: put it back, or start anew with "
+            "another --out."
+        )
+    with written(path):
+        private(path.parent)
+        path.touch(mode=0o600)
+        mark.touch(mode=0o600)
+    _refuse_without_locks(path)
+
+
+def _refuse_without_locks(path: Path) -> None:
+    """Raises GmiError where the file system cannot lock parts of a file, as SQLite has to."""
+    with TemporaryFile(dir=path.parent) as file:  # not on the ledger itself: to close it would free SQLite's own locks
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+        except OSError as error:
+            raise GmiError(
+                f"The file system of {path.parent} cannot lock parts of a file ({because(error)}), which the ledger of "
+                "queries needs: choose an --out on a disk of this machine."
+            ) from error
 
 
 class _Unreadable(Exception):
@@ -59,9 +88,7 @@ class Ledger:
         self.step, self._repeats = "", Counter[bytes]()
         self._lock, self._path = Lock(), path or ":memory:"
         if path is not None:
-            with written(path):
-                private(path.parent)
-                path.touch(mode=0o600)
+            _create(path)
         with self._border():
             self._file = sqlite3.connect(self._path, timeout=60, isolation_level=None, check_same_thread=False)
             self._file.execute("PRAGMA journal_mode = WAL")
@@ -126,6 +153,14 @@ class Ledger:
                 [(key, self.step, person) for key, person in zip(keys, people, strict=True)],
             )
             self._file.execute("UPDATE total SET sent = sent + ?", (len(keys),))
+
+    def refund(self, keys: Sequence[bytes]) -> None:
+        """Takes back the last charge of images that could not be sent after all."""
+        rows = [(key,) for key in keys]
+        with self._transaction():
+            self._file.executemany("UPDATE images SET sent = sent - 1 WHERE key = ?", rows)
+            self._file.executemany("DELETE FROM images WHERE key = ? AND sent = 0", rows)
+            self._file.execute("UPDATE total SET sent = sent - ?", (len(keys),))
 
     def keep(self, keys: Sequence[bytes], answers: Sequence[bytes]) -> None:
         """Stores the answers to images that were charged."""

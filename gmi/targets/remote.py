@@ -19,7 +19,7 @@ from torch import Tensor
 from gmi.errors import GmiError, because, visible
 from gmi.settings import Count, Positive, Whole, settings
 from gmi.targets.module import Input
-from gmi.targets.served import Busy, Requests
+from gmi.targets.served import Busy, Requests, Unreached, Unsent
 
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"  # name of an environment variable; a secret itself would be kept on disk
 _HEADER = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
@@ -107,14 +107,15 @@ class Session:
         try:
             response = self._exchange(content, headers)
         except httpx2.UnsupportedProtocol as error:
-            raise GmiError(f"target.url: {self.quoted(str(error))}: it begins with http:// or https://.") from None
+            raise Unsent(f"target.url: {self.quoted(str(error))}: it begins with http:// or https://.") from None
         except httpx2.RequestError as error:
             if _distrusted(error):
-                raise GmiError(
+                raise Unsent(
                     f"The certificate of {self._url.host} is not trusted: name a file with that of its authority in "
                     "target.connection.ca."
                 ) from None
-            raise Busy(self.quoted(f"{type(error).__name__}: {error}")) from None  # the cause could show the token
+            fault = Unreached if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout) else Busy
+            raise fault(self.quoted(f"{type(error).__name__}: {error}")) from None  # the cause could show the token
         if response.status in _LATER:
             raise Busy(f"status {response.status}", _after(response.headers.get("Retry-After")))
         if response.status != 200:

@@ -23,6 +23,14 @@ class Busy(Exception):
         self.after = after
 
 
+class Unreached(Busy):
+    """The service cannot be reached now, but may be later: nothing was sent."""
+
+
+class Unsent(GmiError):
+    """A request that cannot be sent, and that no retry mends: nothing was sent."""
+
+
 class Requests(NamedTuple):
     """The form of requests that a service takes."""
 

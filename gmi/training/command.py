@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gmi import cli
+from gmi import cli, processes
 from gmi.errors import GmiError
 from gmi.judges.spaces import space_of
 from gmi.run import Run
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
         people = None if plan.private is None else plan.private.load()
     except GmiError as error:
         raise GmiError(f"private: {error}") from error
-    with engine.main_process_first():
+    with processes.first():
         digests = [images.digest, held_out.digest, None if people is None else people.digest]
         run = Run.open(out, {"training": identity(plan), "data": digests})
     remark = "The public images were compared with nobody's private ones."
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
             space = space_of(plan.subject, engine.device, plan.batch)
             comparisons = [overlap(people, public, space) for public in (images, held_out)]
             run.write("overlap.txt", "\n".join(comparisons).encode())
-        engine.wait_for_everyone()
+        processes.wait()
         if engine.is_main_process:
             print((run.folder / "overlap.txt").read_text())
     trackers = plan.track if engine.is_main_process else ()

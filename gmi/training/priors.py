@@ -38,6 +38,7 @@ from gmi.errors import GmiError
 from gmi.files import written
 from gmi.judges.spaces import space_of
 from gmi.metrics.distribution import frechet
+from gmi.processes import wait
 from gmi.protocols import Prior
 from gmi.rng import Rng, seed_of
 from gmi.run import Run
@@ -160,7 +161,7 @@ def train(
         looked = progress.history and progress.history[-1]["step"] == progress.step
         if accelerator.is_main_process and (progress.step % plan.save == 0 or looked):
             _save(run, state, progress)
-    accelerator.wait_for_everyone()
+    wait()
     return progress
 
 

@@ -287,19 +287,19 @@ def test_batches_do_not_matter(planted, tmp_path):
         assert estimate(few, method, "auc") == pytest.approx(estimate(many, method, "auc"), abs=1e-6)
 
 
-def in_two_processes(folder: Path) -> None:
+def in_processes(folder: Path) -> None:
     AcceleratorState._reset_state(True)  # a forked process starts with its parent's idea of how many there are
     accelerator()
     torch.set_num_threads(1)
     conduct(INVERSION, GROUPS, folder, Hardware(CPU), toy.inputs(PEOPLE, 1.0, 0))
 
 
-def test_two_processes_find_what_one_finds(planted, tmp_path, monkeypatch):
+def test_three_processes_find_what_one_finds(planted, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    debug_launcher(in_two_processes, args=(tmp_path / "two",), num_processes=2)
-    two = json.loads((tmp_path / "two" / "report.json").read_text())
-    assert two["provenance"]["processes"] == 2
-    assert timeless(two) == timeless(planted[1])
+    debug_launcher(in_processes, args=(tmp_path / "run",), num_processes=3)
+    three = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert three["provenance"]["processes"] == 3
+    assert timeless(three) == timeless(planted[1])
 
 
 def test_another_target_in_the_same_folder_is_refused(planted):

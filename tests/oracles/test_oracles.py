@@ -1,5 +1,7 @@
 """Levels of access: what each grants and shows, and a ledger that counts every image once for each time it is sent."""
 
+import errno
+import fcntl
 import threading
 
 import pytest
@@ -13,7 +15,7 @@ from gmi.oracles.ledger import SHARED, Account, BudgetSpent, Ledger
 from gmi.oracles.shape import Shape
 from gmi.protocols import LabelOracle, ScoreOracle, WhiteBoxOracle
 from gmi.rng import Rng
-from gmi.targets.served import Busy, Requests
+from gmi.targets.served import Busy, Requests, Unreached, Unsent
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 0.0, 3.0, 0.0]])
 
@@ -149,6 +151,44 @@ def test_retries_are_charged_and_wait_as_they_are_told(images, tmp_path, monkeyp
         asked(service, ledger).embed(images)
     assert asked(service, ledger).embed(images).shape == (10, 2)
     assert ledger.total == Account(10, 9 + 3 * 4 + 7)
+
+
+def test_what_could_not_be_sent_is_not_charged(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(interface.time, "sleep", lambda _: None)
+    service, ledger = Counting([Unreached("refused"), Busy("503"), Unreached("refused")]), Ledger(tmp_path / "l")
+    with pytest.raises(GmiError, match="did not answer in 3 tries"):
+        asked(service, ledger).embed(images[:3])
+    assert ledger.total == Account(3, 3)  # of the one that was sent
+    service.failures = [Unsent("its certificate is not trusted")]
+    with pytest.raises(GmiError, match="certificate"):
+        asked(service, ledger).embed(images[3:])
+    assert ledger.total == Account(3, 3)
+    asked(service, ledger).embed(images)
+    assert ledger.total == Account(10, 13)
+
+
+def test_a_lost_ledger_does_not_begin_anew(images, tmp_path):
+    asked(Counting(), Ledger(tmp_path / "ledger.sqlite")).embed(images)
+    for file in tmp_path.glob("ledger.sqlite*"):
+        file.unlink()
+    with pytest.raises(GmiError, match="is gone, and with it the count"):
+        Ledger(tmp_path / "ledger.sqlite")
+
+
+def test_a_disk_that_cannot_lock_parts_of_a_file_holds_no_ledger(tmp_path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    with pytest.raises(GmiError, match=r"cannot lock parts of a file \(no locks available\).*choose an --out"):
+        Ledger(tmp_path / "l")
+
+
+def test_several_machines_share_no_ledger(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    WholeModel().open(world.target, tmp_path)
+    with pytest.raises(GmiError, match="One machine keeps the ledger of queries, and 2 share this run"):
+        ScoresOnly().open(world.target, tmp_path)
 
 
 @pytest.mark.parametrize("wrong", [torch.ones(2, 2), torch.ones(3), torch.full((3, 2), torch.nan)])

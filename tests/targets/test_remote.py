@@ -293,6 +293,15 @@ def test_a_certificate_that_is_not_trusted_is_no_passing_fault(images, monkeypat
     oracle = ScoresOnly().open(client("https://else.example", connection=Connection(retries=9)).load(NAMES), None)
     with pytest.raises(GmiError, match=r"name a file with that of its authority in target\.connection\.ca"):
         oracle.scores(images)
+    assert oracle.ledger.total.sent == 0
+
+
+def test_a_server_that_is_not_there_costs_nothing(images, monkeypatch):
+    monkeypatch.setattr(interface.time, "sleep", lambda _: None)
+    oracle = ScoresOnly().open(client("http://127.0.0.1:9", connection=Connection(retries=2)).load(NAMES), None)
+    with pytest.raises(GmiError, match=r"did not answer in 3 tries \('ConnectError"):
+        oracle.scores(images)
+    assert oracle.ledger.total.sent == 0
 
 
 SIX = [[0.7, 0.1, 0.1, 0.1, 0.0, 0.0], [0.0, 0.2, 0.8, 0.0, 0.0, 0.0]]
