@@ -13,6 +13,11 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
+def sent(draws: Tensor, like: Tensor) -> Tensor:
+    """Draws where another tensor is, and of its type, without waiting for what is still computed there."""
+    return (draws.pin_memory() if like.is_cuda else draws).to(like, non_blocking=True)
+
+
 class Rng:
     """Independent `torch.Generator`s, one per candidate. Draws come on the CPU, the same for every device."""
 

@@ -1,6 +1,7 @@
 """Inputs of networks from images: preprocessing, and random views for searches, selection and training."""
 
 import math
+from functools import cache
 from typing import Annotated, Literal
 
 import torch
@@ -9,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gmi.errors import GmiError
-from gmi.rng import Rng
+from gmi.rng import Rng, sent
 from gmi.settings import Share, settings
 
 LUMA = (0.299, 0.587, 0.114)  # shares of red, green and blue in grey
@@ -50,8 +51,15 @@ class Input:
             images = images.expand(-1, 3, -1, -1)
         if self.colour == "bgr":
             images = images.flip(1)
-        shape = (1, -1, 1, 1)
-        return (images - torch.tensor(self.mean).to(images).view(shape)) / torch.tensor(self.std).to(images).view(shape)
+        mean, std = (_by_channel(values, images.dtype, images.device) for values in (self.mean, self.std))
+        return (images - mean) / std
+
+
+@cache
+def _by_channel(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The values (1, C, 1, 1), sent to a device once; gradients may pass them, wherever they are made first."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device).view(1, -1, 1, 1)
 
 
 Times = Annotated[float, Field(gt=0, le=10)]
@@ -78,13 +86,13 @@ class Views:
         """One view of each image, (N, C, H, W) as the images; beyond its edges an image is reflected."""
         if len(images) == 0:
             return images
-        draws = rng.uniform(7, low=-1.0).to(images)
+        draws = sent(rng.uniform(7, low=-1.0), images)
         low, high = self.scale
         scale = (low + high) / 2 + draws[:, 0] * (high - low) / 2
         mirror = torch.where(draws[:, 1] < 0, -1.0, 1.0) if self.flip else torch.ones_like(scale)
         angle = draws[:, 2] * math.radians(self.rotate)
         shift = draws[:, 3:5] * self.shift
-        wider = self._stretch(rng).to(images)
+        wider = sent(self._stretch(rng), images)
         matrix = torch.stack(
             [
                 torch.stack([scale * wider * mirror * angle.cos(), -scale * wider * angle.sin(), shift[:, 0]], 1),
@@ -98,7 +106,7 @@ class Views:
         brightness = (self.exposure / 2 * draws[:, 6])[:, None, None, None]
         middle = views.mean((1, 2, 3), keepdim=True)
         shown = (views - middle) * contrast + middle + brightness
-        return shown + self.noise * rng.normal(*shown.shape[1:]).to(shown) if self.noise else shown
+        return shown + self.noise * sent(rng.normal(*shown.shape[1:]), shown) if self.noise else shown
 
     def _stretch(self, rng: Rng) -> Tensor:
         """Factors (N,) of the crops' widths, whose inverses are those of their heights."""

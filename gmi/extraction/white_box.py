@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gmi.protocols import Denoiser, Prior
-from gmi.rng import Rng
+from gmi.rng import Rng, sent
 
 TIMES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 
@@ -51,7 +51,7 @@ def denoised(prior: Denoiser, images: Tensor, rng: Rng, draws: int) -> Tensor:
     for time in TIMES:
         signal, level = prior.path.levels(time)
         for _ in range(draws):
-            noise = rng.normal(*clean.shape[1:]).to(clean)
+            noise = sent(rng.normal(*clean.shape[1:]), clean)
             noisy = signal * clean + level * noise
             found, true = (prior.path.direction(noisy, end, time) for end in (prior.denoise(noisy, time), clean))
             total += (found - true).square().flatten(1).mean(1)

@@ -24,6 +24,10 @@ from gmi.search.selection import keep_best, opinion, pool_scores, preselect, rob
 from gmi.search.signature import ConfinedSearch, OfflineSearch, Search, shared_queries
 from gmi.views import grey
 
+_CRAMPED = (
+    "The device's memory does not suffice for the candidates of one person, or for one batch of samples: lower "
+    "selection.candidates or batch, and run the same command again."
+)
 _PIECE = 250  # images of a pool in one piece of work
 
 
@@ -214,13 +218,27 @@ class Attacker:
         compute: Callable[[list[str]], Iterable[Tensors]],
         group: int = 1,
     ) -> list[dict[str, Tensor]]:
-        """`Run.each`, with the queries of every piece in its shard."""
+        """`Run.each`, with the queries of every piece in its shard.
+
+        Where the memory does not suffice for a group, its halves are computed. Raises GmiError if it does not for one.
+        """
 
         def metered(names: list[str]) -> Iterator[Tensors]:
             before = oracle.queries
             if isinstance(oracle, Interface):
                 oracle.ledger.at(self.run.within + names[0])
-            pieces = list(compute(names))
+            try:
+                pieces = list(compute(names))
+            except torch.OutOfMemoryError as error:
+                if len(names) == 1:
+                    raise GmiError(_CRAMPED) from error
+                pieces, oracle.queries = [], before
+            if not pieces:
+                torch.accelerator.empty_cache()
+                half = len(names) // 2
+                yield from metered(names[:half])
+                yield from metered(names[half:])
+                return
             queries, rest = divmod(oracle.queries - before, len(names))
             for index, piece in enumerate(pieces):
                 yield dict(piece) | {"queries": torch.tensor(queries + (index < rest))}

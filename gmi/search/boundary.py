@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gmi.protocols import Candidates, Prior, Trace, VerificationOracle
-from gmi.rng import Rng
+from gmi.rng import Rng, sent
 from gmi.search.signature import Passes
 from gmi.settings import Count, Positive, Rate, settings
 
@@ -71,7 +71,7 @@ class Boundary:
         best, radius = current, current.new_full((len(current), 1), self.radius * unit)
         grown = torch.zeros_like(radius, dtype=torch.bool)
         for iteration in range(self.iterations):
-            directions = F.normalize(rng.normal(self.points, current.shape[1]).to(current), dim=2)  # (N, points, D)
+            directions = F.normalize(sent(rng.normal(self.points, current.shape[1]), current), dim=2)  # (N, points, D)
             sphere = current[:, None] + radius[:, None] * directions
             belongs = self._belong(oracle, prior, sphere, latents.shape, classes)  # (N, points)
             grows = belongs.float().mean(1, keepdim=True) > self.inside  # (N, 1)

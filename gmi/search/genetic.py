@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gmi.protocols import Candidates, Prior, ScoreOracle, Trace
-from gmi.rng import Rng
+from gmi.rng import Rng, sent
 from gmi.search.constraint import Constraint, constrained
 from gmi.search.fitness import losses
 from gmi.search.signature import Passes
@@ -86,12 +86,12 @@ class Genetic:
         """Children (N, population - elite, D) of individuals (N, population, D) that are ranked fittest first."""
         count, size = self.population - self.elite, ranked.shape[2]
         chances = (-self.pressure * torch.linspace(0, 1, self.population)).softmax(0).cumsum(0).to(ranked)
-        lots = rng.uniform(count, 2).to(ranked)
+        lots = sent(rng.uniform(count, 2), ranked)
         parents = torch.searchsorted(chances, lots.contiguous()).clamp_max(self.population - 1).sort(2).values
         fitter, other = (ranked.gather(1, parents[:, :, parent, None].expand(-1, -1, size)) for parent in (0, 1))
         ranks = parents.to(ranked) + 1
         share = (ranks[:, :, 1] / ranks.sum(2))[:, :, None]  # of coordinates that come from the fitter parent
-        draws = rng.uniform(count, size, 2).to(ranked)
+        draws = sent(rng.uniform(count, size, 2), ranked)
         child = torch.where(draws[..., 0] < share, fitter, other)
-        noise = self.sigma * rng.normal(count, size).to(ranked)
+        noise = self.sigma * sent(rng.normal(count, size), ranked)
         return child + torch.where(draws[..., 1] < self.mutation, noise, 0.0)

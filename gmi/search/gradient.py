@@ -10,6 +10,7 @@ LOMMA's averaged surrogates; gradients may be averaged over several views (Align
 over candidates, never averaged, so that a candidate's path does not depend on its batch.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -129,7 +130,7 @@ class Gradient:
 
     def _set_rate(self, optimiser: torch.optim.Optimizer, step: int) -> None:
         if self.decay == "cosine":
-            share = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / self.steps)).item())
+            share = 0.5 * (1 + math.cos(math.pi * step / self.steps))
             optimiser.param_groups[0]["lr"] = self.lr * share
 
     def _confined(self, latents: Tensor) -> Tensor:

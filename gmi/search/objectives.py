@@ -4,7 +4,6 @@ They never average over the batch: a candidate's gradient must not depend on its
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from gmi.errors import GmiError
@@ -25,8 +24,8 @@ def cross_entropy(logits: Tensor, classes: Tensor, confidence: float = 1.0) -> T
 
 def max_margin(logits: Tensor, classes: Tensor) -> Tensor:
     """max_{k != y} t_k - t_y. Yuan et al., Pseudo Label-Guided Model Inversion (PLG-MI), AAAI 2023, eq. 5."""
-    is_class = F.one_hot(classes, logits.shape[1]).bool()
-    return logits.masked_fill(is_class, -torch.inf).amax(1) - logits[is_class]
+    others = logits.scatter(1, classes[:, None], -torch.inf)
+    return others.amax(1) - logits.gather(1, classes[:, None]).squeeze(1)
 
 
 def logit(logits: Tensor, classes: Tensor) -> Tensor:
@@ -45,7 +44,7 @@ def poincare(logits: Tensor, classes: Tensor) -> Tensor:
         raise GmiError("search.objective: poincare is constant for two people: take max_margin or logit.")
     centred = logits - logits.mean(1, keepdim=True)
     u = centred / centred.abs().sum(1, keepdim=True).clamp_min(1e-12) * (1 - _EDGE)
-    v = F.one_hot(classes, logits.shape[1]).to(u) * (1 - _EDGE)
+    v = torch.zeros_like(u).scatter(1, classes[:, None], 1 - _EDGE)
     squared_distance = (u - v).square().sum(1)
     room = (1 - u.square().sum(1)) * (1 - v.square().sum(1))
     return torch.arccosh(1 + 2 * squared_distance / room)

@@ -23,7 +23,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gmi.protocols import Candidates, Denoiser, ScoreOracle, SimilarityOracle, Trace
-from gmi.rng import Rng
+from gmi.rng import Rng, sent
 from gmi.search.signature import Passes
 from gmi.settings import Count, Positive, Share, settings
 from gmi.views import Views
@@ -111,7 +111,7 @@ class Particles:
         noise = (noisy - signal * clean) / level
         kept = signal * rest / (then * level)  # share of the noise that a step of DDPM (eta 1) keeps
         sigma = eta * rest * math.sqrt(max(0.0, 1 - kept**2))
-        fresh = rng.normal(*noisy.shape[1:]).to(noisy)
+        fresh = sent(rng.normal(*noisy.shape[1:]), noisy)
         return then * clean + math.sqrt(rest**2 - sigma**2) * noise + sigma * fresh
 
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gmi.protocols import Candidates, Prior, Trace, TunablePrior, WhiteBoxOracle
-from gmi.rng import Rng, seed_of
+from gmi.rng import Rng, seed_of, sent
 from gmi.search.gradient import Gradient
 from gmi.search.selection import opinion
 from gmi.search.signature import Passes
@@ -109,7 +109,7 @@ class Tuned:
         compared = self.feature_weight > 0 and self.steps > 0
         wanted = _features(oracle, finds.images).detach() if compared else None
         for _ in range(self.steps):
-            way = self.reach * rng.uniform(*[1] * (finds.latents.ndim - 1)).to(finds.latents)
+            way = self.reach * sent(rng.uniform(*[1] * (finds.latents.ndim - 1)), finds.latents)
             images = prior.decode(finds.latents.lerp(prior.sample(rng), way), finds.classes)
             loss = F.mse_loss(images, finds.images)
             if wanted is not None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gmi.protocols import Candidates, Prior, Trace, WhiteBoxOracle
-from gmi.rng import Rng
+from gmi.rng import Rng, sent
 from gmi.search.objectives import OBJECTIVES
 from gmi.search.signature import Passes
 from gmi.settings import Count, NonNegative, Positive, Whole, settings
@@ -122,7 +122,7 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 def drawn(mean: Tensor, log_variance: Tensor, rng: Rng) -> Tensor:
     """Latents (N, ...), one from each Gaussian, differentiable: mean + standard deviation x noise."""
-    return mean + (0.5 * log_variance).exp() * rng.normal(*mean.shape[1:]).to(mean)
+    return mean + (0.5 * log_variance).exp() * sent(rng.normal(*mean.shape[1:]), mean)
 
 
 def _candidates(prior: Prior, latents: Tensor, classes: Tensor) -> Candidates:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -285,6 +285,27 @@ def test_batches_do_not_matter(planted, tmp_path):
     few, many = planted[1], run(tmp_path / "run", replace(GROUPS, batch=16))
     for method in ("search", "best_of_n", "oracle"):
         assert estimate(few, method, "auc") == pytest.approx(estimate(many, method, "auc"), abs=1e-6)
+
+
+@dataclass(frozen=True)
+class Wide(Gradient):
+    """A search for which the memory does not suffice when there are more than so many candidates at once."""
+
+    most: int = 2
+
+    def __call__(self, oracle: WhiteBoxOracle, prior: Prior, latents, classes, rng, trace=None) -> Candidates:
+        oracle.logits(prior.decode(latents[:1]))  # asked in vain where memory does not suffice
+        oracle.queries -= len(latents) <= self.most
+        if len(latents) > self.most:
+            raise torch.OutOfMemoryError("the device is full")
+        return super().__call__(oracle, prior, latents, classes, rng, trace)
+
+
+def test_a_batch_for_which_the_memory_does_not_suffice_is_halved(planted, tmp_path):
+    found = run(tmp_path / "wide", replace(GROUPS, search=Wide(steps=40, lr=0.15)))
+    assert found["results"] == planted[1]["results"] and found["cost"]["queries"] == planted[1]["cost"]["queries"]
+    with pytest.raises(GmiError, match=r"memory does not suffice for the candidates of one person.*lower"):
+        run(tmp_path / "none", replace(GROUPS, search=Wide(steps=40, lr=0.15, most=0)))
 
 
 def in_processes(folder: Path) -> None:
