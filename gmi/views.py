@@ -123,4 +123,4 @@ def grey(images: Tensor) -> Tensor:
     """
     if images.shape[1] == 1:
         return images
-    return torch.einsum("nchw,c->nhw", images, torch.tensor(LUMA).to(images)).unsqueeze(1)
+    return (images * _by_channel(LUMA, images.dtype, images.device)).sum(1, keepdim=True)  # no product to be rounded

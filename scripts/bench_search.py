@@ -1,26 +1,30 @@
-"""The cost of a configuration's search: seconds, evaluations of networks and memory of an image, with comparisons.
+"""What a search makes of the machine, in single precision and in bf16.
 
-First one image at a time and the configuration's batch; on a GPU the largest batch that fits. Then two things in
-alternating rounds of a few steps, so that other load meets both:
+First the memory of images, alone and in a batch; on a GPU the largest batch that fits. Then, in alternating rounds of a
+few steps, so that other load meets all alike:
 
-- a gradient search with a GAN, beside a bare loop that decodes, classifies through the same adapter and back-propagates
-  into the latents, without views, projection and optimiser: at least 85 % of its throughput is wanted;
-- a guided search through the clean image, beside one through the prior: at most 60 % of the time that the other spends
-  on the prior is wanted. That is measured with a target that costs nothing; the whole is printed too.
+- the search itself, whose seconds an image are told;
+- a bare loop: as many evaluations of the prior and of the target, forward and back, without views, guidance, projection
+  and optimiser. At least 95 % of its throughput is wanted;
+- products of large matrices, as the machine's peak. On an H100, the search is to reach 35 % of it in bf16;
+- of a guided search through the clean image, one through the prior, too: at most 60 % of its time on the prior is
+  wanted. That is measured with a target that costs nothing.
 
-Exit code 1 where it is not so.
+Arithmetic is what torch counts of the bare loop: multiplications and additions of convolutions and matrices. Seconds of
+an image are those of a round, times the evaluations that the whole search makes more. Exit code 1 where a search is
+below 95 % of its bare loop. With several configurations, results/bench_search.json is written, from which
+scripts/tables.py fills docs/performance.md.
 
-python scripts/bench_search.py configs/quickstart.yaml --steps 8 --rounds 4
+    python -m scripts.bench_search quickstart configs/orl_strength.yaml configs/orl_cnn.yaml
 """
 
 import argparse
 import dataclasses
 import gc
 import itertools
-import platform
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -28,94 +32,106 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from gmi import cli
 from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError
 from gmi.inversion.plan import Audit
 from gmi.oracles.local import WhiteBox
-from gmi.priors.gan import Dcgan
-from gmi.protocols import Prior
+from gmi.protocols import Denoiser, Prior
+from gmi.report.figures import Row, line
 from gmi.rng import Rng
-from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.search.signature import refuse_misfit, shared_queries
 from gmi.settings import read
 from gmi.targets.module import Input, ModuleTarget, Target
+from scripts.record_result import record_script
 
-FLOOR = 0.85  # of the bare loop's throughput
+FLOOR = 0.95  # of the bare loop's throughput
 CEILING = 0.6  # of the time through the prior
+PRECISIONS = {"single": None, "bf16": torch.bfloat16}
+PEOPLE, IMAGES = 1000, 8  # of an audit whose time is projected
 
 Work = Callable[[], object]
 
 
 def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", default=Path("configs/quickstart.yaml"))
+    parser.add_argument("configs", nargs="*", metavar="CONFIG", default=["quickstart"])
     parser.add_argument("--batch", type=_positive, help="candidates at once; the configuration's unless given")
-    parser.add_argument("--steps", type=_positive, default=8, help="steps of a round (default: 8)")
-    parser.add_argument("--rounds", type=_positive, default=4, help="rounds of each of the two (default: 4)")
-    options = parser.parse_args(arguments)
-    plan, accelerator = read(options.config, Audit), cli.accelerator()
-    device, rounds = accelerator.device, options.rounds
-    target, prior = _target(plan).to(device), plan.prior.load(device)
-    refuse_misfit(plan.search, WhiteBox(target), prior)
-    print(f"{options.config}: {_hardware(device)}, {datetime.now().astimezone():%Y-%m-%d %H:%M %Z}")
-    print(f"torch {torch.__version__}, precision {accelerator.mixed_precision}")
-    with accelerator.autocast():
-        batch = cost(plan.search, target, prior, options.batch or plan.batch, device)
-        few: Any = dataclasses.replace(plan.search, steps=options.steps)
-        kept = True
-        if isinstance(few, Gradient) and isinstance(prior, Dcgan):
-            kept = beside_bare(few, target, prior, batch, rounds, device)
-        elif isinstance(few, Guided):
-            kept = through_clean(few, target, prior, batch, rounds, device)
-    if not kept:
+    parser.add_argument("--steps", type=_positive, default=4, help="steps of a round (default: 4)")
+    parser.add_argument("--rounds", type=_positive, default=6, help="rounds of each (default: 6)")
+    options, device = parser.parse_args(arguments), cli.accelerator().device
+    start, rows = perf_counter(), []
+    for config in options.configs:
+        rows += measured(read(Path(config), Audit), options.batch, options.steps, options.rounds, device)
+    for row in rows:
+        labels = ", ".join(str(row[key]) for key in ("search", "precision", "images") if key in row)
+        ends = "" if row["low"] is None else f" [{row['low']:g}, {row['high']:g}]"
+        print(f"{labels:40} {row['metric']:16} {row['value']:g}{ends} {row['unit']}")
+    if len(options.configs) > 1:
+        words = f" {' '.join(options.configs)}"
+        record_script("bench_search", "speed of searches", rows, perf_counter() - start, words)
+    if any(row["metric"] == "share.bare" and row["value"] < FLOOR for row in rows):
         sys.exit(1)
 
 
-def cost(search: Any, target: Target, prior: Prior, batch: int, device: torch.device) -> int:
-    """Prints what an image costs. Returns the largest batch: the one given on a CPU, the one that fits on a GPU."""
-    passes = search.passes(prior)
-    print(
-        f"{search.type} search, {search.steps} steps. Of an image: {search.queries(prior)} evaluations of the target,"
-    )
-    print(f"{sum(passes)} of the prior, {passes.with_gradient} of these with a gradient")
-    memory, largest = _Memory(device), 1
+def measured(plan: Audit, batch: int | None, steps: int, rounds: int, device: torch.device) -> list[Row]:
+    """The figures of one configuration's search."""
+    target, prior, search = _target(plan).to(device), plan.prior.load(device), plan.search
+    refuse_misfit(search, WhiteBox(target), prior)
+    rows: list[Row] = []
+
+    def note(metric: str, values: Sequence[float], unit: str, **labels: Any) -> None:
+        ends = (float(f"{each(values):.3g}") for each in (median, min, max))
+        value = tuple(ends) if len(values) > 1 else float(f"{values[0]:.3g}")
+        rows.append(line("bench", {"search": plan.name, "method": search.type} | labels, metric, value, unit))
+
+    for precision, kind in PRECISIONS.items():
+        with nullcontext() if kind is None else torch.autocast(device.type, kind):
+            few: Any = dataclasses.replace(search, steps=steps)
+            count = 1
+            for number, memory in cost(few, target, prior, batch or plan.batch, device):
+                count = number
+                if kind is None or device.type != "cpu":  # a CPU's process keeps what single precision took
+                    note("memory", [memory], "MB", precision=precision, images=number)
+            whole, loop = searched(few, target, prior, count, device), bare(few, target, prior, count, device)
+            with FlopCounterMode(display=False) as counter:
+                loop()
+            flops, size = counter.get_total_flops() / 1e9, 2048 if device.type == "cpu" else 8192
+            times = _alternating([whole, loop, products(size, kind, device)], rounds, device)
+            ours, theirs, peak = times
+            longer = search.queries(prior) / few.queries(prior) / count
+            note("seconds.image", [a * longer for a in ours], "s", precision=precision)
+            note("projected", [a * longer * PEOPLE * IMAGES / 60 for a in ours], "minutes", precision=precision)
+            note("share.bare", [b / a for a, b in zip(ours, theirs, strict=True)], "share", precision=precision)
+            note("gflops", [flops / a for a in ours], "GFLOP/s", precision=precision)
+            note("peak", [2 * size**3 / 1e9 / a for a in peak], "GFLOP/s", precision=precision)
+            share = [flops / a / (2 * size**3 / 1e9 / b) for a, b in zip(ours, peak, strict=True)]
+            note("share.peak", share, "share", precision=precision)
+            if isinstance(few, Guided):
+                free = Target(Blank(len(target.classes)), Input(size=(8, 8)), target.classes).to(device)
+                ways: Any = [dataclasses.replace(few, through=way, normalise=True) for way in ("clean", "prior")]
+                clean, through = _alternating(
+                    [searched(way, free, prior, count, device) for way in ways], rounds, device
+                )
+                share = [a / b for a, b in zip(clean, through, strict=True)]
+                note("share.prior", share, "share", precision=precision)
+    return rows
+
+
+def cost(search: Any, target: Target, prior: Prior, batch: int, device: torch.device) -> list[tuple[int, float]]:
+    """Images at once, and MB at the peak beside the networks: one, and a batch; on a GPU, up to the most that fit."""
+    memory, found = _Memory(device), []
     for count in (1, batch) if device.type == "cpu" else (2**power for power in itertools.count()):
         work = searched(search, target, prior, count, device)
         try:
             peak = memory.taken_by(work)
         except torch.OutOfMemoryError:
             break
-        seconds = _seconds(work, device) / count
-        print(f"batch {count:4}: {seconds:7.2f} seconds an image, {peak:6.0f} MB at the peak beside the networks")
-        largest = count
-    return largest
-
-
-def beside_bare(search: Gradient, target: Target, prior: Dcgan, count: int, rounds: int, device: torch.device) -> bool:
-    """Prints the search's throughput as a share of a bare loop's. Whether it is large enough."""
-    latents, classes = prior.sample(Rng(range(count))), torch.arange(count, device=device) % len(target.classes)
-    ours, bare = _alternating(
-        searched(search, target, prior, count, device),
-        lambda: loop(target, prior, latents, classes, search.steps, search.transforms),
-        rounds,
-        device,
-    )
-    return _ratio("bare loop / search", bare, ours, f"at least {FLOOR} is wanted") >= FLOOR
-
-
-def through_clean(search: Guided, target: Target, prior: Prior, count: int, rounds: int, device: torch.device) -> bool:
-    """Prints the time of guidance through the clean image as a share of that through the prior. Whether it is small."""
-    free = Target(Blank(len(target.classes)), Input(size=(8, 8)), target.classes).to(device)
-    ways = [dataclasses.replace(search, through=way) for way in ("clean", "prior")]
-    share = 0.0
-    for name, model in (("with this target", target), ("of the prior alone", free)):
-        clean, whole = (searched(way, model, prior, count, device) for way in ways)
-        seconds = _alternating(clean, whole, rounds, device)
-        share = _ratio(f"clean / prior, {name}", *seconds, f"at most {CEILING} is wanted" if model is free else "")
-    return share <= CEILING
+        found.append((count, peak))
+    return found
 
 
 class Blank(nn.Module):
@@ -138,25 +154,47 @@ def searched(search: Any, target: Target, prior: Prior, count: int, device: torc
     return lambda: search(oracle, prior, latents, classes, rng)
 
 
-def loop(target: Target, prior: Dcgan, latents: Tensor, classes: Tensor, steps: int, passes: int) -> None:
-    """The bare loop: `passes` of the target for each decoded image, as many as the search makes views."""
-    latents = latents.detach().clone().requires_grad_()
-    for _ in range(steps):
-        images = prior.decode(latents, classes)
-        sums = [target(images).gather(1, classes[:, None]).sum() for _ in range(passes)]
-        torch.autograd.grad(torch.stack(sums).sum(), latents)
+def bare(search: Any, target: Target, prior: Prior, count: int, device: torch.device) -> Work:
+    """The networks' part of the search: as many evaluations of both, forward and back."""
+    latents, classes = prior.sample(Rng(range(count))), torch.arange(count, device=device) % len(target.classes)
+    passes, asked = search.passes(prior), search.queries(prior)
+    by_step = isinstance(search, Guided) and isinstance(prior, Denoiser)
+    flat, steep = (number // (1 if by_step else prior.evaluations) for number in passes)
+
+    def made(latents: Tensor) -> Tensor:
+        return prior.image(prior.denoise(latents, 0.5)) if by_step else prior.decode(latents)
+
+    def slope(images: Tensor, times: int) -> Tensor:
+        shown = images.detach().requires_grad_()
+        for _ in range(times):
+            target(shown).gather(1, classes[:, None]).sum().backward()
+        assert shown.grad is not None
+        return shown.grad
+
+    def work() -> None:
+        images = latents
+        with torch.no_grad():
+            for _ in range(flat):
+                images = made(latents)
+        for _ in range(steep):
+            images = made(latents.detach().requires_grad_())
+            images.backward(slope(images, asked // steep))
+        if not steep:
+            slope(images, asked)
+
+    return work
 
 
-def _alternating(first: Work, second: Work, rounds: int, device: torch.device) -> tuple[list[float], list[float]]:
-    """Seconds of each round of both, after one to warm up."""
-    times = [[_seconds(work, device) for work in (first, second)] for _ in range(rounds + 1)]
-    return [pair[0] for pair in times[1:]], [pair[1] for pair in times[1:]]
+def products(size: int, kind: torch.dtype | None, device: torch.device) -> Work:
+    """A product of two square matrices."""
+    left, right = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+    return lambda: left @ right
 
 
-def _ratio(name: str, above: Sequence[float], below: Sequence[float], wanted: str) -> float:
-    ratio, each = median(above) / median(below), [a / b for a, b in zip(above, below, strict=True)]
-    print(f"{name}: {ratio:.3f} [{min(each):.3f}, {max(each):.3f}] over {len(each)} rounds  {wanted}".rstrip())
-    return ratio
+def _alternating(works: Sequence[Work], rounds: int, device: torch.device) -> list[list[float]]:
+    """Seconds of each round of each, after one to warm up."""
+    times = [[_seconds(work, device) for work in works] for _ in range(rounds + 1)]
+    return [list(each) for each in zip(*times[1:], strict=True)]
 
 
 class _Memory:
@@ -207,15 +245,6 @@ def _seconds(work: Work, device: torch.device) -> float:
     work()
     wait()
     return perf_counter() - start
-
-
-def _hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return f"{device.type}, {next(names, platform.processor())}, {torch.get_num_threads()} torch threads"
 
 
 def _positive(text: str) -> int:

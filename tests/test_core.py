@@ -113,6 +113,15 @@ def test_penultimate_features_feed_the_last_layer(world):
     torch.testing.assert_close(world.target(images), logits)
 
 
+@pytest.mark.parametrize("colour", ["rgb", "bgr", "grey", "grey as rgb"])
+def test_an_input_is_in_single_precision_whatever_the_search_is_in(colour):
+    images = torch.rand(2, 3, 12, 10, generator=torch.Generator().manual_seed(0))
+    adapter = Input(size=(8, 8), colour=colour, mean=(0.5,), std=(0.25,))
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = adapter(images)
+    assert inside.dtype == torch.float32 and inside.equal(adapter(images))
+
+
 def test_input_adapter():
     adapter = Input(size=(8, 8), colour="grey as rgb", mean=(0.5,), std=(0.25,))
     out = adapter(torch.ones(2, 3, 16, 16) * torch.tensor([1.0, 0.0, 0.0])[:, None, None])

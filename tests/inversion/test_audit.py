@@ -287,6 +287,17 @@ def test_batches_do_not_matter(planted, tmp_path):
         assert estimate(few, method, "auc") == pytest.approx(estimate(many, method, "auc"), abs=1e-6)
 
 
+def test_bf16_finds_what_single_precision_finds(planted, tmp_path):
+    half = Hardware(CPU, lambda: torch.autocast("cpu", torch.bfloat16))
+    conduct(INVERSION, GROUPS, tmp_path / "run", half, toy.inputs(PEOPLE, 1.0, 0))
+    found = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert found["verdict"]["finding"] == planted[1]["verdict"]["finding"] == "evidence of identity leakage"
+    assert found["results"] != planted[1]["results"]
+    for metric in ("auc", "rank1"):
+        half, whole = (estimate(report, "search", metric) for report in (found, planted[1]))
+        assert half["value"] == pytest.approx(whole["value"], abs=0.05)
+
+
 @dataclass(frozen=True)
 class Wide(Gradient):
     """A search for which the memory does not suffice when there are more than so many candidates at once."""
