@@ -8,13 +8,12 @@ from datetime import UTC, date, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from time import perf_counter
-from typing import Any, Generic, Literal, Protocol, TypeVar, cast, get_type_hints
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
 import yaml
 from accelerate import PartialState
-from pydantic import JsonValue, TypeAdapter
+from pydantic import JsonValue
 
 from gmi import processes
 from gmi.assets.catalogue import fetch, provenance
@@ -22,6 +21,7 @@ from gmi.evidence.handling import AnyHandling, Handling, Kept, kept, vault
 from gmi.evidence.purge import RECORD, left, purge
 from gmi.evidence.signature import sign, unsign
 from gmi.files import put
+from gmi.forecast import Forecast
 from gmi.report import page
 from gmi.report.brief import brief, card, summary
 from gmi.report.figures import COLUMNS, rows, table
@@ -36,7 +36,6 @@ PACKAGES = (
     *("scikit-learn", "cma", "opacus", "onnxruntime"),
 )
 """Packages that the provenance names where they are installed."""
-SLOW = 10.0  # seconds of a timing that is not repeated
 
 Autocast = Callable[[], AbstractContextManager[object]]
 
@@ -85,47 +84,6 @@ class Hardware:
 
     device: torch.device
     autocast: Autocast = nullcontext  # wraps searches only: judges work in full precision
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """Queries and seconds by step, before anything is spent; `str()` is a table."""
-
-    queries: dict[str, int]
-    seconds: dict[str, float]
-    without: tuple[str, ...] = ()  # what the seconds leave out
-    notes: tuple[str, ...] = ()  # sentences below the table
-    free: tuple[str, ...] = ()  # steps whose queries no adversary makes: they are not in the total
-    read: str = ""  # a table of what was read
-
-    def __str__(self) -> str:
-        steps = dict.fromkeys([*self.queries, *self.seconds])
-        width = max(16, *(len(step) + 2 for step in steps), 0) if steps else 16
-        lines = [self.read] * bool(self.read) + [f"{'step':{width}}{'queries':>10}{'seconds':>10}"]
-        lines += [f"{step:{width}}{self.queries.get(step, 0):10,}{self.seconds.get(step, 0):10.0f}" for step in steps]
-        total = sum(self.seconds.values())
-        asked = sum(count for step, count in self.queries.items() if step not in self.free)
-        lines.append(f"{'total':{width}}{asked:10,}{total:10.0f}")
-        if any(self.queries.get(step) for step in self.free):
-            lines.append("(without the queries of steps that no adversary makes: " + ", ".join(self.free) + ")")
-        lines.append(
-            f"about {total / 60:.1f} minutes on this machine, as busy as it is now, within a factor of two"
-            + "".join(f"; to this comes the time {part}" for part in self.without)
-        )
-        return "\n".join([*lines, *self.notes])
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    """Seconds of a second call: the first one warms up, unless it takes so long that this is nothing to it."""
-    seconds = 0.0
-    for _ in range(2):
-        if seconds < SLOW:
-            start = perf_counter()
-            work()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds = perf_counter() - start
-    return seconds
 
 
 @dataclass(frozen=True)
@@ -327,7 +285,8 @@ def _installed(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def credits(plan: object) -> Iterator[Asset]:
     """Every packaged asset that a configuration names, in its order."""
-    for name in dict.fromkeys(text.removeprefix("asset:").split("/")[0] for text in _assets_in(plain(plan))):
+    named = (text.removeprefix("asset:").split("/")[0] for text in _words(plain(plan)) if text.startswith("asset:"))
+    for name in dict.fromkeys(named):
         record = provenance(fetch(name))
         yield Asset(**{key: record[key] for key in ("name", "licence", "terms", "credit", "sha256")})
 
@@ -339,42 +298,3 @@ def _words(tree: JsonValue) -> Iterator[str]:
     elif isinstance(tree, dict | list):
         for branch in tree.values() if isinstance(tree, dict) else tree:
             yield from _words(branch)
-
-
-def _assets_in(tree: JsonValue) -> Iterator[str]:
-    if isinstance(tree, str) and tree.startswith("asset:"):
-        yield tree
-    elif isinstance(tree, dict):
-        for branch in tree.values():
-            yield from _assets_in(branch)
-    elif isinstance(tree, list):
-        for branch in tree:
-            yield from _assets_in(branch)
-
-
-def schema(kind: Kind[Any, Any, Any]) -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of what a kind of audit writes: the header's keys and those of its findings."""
-    parts = [
-        TypeAdapter(part).json_schema(mode="serialization")
-        for part in (Header, get_type_hints(kind.findings)["return"])
-    ]
-    whole = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": f"{kind.name}.json of gmi",
-        "type": "object",
-        "properties": parts[0]["properties"] | parts[1]["properties"],
-        "$defs": parts[0].get("$defs", {}) | parts[1].get("$defs", {}),
-    }
-    return cast("dict[str, Any]", _closed(whole))
-
-
-def _closed(tree: Any) -> Any:
-    """The schema with the keys of every object as they are written: all of them, no others, and without prose."""
-    if isinstance(tree, dict):
-        closed = {key: _closed(value) for key, value in tree.items()}
-        if isinstance(closed.get("properties"), dict) and closed.get("type") == "object":
-            if isinstance(closed.get("description"), str):  # a dataclass's docstring
-                del closed["description"]
-            closed |= {"additionalProperties": False, "required": list(closed["properties"])}
-        return closed
-    return [_closed(branch) for branch in tree] if isinstance(tree, list) else tree

@@ -158,11 +158,11 @@ def bare(search: Any, target: Target, prior: Prior, count: int, device: torch.de
     """The networks' part of the search: as many evaluations of both, forward and back."""
     latents, classes = prior.sample(Rng(range(count))), torch.arange(count, device=device) % len(target.classes)
     passes, asked = search.passes(prior), search.queries(prior)
-    by_step = isinstance(search, Guided) and isinstance(prior, Denoiser)
-    flat, steep = (number // (1 if by_step else prior.evaluations) for number in passes)
+    path = prior if isinstance(search, Guided) and isinstance(prior, Denoiser) else None  # it is walked step by step
+    flat, steep = (number // (prior.evaluations if path is None else 1) for number in passes)
 
     def made(latents: Tensor) -> Tensor:
-        return prior.image(prior.denoise(latents, 0.5)) if by_step else prior.decode(latents)
+        return prior.decode(latents) if path is None else path.image(path.denoise(latents, 0.5))
 
     def slope(images: Tensor, times: int) -> Tensor:
         shown = images.detach().requires_grad_()

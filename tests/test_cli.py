@@ -15,9 +15,9 @@ from conftest import repeats
 
 import gmi
 from gmi import cli, toy
-from gmi.audits import Forecast
 from gmi.cli.commands import imported, meant, trainer
 from gmi.errors import GmiError, Overspent, Untrained
+from gmi.forecast import Forecast
 from gmi.inversion.plan import Audit
 from gmi.ladder.plan import Ladder
 from gmi.serving.app import Serving

@@ -9,7 +9,8 @@ from gmi.attributes.knowledge import guess
 from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Tables
 from gmi.attributes.targets import Own
-from gmi.audits import Forecast, Hardware
+from gmi.audits import Hardware
+from gmi.forecast import Forecast
 
 _MOST = 5000  # public records that the timing takes
 

@@ -3,9 +3,10 @@
 from collections import defaultdict
 from dataclasses import replace
 
-from gmi.audits import Forecast, Hardware
+from gmi.audits import Hardware
 from gmi.comparison.inputs import Inputs, build, target_of, try_arms
 from gmi.comparison.plan import Cell, Comparison, Training, cells
+from gmi.forecast import Forecast
 from gmi.inversion.forecast import Pace, Work, attack_work, forward_seconds, judging_seconds, pace
 from gmi.search.signature import students
 from gmi.training.targets import Head

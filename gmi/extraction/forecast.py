@@ -6,13 +6,14 @@ import torch
 from accelerate import PartialState
 from torch import Tensor
 
-from gmi.audits import Forecast, Hardware, seconds_of
+from gmi.audits import Hardware
 from gmi.extraction.inputs import Inputs
 from gmi.extraction.models import Trained
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.sampling import Plain, Sampler
 from gmi.extraction.side import Side
 from gmi.extraction.white_box import TIMES, denoised, denoises, inverted
+from gmi.forecast import Forecast, seconds_of
 from gmi.metrics.power import people_unseen
 from gmi.metrics.rates import unseen
 from gmi.protocols import Denoiser, Prior

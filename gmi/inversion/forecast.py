@@ -16,9 +16,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet18
 
-from gmi.audits import Forecast, Hardware, seconds_of
+from gmi.audits import Hardware
 from gmi.data.people import People
 from gmi.errors import Overspent
+from gmi.forecast import Forecast, seconds_of
 from gmi.inversion.inputs import Inputs, existing_target
 from gmi.inversion.plan import Audit
 from gmi.inversion.verdict import FEWEST

@@ -1,6 +1,7 @@
 """The queries and the time of a ladder, before anything is spent."""
 
-from gmi.audits import Forecast, Hardware
+from gmi.audits import Hardware
+from gmi.forecast import Forecast
 from gmi.inversion.forecast import attack_work, judging_seconds, pace, served_note, target_notes
 from gmi.inversion.inputs import Inputs
 from gmi.ladder.plan import Ladder, costs

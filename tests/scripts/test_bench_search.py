@@ -1,5 +1,7 @@
 """What a search makes of the machine, as the benchmark measures it."""
 
+from typing import Any
+
 import pytest
 import torch
 from reference.mixture import PATHS, Mixture
@@ -39,7 +41,7 @@ class Counting(nn.Module):
     ids=["gradient", "guided", "through the clean image"],
 )
 def test_the_bare_loop_asks_both_networks_as_often_as_the_search(world, search):
-    prior = world.prior
+    prior: Any = world.prior
     if isinstance(search, Guided):
         atoms = prior.decode(Rng(range(20)).normal(8)) * 2 - 1
         prior = DiffusionPrior(Mixture(atoms, 0.3, PATHS["flow"]), PATHS["flow"])
