@@ -79,7 +79,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def measured(plan: Audit, batch: int | None, steps: int, rounds: int, device: torch.device) -> list[Row]:
     """The figures of one configuration's search."""
-    target, prior, search = _target(plan).to(device), plan.prior.load(device), plan.search
+    target, prior = _target(plan).to(device), plan.prior.load(device)
+    search: Any = plan.search
     refuse_misfit(search, WhiteBox(target), prior)
     rows: list[Row] = []
 

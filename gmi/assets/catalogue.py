@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import shorten
@@ -186,8 +187,8 @@ def fetch_asset(asset: Asset, cache: Path) -> Path:
     """The folder `cache/NAME-<first 12 digits of the archive's SHA-256>`, fetched and converted if it is not there yet.
 
     The folder appears by one rename, so it is complete or absent; if several processes fetch at the same time, all use
-    the first one's. Raises GmiError if the archive cannot be found or is not the pinned one, or if the cache cannot be
-    written; then no files are left behind.
+    the first one's. One whose files have changed is fetched anew. Raises GmiError if the archive cannot be found or is
+    not the pinned one, or if the cache cannot be written; then no files are left behind.
     """
     ready = cache / f"{asset.name}-{asset.sha256[:12]}"
     if _complete(ready):
@@ -245,10 +246,20 @@ def provenance(folder: Path) -> dict[str, Any]:
 
 
 def _complete(folder: Path) -> bool:
+    """Whether every file is there, and as it was put there."""
     try:
+        _check(folder)
         return all((folder / file).is_file() for file in provenance(folder)["files"])
-    except GmiError:
+    except (GmiError, OSError):
         return False
+
+
+@cache
+def _check(folder: Path) -> None:
+    """Compares the files with their SHA-256, once in a process. Raises GmiError where one differs."""
+    for file, digest in provenance(folder)["files"].items():
+        if hashlib.sha256((folder / file).read_bytes()).hexdigest() != digest:
+            raise GmiError(f"{folder / file} is not what was fetched.")
 
 
 def _get(asset: Asset, folder: Path) -> Path:

@@ -1,6 +1,7 @@
 """The commands for what a finished run holds: verify its figures, unseal its evidence, purge it."""
 
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -64,6 +65,7 @@ def unseal(arguments: Sequence[str], prog: str | None = None) -> None:
         out.mkdir(parents=True, mode=0o700)
     except OSError as error:
         raise GmiError(f"{out} cannot be made a new folder ({because(error)}): name another with --out.") from error
+    ending = signal.signal(signal.SIGTERM, signal.default_int_handler)  # not at once: what is half done is undone
     try:
         for name in names:
             clear.write(name.removesuffix(SUFFIX), run.kept(name.removesuffix(SUFFIX)))
@@ -76,6 +78,8 @@ def unseal(arguments: Sequence[str], prog: str | None = None) -> None:
         if isinstance(error, GmiError | OSError):
             raise GmiError(f"{folder} cannot be unsealed: {because(error)}.") from error
         raise
+    finally:
+        signal.signal(signal.SIGTERM, ending)
     print(f"{page} ({len(names)} files unsealed: delete the folder after use)")
 
 

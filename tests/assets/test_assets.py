@@ -100,6 +100,13 @@ def test_a_folder_that_lost_a_file_is_made_anew(toy: Asset, cache: Path) -> None
     assert len(list(cache.iterdir())) == 1
 
 
+def test_a_folder_whose_files_have_changed_is_made_anew(toy: Asset, cache: Path) -> None:
+    file = fetch_asset(toy, cache) / "images" / "01.txt"
+    file.write_text("another face")
+    assert (fetch_asset(toy, cache) / "images" / "01.txt").read_text() == "a face"
+    assert len(list(cache.iterdir())) == 1
+
+
 def test_fetching_at_the_same_time_gives_one_folder(toy: Asset, cache: Path) -> None:
     together = threading.Barrier(2, timeout=30)
     found = []

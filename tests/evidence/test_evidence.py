@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 from base64 import b64encode
 from dataclasses import replace
@@ -28,6 +29,7 @@ from gmi.inversion.plan import ReportConfig
 from gmi.ladder.audit import LADDER
 from gmi.ladder.plan import Ladder
 from gmi.oracles.ledger import Ledger
+from gmi.run import Run
 from gmi.search.gradient import Gradient
 from gmi.search.selection import Selection
 from gmi.settings import override, read
@@ -156,6 +158,17 @@ def test_unseal_shows_the_images_to_who_has_the_key(sealed, tmp_path, monkeypatc
     assert not [*out.rglob(f"*{SUFFIX}")]
     with pytest.raises(GmiError, match="cannot be made a new folder"):
         unseal([str(sealed), "--out", str(out)])
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_nothing_half_in_the_clear(sealed, tmp_path, monkeypatch, ending):
+    before, write = signal.getsignal(signal.SIGTERM), Run.write
+    monkeypatch.setattr("gmi.cli.custody.planned", lambda *_: SEALED)
+    monkeypatch.setenv("TOY_KEY", KEY)
+    monkeypatch.setattr(Run, "write", lambda *given: (write(*given), os.kill(os.getpid(), ending)))
+    with pytest.raises(KeyboardInterrupt):
+        unseal([str(sealed), "--out", str(tmp_path / "clear")])
+    assert not (tmp_path / "clear").exists() and signal.getsignal(signal.SIGTERM) == before
 
 
 def test_unseal_of_what_lies_in_the_clear(clear, tmp_path, monkeypatch):
