@@ -153,7 +153,7 @@ def conduct(
         evidence = kind.examine(plan, inputs, run, hardware)
         if state.is_main_process:
             findings = kind.findings(plan, inputs, evidence)
-            spoken = sentences(asdict(findings), getattr(findings, "subject", "faces"), (*_words(plain(plan)),))
+            spoken = sentences(asdict(findings), getattr(findings, "subject", "faces"), (*words(plan),))
             report = asdict(header(kind, plan, run, inputs, hardware, assets)) | spoken
             run.write("plan.yaml", yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True).encode())
             path = run.write_json(f"{kind.name}.json", report)
@@ -285,16 +285,17 @@ def _installed(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def credits(plan: object) -> Iterator[Asset]:
     """Every packaged asset that a configuration names, in its order."""
-    named = (text.removeprefix("asset:").split("/")[0] for text in _words(plain(plan)) if text.startswith("asset:"))
+    named = (text.removeprefix("asset:").split("/")[0] for text in words(plan) if text.startswith("asset:"))
     for name in dict.fromkeys(named):
         record = provenance(fetch(name))
         yield Asset(**{key: record[key] for key in ("name", "licence", "terms", "credit", "sha256")})
 
 
-def _words(tree: JsonValue) -> Iterator[str]:
+def words(plan: object) -> Iterator[str]:
     """Every text in a configuration."""
-    if isinstance(tree, str):
-        yield tree
-    elif isinstance(tree, dict | list):
-        for branch in tree.values() if isinstance(tree, dict) else tree:
-            yield from _words(branch)
+    branches: list[JsonValue] = [plain(plan)]
+    while branches:
+        branch = branches.pop(0)
+        if isinstance(branch, str):
+            yield branch
+        branches[:0] = [*branch.values()] if isinstance(branch, dict) else branch if isinstance(branch, list) else []

@@ -15,6 +15,7 @@ from conftest import repeats
 
 import gmi
 from gmi import cli, toy
+from gmi.cli import audits
 from gmi.cli.commands import imported, meant, trainer
 from gmi.errors import GmiError, Overspent, Untrained
 from gmi.forecast import Forecast
@@ -208,7 +209,24 @@ def test_what_is_still_to_be_trained_is_named_with_the_command_that_does_it(flag
         r"yet: gmi train-target quickstart --defence '\{type: erasing\}' --search.steps 3( --batch=1)? makes them\.$"
     )
     with pytest.raises(GmiError, match=expected):
-        cli.main(kind, "", words)  # type: ignore[arg-type]
+        audits.main(kind, "", words)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("quickstart", "2 people of data/people are too few: add a photograph of each person."),
+        ("digits", "2 classes of data/people are too few: add an image of each class."),
+    ],
+)
+def test_an_error_speaks_of_what_the_audit_is_of(config, said):
+    def load(plan, hardware):
+        raise GmiError("2 people of data/people are too few: add a photograph of each person.")
+
+    kind: object = SimpleNamespace(plan=Audit, load=load)
+    with pytest.raises(GmiError) as error:
+        audits.main(kind, "", [config, "--dry-run"])  # type: ignore[arg-type]
+    assert str(error.value) == said
 
 
 @pytest.mark.parametrize("name", ["serve_orl", "ladder_orl"])
@@ -255,7 +273,7 @@ def test_a_dry_run_refuses_once_and_then_measures(error, capsys):
 
     kind: object = SimpleNamespace(plan=Audit, load=lambda plan, hardware: None, refuse=refuse, forecast=forecast)
     with pytest.raises(Overspent) if isinstance(error, Overspent) else nullcontext():
-        cli.main(kind, "", ["quickstart", "--dry-run"])  # type: ignore[arg-type]
+        audits.main(kind, "", ["quickstart", "--dry-run"])  # type: ignore[arg-type]
     printed = capsys.readouterr()
     assert done == ["refuse", "forecast"] and printed.err.startswith("Measuring how fast this machine is")
     assert "as busy as it is now, within a factor of two\n" in printed.out

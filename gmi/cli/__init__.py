@@ -4,34 +4,30 @@ What takes a while to import is imported when a command starts: an interrupted i
 """
 
 import argparse
-import json
 import os
 import shlex
 import signal
 import sqlite3
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from datetime import timedelta
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gmi.cli.commands import COMMANDS, Parser, imported, meant, trainer
-from gmi.errors import GmiError, Overspent, Untrained, because, foreign, missing, visible
+from gmi.errors import GmiError, Untrained, because, foreign, missing, visible
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from gmi.audits import Hardware, Kind
-    from gmi.gate.policy import Policy
+    from gmi.audits import Hardware
 
 Plan = TypeVar("Plan")
 
 _STOPPED = "stopped: run the same command again to go on"
-_POLICY = "statements that the audit must meet: exit code 0 pass, 3 fail, 4 inconclusive"
 
 
 def command(arguments: Sequence[str] | None = None) -> None:
@@ -103,6 +99,8 @@ def _dispatch(arguments: Sequence[str]) -> None:
         if callable(work):
             work(rest, f"gmi {name}")
         else:
+            from gmi.cli.audits import main
+
             main(work, f"{about[0].upper()}{about[1:]}.", rest, f"gmi {name}")
 
 
@@ -203,96 +201,23 @@ def hardened(
     return configured(parser, arguments, kind)
 
 
-def main(kind: "Kind[Any, Any, Any]", description: str, arguments: Sequence[str], prog: str | None = None) -> None:
-    """Carries out one kind of audit as the command line asks for it.
-
-    With --dry-run the configuration and the forecast are printed, and nothing is spent.
-    """
-    flags = parser(description, prog)
-    flags.add_argument("--out", type=Path, help="run folder; runs/NAME unless given")
-    flags.add_argument("--dry-run", action="store_true", help="print configuration, queries and time; spend nothing")
-    flags.add_argument("--policy", type=Path, metavar="FILE", help=_POLICY)
-    trainable = {"target", "training"} <= {field.name for field in fields(kind.plan)}
-    options, plan = (hardened if trainable else configured)(flags, arguments, kind.plan)
-    with naming_trainer(options, plan):
-        from gmi.gate.policy import read_policy
-
-        policy = None if options.policy is None else read_policy(options.policy)
-        _forecast(kind, plan, options) if options.dry_run else _conduct(kind, plan, options.out, policy)
-
-
 @contextmanager
 def naming_trainer(options: argparse.Namespace, plan: Any) -> Iterator[None]:
     """Where the target's weights are still to be made, the error names the command that does it, where there is one."""
     try:
         yield
     except Untrained as error:
-        raise GmiError(_remedy(error, options, plan)) from error
+        raise GmiError(remedy(error, options, plan)) from error
 
 
-def _remedy(error: Untrained, options: argparse.Namespace, plan: Any) -> str:
+def remedy(error: Untrained, options: argparse.Namespace, plan: Any) -> str:
+    """What to do about weights that are still to be made."""
     if isinstance(plan, imported(COMMANDS["train-target"].plan)):
         defence = [] if options.defence is None else ["--defence", options.defence]
         words = shlex.join([options.config, *defence, *options.overrides])
     else:
         words = trainer(plan)
     return str(error) if words is None else f"{error.reason}: gmi train-target {words} makes them."
-
-
-def _forecast(kind: "Kind[Any, Any, Any]", plan: Any, options: argparse.Namespace) -> None:
-    """Prints the configuration and what the audit would cost."""
-    import yaml
-
-    from gmi.audits import load
-    from gmi.settings import plain
-
-    engine, late = accelerator(), None
-    if engine.is_main_process:
-        inputs = load(kind, plan, hardware(engine))
-        try:
-            kind.refuse(plan, inputs)
-        except (Overspent, Untrained) as error:
-            late = error
-        print(yaml.safe_dump(plain(plan), sort_keys=False), end="", flush=True)
-        print(
-            "Measuring how fast this machine is, beside what else it does now: this can take minutes.", file=sys.stderr
-        )
-        print(kind.forecast(plan, inputs, hardware(engine)))
-        if isinstance(late, Untrained):
-            print(_remedy(late, options, plan))
-        elif late is not None:
-            raise late
-
-
-def _conduct(kind: "Kind[Any, Any, Any]", plan: Any, out: Path | None, policy: "Policy | None") -> None:
-    """Carries out the audit, and prints its verdict, what a policy says of it, and its page.
-
-    With a policy, the process ends with the decision's exit code.
-    """
-    from gmi.audits import conduct
-
-    engine = accelerator()
-    page = conduct(kind, plan, out or Path("runs", plan.name), hardware(engine))
-    if engine.is_main_process:
-        report = json.loads(page.with_suffix(".json").read_text("utf-8"))
-        verdict = report.get("verdict")
-        if verdict is not None:
-            print(f"{verdict['finding'].capitalize()}. {' '.join(verdict['because'])}")
-        code = 0 if policy is None else _gate(policy, report, plan.name, page)
-        print(page)
-        if code:
-            sys.exit(code)
-
-
-def _gate(policy: "Policy", report: Mapping[str, Any], name: str, page: Path) -> int:
-    """Prints what a policy says of an audit, writes it next to the page, and returns the exit code."""
-    from gmi.gate.formats import put
-    from gmi.gate.policy import EXIT, decide
-
-    decision = decide(policy, report)
-    put(decision, name, page)
-    print(decision)
-    return EXIT[decision.result]
 
 
 def assets(arguments: Sequence[str], prog: str | None = None) -> None:

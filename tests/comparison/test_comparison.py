@@ -16,9 +16,10 @@ from reference.browser import faults_everywhere, needs_browser
 from reference.reports import timeless
 from safetensors.torch import load_file
 
-from gmi import cli, toy
+from gmi import toy
 from gmi.audits import Asset, Hardware, conduct
 from gmi.checks import Flag
+from gmi.cli import audits
 from gmi.comparison import page
 from gmi.comparison.advice import annotate
 from gmi.comparison.audit import COMPARISON
@@ -463,7 +464,7 @@ def test_a_dry_run_prints_configuration_queries_and_time(tmp_path, monkeypatch, 
     config = tmp_path / "toy.yaml"
     config.write_text(yaml.safe_dump(plain(PLAN)))
     kind = replace(COMPARISON, load=lambda plan, hardware: inputs())
-    cli.main(kind, "", [str(config), "--dry-run", "--seeds", "0", "1", "2"])
+    audits.main(kind, "", [str(config), "--dry-run", "--seeds", "0", "1", "2"])
     text = capsys.readouterr().out
     assert "margin: 0.05" in text and "27 attacks to make" in text and "judge stranger" in text
     assert not (tmp_path / "runs").exists()

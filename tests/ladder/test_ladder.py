@@ -14,8 +14,9 @@ from reference.browser import faults_everywhere, needs_browser
 from reference.reports import timeless
 from safetensors.torch import load_file
 
-from gmi import cli, toy
+from gmi import toy
 from gmi.audits import Asset, Hardware, conduct
+from gmi.cli import audits
 from gmi.errors import GmiError
 from gmi.inversion.judging import Judges
 from gmi.ladder import page
@@ -188,7 +189,7 @@ def test_a_dry_run_prints_configuration_queries_and_time_and_asks_nothing(inputs
     monkeypatch.chdir(tmp_path)
     kind = replace(LADDER, load=lambda plan, hardware: inputs)
     with pytest.raises(GmiError, match="more than the budget of 100"):
-        cli.main(kind, "", [str(config), "--dry-run"])
+        audits.main(kind, "", [str(config), "--dry-run"])
     text = capsys.readouterr().out
     words = ("best_of:", "rung0_1 whole, gradient", "No point may ask more than 100 queries.")
     assert all(word in text for word in words)
