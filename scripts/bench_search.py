@@ -65,7 +65,9 @@ def main(arguments: Sequence[str]) -> None:
     options, device = parser.parse_args(arguments), cli.accelerator().device
     start, rows = perf_counter(), []
     for config in options.configs:
-        rows += measured(read(Path(config), Audit), options.batch, options.steps, options.rounds, device)
+        rows += measured(
+            read(Path(config), Audit), options.batch, options.steps, options.rounds, device, fresh=not rows
+        )
     for row in rows:
         labels = ", ".join(str(row[key]) for key in ("search", "precision", "images") if key in row)
         ends = "" if row["low"] is None else f" [{row['low']:g}, {row['high']:g}]"
@@ -77,8 +79,10 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(1)
 
 
-def measured(plan: Audit, batch: int | None, steps: int, rounds: int, device: torch.device) -> list[Row]:
-    """The figures of one configuration's search."""
+def measured(
+    plan: Audit, batch: int | None, steps: int, rounds: int, device: torch.device, *, fresh: bool
+) -> list[Row]:
+    """The figures of one configuration's search. fresh: nothing was measured in this process before."""
     target, prior = _target(plan).to(device), plan.prior.load(device)
     search: Any = plan.search
     refuse_misfit(search, WhiteBox(target), prior)
@@ -95,7 +99,7 @@ def measured(plan: Audit, batch: int | None, steps: int, rounds: int, device: to
             count = 1
             for number, memory in cost(few, target, prior, batch or plan.batch, device):
                 count = number
-                if kind is None or device.type != "cpu":  # a CPU's process keeps what single precision took
+                if (fresh and kind is None) or device.type != "cpu":  # a CPU's process keeps what was taken before
                     note("memory", [memory], "MB", precision=precision, images=number)
             whole, loop = searched(few, target, prior, count, device), bare(few, target, prior, count, device)
             with FlopCounterMode(display=False) as counter:

@@ -152,7 +152,7 @@ def figure(row: Row, bare: bool = False) -> str:
     elif unit == "s" and (ends[0] or ends[1]) >= LONG:
         ends = [None if end is None else end / 60 for end in ends]
         after, show = " min", "{:.0f}".format
-    elif unit in ("s", "GB", "MB"):
+    elif unit in ("s", "GB", "MB", "GFLOP/s"):
         after, show = f" {unit}", "{:g}".format
     elif unit == "count":
         show = partial(number, digits=0)
