@@ -90,7 +90,17 @@ class Prior(Protocol):
         ...
 
     def decode(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Images (N, C, H, W) in [0, 1], differentiable."""
+        """Images (N, C, H, W) in [0, 1], differentiable. classes: the target's (N,), for a prior that knows them."""
+        ...
+
+
+@runtime_checkable
+class ClassPrior(Prior, Protocol):
+    """A prior that may have classes of its own."""
+
+    @property
+    def classes(self) -> tuple[int, ...] | None:
+        """Its class for each of the target's, in their order; None: `decode` is told of none."""
         ...
 
 
@@ -126,8 +136,11 @@ class Denoiser(Prior, Protocol):
 
     path: NoisePath
 
-    def denoise(self, noisy: Tensor, time: float) -> Tensor:
-        """The clean latents that it expects behind noisy ones (N, C, H, W) at a time in (0, 1], differentiable."""
+    def denoise(self, noisy: Tensor, time: float, classes: Tensor | None = None) -> Tensor:
+        """The clean latents that it expects behind noisy ones (N, C, H, W) at a time in (0, 1], differentiable.
+
+        classes: as in `decode`.
+        """
         ...
 
     def image(self, clean: Tensor) -> Tensor:

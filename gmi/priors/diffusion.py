@@ -51,6 +51,7 @@ class DiffusionPrior:
         vae: nn.Module | None = None,
         steps: int = 20,
         null_class: int | None = None,
+        classes: tuple[int, ...] | None = None,
     ) -> None:
         """A prior from networks with diffusers' calling convention.
 
@@ -60,6 +61,7 @@ class DiffusionPrior:
             vae: its autoencoder; None: the path is one of pixels.
             steps: of a decode.
             null_class: the class that means none, of a network with classes; None: it has none, or is a DiT.
+            classes: the network's own class for each of the target's; None: it is asked for none of them.
         """
         self.path = path
         self.steps = steps
@@ -69,7 +71,8 @@ class DiffusionPrior:
         size = config.sample_size
         self._shape = (config.in_channels, *((size, size) if isinstance(size, int) else size))
         # DiT: the class that means "unconditional"; its output holds a variance after the prediction
-        self._null_class = null_class
+        self._null_class, self.classes = null_class, classes
+        self._own = None if classes is None else torch.tensor(classes, device=next(network.parameters()).device)
         self._unconditional: int | None = getattr(config, "num_embeds_ada_norm", null_class)
         self._counted = getattr(config, "time_embedding_type", None) == "learned"  # times are numbers of a table
         self._spread = None if vae is None else _spread(vae)
@@ -81,7 +84,8 @@ class DiffusionPrior:
         weights = digest(pair for part in parts for pair in part.state_dict().items())
         spread = "" if self._spread is None else f" {[part.tolist() for part in self._spread]}"
         null = "" if self._null_class is None else f" {self._null_class}"
-        return sha256(f"{weights} {self.path}{spread}{null}".encode()).hexdigest()
+        own = "" if self.classes is None else f" {self.classes}"
+        return sha256(f"{weights} {self.path}{spread}{null}{own}".encode()).hexdigest()
 
     @property
     def evaluations(self) -> int:
@@ -93,18 +97,24 @@ class DiffusionPrior:
         return rng.normal(*self._shape).to(next(self.network.parameters()).device)
 
     def decode(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Images (N, C, H, W) in [0, 1], differentiable. The prior is unconditional: classes are not used.
+        """Images (N, C, H, W) in [0, 1], differentiable.
 
+        classes: the target's (N,), for which `classes` of the prior stand; None: no class.
         The memory for a gradient grows by one latent per step only: each step is computed again for its gradient.
         """
         for now, after in pairwise(self.path.times(self.steps)):
-            latents = checkpoint(self._step, latents, now, after, use_reentrant=False)  # pyright: ignore
+            latents = checkpoint(self._step, latents, now, after, classes, use_reentrant=False)  # pyright: ignore
         return self.image(latents)
 
-    def denoise(self, noisy: Tensor, time: float) -> Tensor:
-        """The clean latents (N, C, H, W) that the network predicts from noisy ones at a time in (0, 1]."""
+    def denoise(self, noisy: Tensor, time: float, classes: Tensor | None = None) -> Tensor:
+        """The clean latents (N, C, H, W) that the network predicts from noisy ones at a time in (0, 1].
+
+        classes: as in `decode`.
+        """
         labels: dict[str, Tensor] = {}
-        if self._unconditional is not None:
+        if self._own is not None and classes is not None:
+            labels["class_labels"] = self._own[classes]
+        elif self._unconditional is not None:
             labels["class_labels"] = noisy.new_full((len(noisy),), self._unconditional).long()
         when = stamps(self.path, time, noisy)
         when = when.round().long().clamp_max(self.path.timesteps - 1) if self._counted else when
@@ -152,9 +162,9 @@ class DiffusionPrior:
         """The same path, followed by another network."""
         return DiffusionPrior(network, self.path, self._vae, self.steps, self._null_class)
 
-    def _step(self, noisy: Tensor, now: float, after: float) -> Tensor:
+    def _step(self, noisy: Tensor, now: float, after: float, classes: Tensor | None = None) -> Tensor:
         def field(noisy: Tensor, time: float) -> Tensor:
-            return self.path.direction(noisy, self.denoise(noisy, time), time)
+            return self.path.direction(noisy, self.denoise(noisy, time, classes), time)
 
         return step(self.path, field, noisy, now, after, heun=False)
 
@@ -167,6 +177,9 @@ class Diffusion:
     folder: str  # folder of the prior, "asset:NAME", or "hub:OWNER/NAME@REVISION"
     variant: str | None = None  # of the weights, such as fp16; None: those without one, or the only one there is
     null_class: Whole | None = None  # of a UNet with classes: the one that means none, with which it was trained
+    # the network's own class for each of the target's, in their order, where both know the same ones; None: it is asked
+    # for none of its classes
+    classes: tuple[Whole, ...] | None = None
     steps: Annotated[int, Field(ge=1, le=1000)] = 20  # steps of a decode, one evaluation of the network each
 
     def load(self, device: torch.device) -> DiffusionPrior:
@@ -197,7 +210,7 @@ class Diffusion:
         path = read_path(read_json(next((file for file in files if file.is_file()), files[0])))
         path.times(self.steps)
         vae = None if vae is None else vae.to(device)
-        return DiffusionPrior(network.to(device), path, vae, self.steps, self.null_class)
+        return DiffusionPrior(network.to(device), path, vae, self.steps, self.null_class, self.classes)
 
     def _refuse_classes(self, folder: Path, config: Any) -> None:
         """Raises GmiError where the network takes classes and none stands for no class, or the other way round."""
@@ -213,6 +226,9 @@ class Diffusion:
             )
         if self.null_class is not None and not self.null_class < (count or 0):
             raise GmiError(f"prior.null_class is {self.null_class}, and {folder} has {count or 0} classes.")
+        most = count or config.get("num_embeds_ada_norm") or 0
+        if self.classes is not None and not max(self.classes, default=0) < most:
+            raise GmiError(f"prior.classes names class {max(self.classes)}, and {folder} has {most}, from 0 on.")
 
 
 def _spread(vae: nn.Module) -> tuple[Tensor, Tensor]:

@@ -88,7 +88,7 @@ class Guided:
             weight = self.weight(*prior.path.levels(time))
             if weight == 0:
                 with torch.no_grad():
-                    return prior.path.direction(noisy, prior.denoise(noisy, time), time)
+                    return prior.path.direction(noisy, prior.denoise(noisy, time, classes), time)
             clean, slope, losses[0] = self._slope(oracle, prior, noisy, time, classes, rng)
             direction = prior.path.direction(noisy, clean, time)
             if self.normalise:
@@ -122,11 +122,11 @@ class Guided:
         """The predicted clean latents (N, C, H, W), the gradient (N, C, H, W) and the losses (N,)."""
         if self.through == "prior":
             noisy = noisy.detach().requires_grad_()
-            clean = prior.denoise(noisy, time)
+            clean = prior.denoise(noisy, time, classes)
             variable = noisy
         else:
             with torch.no_grad():
-                clean = prior.denoise(noisy, time)
+                clean = prior.denoise(noisy, time, classes)
             variable = clean = clean.requires_grad_()
         images = prior.image(clean)
         loss, slope = averaged(images, lambda shown: self._loss(oracle, shown, classes, rng), self.transforms)

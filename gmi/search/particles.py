@@ -72,7 +72,7 @@ class Particles:
         unit = torch.ones(len(classes))
         before, weights = torch.zeros(len(classes)), torch.zeros(len(classes))  # rewards; log-weights since resampling
         for number, (now, after) in enumerate(pairwise(path.times(self.steps))):
-            clean = prior.denoise(noisy, now)
+            clean = prior.denoise(noisy, now, classes)
             if number in self._query_steps():
                 reward = self._reward(oracle, prior.image(clean), classes, rng)
                 if isinstance(oracle, SimilarityOracle):

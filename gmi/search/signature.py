@@ -6,7 +6,16 @@ from typing import Any, NamedTuple, Protocol, TypeVar, get_type_hints, runtime_c
 from torch import Tensor
 
 from gmi.errors import GmiError
-from gmi.protocols import Candidates, LabelOracle, Prior, ScoreOracle, Trace, VerificationOracle, WhiteBoxOracle
+from gmi.protocols import (
+    Candidates,
+    ClassPrior,
+    LabelOracle,
+    Prior,
+    ScoreOracle,
+    Trace,
+    VerificationOracle,
+    WhiteBoxOracle,
+)
 from gmi.rng import Rng
 
 
@@ -129,6 +138,12 @@ def refuse_misfit(search: Any, oracle: VerificationOracle | None, prior: Prior) 
 
     oracle: None: whatever it needs.
     """
+    named = prior.classes if isinstance(prior, ClassPrior) else None
+    if named is not None and oracle is not None and len(named) != oracle.people:
+        raise GmiError(
+            f"prior.classes names {len(named)} classes, and the target has {oracle.people}: name one for each, in "
+            "their order, or leave it out."
+        )
     needs = _needs(search)
     own: object = search
     if isinstance(own, OfflineSearch) and oracle is not None:

@@ -13,10 +13,14 @@ from reference.mixture import KEPT, PATHS, Mixture
 from safetensors.torch import load_file, save_file
 
 from gmi.errors import GmiError
+from gmi.inversion.controls import Unmoved
 from gmi.priors.diffusion import Diffusion, DiffusionPrior
 from gmi.priors.path import DiffusionPath, EdmPath, FlowPath, step
 from gmi.protocols import Denoiser
 from gmi.rng import Rng
+from gmi.search.guided import Guided
+from gmi.search.particles import Particles
+from gmi.search.signature import refuse_misfit
 
 CPU = torch.device("cpu")
 
@@ -536,6 +540,64 @@ def test_a_prior_with_classes_is_asked_for_none_of_them(tmp_path):
     assert prior.digest != Diffusion(folder=str(made), null_class=2).load(CPU).digest
     with pytest.raises(GmiError, match=r"null_class is 4, and .* has 4 classes"):
         Diffusion(folder=str(made), null_class=4).load(CPU)
+
+
+@pytest.fixture(scope="module")
+def classed(tmp_path_factory) -> Path:
+    """A folder of a prior with four classes, of which the last means none."""
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+    blocks = {"block_out_channels": (8,), "down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet = UNet2DModel(sample_size=8, layers_per_block=1, norm_num_groups=4, num_class_embeds=4, **blocks)
+    return folder(unet, tmp_path_factory.mktemp("classed") / "made")
+
+
+def test_a_priors_own_classes_stand_for_the_targets(classed):
+    prior = Diffusion(folder=str(classed), null_class=3, classes=(2, 0), steps=2).load(CPU)
+    noisy, classes = prior.sample(Rng(range(3))), torch.tensor([1, 0, 1])
+    with torch.no_grad():
+        named = prior.network(noisy, 999, class_labels=torch.tensor([0, 2, 0])).sample
+    torch.testing.assert_close(prior.denoise(noisy, 1.0, classes), prior.path.clean(named, noisy, 1.0))
+    without = Diffusion(folder=str(classed), null_class=3, steps=2).load(CPU)
+    assert prior.decode(noisy).equal(without.decode(noisy)) and prior.digest != without.digest
+    images = prior.decode(noisy, classes)
+    assert not images.equal(prior.decode(noisy)) and without.decode(noisy, classes).equal(without.decode(noisy))
+    alone = torch.cat([prior.decode(noisy[row : row + 1], classes[row : row + 1]) for row in range(3)])
+    torch.testing.assert_close(images, alone, rtol=0, atol=1e-4)
+
+
+class Silent:
+    """A target of two classes whose logits say nothing."""
+
+    queries, people = 0, 2
+
+    def logits(self, images, classes=None):
+        return images.flatten(1)[:, :2] * 0
+
+    activations = scores = labels = accepts = everybody = logits
+
+
+@pytest.mark.parametrize("search", [Guided(steps=2, through="clean"), Particles(steps=3), Unmoved()])
+def test_searches_and_controls_walk_with_the_priors_own_classes(classed, search):
+    prior = Diffusion(folder=str(classed), null_class=3, classes=(2, 0), steps=2).load(CPU)
+    rng, classes = Rng(range(2)), torch.tensor([0, 1])
+    refuse_misfit(search, Silent(), prior)
+    found = search(Silent(), prior, prior.sample(rng), classes, Rng(range(2)))
+    swapped = Diffusion(folder=str(classed), null_class=3, classes=(0, 2), steps=2).load(CPU)
+    mirrored = search(Silent(), swapped, prior.sample(Rng(range(2))), classes.flip(0), Rng(range(2)))
+    torch.testing.assert_close(found.images, mirrored.images)
+    other = search(Silent(), swapped, prior.sample(Rng(range(2))), classes, Rng(range(2)))
+    assert not torch.allclose(found.images, other.images)
+
+
+def test_classes_that_cannot_be_the_priors_own_are_refused(classed, world):
+    with pytest.raises(GmiError, match=r"prior\.classes names class 4, and .* has 4, from 0 on"):
+        Diffusion(folder=str(classed), null_class=3, classes=(4,)).load(CPU)
+    prior = Diffusion(folder=str(classed), null_class=3, classes=(1, 2)).load(CPU)
+    with pytest.raises(GmiError, match=r"names 2 classes, and the target has 6: name one for each"):
+        refuse_misfit(Guided(), world.oracle(), prior)
 
 
 @pytest.mark.parametrize(
