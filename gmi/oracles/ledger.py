@@ -8,11 +8,10 @@ import fcntl
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryFile
 from threading import Lock
 from typing import Literal
 
@@ -26,8 +25,13 @@ OWN_OPINION = "own opinion"  # the step in which the auditor asks a served targe
 Repeats = Literal["free", "asked"]
 
 
-def _create(path: Path) -> None:
-    """Makes the file that SQLite will fill, and a mark next to it. Raises GmiError where the mark has outlived it."""
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Makes a ledger's file, and lets one at a time set it up: SQLite does not wait for another who does.
+
+    A mark next to it, which is locked meanwhile, stays. Raises GmiError where the mark has outlived the ledger, and
+    where the file system cannot lock parts of a file, as SQLite has to.
+    """
     mark = path.with_suffix(".made")
     if mark.exists() and not path.exists():
         raise GmiError(
@@ -38,19 +42,16 @@ def _create(path: Path) -> None:
         private(path.parent)
         path.touch(mode=0o600)
         mark.touch(mode=0o600)
-    _refuse_without_locks(path)
-
-
-def _refuse_without_locks(path: Path) -> None:
-    """Raises GmiError where the file system cannot lock parts of a file, as SQLite has to."""
-    with TemporaryFile(dir=path.parent) as file:  # not on the ledger itself: to close it would free SQLite's own locks
+    with mark.open("rb") as file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, 1)
+            fcntl.flock(file, fcntl.LOCK_EX)  # between threads, too
         except OSError as error:
             raise GmiError(
                 f"The file system of {path.parent} cannot lock parts of a file ({because(error)}), which the ledger of "
                 "queries needs: choose an --out on a disk of this machine."
             ) from error
+        yield
 
 
 class _Unreadable(Exception):
@@ -87,9 +88,7 @@ class Ledger:
         self.vault: Vault | None = None  # what seals answers, where they show people; None: they lie in the clear
         self.step, self._repeats = "", Counter[bytes]()
         self._lock, self._path = Lock(), path or ":memory:"
-        if path is not None:
-            _create(path)
-        with self._border():
+        with nullcontext() if path is None else _alone(path), self._border():
             self._file = sqlite3.connect(self._path, timeout=60, isolation_level=None, check_same_thread=False)
             self._file.execute("PRAGMA journal_mode = WAL")
             self._file.execute(
