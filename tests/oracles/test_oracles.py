@@ -197,7 +197,7 @@ def test_a_ledger_may_be_begun_by_several_at_once(tmp_path):
     for number in range(60):
         folder, start = tmp_path / str(number), threading.Barrier(4, timeout=10)
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda _: begun(folder, start), range(4)))
+            list(pool.map(begun, [folder] * 4, [start] * 4))
         assert Ledger(folder / "ledger.sqlite").total == Account(1, 4)
 
 
