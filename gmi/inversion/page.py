@@ -36,6 +36,7 @@ from gmi.report.terms import (
     span,
     split,
 )
+from gmi.report.tiles import tiles
 
 TEMPLATE = Path(__file__).with_name("page.html")
 
@@ -81,7 +82,7 @@ def _view(folder: Path, report: dict[str, Any], samples: dict[str, Any]) -> dict
     sheet = None
     if any((images := Path(folder, "images")).glob("*/*.png")):
         sheet = [
-            (person, [(step, plots.tiles(images / step / f"{person['index']:04d}.png", TILES)) for step in STRIPS])
+            (person, [(step, tiles(images / step / f"{person['index']:04d}.png", TILES)) for step in STRIPS])
             for person in people[:SHOWN]
         ]
     membership = [{"membership": row["method"]} for row in (report["related"]["membership"] or {}).get("methods", ())]

@@ -1,12 +1,10 @@
-"""The report's figures as inline SVG, with text in the page's own typeface and no ids that clash, and its images."""
+"""The report's figures as inline SVG, with text in the page's own typeface and no ids that clash."""
 
-import base64
 import math
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from io import BytesIO, StringIO
-from pathlib import Path
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -16,9 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from PIL import Image, UnidentifiedImageError
-
-from gmi.errors import GmiError
 
 INK, FAINT, RULE = "#22252a", "#6b7280", "#d5d8dd"
 CONTROL = "#8a919c"
@@ -34,7 +29,6 @@ VARIABLES |= {"#6a3d7c": "plum", "#3d7c4a": "leaf", "#c0703a": "rust"}
 """The names that style.css has for these colours, which are others on a dark screen."""
 
 WIDTH = 10.2  # inches: the page's width at 96 pixels an inch
-SIDE = 128  # pixels: the most that a tile of the contact sheet keeps
 _STYLE = {
     "font.size": 8.5,
     "text.color": INK,
@@ -295,24 +289,3 @@ def _svg(figure: Figure, alt: str) -> Markup:
     inner = re.sub("|".join(VARIABLES), lambda colour: f"var(--{VARIABLES[colour[0]]}, {colour[0]})", inner)
     start = f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}pt" role="img" aria-label="{escape(alt)}">'
     return Markup(start + inner)
-
-
-def tiles(path: Path, most: int) -> list[str]:
-    """The first tiles of a strip (H x nH) as data URIs of small PNGs without metadata; none where there is no file.
-
-    Raises GmiError where the file is not an image.
-    """
-    if not path.exists():
-        return []
-    addresses = []
-    try:
-        with Image.open(path, formats=["PNG"]) as strip:
-            side = strip.height
-            for start in range(0, min(most, strip.width // side) * side, side):
-                tile = strip.crop((start, 0, start + side, side)).convert("L" if strip.mode == "L" else "RGB")
-                tile.thumbnail((SIDE, SIDE))
-                tile.save(out := BytesIO(), "PNG")
-                addresses.append(f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}")
-    except UnidentifiedImageError as error:
-        raise GmiError(f"{path} is not an image: search again for that class.") from error
-    return addresses
