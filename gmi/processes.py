@@ -11,7 +11,9 @@ from gmi.errors import foreign
 
 def wait() -> None:
     """Waits for all processes of the run. Raises GmiError where one of them has ended before."""
-    with foreign(lambda why: f"Another process of this run has ended ({why}): run the same command again to go on."):
+    with foreign(
+        lambda why: f"Another process of this run has ended ({why}): mend what it says, and run the same command again."
+    ):
         PartialState().wait_for_everyone()
 
 

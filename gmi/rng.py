@@ -15,7 +15,7 @@ def seed_of(*parts: object) -> int:
 
 def sent(draws: Tensor, like: Tensor) -> Tensor:
     """Draws where another tensor is, and of its type, without waiting for what is still computed there."""
-    return (draws.pin_memory() if like.is_cuda else draws).to(like, non_blocking=True)
+    return draws.pin_memory().to(like, non_blocking=True) if like.is_cuda else draws.to(like)
 
 
 class Rng:

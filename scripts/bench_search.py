@@ -97,7 +97,7 @@ def measured(
         with nullcontext() if kind is None else torch.autocast(device.type, kind):
             few: Any = dataclasses.replace(search, steps=steps)
             count = 1
-            for number, memory in cost(few, target, prior, batch or plan.batch, device):
+            for number, memory in cost(few, target, prior, batch, plan.batch, device):
                 count = number
                 if (fresh and kind is None) or device.type != "cpu":  # a CPU's process keeps what was taken before
                     note("memory", [memory], "MB", precision=precision, images=number)
@@ -118,18 +118,25 @@ def measured(
             if isinstance(few, Guided):
                 free = Target(Blank(len(target.classes)), Input(size=(8, 8)), target.classes).to(device)
                 ways: Any = [dataclasses.replace(few, through=way, normalise=True) for way in ("clean", "prior")]
-                clean, through = _alternating(
-                    [searched(way, free, prior, count, device) for way in ways], rounds, device
-                )
+                fewer = count if device.type == "cpu" else max(1, count // 8)  # a gradient through the prior takes more
+                works = [searched(way, free, prior, fewer, device) for way in ways]
+                clean, through = _alternating(works, rounds, device)
                 share = [a / b for a, b in zip(clean, through, strict=True)]
                 note("share.prior", share, "share", precision=precision)
     return rows
 
 
-def cost(search: Any, target: Target, prior: Prior, batch: int, device: torch.device) -> list[tuple[int, float]]:
-    """Images at once, and MB at the peak beside the networks: one, and a batch; on a GPU, up to the most that fit."""
+def cost(
+    search: Any, target: Target, prior: Prior, batch: int | None, usual: int, device: torch.device
+) -> list[tuple[int, float]]:
+    """Images at once, and MB at the peak beside the networks: one, and a batch; on a GPU, up to the most that fit.
+
+    batch: the most that is tried; None: the usual one, on a GPU any.
+    """
     memory, found = _Memory(device), []
-    for count in (1, batch) if device.type == "cpu" else (2**power for power in itertools.count()):
+    for count in (1, batch or usual) if device.type == "cpu" else (2**power for power in itertools.count()):
+        if batch is not None and count > batch:
+            break
         work = searched(search, target, prior, count, device)
         try:
             peak = memory.taken_by(work)

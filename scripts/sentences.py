@@ -44,7 +44,7 @@ def sentences(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
-            if node.func.id in ("GmiError", "Overspent", "Untrained"):
+            if node.func.id in ("GmiError", "Overspent", "Untrained", "Unsent", "BudgetSpent"):
                 yield text(node.args[0])
             elif node.func.id == "foreign" and isinstance(node.args[0], ast.Lambda):
                 yield text(node.args[0].body)

@@ -93,7 +93,8 @@ def test_a_task_of_an_array_takes_the_configuration_of_its_number(tmp_path):
     (tmp_path / "python").write_text('#!/usr/bin/env bash\necho "$@"\n')
     (tmp_path / "python").chmod(0o755)
     task = {"first": str(tmp_path), "SLURM_JOB_ID": "7"}
-    assert slurm("audit", "a.yaml", "b.yaml", SLURM_ARRAY_TASK_ID="1", **task).stdout == "-m gmi audit b.yaml\n"
+    words = ("audit", "a.yaml", "b.yaml", "--seeds", "0", "1")
+    assert slurm(*words, SLURM_ARRAY_TASK_ID="1", **task).stdout == "-m gmi audit b.yaml --seeds 0 1\n"
     for words, more in ((("audit", "a.yaml"), {"SLURM_ARRAY_TASK_ID": "1", **task}), (("audit",), task)):
         refused = slurm(*words, **more)
         assert refused.returncode == 2 and re.fullmatch(r"error: .*\n", refused.stderr)
@@ -125,6 +126,8 @@ def test_what_a_dead_machine_leaves_is_done_by_a_rerun(audit, alone, tmp_path):
     workers[1].communicate()
     assert workers[0].returncode == 2 and not (run / "report.json").exists()
     (said,) = re.findall(r"error: [^\r\n]*", complaints)
-    assert said.startswith("error: Another process of this run has ended") and "run the same command again" in said
+    assert said.startswith("error: Another process of this run has ended") and said.endswith(
+        "run the same command again."
+    )
     conduct(INVERSION, read(audit, Audit), run, Hardware(CPU))
     assert found(run) == alone

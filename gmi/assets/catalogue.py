@@ -9,13 +9,14 @@ The cache is $GMI_CACHE, or ~/.cache/gmi. Each folder holds `provenance.json`: t
 use, and the SHA-256 of every file.
 """
 
+import functools
 import hashlib
 import json
+import logging
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from textwrap import shorten
@@ -28,6 +29,7 @@ from gmi.assets.npm import get_package
 from gmi.errors import GmiError, foreign
 from gmi.settings import SHIPPED
 
+_log = logging.getLogger(__name__)  # warnings are shown, unless the application decides otherwise
 _PREFIX = "asset:"
 _PROVENANCE = "provenance.json"
 
@@ -250,16 +252,19 @@ def _complete(folder: Path) -> bool:
     try:
         _check(folder)
         return all((folder / file).is_file() for file in provenance(folder)["files"])
+    except ValueError as changed:
+        _log.warning("%s", changed)
     except (GmiError, OSError):
-        return False
+        pass
+    return False
 
 
-@cache
+@functools.cache
 def _check(folder: Path) -> None:
-    """Compares the files with their SHA-256, once in a process. Raises GmiError where one differs."""
+    """Compares the files with their SHA-256, once in a process. Raises ValueError where one differs."""
     for file, digest in provenance(folder)["files"].items():
         if hashlib.sha256((folder / file).read_bytes()).hexdigest() != digest:
-            raise GmiError(f"{folder / file} is not what was fetched.")
+            raise ValueError(f"{folder / file} has changed since it was fetched: it is fetched anew.")
 
 
 def _get(asset: Asset, folder: Path) -> Path:

@@ -33,21 +33,21 @@ def main(kind: Kind[Any, Any, Any], description: str, arguments: Sequence[str], 
     flags.add_argument("--policy", type=Path, metavar="FILE", help=_POLICY)
     trainable = {"target", "training"} <= {field.name for field in fields(kind.plan)}
     options, plan = (cli.hardened if trainable else cli.configured)(flags, arguments, kind.plan)
-    with speaking(plan), cli.naming_trainer(options, plan):
+    with speaking(plan, arguments), cli.naming_trainer(options, plan):
         policy = None if options.policy is None else read_policy(options.policy)
         _forecast(kind, plan, options) if options.dry_run else _conduct(kind, plan, options.out, policy)
 
 
 @contextmanager
-def speaking(plan: Any) -> Iterator[None]:
-    """Where the audit is of no people, errors speak of classes."""
+def speaking(plan: Any, arguments: Sequence[str]) -> Iterator[None]:
+    """Where the audit is of no people, errors speak of classes; the user's own words stay."""
     subject = getattr(getattr(getattr(plan, "audit", plan), "data", None), "subject", "faces")
     try:
         yield
     except GmiError as error:
         if subject == "faces":
             raise
-        raise GmiError(reworded(str(error), subject, words(plan))) from error
+        raise GmiError(reworded(str(error), subject, (*words(plan), *arguments))) from error
 
 
 def _forecast(kind: Kind[Any, Any, Any], plan: Any, options: argparse.Namespace) -> None:

@@ -224,9 +224,12 @@ class Attacker:
         """
 
         def metered(names: list[str]) -> Iterator[Tensors]:
+            return counted(names, self.run.within + names[0])
+
+        def counted(names: list[str], begun: str) -> Iterator[Tensors]:
             before = oracle.queries
             if isinstance(oracle, Interface):
-                oracle.ledger.at(self.run.within + names[0])
+                oracle.ledger.at(begun)  # halves go by the group's name: what it was answered answers them
             try:
                 pieces = list(compute(names))
             except torch.OutOfMemoryError as error:
@@ -234,10 +237,11 @@ class Attacker:
                     raise GmiError(_CRAMPED) from error
                 pieces, oracle.queries = [], before
             if not pieces:
-                torch.accelerator.empty_cache()
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
                 half = len(names) // 2
-                yield from metered(names[:half])
-                yield from metered(names[half:])
+                yield from counted(names[:half], begun)
+                yield from counted(names[half:], begun)
                 return
             queries, rest = divmod(oracle.queries - before, len(names))
             for index, piece in enumerate(pieces):

@@ -179,7 +179,7 @@ class Diffusion:
     null_class: Whole | None = None  # of a UNet with classes: the one that means none, with which it was trained
     # the network's own class for each of the target's, in their order, where both know the same ones; None: it is asked
     # for none of its classes
-    classes: tuple[Whole, ...] | None = None
+    classes: Annotated[tuple[Whole, ...], Field(min_length=1)] | None = None
     steps: Annotated[int, Field(ge=1, le=1000)] = 20  # steps of a decode, one evaluation of the network each
 
     def load(self, device: torch.device) -> DiffusionPrior:
@@ -227,8 +227,13 @@ class Diffusion:
         if self.null_class is not None and not self.null_class < (count or 0):
             raise GmiError(f"prior.null_class is {self.null_class}, and {folder} has {count or 0} classes.")
         most = count or config.get("num_embeds_ada_norm") or 0
-        if self.classes is not None and not max(self.classes, default=0) < most:
-            raise GmiError(f"prior.classes names class {max(self.classes)}, and {folder} has {most}, from 0 on.")
+        if self.classes is not None and not most:
+            raise GmiError(f"{folder} is a prior without classes: leave prior.classes out.")
+        if self.classes is not None and (self.null_class in self.classes or max(self.classes) >= most):
+            raise GmiError(
+                f"{folder} has the classes 0 to {most - 1}: name one of these in prior.classes for each of the "
+                "target's, and not the one that means none."
+            )
 
 
 def _spread(vae: nn.Module) -> tuple[Tensor, Tensor]:

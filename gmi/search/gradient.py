@@ -22,7 +22,7 @@ from torch import Tensor
 
 from gmi.errors import GmiError
 from gmi.protocols import Candidates, Prior, Trace, WhiteBoxOracle
-from gmi.rng import Rng
+from gmi.rng import Rng, sent
 from gmi.search.averaging import averaged
 from gmi.search.constraint import Constraint, constrained
 from gmi.search.objectives import OBJECTIVES, cross_entropy
@@ -120,7 +120,7 @@ class Gradient:
         logits, features = oracle.activations(images)
         if self.feature_mean is None or len(self.feature_mean) != features.shape[1]:
             raise GmiError(f"search.feature_mean must have {features.shape[1]} numbers, or be measured by `prepare`.")
-        deviation = features - torch.tensor(self.feature_mean).to(features)
+        deviation = features - sent(torch.tensor(self.feature_mean), features)
         return objective(logits, classes) + self.feature_weight * deviation.square().sum(1)
 
     def _optimiser(self, latents: Tensor) -> torch.optim.Optimizer:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from gmi.oracles.access import LabelsOnly, ScoresOnly
 from gmi.oracles.local import Model
 from gmi.oracles.shape import Shape
 from gmi.priors.diffusion import DiffusionPrior
-from gmi.protocols import Candidates, Prior, WhiteBoxOracle
+from gmi.protocols import Candidates, Prior, ScoreOracle, WhiteBoxOracle
 from gmi.rng import Rng
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
@@ -317,6 +319,30 @@ def test_a_batch_for_which_the_memory_does_not_suffice_is_halved(planted, tmp_pa
     assert found["results"] == planted[1]["results"] and found["cost"]["queries"] == planted[1]["cost"]["queries"]
     with pytest.raises(GmiError, match=r"memory does not suffice for the candidates of one person.*lower"):
         run(tmp_path / "none", replace(GROUPS, search=Wide(steps=40, lr=0.15, most=0)))
+
+
+@dataclass(frozen=True)
+class Asking(Wide):
+    """A search of scores, which asks about all candidates before the memory does not suffice."""
+
+    def queries(self, prior: Prior) -> int:
+        return 1
+
+    def __call__(self, oracle: ScoreOracle, prior: Prior, latents, classes, rng, trace=None) -> Candidates:
+        images = prior.decode(latents).clamp(0, 1)
+        oracle.scores(images, classes)
+        if len(latents) > self.most:
+            raise torch.OutOfMemoryError("the device is full")
+        return Candidates(images, classes, latents)
+
+
+def test_halves_of_a_batch_ask_for_nothing_that_was_answered(tmp_path):
+    plan = replace(GROUPS, search=Asking(), access=ScoresOnly(repeats="asked"), controls=Controls(oracle=False))
+    run(tmp_path / "run", plan)
+    with closing(sqlite3.connect(tmp_path / "run" / "ledger.sqlite")) as file:
+        asked = file.execute("SELECT count(*), max(sent) FROM images WHERE step LIKE 'search/%' AND person >= 0")
+        views = plan.selection.final_views
+        assert asked.fetchone() == (PEOPLE * (1 + views), 1)
 
 
 def in_processes(folder: Path) -> None:

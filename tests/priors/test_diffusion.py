@@ -593,8 +593,11 @@ def test_searches_and_controls_walk_with_the_priors_own_classes(classed, search)
 
 
 def test_classes_that_cannot_be_the_priors_own_are_refused(classed, world):
-    with pytest.raises(GmiError, match=r"prior\.classes names class 4, and .* has 4, from 0 on"):
-        Diffusion(folder=str(classed), null_class=3, classes=(4,)).load(CPU)
+    for wrong in (4, 3):
+        with pytest.raises(GmiError, match=r"has the classes 0 to 3: name one of these in prior\.classes"):
+            Diffusion(folder=str(classed), null_class=3, classes=(0, wrong)).load(CPU)
+    with pytest.raises(GmiError, match=r"without classes: leave prior\.classes out"):
+        Diffusion(folder="priors/flow48", classes=(0,)).load(CPU)
     prior = Diffusion(folder=str(classed), null_class=3, classes=(1, 2)).load(CPU)
     with pytest.raises(GmiError, match=r"names 2 classes, and the target has 6: name one for each"):
         refuse_misfit(Guided(), world.oracle(), prior)

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 def test_the_memory_of_one_and_of_a_batch_is_told(world):
-    assert [count for count, _ in bench_search.cost(Gradient(steps=1), world.target, world.prior, 4, CPU)] == [1, 4]
+    assert [count for count, _ in bench_search.cost(Gradient(steps=1), world.target, world.prior, 4, 20, CPU)] == [1, 4]
 
 
 class Counting(nn.Module):
