@@ -283,6 +283,7 @@ def test_a_second_run_asks_nobody(planted, monkeypatch):
     assert timeless(run(planted[0], GROUPS, inputs)) == timeless(planted[1])
 
 
+@pytest.mark.slow  # halves of a batch say the same
 def test_batches_do_not_matter(planted, tmp_path):
     few, many = planted[1], run(tmp_path / "run", replace(GROUPS, batch=16))
     for method in ("search", "best_of_n", "oracle"):
