@@ -21,7 +21,7 @@ from gmi.run import Run, Tensors
 from gmi.search.attack import Attack
 from gmi.search.objectives import cross_entropy
 from gmi.search.selection import keep_best, opinion, pool_scores, preselect, robust_scores
-from gmi.search.signature import ConfinedSearch, OfflineSearch, Search, shared_queries
+from gmi.search.signature import ConfinedSearch, JointSearch, OfflineSearch, Search, shared_queries
 from gmi.views import grey
 
 _CRAMPED = (
@@ -81,15 +81,23 @@ class Attacker:
         starts = preselect(pool, self.classes, count)  # (A, count), numbers of the pool
 
         def compute(rows: Tensor) -> Iterator[Tensors]:
-            classes = self.classes[rows].repeat_interleave(count)
+            classes = self.classes[rows].repeat_interleave(count).to(self.hardware.device)
             rng = self._rng(step, [(person, i) for person in self.classes[rows].tolist() for i in range(count)])
             latents = self._latents(starts[rows].flatten().tolist())
             quiet = not PartialState().is_main_process
+            # of one person there may be more candidates than a batch
+            most = len(classes) if isinstance(search, JointSearch) else max(1, self.plan.batch)
+            found = []
             with self.hardware.autocast(), tqdm(desc="steps", leave=False, disable=quiet) as bar:
-                candidates = search(
-                    oracle, self.prior, latents, classes.to(self.hardware.device), rng, lambda *_: bar.update()
-                )
-            candidates = replace(candidates, images=candidates.images.float())  # whatever autocast made of them
+                for start in range(0, len(classes), most):
+                    part = slice(start, start + most)
+                    found.append(
+                        search(oracle, self.prior, latents[part], classes[part], rng[part], lambda *_: bar.update())
+                    )
+            candidates = Candidates(
+                torch.cat([each.images.float() for each in found]),  # whatever autocast made of them
+                *(torch.cat([getattr(each, name) for each in found]) for name in ("classes", "latents")),
+            )
             _refuse_broken(candidates.images, "The search ends in images")
             return self._released(oracle, candidates, rng)
 

@@ -16,7 +16,7 @@ all resulting particles have the same weight.
 
 import math
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -37,6 +37,7 @@ class Particles:
     """
 
     type: Literal["particles"] = "particles"
+    joint: ClassVar[bool] = True
     steps: Annotated[int, Field(ge=3)] = 50  # steps along the prior's path
     every: Count = 5  # steps between two queries to the target
     # the reward is log p, or a similarity in units of its spread, over warmth: the smaller, the stricter the selection

@@ -99,6 +99,13 @@ class ConfinedSearch(Protocol):
 
 
 @runtime_checkable
+class JointSearch(Protocol):
+    """A search in which the candidates of a class depend on each other, so that they are searched at once."""
+
+    joint: bool
+
+
+@runtime_checkable
 class TeachingSearch(Protocol):
     """A search that teaches networks, such as a student of the target."""
 

@@ -366,6 +366,14 @@ def test_another_target_in_the_same_folder_is_refused(planted):
         run(planted[0], GROUPS, toy.inputs(PEOPLE, 0.5, 0))
 
 
+def test_more_candidates_of_a_person_than_a_batch_are_searched_batch_by_batch(tmp_path):
+    plan = replace(toy.plan(), search=Wide(steps=5), selection=Selection(pool=20, candidates=3, keep=2), batch=2)
+    few = run(tmp_path / "few", plan)
+    many = run(tmp_path / "many", replace(plan, search=Wide(steps=5, most=99), batch=60))
+    for metric in ("auc", "rank1"):
+        assert estimate(few, "search", metric) == pytest.approx(estimate(many, "search", metric), abs=1e-6)
+
+
 def test_several_images_a_person_and_a_prepared_search(tmp_path):
     plan = replace(
         toy.plan(), search=Gradient(steps=5, feature_weight=0.01), selection=Selection(pool=20, candidates=3, keep=2)
