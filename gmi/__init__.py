@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from gmi.inversion.plan import Audit
     from gmi.ladder.plan import Ladder
     from gmi.settings import read
+    from gmi.watching.plan import Watching
 
-    AnyPlan = Audit | Ladder | Comparison | AttributeAudit | ExtractionAudit
+    AnyPlan = Audit | Ladder | Watching | Comparison | AttributeAudit | ExtractionAudit
 
 __all__ = [
     "AttributeAudit",
@@ -33,6 +34,7 @@ __all__ = [
     "GmiError",
     "Hardware",
     "Ladder",
+    "Watching",
     "audit",
     "load",
     "read",
@@ -41,6 +43,7 @@ __all__ = [
 _HOMES = {
     "Audit": "gmi.inversion.plan",
     "Ladder": "gmi.ladder.plan",
+    "Watching": "gmi.watching.plan",
     "Comparison": "gmi.comparison.plan",
     "AttributeAudit": "gmi.attributes.plan",
     "ExtractionAudit": "gmi.extraction.plan",
@@ -51,6 +54,7 @@ _HOMES = {
 _KINDS = {
     "gmi.inversion.plan": "gmi.inversion.audit:INVERSION",
     "gmi.ladder.plan": "gmi.ladder.audit:LADDER",
+    "gmi.watching.plan": "gmi.watching.audit:WATCHING",
     "gmi.comparison.plan": "gmi.comparison.audit:COMPARISON",
     "gmi.attributes.plan": "gmi.attributes.audit:ATTRIBUTES",
     "gmi.extraction.plan": "gmi.extraction.audit:EXTRACTION",

@@ -108,6 +108,7 @@ class Kind(Generic[Plan, Inputs, Evidence]):
     findings: Callable[[Plan, Inputs, Evidence], Any]  # a dataclass of plain data; its fields are the JSON's keys
     render: Callable[[Path], Path]  # the page: a pure function of the folder
     shows: Callable[[Plan], bool] = lambda plan: True  # whether its page may show people; else none are kept
+    suffix: str = ""  # of the run folder's name, where another kind has the same configurations
     # figures of the JSON, computed again from scores in the folder, where this kind of audit leaves any
     recompute: Callable[[Path, Mapping[str, Any], Plan | None], Iterator[Checked]] | None = None
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "comparison": "compare",
     "attributes": "attributes",
     "extraction": "extract",
+    "watch": "watch",
 }
 
 

@@ -16,6 +16,7 @@ from gmi.comparison.audit import COMPARISON
 from gmi.extraction.audit import EXTRACTION
 from gmi.inversion.audit import INVERSION
 from gmi.ladder.audit import LADDER
+from gmi.watching.audit import WATCHING
 
 WINGS: dict[str, Kind] = {
     "inversion": INVERSION,
@@ -23,6 +24,7 @@ WINGS: dict[str, Kind] = {
     "comparison": COMPARISON,
     "attributes": ATTRIBUTES,
     "extraction": EXTRACTION,
+    "watching": WATCHING,
 }
 
 

@@ -22,7 +22,7 @@ ABOUT = {
     "Judges": ("judges",),
     "Training": ("training", "defences"),
     "Audits of faces, and before they start": ("inversion", "checks.py", "metrics"),
-    "Ladders and comparisons": ("ladder", "comparison"),
+    "Ladders, watches and comparisons": ("ladder", "watching", "comparison"),
     "Tables": ("attributes",),
     "Generative models": ("extraction",),
     "Serving": ("serving",),

@@ -76,7 +76,7 @@ def _conduct(kind: Kind[Any, Any, Any], plan: Any, out: Path | None, policy: Pol
     With a policy, the process ends with the decision's exit code.
     """
     engine = cli.accelerator()
-    page = conduct(kind, plan, out or Path("runs", plan.name), cli.hardware(engine))
+    page = conduct(kind, plan, out or Path("runs", plan.name + kind.suffix), cli.hardware(engine))
     if engine.is_main_process:
         report = json.loads(page.with_suffix(".json").read_text("utf-8"))
         verdict = report.get("verdict")

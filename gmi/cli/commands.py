@@ -83,10 +83,10 @@ COMMANDS = {
         "--shows labels, --watch.window 32, --log runs/mine/log.sqlite",
     ),
     "watch": Command(
-        "gmi.ladder.watching:main",
+        "gmi.watching.audit:WATCHING",
         "see whether query auditing would notice the attacks of a ladder",
-        "gmi.ladder.plan:Ladder",
-        "--audit.data.attacked 2, --audit.selection.pool 100",
+        "gmi.watching.plan:Watching",
+        "--audit.data.attacked 2, --watch.window 32, --watch.alarm 0.05",
     ),
     "report": Command("gmi.cli.reports:main", "write the forms of a finished run anew: page, summary, card, or PDF"),
     "dossier": Command("gmi.dossier.command:main", "join finished runs of one system into one page"),
@@ -121,8 +121,10 @@ def meant(tree: dict[str, Any], kind: type) -> list[str]:
                 kinds.setdefault(imported(command.plan), []).append(name)
     if not kinds:
         return []
-    best = min(kinds, key=lambda other: sum(_misfit(tree, other)))
-    return kinds[best] if 2 * sum(_misfit(tree, best)) < missing + unknown else []
+    misfits = {other: sum(_misfit(tree, other)) for other in kinds}
+    least = min(misfits.values())
+    best = [name for other, names in kinds.items() if misfits[other] == least for name in names]
+    return best if 2 * least < missing + unknown else []
 
 
 def _misfit(tree: dict[str, Any], kind: Any) -> tuple[int, int]:

@@ -23,10 +23,12 @@ TITLES = {
     "comparison": "What defences buy",
     "attributes": "Inference of an attribute",
     "extraction": "Training records out of a generative model",
+    "watch": "A watch on queries",
 }
 """What each kind of audit is called, by the name of its file."""
 COMMANDS = {"report": "audit", "ladder": "ladder", "comparison": "compare", "attributes": "attributes"} | {
-    "extraction": "extract"
+    "extraction": "extract",
+    "watch": "watch",
 }
 REACHES = {"api": "answers of an interface", "weights": "weights"}
 
@@ -42,6 +44,10 @@ HEADLINES = {
     "comparison": {"arms": ("accuracy", "cost"), "arms.leaks": ("auc", "reduction.auc")},
     "attributes": {"sets.training.methods": ("accuracy", "gain.accuracy", "auc", "gain.auc")},
     "extraction": {"data": ("excess",), "rows": ("copies", "originals"), "white_box": ("auc",)},
+    "watch": {
+        "control": ("queries", "windows", "flagged", "first"),
+        "traffic": ("queries", "windows", "flagged", "first"),
+    },
 }
 """The figures that tell a run's outcome, by kind of audit: parts of figures.csv, and their metrics without rates."""
 PARTS = {
@@ -58,6 +64,8 @@ PARTS = {
     "data": "Records copied, in excess of a model that never saw them",
     "rows": "What samples copy",
     "white_box": "What the weights know",
+    "control": "People at a camera: the control",
+    "traffic": "Attacks whose queries the watch looks at",
 }
 WORDS = {
     "leak": "AUC gained",
@@ -72,6 +80,9 @@ WORDS = {
     "originals": "records that are copied",
     "excess": "share",
     "queries": "queries",
+    "windows": "windows",
+    "flagged": "of them flagged",
+    "first": "queries before the first alarm",
 }
 """Metrics for which no page has a label."""
 HIDDEN = {"part", "metric", "value", "low", "high", "unit", "people", "failed", "fmr", "name"}
@@ -139,6 +150,7 @@ def _access(report: Mapping[str, Any]) -> str:
     if "access" in (report.get("verdict") or {}):
         return str(report["verdict"]["access"])
     levels = [point["access"] for point in report.get("points", ())]
+    levels += [each["access"] for each in report.get("traffic", ())]
     levels += [leak["access"] for arm in report.get("arms", ()) for leak in arm["leaks"]]
     reaches = {REACHES[reach] for ways in report["attacks"].values() for reach in ways}
     return ", ".join(dict.fromkeys(levels) or sorted(reaches))
@@ -154,17 +166,19 @@ def _tables(report: Mapping[str, Any]) -> Iterator[Table]:
             mine = [row for row in mine if row["judge"] == judge]
         rates = {row["metric"] for row in mine if row["metric"].startswith("match@")}
         spare = rates - {max(rates, key=lambda metric: float(metric.split("@")[1]), default="")}
-        lines: dict[str, dict[str, Row]] = {}
+        lines: dict[tuple[str, str], dict[str, Row]] = {}  # by their words, and by a name that tells twins apart
         for row in mine:
             if row["metric"] not in spare:
                 labels = [str(value) for key, value in row.items() if key not in HIDDEN]
-                lines.setdefault(", ".join(worded_label(subject, each) for each in labels), {})[row["metric"]] = row
-        chance = lines.pop(", ".join(filter(None, ("chance", worded_label(subject, judge or "")))), None)
-        lines |= {} if chance is None else {"Chance": chance}
+                words = ", ".join(worded_label(subject, each) for each in labels)
+                lines.setdefault((words, row.get("name", "")), {})[row["metric"]] = row
+        chance = lines.pop((", ".join(filter(None, ("chance", worded_label(subject, judge or "")))), ""), None)
+        lines |= {} if chance is None else {("Chance", ""): chance}
         metrics = sorted({metric: None for each in lines.values() for metric in each}, key=lambda m: _order(m, wanted))
         if lines:
             columns = tuple(_word(metric, subject) for metric in metrics)
-            yield Table(reworded(PARTS[part], subject), tuple(metrics), columns, tuple(lines.items()))
+            named = tuple((words, figures) for (words, _), figures in lines.items())
+            yield Table(reworded(PARTS[part], subject), tuple(metrics), columns, named)
 
 
 def _order(metric: str, wanted: tuple[str, ...]) -> tuple[int, float]:

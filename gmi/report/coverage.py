@@ -21,7 +21,7 @@ Reach = Literal["api", "weights"]
 """How an attack reaches a model: through an interface that answers, or by its weights, or by templates that leaked."""
 Attacks = Mapping[str, Collection[Reach]]
 """The attacks that a run made, by their keys in standards.yaml, and how each reached the model."""
-Kind = Literal["report", "ladder", "comparison", "attributes", "extraction"]
+Kind = Literal["report", "ladder", "comparison", "attributes", "extraction", "watch"]
 
 
 @settings
@@ -86,7 +86,7 @@ class Requirement:
     id: str
     asks: str
     figures: tuple[Figure, ...]
-    command: str = ""  # that measures it, where it is no audit
+    command: str = ""  # that measures it, where only one does
 
 
 @settings

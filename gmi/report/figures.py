@@ -17,10 +17,10 @@ RENAMED = {"value": "group"}  # labels whose keys say something else in a result
 RENAMED_IN = {"judges": {"name": "judge"}, "arms": {"name": "arm"}}
 COUNTS = {"queries", "common_queries", "person_queries", "records", "questions", "comparisons", "attacked", "gallery"}
 COUNTS |= {"training_images", "enrolment_images", "samples", "reconstructions", "evaluations", "epsilon", "ledger"}
-COUNTS |= {"distractors"}
+COUNTS |= {"distractors", "windows", "first"}
 SHARES = {"match", "anymatch", "pairmatch", "rank", "top", "hits", "accuracy", "copies", "originals", "agreement"}
 SHARES |= {"share", "ratio", "calibration_error", "own_opinion", "precision", "recall", "coverage", "undetected"}
-SHARES |= {"target_accuracy", "covered"}
+SHARES |= {"target_accuracy", "covered", "flagged"}
 DIFFERENCES = ("cost", "reduction", "gain", "contrast", "excess", "leak", "identity", "optimising")
 
 COLUMNS = ("metric", "value", "low", "high", "unit", "people", "failed")
@@ -72,7 +72,7 @@ def _walk(tree: Mapping[str, Any], keys: tuple[str, ...], labels: Mapping[str, s
             above = keys[-1] if keys else ""
             if key in COUNTS or above in COUNTS:
                 yield line(part or "data", labels, metric, value, "count")
-            elif key == "own_opinion" or above in ("undetected", "chance"):
+            elif key in ("own_opinion", "flagged") or above in ("undetected", "chance"):
                 yield line(part, labels, metric, value, unit(metric))
 
 

@@ -50,12 +50,8 @@ class Watch:
         One half serves as reference for what photographs look like, the other half as traffic. Raises GmiError if they
         are too few for a window.
         """
+        self.refuse_few(len(photographs))
         references, queries = photographs[::2], photographs[1::2]
-        if len(queries) * self.views < 2 * self.window:
-            raise GmiError(
-                f"{len(photographs)} photographs make no real traffic for windows of {self.window} queries: watch a "
-                "smaller window."
-            )
         reference = features(target, references)[0]
         traffic = [features(target, TRAFFIC(queries, _rng(seed, round, len(queries)))) for round in range(self.views)]
         unit, labels = (torch.cat(parts) for parts in zip(*traffic, strict=True))
@@ -63,6 +59,14 @@ class Watch:
         windows = (torch.randperm(len(unit), generator=draws)[: self.window] for _ in range(_WINDOWS))
         values = torch.stack([statistics(unit[rows], labels[rows], reference) for rows in windows])
         return Watcher(self, reference, values.quantile(1 - self.alarm / len(STATISTICS), dim=0))
+
+    def refuse_few(self, photographs: int) -> None:
+        """Raises GmiError where so many photographs are too few to learn from."""
+        if photographs // 2 * self.views < 2 * self.window:
+            raise GmiError(
+                f"{photographs} photographs make no real traffic for windows of {self.window} queries: watch a "
+                "smaller window."
+            )
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
 """Query auditing: searches are flagged, people at a camera are not, and a server tells the two apart."""
 
+import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import httpx2
+import jsonschema
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,19 +16,25 @@ from reference.servers import serving
 from torch import Tensor
 
 from gmi import toy
-from gmi.audits import Hardware
+from gmi.audits import Hardware, conduct
+from gmi.cli import audits
+from gmi.dossier.dossier import Dossier
 from gmi.errors import GmiError
-from gmi.ladder import watching
 from gmi.ladder.plan import Ladder, Rung
-from gmi.ladder.watching import Sighting, watched
 from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
+from gmi.report.coverage import bearings
 from gmi.rng import Rng
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
 from gmi.serving.gate import Key
 from gmi.serving.watch import STATISTICS, TRAFFIC, Stream, Watch, features, overheard, statistics
-from gmi.settings import plain
+from gmi.settings import plain, read
 from gmi.targets.served import Served
+from gmi.watching import page
+from gmi.watching.audit import WATCHING
+from gmi.watching.findings import Stream as Seen
+from gmi.watching.findings import noticed
+from gmi.watching.plan import Watching
 
 COUNT = 20
 WATCH = Watch(window=24, alarm=0.02)
@@ -119,53 +128,121 @@ def test_a_burst_does_not_hide_before_photographs_in_one_request(inputs, watcher
     assert sum(map(bool, found)) >= 7
 
 
-LADDER = Ladder(
+PLAN = Watching(
     name="toy",
     audit=toy.plan(),
     rungs=(
         Rung(name="whole", access=WholeModel(), searches=(Gradient(steps=2),)),
         Rung(name="scores", access=ScoresOnly(), searches=(Evolution(generations=8, population=8, radius=32**0.5),)),
     ),
+    watch=WATCH,
 )
+CPU = Hardware(torch.device("cpu"))
 
 
-def test_attacks_by_an_interface_raise_alarms_and_a_camera_hardly_any(inputs):
+@pytest.fixture(scope="module")
+def watched(inputs, tmp_path_factory):
+    """A finished run, and what it says."""
+    folder = tmp_path_factory.mktemp("watch") / "run"
     few = replace(inputs, people=replace(inputs.people, attacked=(3, 7)))
-    camera, scores = watched(LADDER, few, WATCH, Hardware(torch.device("cpu")))
-    assert camera.name == "people at a camera" and camera.queries == 10 * 3 * COUNT
-    assert camera.alarms <= 0.1 * len(camera.flags)
-    assert scores.name == "scores (1)" and scores.queries == 2 * 40 + 2 * 8 * 8
-    assert scores.alarms > 0.5 * len(scores.flags) and scores.first <= scores.queries
-    assert f"{scores.first}  " in str(scores) and "alike one after another" in str(scores)
+    assert conduct(WATCHING, PLAN, folder, CPU, few) == folder / "watch.html"
+    return folder, json.loads((folder / "watch.json").read_text()), few
 
 
-def test_a_sighting_counts_windows():
-    quiet, loud = ((), ()), ((), ("of one person",), ("of one person", "unlike photographs"))
-    assert Sighting("a", 40, 24, list(quiet)).first is None and " never " in str(Sighting("a", 40, 24, list(quiet)))
-    found = Sighting("a", 50, 24, list(loud))
-    assert (found.alarms, found.first) == (2, 24 + 12) and "of one person 67%, unlike photographs 33%" in str(found)
-    assert str(Sighting("a", 20, 24, [])).endswith("fewer than a window of 24")
+def test_attacks_by_an_interface_raise_alarms_and_a_camera_hardly_any(watched):
+    _, report, _ = watched
+    camera, (scores,) = report["control"], report["traffic"]
+    assert camera["queries"] == 10 * 3 * COUNT and camera["windows"] == 10 * 3 * COUNT // 12 - 1
+    assert camera["flagged"] <= 0.1
+    assert (scores["name"], scores["rung"], scores["access"]) == ("rung1_0", "scores", "score")
+    assert scores["queries"] == 2 * 40 + 2 * 8 * 8
+    assert scores["flagged"] > 0.5 and scores["first"] <= scores["queries"]
+    assert scores["reasons"]["alike one after another"] > 0
+    jsonschema.validate(report, json.loads(Path(page.__file__).with_name("page.schema.json").read_text()))
 
 
-def test_a_watch_needs_weights_and_searches_that_fit(inputs):
-    cpu = Hardware(torch.device("cpu"))
+def test_what_a_watch_finds_is_evidence_in_a_dossier_and_in_every_form(watched):
+    folder, report, _ = watched
+    (row,) = [each for each in bearings(report) if each.requirement.id == "C11.3.1"]
+    assert row.evidence[0].startswith("traffic.flagged: ") and row.evidence[2].startswith("control.flagged: ")
+    assert "| scores, score, evolution | 208 | 16 |" in (folder / "summary.md").read_text()
+    assert not report["attacks"]  # what they recover is not measured
+    told = {key: figures for key, _, figures in Dossier.of([folder], "Door 3").requirements for key in [key.id]}
+    assert told["C11.3.1"][0].startswith("toy: traffic.flagged: ")
+
+
+def test_a_watch_goes_on_where_it_stopped_and_keeps_nothing_that_an_attack_found(watched):
+    folder, report, inputs = watched
+    assert {path.name for path in (folder / "shards").iterdir()} == {"camera.safetensors", "rung1_0-0.safetensors"}
+    (folder / "shards" / "camera.safetensors").unlink()
+    before = (folder / "shards" / "rung1_0-0.safetensors").stat().st_mtime_ns
+    conduct(WATCHING, PLAN, folder, CPU, inputs)
+    again = json.loads((folder / "watch.json").read_text())
+    assert (again["control"], again["traffic"]) == (report["control"], report["traffic"])
+    assert (folder / "shards" / "rung1_0-0.safetensors").stat().st_mtime_ns == before
+
+
+def test_with_seeds_windows_are_counted_together_and_the_latest_first_alarm_counts():
+    none, one, two = [False] * 3, [False, True, False], [False, True, True]
+    early, late = (Seen(size, torch.tensor(flags)) for size, flags in ((48, [one, two, none]), (50, [none, none, two])))
+    found = noticed([early, late], 24)
+    assert (found["queries"], found["windows"], found["flagged"], found["first"]) == (50, 6, 0.5, 24 + 24)
+    assert found["reasons"] == pytest.approx(dict(zip(STATISTICS, (0, 0.5, 1 / 3), strict=True)))
+    quiet = Seen(40, torch.tensor([none, none]))
+    assert noticed([early, quiet], 24)["first"] is None
+    short = noticed([Seen(20, torch.empty(0, 3, dtype=torch.bool))], 24)
+    assert (short["windows"], short["flagged"], short["first"], short["reasons"]) == (0, None, None, {})
+
+
+def test_a_page_tells_who_never_filled_a_window(watched, tmp_path):
+    _, report, _ = watched
+    traffic = [{**report["traffic"][0], "windows": 0, "flagged": None, "first": None, "reasons": {}}]
+    (tmp_path / "watch.json").write_text(json.dumps({**report, "traffic": traffic}))
+    text = page.render(tmp_path).read_text()
+    assert "fewer queries than a window" in text and "People at a camera" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rungs": (Rung(name="labels", access=LabelsOnly(), searches=(Evolution(),)),)}, "evolution needs access"),
+        ({"rungs": PLAN.rungs[:1]}, "rungs: all have the whole model"),
+        ({"watch": Watch(window=500)}, "photographs make no real traffic for windows of 500"),
+    ],
+)
+def test_a_watch_that_could_see_nothing_is_refused_before_anything_is_spent(inputs, tmp_path, changes, message):
+    with pytest.raises(GmiError, match=message):
+        conduct(WATCHING, replace(PLAN, **changes), tmp_path / "run", CPU, inputs)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_watch_needs_weights(inputs, tmp_path):
     served = replace(inputs, target=Served(None, "probabilities", inputs.target.classes, "0"))
     with pytest.raises(GmiError, match="this needs its weights"):
-        next(watched(LADDER, served, WATCH, cpu))
-    wrong = replace(LADDER, rungs=(Rung(name="labels", access=LabelsOnly(), searches=(Evolution(),)),))
-    with pytest.raises(GmiError, match="evolution needs access"):
-        next(watched(wrong, inputs, WATCH, cpu))
+        conduct(WATCHING, PLAN, tmp_path / "run", CPU, served)
 
 
-def test_the_command_prints_a_line_for_the_camera_and_for_every_attack(inputs, tmp_path, monkeypatch, capsys):
+def test_the_configuration_is_that_of_a_ladder(tmp_path):
+    ladder = {key: value for key, value in plain(PLAN).items() if key != "watch"}
     config = tmp_path / "toy.yaml"
-    config.write_text(yaml.safe_dump(plain(LADDER)))
-    monkeypatch.setattr(watching, "load", lambda kind, plan, hardware: inputs)
-    watching.main([str(config), "--window", "24", "--alarm", "0.02", "--rungs.1.searches.0.generations", "2"])
-    header, camera, scores = capsys.readouterr().out.splitlines()
-    assert header.startswith("asked by") and camera.startswith("people at a camera") and scores.startswith("scores (1)")
-    with pytest.raises(GmiError, match=r"command line: window: input should be greater than or equal to 8"):
-        watching.main([str(config), "--window", "3"])
+    config.write_text(yaml.safe_dump(ladder))
+    assert read(config, Watching) == replace(PLAN, watch=Watch()) and read(config, Ladder).name == "toy"
+    config.write_text(yaml.safe_dump(ladder | {"watch": {"refuse": 3}}))
+    with pytest.raises(GmiError, match=r"watch\.refuse: on trial nobody is refused"):
+        read(config, Watching)
+
+
+def test_its_folder_is_not_the_ladders(inputs, tmp_path, monkeypatch, capsys):
+    config = tmp_path / "toy.yaml"
+    config.write_text(yaml.safe_dump(plain(PLAN)))
+    monkeypatch.chdir(tmp_path)
+    kind = replace(WATCHING, load=lambda plan, hardware: inputs)
+    few = ["--rungs.1.searches.0.generations", "2"]
+    audits.main(kind, "", [str(config), "--dry-run", *few], "gmi watch")
+    words = capsys.readouterr().out
+    assert "camera" in words and "rung1_0 scores" in words
+    audits.main(kind, "", [str(config), *few], "gmi watch")
+    assert Path("runs", "toy-watch", "watch.json").exists()
 
 
 def test_too_few_photographs_to_learn_from(inputs):
