@@ -17,6 +17,7 @@ from pydantic import JsonValue
 
 from gmi import processes
 from gmi.assets.catalogue import fetch, provenance
+from gmi.evidence.checked import Checked
 from gmi.evidence.handling import AnyHandling, Handling, Kept, kept, vault
 from gmi.evidence.purge import RECORD, left, purge
 from gmi.evidence.signature import sign, unsign
@@ -86,15 +87,6 @@ class Hardware:
     autocast: Autocast = nullcontext  # wraps searches only: judges work in full precision
 
 
-@dataclass(frozen=True)
-class Checked:
-    """Something in a finished run that was checked, or why it could not be."""
-
-    what: str
-    outcome: Literal["as reported", "differs", "not checked"]
-    why: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class Kind(Generic[Plan, Inputs, Evidence]):
     """One kind of audit, carried out by `conduct`."""
@@ -153,9 +145,8 @@ def conduct(
     with run.logging_errors():
         evidence = kind.examine(plan, inputs, run, hardware)
         if state.is_main_process:
-            findings = kind.findings(plan, inputs, evidence)
-            spoken = sentences(asdict(findings), getattr(findings, "subject", "faces"), (*words(plan),))
-            report = asdict(header(kind, plan, run, inputs, hardware, assets)) | spoken
+            found = told(kind, plan, inputs, evidence)
+            report = asdict(header(kind, plan, run, inputs, hardware, assets)) | found
             run.write("plan.yaml", yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True).encode())
             path = run.write_json(f"{kind.name}.json", report)
             unsign(path)
@@ -167,6 +158,12 @@ def conduct(
         _finish(kind, plan, run.folder)
     processes.wait()
     return run.folder / f"{kind.name}.html"
+
+
+def told(kind: Kind[Plan, Inputs, Evidence], plan: Plan, inputs: Inputs, evidence: Evidence) -> dict[str, Any]:
+    """The findings as the JSON has them, after its header: in words for its subject."""
+    findings = kind.findings(plan, inputs, evidence)
+    return sentences(asdict(findings), getattr(findings, "subject", "faces"), (*words(plan),))
 
 
 def _finish(kind: Kind[Plan, Any, Any], plan: Plan, folder: Path) -> None:

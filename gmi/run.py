@@ -43,6 +43,7 @@ class Run:
     digest: str  # SHA-256 of the configuration
     within: str = ""  # the folder of its pieces, as "seed-1/"
     vault: Vault | None = None  # what seals evidence; None: it lies in the clear
+    finished: bool = False  # pieces are read, and none is computed
 
     @classmethod
     def open(cls, folder: Path, config: Mapping[str, JsonValue], vault: Vault | None = None) -> "Run":
@@ -154,6 +155,8 @@ class Run:
         state = PartialState()
         mine = groups[state.process_index :: state.num_processes]
         missing = [batch for batch in mine if not all(map(self.has, batch))]
+        if missing and self.finished:
+            raise GmiError(f"{missing[0][0]} is not among the pieces in {self.folder}.")
         for batch in tqdm(missing, desc=title, disable=not missing or not state.is_main_process):
             start = perf_counter()
             pieces = [

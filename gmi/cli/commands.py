@@ -90,7 +90,7 @@ COMMANDS = {
     ),
     "report": Command("gmi.cli.reports:main", "write the forms of a finished run anew: page, summary, card, or PDF"),
     "dossier": Command("gmi.dossier.command:main", "join finished runs of one system into one page"),
-    "verify": Command("gmi.cli.custody:verify", "compute a finished run's figures again, and check its inputs"),
+    "verify": Command("gmi.cli.verifying:main", "compute a finished run's figures again, and check its inputs"),
     "unseal": Command("gmi.cli.custody:unseal", "write sealed evidence of a run in the clear, to another folder"),
     "purge": Command("gmi.cli.custody:purge", "delete what shows people from a finished run; figures stay"),
     "assets": Command("gmi.cli:assets", "fetch data and weights, or list them with their licences and terms"),

@@ -14,6 +14,8 @@ from gmi.files import put
 
 RECORD = "purged.json"
 """The file that says what was deleted."""
+COPY = "unsealed.json"
+"""The file that says that a folder is an unsealed copy of a run."""
 SHOWING = (
     *("shards", "images", "copies.png", "split.json", "error.log", "outputs.txt"),
     *("ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "ledger.made", "ledgers"),
@@ -72,7 +74,20 @@ def purge(folder: Path, pages: Sequence[str] = ()) -> Purged:
 
 def purged_on(folder: Path) -> str | None:
     """The day on which a run's evidence was deleted; None: it was not, or not to the end."""
+    return _day(folder / RECORD)
+
+
+def now(folder: Path) -> str | None:
+    """What became of a run's evidence after its report was written, for its page; None: it is as the report says."""
+    if (day := purged_on(folder)) is not None:
+        return f"deleted on {day}"
+    if (day := _day(folder / COPY)) is not None:
+        return f"in the clear: a copy, unsealed on {day}, to be deleted after use"
+    return None
+
+
+def _day(record: Path) -> str | None:
     try:
-        return json.loads((folder / RECORD).read_text("utf-8"))["on"][:10]
+        return json.loads(record.read_text("utf-8"))["on"][:10]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from gmi.audits import Checked
 from gmi.checks import PUBLIC_PEOPLE
 from gmi.errors import GmiError, because
+from gmi.evidence.checked import Checked, alike
 from gmi.inversion import scoring
 from gmi.inversion.findings import cuts, effect
 from gmi.inversion.plan import Audit
@@ -81,9 +81,7 @@ def recompute(folder: Path, report: Mapping[str, Any], plan: Audit | None) -> It
     if plan is not None:
         told = report["verdict"]
         same = (told["notable"], told["access"]) == (plan.notable, str(plan.access))
-        yield Checked(
-            "verdict: notable, access", "as reported" if same else "differs", "" if same else "not plan.yaml's"
-        )
+        yield Checked.of("verdict: notable, access", same, "not plan.yaml's")
     try:
         recognised = judges((folder / NAME).read_text("utf-8"))
         notable = report["verdict"]["notable"] if plan is None else plan.notable
@@ -139,20 +137,8 @@ def _of_literature(metric: str) -> bool:
 
 
 def _compared(what: str, mine: Any, theirs: Any) -> Checked:
-    if _same(TypeAdapter(Any).dump_python(mine, mode="json"), theirs):
-        return Checked(what, "as reported", "")
-    return Checked(what, "differs", "the scores give another value")
-
-
-def _same(mine: Any, theirs: Any) -> bool:
-    """Equal trees, numbers up to rounding: another processor adds up in another order."""
-    if isinstance(mine, dict) and isinstance(theirs, dict):
-        return mine.keys() == theirs.keys() and all(_same(value, theirs[key]) for key, value in mine.items())
-    if isinstance(mine, list) and isinstance(theirs, list):
-        return len(mine) == len(theirs) and all(map(_same, mine, theirs))
-    if isinstance(mine, float | int) and isinstance(theirs, float | int):
-        return bool(np.isclose(mine, theirs, rtol=1e-9, atol=1e-12))
-    return mine == theirs
+    same = alike(TypeAdapter(Any).dump_python(mine, mode="json"), theirs)
+    return Checked.of(what, same, "the scores give another value")
 
 
 def _plain(values: Array) -> Any:

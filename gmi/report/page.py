@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from gmi.errors import GmiError
-from gmi.evidence.purge import purged_on
+from gmi.evidence import purge
 from gmi.files import put
 from gmi.report.subjects import Rewording, reworded
 from gmi.report.terms import label
@@ -28,8 +28,8 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(report, dict) or report.get("schema_version") != SCHEMA_VERSION:
         version = report.get("schema_version") if isinstance(report, dict) else None
         raise GmiError(f"{path} has schema version {version}; this gmi reads {SCHEMA_VERSION}.")
-    if (day := purged_on(path.parent)) is not None and "evidence" in report:
-        report["evidence"] = {"evidence": f"deleted on {day}", "until": None}
+    if (state := purge.now(path.parent)) is not None and "evidence" in report:
+        report["evidence"] = {"evidence": state, "until": None}
     return report
 
 

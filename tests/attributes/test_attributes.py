@@ -17,6 +17,7 @@ from accelerate.state import AcceleratorState
 from jsonschema import Draft202012Validator
 from reference.browser import faults_everywhere, needs_browser
 from reference.reports import timeless
+from reference.verified import verified
 from scipy.special import ndtr, ndtri
 
 from gmi.attributes import attacks, page
@@ -779,3 +780,10 @@ def test_every_word_that_the_page_links_is_explained_on_it(tmp_path):
     page = audit(plan(written(tmp_path, people(1200, 0))), tmp_path / "run").read_text()
     linked, explained = (set(re.findall(rf'{mark}(term-[\w-]+)"', page)) for mark in ('href="#', 'id="'))
     assert linked == explained == {f"term-{word}" for word in ("interval", "accuracy", "imputation", "area", "hits")}
+
+
+def test_figures_come_again(tmp_path):
+    small = replace(plan(written(tmp_path, people(1500, 0, leak=0.2))), attacks=(Counts(), Csmia()), attacked=100)
+    audit(small, tmp_path / "run")
+    inputs = ATTRIBUTES.load(small, CPU)
+    verified(ATTRIBUTES, small, inputs, tmp_path / "run", lambda report: report.update(value="no"), "value")

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 from reference.browser import faults_everywhere, needs_browser
 from reference.reports import timeless
+from reference.verified import verified
 from safetensors.torch import load_file
 
 from gmi import toy
@@ -508,3 +509,8 @@ def test_the_judges_eyesight_is_among_the_checks(compared):
 @needs_browser
 def test_the_page_has_no_violation_and_fits_the_screen(compared):
     assert faults_everywhere(compared[0] / "comparison.html") == []
+
+
+def test_figures_come_again_from_the_pieces(compared):
+    folder, _ = compared
+    verified(COMPARISON, PLAN, inputs(), folder, lambda report: report["arms"].pop(), "arms")

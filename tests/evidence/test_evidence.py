@@ -14,10 +14,13 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 from reference.reports import timeless
+from reference.verified import verified
 
 from gmi import cli, toy
 from gmi.audits import Hardware, conduct
-from gmi.cli.custody import purge, unseal, verify
+from gmi.cli.custody import purge, unseal
+from gmi.cli.verifying import again
+from gmi.cli.verifying import main as verify
 from gmi.errors import GmiError
 from gmi.evidence.handling import AnyHandling, Encryption, Handling
 from gmi.evidence.purge import SHOWING, left
@@ -28,11 +31,15 @@ from gmi.inversion.audit import INVERSION
 from gmi.inversion.plan import ReportConfig
 from gmi.ladder.audit import LADDER
 from gmi.ladder.plan import Ladder
+from gmi.oracles.access import ScoresOnly
 from gmi.oracles.ledger import Ledger
 from gmi.run import Run
+from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
 from gmi.search.selection import Selection
 from gmi.settings import override, read
+from gmi.targets.authorisation import Authorisation
+from gmi.targets.open_inference import OpenInferenceTarget
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = Hardware(torch.device("cpu"))
@@ -156,6 +163,8 @@ def test_unseal_shows_the_images_to_who_has_the_key(sealed, tmp_path, monkeypatc
     assert "files unsealed: delete the folder after use" in capsys.readouterr().out
     assert "data:image" in (out / "report.html").read_text() and out.stat().st_mode & 0o777 == 0o700
     assert not [*out.rglob(f"*{SUFFIX}")]
+    page = (out / "report.html").read_text()
+    assert "in the clear: a copy, unsealed on 20" in page and "<td>sealed</td>" not in page
     with pytest.raises(GmiError, match="cannot be made a new folder"):
         unseal([str(sealed), "--out", str(out)])
 
@@ -259,6 +268,41 @@ def test_a_report_that_was_changed_differs_from_its_scores(clear, change, what):
     report = json.loads((clear / "report.json").read_text())
     change(report)
     assert what in [each.what for each in scores.recompute(clear, report, PLAN) if each.outcome == "differs"]
+
+
+def test_every_figure_comes_again_from_the_pieces(clear):
+    inputs = toy.inputs(PEOPLE, 1.0, 0)
+    verified(INVERSION, PLAN, inputs, clear, lambda report: report["results"][-1].update(metric="rank9"), "results")
+
+
+def test_with_its_pieces_nothing_of_an_audit_is_left_unchecked(run, monkeypatch, capsys):
+    monkeypatch.setattr("gmi.cli.verifying.planned", lambda *_: PLAN)
+    inputs = toy.inputs(PEOPLE, 1.0, 0)
+    monkeypatch.setattr("gmi.cli.verifying.kind_of", lambda folder: replace(INVERSION, load=lambda *_: inputs))
+    verify([str(run)])
+    left_out = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("as reported")]
+    assert left_out == ["not checked   who made the report: name a public key with --signed-by"]
+
+
+def test_sealed_pieces_are_read_with_the_key_and_a_copy_without_it(sealed, tmp_path, monkeypatch):
+    inputs, report = toy.inputs(PEOPLE, 1.0, 0), json.loads((sealed / "report.json").read_text())
+    monkeypatch.setenv("TOY_KEY", KEY)
+    assert {each.outcome for each in again(INVERSION, SEALED, inputs, sealed, report)} == {"as reported"}
+    monkeypatch.setattr("gmi.cli.custody.planned", lambda *_: SEALED)
+    unseal([str(sealed), "--out", str(tmp_path / "clear")])
+    monkeypatch.delenv("TOY_KEY")
+    (hindered,) = again(INVERSION, SEALED, inputs, sealed, report)
+    assert hindered.outcome == "not checked" and "TOY_KEY holds no key" in hindered.why
+    assert {each.outcome for each in again(INVERSION, SEALED, inputs, tmp_path / "clear", report)} == {"as reported"}
+
+
+def test_what_a_server_would_be_asked_for_is_not_computed_again(clear):
+    report = json.loads((clear / "report.json").read_text())
+    target = OpenInferenceTarget(url="https://gate.example.org", model="gate", tensor="x", input=PLAN.target.input)
+    allowed = Authorisation(system="a gate", allowed_by="A. Owner", until=date(2099, 1, 1))
+    served = replace(PLAN, target=target, authorisation=allowed, access=ScoresOnly(), search=Evolution())
+    (found,) = again(INVERSION, served, toy.inputs(PEOPLE, 1.0, 0), clear, report)
+    assert found.outcome == "not checked" and found.why == "the target would be asked again"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"judge": "stranger"}', '{"judge": "a", "method": "b"}'])

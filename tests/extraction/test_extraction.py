@@ -14,6 +14,7 @@ from accelerate.state import AcceleratorState
 from jsonschema import Draft202012Validator
 from reference.browser import faults_everywhere, needs_browser
 from reference.reports import timeless
+from reference.verified import verified
 from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.utils import save_image
@@ -21,6 +22,7 @@ from torchvision.utils import save_image
 from gmi import cli, toy
 from gmi.audits import Hardware, conduct
 from gmi.cli import audits
+from gmi.cli.verifying import again
 from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.extraction import audit as extraction
@@ -569,3 +571,15 @@ def test_other_photographs_are_found_by_the_persons_name(tmp_path):
 @needs_browser
 def test_the_page_has_no_violation_and_fits_the_screen(trained):
     assert faults_everywhere(trained[1] / "extraction.html") == []
+
+
+def test_figures_come_again_from_the_pieces(trained):
+    plan, folder, _ = trained
+    loaded = EXTRACTION.load(plan, Hardware(CPU))
+    verified(EXTRACTION, plan, loaded, folder, lambda report: report.update(samples=7), "samples")
+    clusters = folder / "shards" / "target" / "clusters.safetensors"
+    content = clusters.read_bytes()
+    clusters.unlink()
+    (found,) = again(EXTRACTION, plan, loaded, folder, json.loads((folder / "extraction.json").read_text()))
+    assert found.outcome == "not checked" and "target/clusters is not among the pieces" in found.why
+    clusters.write_bytes(content)

@@ -12,6 +12,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from reference.browser import faults_everywhere, needs_browser
 from reference.reports import timeless
+from reference.verified import verified
 from safetensors.torch import load_file
 
 from gmi import toy
@@ -260,3 +261,7 @@ def test_a_judge_that_is_blind_to_the_people_is_told(climbed, inputs, tmp_path):
 @needs_browser
 def test_the_page_has_no_violation_and_fits_the_screen(climbed):
     assert faults_everywhere(climbed[0] / "ladder.html") == []
+
+
+def test_figures_come_again_from_the_pieces(climbed, inputs):
+    verified(LADDER, PLAN, inputs, climbed[0], lambda report: report["points"][0].update(own_opinion=0.01), "points")

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 from reference.servers import serving
+from reference.verified import verified
 from torch import Tensor
 
 from gmi import toy
@@ -279,3 +280,8 @@ def test_a_server_keeps_alarms_and_refuses_where_it_is_told_to(inputs, tmp_path,
 def test_a_server_without_the_watcher_that_it_is_to_have_does_not_start(inputs, tmp_path):
     with pytest.raises(GmiError, match="needs a watcher"), serving(inputs.target, tmp_path, watch=WATCH):
         pass
+
+
+def test_figures_come_again_from_the_pieces(watched):
+    folder, _, inputs = watched
+    verified(WATCHING, PLAN, inputs, folder, lambda report: report["control"].update(flagged=0.5), "control")

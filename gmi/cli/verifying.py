@@ -1,0 +1,222 @@
+"""The command that checks a finished run: figures are computed again, and files compared with what they came from."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from gmi.cli.commands import Parser
+from gmi.cli.custody import planned
+from gmi.cli.reports import kind_of, rendered
+from gmi.errors import GmiError, because, foreign
+
+if TYPE_CHECKING:
+    from gmi.audits import Kind
+    from gmi.evidence.checked import Checked
+
+FORMS = ("figures.csv", "summary.md", "card.md")
+
+
+def main(arguments: Sequence[str], prog: str | None = None) -> None:
+    """Prints what was checked, what differs, and what could not be checked; exit code 3 where anything differs."""
+    parser = Parser(prog=prog, description="Computes the figures of a finished run again, and checks its inputs.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run, such as runs/quickstart")
+    parser.add_argument("--signed-by", type=Path, metavar="KEY", help="the public key of who signed the report")
+    options = parser.parse_args(arguments)
+    kind = kind_of(options.run)
+    from gmi.report.page import read
+
+    path = options.run / f"{kind.name}.json"
+    report = read(path)
+    if options.signed_by is not None:
+        from gmi.evidence.signature import refuse_unsigned
+
+        refuse_unsigned(path, options.signed_by)
+        print(f"as signed     {path.name}, by the owner of {options.signed_by}")
+    with foreign(lambda why: f"{path} does not hold what can be verified ({why}): it was changed."):
+        found = [*_checks(kind, options.run, report)]
+    if options.signed_by is None:
+        from gmi.evidence.checked import Checked
+
+        found.append(Checked("who made the report", "not checked", "name a public key with --signed-by"))
+    alike = sum(each.outcome == "as reported" for each in found)
+    print(f"as reported   {alike} figures and files")
+    for outcome in ("not checked", "differs"):
+        for each in found:
+            if each.outcome == outcome:
+                print(f"{outcome:14}{each.what}: {each.why}")
+    if any(each.outcome == "differs" for each in found):
+        sys.exit(3)
+
+
+def _checks(kind: "Kind[Any, Any, Any]", folder: Path, report: dict[str, Any]) -> "Iterator[Checked]":
+    """Everything that can be checked of a run."""
+    from gmi.audits import digests
+    from gmi.cli import accelerator, hardware
+    from gmi.evidence.checked import Checked
+
+    plan = inputs = None
+    try:
+        plan = planned(kind, folder)
+    except GmiError as error:
+        yield Checked("plan.yaml, and what the report has of it", "not checked", because(error))
+    present = digests(folder)
+    for name, digest in report["provenance"]["files"].items():
+        yield Checked.of(name, present.get(name) == digest, "it is not the file that the report was made with")
+    if plan is not None:
+        yield from _permission(kind, plan, folder, report)
+    yield from _forms(kind, folder)
+    if plan is not None:
+        try:
+            inputs = kind.load(plan, hardware(accelerator()))
+        except (GmiError, OSError, ValueError) as error:
+            yield Checked("inputs, by their digests", "not checked", because(error))
+        else:
+            yield from _inputs(plan, inputs, report)
+    yield from _figures(kind, plan, inputs, folder, report)
+
+
+def _figures(
+    kind: "Kind[Any, Any, Any]", plan: Any, inputs: Any, folder: Path, report: dict[str, Any]
+) -> "Iterator[Checked]":
+    """The figures, from the pieces in the folder where they can be read, and from scores where there are any."""
+    pieces = [*again(kind, plan, inputs, folder, report)]
+    scores = [] if kind.recompute is None else [*kind.recompute(folder, report, plan)]
+    read = any(each.outcome != "not checked" for each in pieces)
+    yield from pieces if read or not scores else ()
+    yield from (each for each in scores if not read or each.outcome != "not checked")
+
+
+def _permission(kind: "Kind[Any, Any, Any]", plan: Any, folder: Path, report: dict[str, Any]) -> "Iterator[Checked]":
+    """Whether the report says of authorisation and evidence what its configuration says."""
+    from gmi.evidence.checked import Checked
+    from gmi.evidence.handling import kept
+    from gmi.evidence.purge import now
+    from gmi.settings import plain
+
+    allowed = None if plan.authorisation is None else plain(plan.authorisation)
+    yield Checked.of("authorisation", report["authorisation"] == allowed, "plan.yaml has another")
+    yield Checked.of("name", report["name"] == plan.name, "plan.yaml has another")
+    if now(folder) is None:
+        mine = asdict(kept(plan.evidence, kind.shows(plan)))
+        yield Checked.of("evidence", report["evidence"] == mine, "plan.yaml has another handling")
+
+
+def _forms(kind: "Kind[Any, Any, Any]", folder: Path) -> "Iterator[Checked]":
+    """Whether page, summary, card and table say what the JSON says: they are written anew elsewhere, and compared."""
+    from gmi.evidence.checked import Checked
+
+    with TemporaryDirectory(prefix="gmi-") as place:
+        for path in folder.iterdir():
+            if path.is_dir() or path.suffix in (".json", ".safetensors"):
+                Path(place, path.name).symlink_to(path.resolve())
+        rendered(kind, Path(place))
+        for name in (*FORMS, f"{kind.name}.html"):
+            try:
+                same = (folder / name).read_bytes() == Path(place, name).read_bytes()
+                yield Checked.of(name, same, f"it does not say what {kind.name}.json says")
+            except OSError as error:
+                yield Checked(name, "not checked", because(error))
+
+
+def _inputs(plan: Any, inputs: Any, report: dict[str, Any]) -> "Iterator[Checked]":
+    """Whether data, weights and assets are still those that the run read, by their digests."""
+    from gmi.audits import credits
+    from gmi.evidence.checked import Checked
+    from gmi.evidence.handling import Handling
+    from gmi.evidence.vault import Vault
+    from gmi.run import digest_of, whole
+    from gmi.settings import identity
+
+    try:
+        known = {asset["name"]: asset["sha256"] for asset in report["assets"]}
+        assets = {asset.name: asset.sha256 for asset in credits(plan)}
+    except (GmiError, OSError, ValueError) as error:
+        yield Checked("assets, by their digests", "not checked", because(error))
+        return
+    digests = report["provenance"]["digests"]
+    if digests.get("gmi") != inputs.digests.get("gmi"):
+        yield Checked("inputs, by their digests", "not checked", f"gmi {digests.get('gmi')} made the report")
+        return
+    for name in digests.keys() | inputs.digests.keys():
+        same = digests.get(name) == inputs.digests.get(name)
+        yield Checked.of(f"the files of {name}", same, "they have other digests")
+    for name in known.keys() | assets.keys():
+        yield Checked.of(f"asset {name}", known.get(name) == assets.get(name), "it has another digest")
+    key = "" if plan.evidence == "none" else None
+    if isinstance(plan.evidence, Handling) and plan.evidence.encrypt is not None:
+        try:
+            key = Vault.of(plan.evidence.encrypt.key).fingerprint
+        except GmiError as error:
+            yield Checked("the configuration", "not checked", because(error))
+            return
+    config = whole({"configuration": identity(plan), "inputs": inputs.digests}, key)
+    same = digest_of(config) == report["provenance"]["config_digest"]
+    yield Checked.of("the configuration", same, "plan.yaml is not the configuration of the report")
+
+
+def again(
+    kind: "Kind[Any, Any, Any]", plan: Any, inputs: Any, folder: Path, report: dict[str, Any]
+) -> "Iterator[Checked]":
+    """Every part of the JSON, computed again from the pieces in the folder: nothing is searched, and no server asked.
+
+    The same pieces give the same figures with the same packages on the same platform. Elsewhere a difference tells
+    nothing.
+    """
+    from gmi.audits import Header, header, told
+    from gmi.cli import accelerator, hardware
+    from gmi.evidence import purge
+    from gmi.evidence.checked import Checked, alike
+    from gmi.evidence.handling import vault
+    from gmi.run import Run
+
+    what = f"the figures of {kind.name}.json"
+    if why := _hindrance(plan, inputs, report, purge.purged_on(folder)):
+        yield Checked(what, "not checked", why)
+        return
+    with TemporaryDirectory(prefix="gmi-") as place:
+        shadow = Path(place, "run")  # where what is written beside the pieces changes nothing of the run
+        shutil.copytree(folder.resolve(), shadow, copy_function=_link)
+        try:
+            sealing = None if purge.now(folder) else vault(plan.evidence)
+            run = Run(shadow, report["provenance"]["config_digest"], vault=sealing, finished=True)
+            engine = hardware(accelerator())
+            mine = json.loads(json.dumps(told(kind, plan, inputs, kind.examine(plan, inputs, run, engine))))
+            here = asdict(header(kind, plan, run, inputs, engine, ()))["provenance"]
+        except (GmiError, OSError) as error:
+            yield Checked(what, "not checked", because(error))
+            return
+    there = report["provenance"]
+    elsewhere = any(here[key] != there[key] for key in ("environment", "device"))
+    for part in sorted((mine.keys() | report.keys()) - {field.name for field in fields(Header)}):
+        same = alike(mine.get(part), report.get(part))
+        if elsewhere and not same:
+            yield Checked(
+                part, "not checked", "the pieces give another value, with other packages or another processor"
+            )
+        else:
+            yield Checked.of(part, same, "the pieces in the folder give another value")
+
+
+def _link(file: str, place: str) -> None:
+    """A link to a file, or a copy of one into which would be written."""
+    (shutil.copy2 if "ledger" in file else os.symlink)(file, place)
+
+
+def _hindrance(plan: Any, inputs: Any, report: dict[str, Any], purged: str | None) -> str:
+    """Why figures cannot be computed again; empty where they can."""
+    if purged is not None:
+        return f"what they rest on was deleted on {purged}"
+    if plan is None or inputs is None:
+        return "they rest on inputs that cannot be read"
+    if getattr(getattr(getattr(plan, "audit", plan), "target", None), "networked", False):
+        return "the target would be asked again"
+    made, mine = report["provenance"]["digests"], inputs.digests
+    if made != mine:
+        return "they rest on other inputs than those that are there"
+    return ""
