@@ -136,12 +136,12 @@ def conduct(
     inputs = load(kind, plan, hardware, inputs)
     kind.refuse(plan, inputs)
     refuse_missing(plan.track)
-    sealing = vault(plan.evidence)
+    sealing = vault(plan.evidence, folder)
     with processes.first():
         assets = tuple(credits(plan))  # fetched and known before hours of work
         run = Run.open(folder, {"configuration": identity(plan), "inputs": inputs.digests}, sealing)
         if plan.evidence == "none" and state.is_main_process:
-            run.forget()  # sealed with a key that is gone
+            run.forget_lost()
     with run.logging_errors():
         evidence = kind.examine(plan, inputs, run, hardware)
         if state.is_main_process:

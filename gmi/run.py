@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -94,9 +95,13 @@ class Run:
         """The same run, with pieces in a folder of their own."""
         return replace(self, within=f"{self.within}{name}/")
 
-    def forget(self) -> None:
-        """Deletes the pieces that are there, as those that an ended process sealed with a key of its own."""
-        shutil.rmtree(self.folder / "shards", ignore_errors=True)
+    def forget_lost(self) -> None:
+        """Deletes the pieces that are there if they are sealed with a key that is gone."""
+        try:
+            for path in islice((self.folder / "shards").rglob(f"*{SUFFIX}"), 1):
+                self.kept(path.relative_to(self.folder).as_posix().removesuffix(SUFFIX))
+        except GmiError:
+            shutil.rmtree(self.folder / "shards", ignore_errors=True)
 
     def keep(self, name: str, content: bytes) -> Path:
         """Puts a file that shows people in place: as it is, or sealed under a name that says so."""

@@ -57,7 +57,7 @@ def unseal(arguments: Sequence[str], prog: str | None = None) -> None:
     if not names or not isinstance(plan.evidence, Handling) or plan.evidence.encrypt is None:
         raise GmiError(f"Nothing in {folder} is sealed: open its page.")
     digest = read(folder / f"{kind.name}.json")["provenance"]["config_digest"]
-    run, clear = Run(folder, digest, vault=vault(plan.evidence)), Run(out, digest)
+    run, clear = Run(folder, digest, vault=vault(plan.evidence, folder)), Run(out, digest)
     try:
         out.mkdir(parents=True, mode=0o700)
     except OSError as error:

@@ -183,7 +183,7 @@ def again(
         shadow = Path(place, "run")  # where what is written beside the pieces changes nothing of the run
         shutil.copytree(folder.resolve(), shadow, copy_function=_link)
         try:
-            sealing = None if purge.now(folder) else vault(plan.evidence)
+            sealing = None if purge.now(folder) else vault(plan.evidence, folder)
             run = Run(shadow, report["provenance"]["config_digest"], vault=sealing, finished=True)
             engine = hardware(accelerator())
             mine = json.loads(json.dumps(told(kind, plan, inputs, kind.examine(plan, inputs, run, engine))))

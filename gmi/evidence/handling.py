@@ -28,7 +28,7 @@ class Handling:
 
 
 AnyHandling = Handling | Literal["none"]
-"""`none`: nothing is kept. What lies in the folder while the audit runs is sealed with a key that ends with it."""
+"""`none`: nothing is kept. What lies in the folder while the audit runs is sealed with a key that ends with the run."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,15 @@ def kept(handling: AnyHandling, shown: bool) -> Kept:
     return Kept("in the clear" if handling.encrypt is None else "sealed", until)
 
 
-def vault(handling: AnyHandling) -> Vault | None:
-    """What evidence is sealed with; None: it is not. Raises GmiError where the key, or the key to sign with, is amiss.
+def vault(handling: AnyHandling, folder: Path) -> Vault | None:
+    """What evidence of the run in a folder is sealed with; None: it is not.
+
+    Raises GmiError where the key, or the key to sign with, is amiss.
 
     Under accelerate every process must call this: a key that is made up is the same for all.
     """
     if handling == "none":
-        return Vault.passing()
+        return Vault.passing(folder)
     if handling.sign is not None:
         refuse_unable(handling.sign)
     return None if handling.encrypt is None else Vault.of(handling.encrypt.key)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gmi.errors import GmiError, because
-from gmi.evidence.vault import SUFFIX
+from gmi.evidence.vault import SUFFIX, forget
 from gmi.files import put
 
 RECORD = "purged.json"
@@ -64,6 +64,7 @@ def purge(folder: Path, pages: Sequence[str] = ()) -> Purged:
             else:
                 place.unlink(missing_ok=True)
             path.unlink(missing_ok=True) if path.is_symlink() else None
+        forget(folder)
         purged = Purged(now, len(files), size)
         put(folder / RECORD, json.dumps(asdict(purged)) + "\n")
     except OSError as error:

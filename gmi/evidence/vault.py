@@ -3,19 +3,24 @@
 import binascii
 import os
 from base64 import b64decode
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from gmi.errors import GmiError, missing
+from gmi.files import put
 
 SUFFIX = ".sealed"
 """What the name of a sealed file ends with."""
 _MARK = b"gmi sealed 1\n"
 _SIZE, _NONCE = 32, 12  # bytes
+MEMORY = Path("/dev/shm")
+"""A folder whose files are in memory alone; systems without one keep a passing key in the process."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,17 @@ class Vault:
         return cls(key, variable)
 
     @classmethod
-    def passing(cls) -> "Vault":
-        """A vault whose key is in the memory of this run's processes alone: what it sealed ends with them."""
-        keys = [os.urandom(_SIZE)]
-        _cipher(keys[0])
+    def passing(cls, folder: Path) -> "Vault":
+        """A vault for a run folder whose key is in memory alone: what it sealed ends with the run.
+
+        A run that was killed finds it again, until `forget` or a restart of the machine.
+        """
+        keys = [b""]
+        if PartialState().is_main_process:
+            keys = [_remembered(folder)]
         if PartialState().num_processes > 1:
             broadcast_object_list(keys)
+        _cipher(keys[0])
         return cls(keys[0], "")
 
     @property
@@ -72,6 +82,41 @@ class Vault:
         except InvalidTag as error:
             key = f"the key in {self.name}" if self.name else "a run's own key"
             raise GmiError(f"it is not sealed with {key}, or it is damaged or of another run") from error
+
+
+def forget(folder: Path) -> None:
+    """Deletes the passing key of a run folder, if there is one."""
+    with suppress(OSError):  # there is none, or it is another user's
+        _place(folder).unlink()
+
+
+def _place(folder: Path) -> Path:
+    return MEMORY / f"gmi-{sha256(bytes(folder.resolve())).hexdigest()[:32]}"
+
+
+def _remembered(folder: Path) -> bytes:
+    """The passing key of a run folder: a new one where memory holds none that is this user's alone."""
+    key, place = os.urandom(_SIZE), _place(folder)
+    with suppress(OSError, GmiError):  # without such a memory the process alone has it
+        if not _is_memory(MEMORY):
+            return key
+        try:
+            file = os.open(place, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            put(place, key)
+            return key
+        about = os.fstat(file)
+        with open(file, "rb") as held:
+            known = held.read(_SIZE + 1)
+        if about.st_uid == os.geteuid() and not about.st_mode & 0o077 and len(known) == _SIZE:
+            return known
+    return key
+
+
+def _is_memory(folder: Path) -> bool:
+    """True for a folder of a system that says that it holds it in memory."""
+    mounts = (line.split() for line in Path("/proc/mounts").read_text("utf-8").splitlines())
+    return any(mount[1:3] == [str(folder), "tmpfs"] for mount in mounts)
 
 
 def _cipher(key: bytes) -> Any:

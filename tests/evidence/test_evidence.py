@@ -195,21 +195,68 @@ def test_evidence_none_keeps_figures_and_scores_alone(clear, tmp_path):
     assert "data:image" not in (folder / "report.html").read_text()
 
 
-def test_what_a_killed_run_without_evidence_leaves_opens_for_nobody(tmp_path, monkeypatch):
-    plan, folder = replace(PLAN, evidence="none"), tmp_path / "run"
+@pytest.fixture
+def memory(tmp_path, monkeypatch) -> Path:
+    """A folder that stands for one whose files are in memory."""
+    folder = tmp_path / "memory"
+    folder.mkdir()
+    monkeypatch.setattr("gmi.evidence.vault.MEMORY", folder)
+    monkeypatch.setattr("gmi.evidence.vault._is_memory", lambda _: True)
+    return folder
+
+
+def killed(folder: Path, plan) -> list[Path]:
+    """The pieces of a run that ended before anything was judged."""
 
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gmi.inversion.audit.judging.judge", fail)
-    with pytest.raises(KeyboardInterrupt):
-        audit(folder, plan)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gmi.inversion.audit.judging.judge", fail)
+        with pytest.raises(KeyboardInterrupt):
+            audit(folder, plan)
     left = files(folder / "shards")
     assert left and all(path.suffix == SUFFIX for path in left)
+    return left
+
+
+def test_a_killed_run_without_evidence_goes_on_with_its_key_which_ends_with_it(memory, tmp_path, capsys):
+    plan, folder = replace(PLAN, evidence="none"), tmp_path / "run"
+    left = killed(folder, plan)
+    (key,) = memory.iterdir()
+    assert key.stat().st_mode & 0o777 == 0o600 and key.read_bytes() not in b"".join(map(Path.read_bytes, files(folder)))
+    capsys.readouterr()
+    assert audit(folder, plan)["evidence"]["evidence"] == "not kept"
+    assert "search:" not in capsys.readouterr().err  # no search was made again
+    assert not [*memory.iterdir()] and not any(path.exists() for path in left)
+
+
+@pytest.mark.parametrize("lost", ["deleted", "damaged", "another's"])
+def test_what_a_killed_run_without_evidence_leaves_opens_for_nobody_whose_key_is_gone(memory, tmp_path, lost):
+    plan, folder = replace(PLAN, evidence="none"), tmp_path / "run"
+    left = killed(folder, plan)
+    (key,) = memory.iterdir()
+    if lost == "deleted":
+        key.unlink()
+    elif lost == "damaged":
+        key.write_bytes(b"short")
+    else:  # whoever else may read a key is not trusted with it, nor believed
+        key.chmod(0o644)
     with pytest.raises(GmiError, match="a run's own key"):
-        Vault.passing().open(left[0].read_bytes(), "any")
-    monkeypatch.undo()
+        Vault.passing(folder).open(left[0].read_bytes(), "any")
     assert audit(folder, plan)["evidence"]["evidence"] == "not kept"  # it begins anew
+
+
+def test_purge_takes_the_key_of_a_killed_run_along(memory, tmp_path):
+    killed(tmp_path / "run", replace(PLAN, evidence="none"))
+    purge([str(tmp_path / "run")])
+    assert not [*memory.iterdir()] and not (tmp_path / "run" / "shards").exists()
+
+
+def test_without_such_a_memory_the_process_alone_has_the_key(memory, tmp_path, monkeypatch):
+    monkeypatch.setattr("gmi.evidence.vault._is_memory", lambda _: False)
+    first, second = (Vault.passing(tmp_path / "run") for _ in range(2))
+    assert first.key != second.key and not [*memory.iterdir()]
 
 
 def test_report_without_images_leaves_no_image_in_the_folder(tmp_path):
