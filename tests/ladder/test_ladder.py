@@ -27,6 +27,7 @@ from gmi.ladder.plan import Ladder, Rung, baseline, costs
 from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.oracles.ledger import Ledger
 from gmi.oracles.local import Model
+from gmi.report.brief import brief
 from gmi.rng import Rng
 from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
@@ -265,3 +266,13 @@ def test_the_page_has_no_violation_and_fits_the_screen(climbed):
 
 def test_figures_come_again_from_the_pieces(climbed, inputs):
     verified(LADDER, PLAN, inputs, climbed[0], lambda report: report["points"][0].update(own_opinion=0.01), "points")
+
+
+def test_the_summary_has_a_row_for_every_point_also_for_two_searches_of_one_kind(climbed):
+    _, report = climbed
+    twin = {**report["points"][0], "name": "rung0_9", "queries": 12345}
+    (points, _) = brief({**report, "points": [*report["points"], twin]}).tables
+    assert [figures["queries"]["value"] for _, figures in points.lines] == [
+        *(point["queries"] for point in report["points"]),
+        12345,
+    ]

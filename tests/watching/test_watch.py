@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from reference.browser import faults_everywhere, needs_browser
 from reference.servers import serving
 from reference.verified import verified
 from torch import Tensor
@@ -285,3 +286,9 @@ def test_a_server_without_the_watcher_that_it_is_to_have_does_not_start(inputs, 
 def test_figures_come_again_from_the_pieces(watched):
     folder, _, inputs = watched
     verified(WATCHING, PLAN, inputs, folder, lambda report: report["control"].update(flagged=0.5), "control")
+
+
+@pytest.mark.slow
+@needs_browser
+def test_the_page_has_no_violation_and_fits_the_screen(watched):
+    assert faults_everywhere(watched[0] / "watch.html") == []
