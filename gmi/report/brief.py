@@ -45,7 +45,7 @@ HEADLINES = {
     "attributes": {"sets.training.methods": ("accuracy", "gain.accuracy", "auc", "gain.auc")},
     "extraction": {"data": ("excess",), "rows": ("copies", "originals"), "white_box": ("auc",)},
     "watch": {
-        "control": ("queries", "windows", "flagged", "first"),
+        "control": ("queries", "windows", "flagged"),
         "traffic": ("queries", "windows", "flagged", "first"),
     },
 }
