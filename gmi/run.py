@@ -148,8 +148,9 @@ class Run:
 
     def each(
         self, names: Iterable[str], compute: Callable[[list[str]], Iterable[Tensors]], title: str, group: int = 1
-    ) -> list[dict[str, Tensor]]:
-        """The tensors of every named piece, in order; those that are missing are computed, split over the processes.
+    ) -> Iterator[dict[str, Tensor]]:
+        """Computes the named pieces that are missing, split over the processes, and then reads all in their order, each
+        when it is asked for.
 
         `compute` gets `group` names at once, always the same ones: whether one process or many compute them, at once or
         resumed, the pieces are the same (on a GPU up to rounding), except for the seconds that each took ("seconds",
@@ -171,7 +172,7 @@ class Run:
             for name, piece in zip(batch, pieces, strict=True):
                 self.save(name, piece | {"seconds": seconds})
         processes.wait()
-        return [self.read(name) for name in names]
+        return map(self.read, names)
 
     def _shard(self, name: str) -> Path:
         return self.folder / "shards" / f"{self.within}{name}.safetensors{SUFFIX if self.vault else ''}"

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from torch import Tensor
 
 from gmi.audits import Hardware
 from gmi.data.images import Images
 from gmi.data.people import People
-from gmi.inversion.judging import Judged, Judges, Panel
+from gmi.inversion.judging import Answers, Judged, Judges, Panel
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.recognition import Recognised, recognise
 from gmi.inversion.scoring import figures
@@ -48,12 +47,12 @@ def judged(
         panel.faces(judge, photographs | everything)
     if judges.perceptual is not None:
         panel.perceptual(judges.perceptual, people.enrolment, everything)
-    opinions: dict[str, Tensor] = {}
+    opinions: dict[str, Answers] = {}
     for name, target in targets.items():
         own = {key: images for key, images in everything.items() if key.startswith(f"{slug(name)}/")}
         alone = Panel(run.part(target.digest[:12]), Judged())
         alone.target(lambda images, _, target=target: target(images.to(hardware.device)), own)
-        opinions |= alone.judged.logits["target"]
+        opinions |= alone.judged.answers["target"]
     tables = [_recognised(plan, people, judge, panel.judged, searched) for judge in judges.faces]
     bench = Figures(plan, len(people.attacked), panel.judged, opinions, everything, tables, searched)
     rows = [row for part in searched for point in part.points for row in bench.of(point, part)]
@@ -96,7 +95,7 @@ class Figures:
     plan: Bench
     people: int  # attacked
     answers: Judged
-    opinions: dict[str, Tensor]  # each target's own logits, by the names of `everything`
+    opinions: dict[str, Answers]  # each target's own, by the names of `everything`
     everything: dict[str, Images]
     tables: list[Paired]  # by judge
     searched: Sequence[Searched]
@@ -221,7 +220,7 @@ class Figures:
 
     def _own_opinion(self, point: Point, part: Searched) -> Array:
         """1 (N,) where the target takes the image for its person."""
-        named = self.opinions[_key(point, part)].argmax(1).cpu()
+        named = self.opinions[_key(point, part)].named
         return (named == self.everything[_key(point, part)].classes).double().numpy()
 
 

@@ -1,6 +1,7 @@
 """A run folder: resume does no work twice, another configuration is refused, and nothing is half-written."""
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,24 @@ def test_groups_are_fixed_and_lose_nothing(tmp_path):
     assert [sorted(one) for one in found] == [["seconds", "value"]] * 5
     run.each(NAMES, compute, "work", group=2)
     assert len(seen) == 3
+
+
+def test_pieces_are_read_one_by_one_when_they_are_asked_for(tmp_path):
+    run = Run.open(tmp_path / "run", CONFIG)
+    found = run.each(NAMES, draw, "work")
+    next(found)
+    (run.folder / "shards" / "b.safetensors").unlink()
+    with pytest.raises(GmiError, match=r"b\.safetensors cannot be read"):
+        next(found)
+
+
+def test_what_is_finished_computes_nothing(tmp_path):
+    run = Run.open(tmp_path / "run", CONFIG)
+    run.each(NAMES[:2], draw, "work")
+    finished = replace(run, finished=True)
+    assert len([*finished.each(NAMES[:2], draw, "work")]) == 2
+    with pytest.raises(GmiError, match="c is not among the pieces"):
+        finished.each(NAMES, draw, "work")
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
@@ -138,7 +157,7 @@ def test_damaged_and_foreign_shards_are_refused(tmp_path):
     run = Run.open(tmp_path / "run", CONFIG)
     run.write("shards/a.safetensors", b"half")
     with pytest.raises(GmiError, match="cannot be read"):
-        run.each(["a"], draw, "work")
+        [*run.each(["a"], draw, "work")]
     Run.open(tmp_path / "two", {"steps": 9}).each(["b"], draw, "work")
     (tmp_path / "two" / "shards" / "b.safetensors").rename(run.folder / "shards" / "b.safetensors")
     with pytest.raises(GmiError, match="another run"):

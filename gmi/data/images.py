@@ -2,14 +2,18 @@
 
 import hashlib
 import io
+import os
 import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from math import prod
 from pathlib import Path
+from tempfile import TemporaryFile, gettempdir
 
+import numpy as np
 import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
@@ -34,6 +38,8 @@ SYSTEM = {
     "system volume information",
 }
 """Names, in lower case, of folders that storage and systems make beside those of their users."""
+HELD = 2**28
+"""Bytes of images that are held in memory."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -62,6 +68,8 @@ class Images:
     @classmethod
     def join(cls, parts: Sequence["Images"]) -> "Images":
         """The images of all parts, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
         return cls(
             torch.cat([part.bytes for part in parts]),
             torch.cat([part.classes for part in parts]),
@@ -216,24 +224,47 @@ def read(paths: Sequence[Path], classes: Sequence[int], size: tuple[int, int] | 
     Grey images among coloured ones get three equal channels. Raises GmiError for an image that cannot be used; key: the
     setting of the size.
     """
-    tensors, digests = [], []
-    for path in paths:
+    pixels, digests = torch.empty(0), []
+    for number, path in enumerate(paths):
         try:
             content = path.read_bytes()
         except OSError as error:
             raise GmiError(f"{path} cannot be read ({because(error)}): mend or remove it.") from error
         digests.append(hashlib.sha256(content).hexdigest())
-        tensors.append(_decode(path, content, size))
-    if len({image.shape[0] for image in tensors}) > 1:
-        tensors = [image.expand(3, -1, -1) for image in tensors]
-    first = tensors[0].shape
-    for path, image in zip(paths, tensors, strict=True):
-        if image.shape != first:
+        image = _decode(path, content, size)
+        if not number:
+            pixels = room(len(paths), *image.shape)
+        if image.shape[1:] != pixels.shape[2:]:
             raise GmiError(
-                f"{path} is {image.shape[1]}x{image.shape[2]}, {paths[0]} {first[1]}x{first[2]} "
+                f"{path} is {image.shape[1]}x{image.shape[2]}, {paths[0]} {pixels.shape[2]}x{pixels.shape[3]} "
                 f"(height, width): set {key} to fit all images to one size."
             )
-    return Images(torch.stack(tensors), torch.tensor(classes), tuple(digests))
+        if len(image) > pixels.shape[1]:  # the first in colour after grey ones
+            grey, pixels = pixels, room(len(paths), *image.shape)
+            pixels[:number] = grey[:number]
+        pixels[number] = image
+    return Images(pixels, torch.tensor(classes), tuple(digests))
+
+
+def room(*shape: int) -> Tensor:
+    """Bytes of that shape, to be filled: in memory, or where they are many, in a file without a name.
+
+    The system holds as much of the file as it has memory for, and the file ends with the process. Raises GmiError where
+    the disk has no room for it.
+    """
+    size = prod(shape)
+    if size <= HELD:
+        return torch.empty(shape, dtype=torch.uint8)
+    try:
+        with TemporaryFile(prefix="gmi-") as file:
+            if hasattr(os, "posix_fallocate"):  # else a disk that is full ends the process when it is written to
+                os.posix_fallocate(file.fileno(), 0, size)
+            return torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=shape))
+    except OSError as error:
+        raise GmiError(
+            f"{gettempdir()} has no room for {size / 1e9:.1f} GB of images ({because(error)}): set TMPDIR to a folder "
+            "that has."
+        ) from error
 
 
 def _decode(path: Path, content: bytes, size: tuple[int, int] | None) -> Tensor:

@@ -66,14 +66,16 @@ def _observe(
     parts = (records.training, records.held_out, records.alike)
     images = torch.cat([part.bytes for part in parts if part is not None])
     firsts = {f"{name}/knows/{first}": first for first in range(0, len(images), plan.batch)}
-    distances = run.each(
-        firsts,
-        lambda pieces: [
-            _distances(plan, prior, images[firsts[piece] : firsts[piece] + plan.batch], firsts[piece], seed, hardware)
-            for piece in pieces
-        ],
-        f"{name}: inversion",
-    )
+    distances = [
+        *run.each(
+            firsts,
+            lambda pieces: [
+                _distances(plan, prior, images[(at := firsts[piece]) : at + plan.batch], at, seed, hardware)
+                for piece in pieces
+            ],
+            f"{name}: inversion",
+        )
+    ]
     return Observation(
         samples,
         {

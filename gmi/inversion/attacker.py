@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gmi.audits import Hardware
-from gmi.data.images import Images
+from gmi.data.images import Images, room
 from gmi.data.people import People
 from gmi.errors import GmiError
 from gmi.inversion.controls import Unmoved, random_prior
@@ -145,7 +145,8 @@ class Attacker:
                 again = oracle.logits(self.prior.decode(latents).clamp(0, 1))
             yield {"logits": logits, "again": again, "gradients": gradient.flatten(1).norm(dim=1)}
 
-        return self._each(name, [f"{name}/0000"], oracle, compute)[0]
+        (answers,) = self._each(name, [f"{name}/0000"], oracle, compute)
+        return answers
 
     def prepare(self, name: str, oracle: VerificationOracle) -> tuple[Search, VerificationOracle]:
         """The search, with what all classes share where it learns that first, and the oracle that it asks from then on.
@@ -216,7 +217,20 @@ class Attacker:
         pieces = self._each(
             name, list(rows), oracle, lambda names: compute(torch.tensor([rows[key] for key in names])), group
         )
-        return Images.of(*(torch.cat([piece[key] for piece in pieces]) for key in ("images", "classes")))
+        return self._joined(pieces, len(rows))
+
+    def _joined(self, pieces: Iterable[Tensors], count: int) -> Images:
+        """The images of so many pieces, each with as many, read one after the other."""
+        images, classes = torch.empty(0), []
+        for number, piece in enumerate(pieces):
+            each = piece["images"]
+            if not number:
+                shape = (count * len(each), *each.shape[1:])
+                # what is sealed in the run folder lies in no other file
+                images = room(*shape) if self.run.vault is None else torch.empty(shape, dtype=torch.uint8)
+            images[number * len(each) : (number + 1) * len(each)] = each
+            classes.append(piece["classes"])
+        return Images.of(images, torch.cat(classes))
 
     def _each(
         self,
@@ -225,8 +239,8 @@ class Attacker:
         oracle: VerificationOracle,
         compute: Callable[[list[str]], Iterable[Tensors]],
         group: int = 1,
-    ) -> list[dict[str, Tensor]]:
-        """`Run.each`, with the queries of every piece in its shard.
+    ) -> Iterator[dict[str, Tensor]]:
+        """`Run.each`, with the queries of every piece in its shard; what was spent is known when all are read.
 
         Where the memory does not suffice for a group, its halves are computed. Raises GmiError if it does not for one.
         """
@@ -255,10 +269,12 @@ class Attacker:
             for index, piece in enumerate(pieces):
                 yield dict(piece) | {"queries": torch.tensor(queries + (index < rest))}
 
-        pieces = self.run.each(names, metered, step.replace("_", " "), group)
-        queries, seconds = (sum(piece[key].item() for piece in pieces) for key in ("queries", "seconds"))
-        self.spent[step] = Spent(int(queries), float(seconds))
-        return pieces
+        queries, seconds = 0, 0.0
+        for piece in self.run.each(names, metered, step.replace("_", " "), group):
+            queries += int(piece["queries"])
+            seconds += float(piece["seconds"])
+            yield piece
+        self.spent[step] = Spent(queries, seconds)
 
     def _latents(self, numbers: Iterable[int]) -> Tensor:
         """Samples of the pool by their numbers, as the search can reach them."""

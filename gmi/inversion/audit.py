@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from safetensors.numpy import save
-from torch import Tensor
 
 from gmi.audits import Hardware, Kind
 from gmi.data.images import Images
@@ -59,7 +58,7 @@ def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Eviden
     ]
     opinion = judging.own_opinion(inputs.target, oracle, hardware.device)
     if plan.preflight:
-        refuse_ignorant(inputs.target, people, judging.enrolment_logits(run, opinion, people), run)
+        refuse_ignorant(inputs.target, people, judging.enrolment_answers(run, opinion, people), run)
     probes = attackers[0].probe(oracle)
     drawn = [reconstruct(plan, inputs, oracle, attacker) for attacker in attackers]
     releases = {step: Images.join([each[step] for each in drawn]) for step in drawn[0]}
@@ -112,10 +111,9 @@ def _keep(plan: Audit, inputs: Inputs, run: Run, releases: Releases, recognised:
     people = inputs.people
     run.keep("split.json", (json.dumps(people.files, indent=1) + "\n").encode())
     if plan.report.images:
-        mine: Tensor = torch.isin(people.enrolment.classes, torch.tensor(people.attacked))
-        strips(run, "images/enrolment", people.enrolment[mine.nonzero()[:, 0].tolist()])
-        for step in ("search", "best_of_n"):
-            strips(run, f"images/{step}", releases[step])
+        for name, images in {"enrolment": people.enrolment, **releases}.items():
+            if name in ("enrolment", "search", "best_of_n"):
+                strips(run, f"images/{name}", images, people.attacked)
 
 
 INVERSION = Kind(

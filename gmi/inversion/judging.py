@@ -1,6 +1,6 @@
 """Judging: templates, distances and opinions of all images, as pieces of work in a run folder."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -98,6 +98,36 @@ def _shared(judges: Sequence[TrainedJudge], people: People) -> Iterator[str]:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What a classifier makes of images (N,) whose classes are known."""
+
+    named: Tensor  # int64 (N,): the class of the greatest logit
+    rank: Tensor  # int64 (N,): of the true class among all, from 1 on; ties and NaN are against it
+    choices: int  # classes among which it chooses
+
+    @classmethod
+    def of(cls, logits: Tensor, classes: Tensor) -> "Answers":
+        """From logits (N, K), and the true classes (N,)."""
+        exact = logits.double()
+        true = exact.gather(1, classes[:, None])
+        return cls(exact.argmax(1), (~(exact < true)).sum(1), exact.shape[1])
+
+    @classmethod
+    def join(cls, pieces: Sequence[Mapping[str, Tensor]]) -> "Answers":
+        """From pieces that `plain` gave, one after the other."""
+        named, rank = (torch.cat([piece[key] for piece in pieces]) for key in ("named", "rank"))
+        return cls(named, rank, int(pieces[0]["choices"]))
+
+    @property
+    def plain(self) -> dict[str, Tensor]:
+        return {"named": self.named, "rank": self.rank, "choices": torch.tensor(self.choices)}
+
+    def top(self, k: int) -> NDArray[np.float64]:
+        """1 for each image (N,) whose class is among the k likeliest, else 0."""
+        return (self.rank <= k).double().numpy()
+
+
+@dataclass(frozen=True)
 class Judged:
     """The judges' answers by judge and set of images: "training", "enrolment", the methods, further photographs."""
 
@@ -106,7 +136,7 @@ class Judged:
     distances: dict[str, dict[str, dict[str, NDArray[np.float64]]]] = field(
         default_factory=dict
     )  # lpips_min, lpips_mean
-    logits: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of the target and of the classifier (N, K)
+    answers: dict[str, dict[str, Answers]] = field(default_factory=dict)  # of the target and of the classifier
     features: dict[str, dict[str, Tensor]] = field(default_factory=dict)  # of the classifier (N, D)
     seconds: dict[str, float] = field(default_factory=dict)  # by judge
 
@@ -129,11 +159,11 @@ def judge(run: Run, judges: Judges, opinion: Opinion | None, people: People, rel
     return panel.judged
 
 
-def enrolment_logits(run: Run, opinion: Opinion, people: People) -> Tensor:
-    """The target's own opinion (M, K) of the enrolment images; `judge` does not ask for it again."""
+def enrolment_answers(run: Run, opinion: Opinion, people: People) -> Answers:
+    """The target's own opinion of the enrolment images; `judge` does not ask for it again."""
     panel = Panel(run, Judged())
     panel.target(opinion, {"enrolment": people.enrolment})
-    return panel.judged.logits["target"]["enrolment"]
+    return panel.judged.answers["target"]["enrolment"]
 
 
 @dataclass(frozen=True)
@@ -159,7 +189,8 @@ class Panel:
 
     def perceptual(self, judge: PerceptualJudge, enrolment: Images, sets: Releases) -> None:
         def compute(images: Images) -> Tensors:
-            distances = perceptual(judge, images.pixels, images.classes, enrolment.pixels, enrolment.classes)
+            mine = enrolment[torch.isin(enrolment.classes, images.classes).nonzero()[:, 0].tolist()]
+            distances = perceptual(judge, images.pixels, images.classes, mine.pixels, mine.classes)
             return {name: torch.from_numpy(values) for name, values in distances.items()}
 
         self.judged.distances[judge.name] = {
@@ -173,12 +204,11 @@ class Panel:
         @torch.no_grad()
         def compute(images: Images) -> Tensors:
             batches = zip(images.pixels.split(32), images.classes.split(32), strict=True)
-            return {"logits": torch.cat([opinion(batch, classes) for batch, classes in batches])}
+            logits = torch.cat([opinion(batch, classes).cpu() for batch, classes in batches])
+            return Answers.of(logits, images.classes).plain
 
         pieces = self._each("target", sets, compute)
-        self.judged.logits["target"] = {
-            name: torch.cat([piece["logits"] for piece in group]) for name, group in pieces.items()
-        }
+        self.judged.answers["target"] = {name: Answers.join(group) for name, group in pieces.items()}
 
     def classifier(self, judge: ClassifierJudge, training: Images, sets: Releases) -> None:
         ready: list[bool] = []
@@ -187,11 +217,14 @@ class Panel:
             if not ready:  # fitted by whoever needs it, once
                 judge.fit(training.pixels, training.classes)
                 ready.append(True)
-            return {"logits": judge.logits(images.pixels), "features": judge.embed(images.pixels)}
+            answers = Answers.of(judge.logits(images.pixels).cpu(), images.classes)
+            return answers.plain | {"features": judge.embed(images.pixels)}
 
         pieces = self._each(judge.name, sets, compute)
-        for key, answers in (("logits", self.judged.logits), ("features", self.judged.features)):
-            answers[judge.name] = {name: torch.cat([piece[key] for piece in group]) for name, group in pieces.items()}
+        self.judged.answers[judge.name] = {name: Answers.join(group) for name, group in pieces.items()}
+        self.judged.features[judge.name] = {
+            name: torch.cat([piece["features"] for piece in group]) for name, group in pieces.items()
+        }
 
     def _each(
         self, judge: str, sets: Releases, compute: Callable[[Images], Tensors]
@@ -206,11 +239,13 @@ class Panel:
             for name, start in map(starts.__getitem__, names):
                 yield compute(sets[name][list(range(start, min(start + _PIECE, len(sets[name]))))])
 
-        pieces = self.run.each(starts, compute_pieces, f"judge {judge}")
-        self.judged.seconds[judge] = sum(float(piece["seconds"]) for piece in pieces)
         grouped: dict[str, list[dict[str, Tensor]]] = {name: [] for name in sets}
+        seconds = 0.0
+        pieces = self.run.each(starts, compute_pieces, f"judge {judge}")
         for (name, _), piece in zip(starts.values(), pieces, strict=True):
             grouped[name].append(piece)
+            seconds += float(piece["seconds"])
+        self.judged.seconds[judge] = seconds
         return grouped
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from gmi.data.people import People
@@ -33,11 +32,11 @@ def figures(judged: Judged, first: str, people: People, releases: Releases) -> l
     for judge, methods in judged.distances.items():
         for method, distances in methods.items():
             rows += [result(method, judge, metric, values, classes[method]) for metric, values in distances.items()]
-    for judge, methods in judged.logits.items():
+    for judge, methods in judged.answers.items():
         for method in releases:
             for k in (1, 5):
-                hits = top(methods[method], classes[method], k)
-                chance = min(1.0, k / methods[method].shape[1])
+                chance = min(1.0, k / methods[method].choices)
+                hits = methods[method].top(k)
                 rows.append(result(method, judge, f"top{k}", hits, classes[method], (0.0, 1.0), chance))
     enrolled = people.enrolment.classes.numpy()
     is_attacked = np.isin(enrolled, people.attacked)
@@ -102,11 +101,4 @@ def _clouds(method: str, judge: str, references: Array, owners: Array, samples: 
 def target_accuracy(judged: Judged, people: People) -> Outcome:
     """The target's accuracy on everybody's enrolment images."""
     classes = people.enrolment.classes.numpy()
-    return attempt(lambda: estimate(top(judged.logits["target"]["enrolment"], classes, 1), classes))
-
-
-def top(logits: Tensor, classes: ArrayLike, k: int) -> Array:
-    """1 where the class is among the k greatest logits (N, K), ties and NaN against it."""
-    values = logits.double().numpy()
-    true = np.take_along_axis(values, np.asarray(classes)[:, None], 1)
-    return ((~(values < true)).sum(1) <= k).astype(np.float64)
+    return attempt(lambda: estimate(judged.answers["target"]["enrolment"].top(1), classes))

@@ -102,7 +102,7 @@ def infer(
             model = Target(module, target.input, people.names)
             return {"log_odds": torch.from_numpy(log_odds(lambda images, _: model(images))), "inside": inside}
 
-        pieces = run.each(names, lambda group: [shadow(name) for name in group], "shadow models")
+        pieces = [*run.each(names, lambda group: [shadow(name) for name in group], "shadow models")]
         answers, inside = (np.stack([piece[key].numpy() for piece in pieces]) for key in ("log_odds", "inside"))
         scores["calibrated"] = calibrated(odds, answers, inside)
         scores["LiRA"] = likelihood_ratio(odds, answers, inside)

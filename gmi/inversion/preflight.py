@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
 
 from gmi.data.images import Images
 from gmi.data.people import People
 from gmi.errors import GmiError
-from gmi.inversion.literature import top
+from gmi.inversion.judging import Answers
 from gmi.metrics.statistics import Estimate, attempt, estimate
 from gmi.run import Run
 from gmi.targets.module import Target
@@ -43,15 +42,15 @@ class Remedy:
     sentence: str
 
 
-def refuse_ignorant(target: Target | Served, people: People, logits: Tensor, run: Run) -> None:
-    """Raises GmiError where the target's logits (M, K) for the enrolment images name people no better than chance.
+def refuse_ignorant(target: Target | Served, people: People, answers: Answers, run: Run) -> None:
+    """Raises GmiError where the target's answers to the enrolment images name people no better than chance.
 
     Where another order of the outputs explains them, it is put into the run folder as `outputs.txt`.
     """
-    right = attempt(lambda: estimate(top(logits, people.enrolment.classes, 1), people.enrolment.classes))
+    right = attempt(lambda: estimate(answers.top(1), people.enrolment.classes))
     if not isinstance(right, Estimate) or right.low > 1 / len(people.names):
         return
-    remedies = [*_orders(target, people, logits, run), *_inputs(target, people)]
+    remedies = [*_orders(target, people, answers.named.numpy(), run), *_inputs(target, people)]
     remedies = [remedy for remedy in remedies if remedy.share > max(0.5, 3 * right.value)]
     known = f"The target names {right.value:.1%} of the enrolment images right, which is no better than chance"
     if remedies:
@@ -65,9 +64,9 @@ def refuse_ignorant(target: Target | Served, people: People, logits: Tensor, run
     )
 
 
-def _orders(target: Target | Served, people: People, logits: Tensor, run: Run) -> Iterator[Remedy]:
+def _orders(target: Target | Served, people: People, named: NDArray[np.int64], run: Run) -> Iterator[Remedy]:
     """Another order of the outputs: the best assignment by half of the images, judged by the other half."""
-    classes, named = people.enrolment.classes.numpy(), logits.argmax(1).numpy()
+    classes = people.enrolment.classes.numpy()
     half = _halves(classes)
     order = assignment(named[half], classes[half], len(people.names))
     rest = ~half

@@ -97,7 +97,7 @@ def fidelity(plan: Audit, people: People, run: Run, judged: Judged) -> Copying |
     taught = plan.search.taught(run.read("prepare/0000"))
     labels = answers(taught.student(len(people.names)), people.enrolment).argmax(1)
     classes = people.enrolment.classes
-    target_labels = judged.logits["target"]["enrolment"].argmax(1)
+    target_labels = judged.answers["target"]["enrolment"].named
 
     def share(hits: Tensor) -> Outcome:
         return attempt(lambda: estimate(hits.double().numpy(), classes.numpy()))

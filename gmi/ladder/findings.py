@@ -70,7 +70,7 @@ class Findings:
 def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
     """Everything that the page is rendered from; the same evidence gives the same findings."""
     people, judge = len(inputs.people.attacked), inputs.judges.faces[0]
-    templates, opinion = evidence.judged.templates[judge.name], evidence.judged.logits["target"]
+    templates, opinion = evidence.judged.templates[judge.name], evidence.judged.answers["target"]
     recognised = recognise(
         judge,
         templates,
@@ -95,8 +95,7 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
         return found
 
     def own_opinion(step: str) -> float:
-        named = opinion[step].argmax(1).cpu()
-        return float((named == evidence.releases[step].classes).double().mean())
+        return float((opinion[step].named == evidence.releases[step].classes).double().mean())
 
     levels = {metric: chance_of(recognised, metric) for metric in recognised.rates}
     return Findings(

@@ -129,9 +129,33 @@ def test_grey_among_colour_becomes_three_equal_channels(tmp_path):
     people(tmp_path, "ab", shape=(6, 5, 3))
     found = faces(people(tmp_path, "c"))
     assert found.training.bytes.shape == (12, 3, 6, 5) and found.enrolment.bytes.shape == (6, 3, 6, 5)
-    for images in (found.training, found.enrolment):
-        equal = (images.bytes == images.bytes[:, :1]).flatten(1).all(1)
-        assert torch.equal(equal, images.classes == 2)
+    for group in (found.training, found.enrolment):
+        equal = (group.bytes == group.bytes[:, :1]).flatten(1).all(1)
+        assert torch.equal(equal, group.classes == 2)
+
+
+def test_many_images_lie_in_a_file_without_a_name_and_are_the_same(tmp_path, monkeypatch):
+    people(tmp_path, "ab")  # grey, then colour
+    held = faces(people(tmp_path, "c", shape=(6, 5, 3)))
+    monkeypatch.setattr("gmi.data.images.HELD", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    mapped = faces(tmp_path)
+    for one, other in ((mapped.training, held.training), (mapped.enrolment, held.enrolment)):
+        assert torch.equal(one.bytes, other.bytes) and one.digests == other.digests
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
+    assert torch.equal(mapped.training[[4, 1]].pixels, held.training[[4, 1]].pixels)
+
+
+def test_a_disk_without_room_for_the_images_is_one_sentence(tmp_path, monkeypatch):
+    people(tmp_path)
+    monkeypatch.setattr("gmi.data.images.HELD", 0)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gmi.data.images.os.posix_fallocate", full)
+    with pytest.raises(GmiError, match=r"has no room for .* GB of images .*: set TMPDIR to a folder that has"):
+        faces(tmp_path)
 
 
 def test_public_images_at_any_depth_are_nobodys_and_fitted(tmp_path):

@@ -67,7 +67,8 @@ class Handler(BaseHTTPRequestHandler):
     def say(self, status: int, content: Any, **headers: str) -> None:
         raw = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
-        for name, value in ({"Content-Length": str(len(raw))} | headers).items():
+        ending = {"Connection": "close"} if self.close_connection else {}
+        for name, value in ({"Content-Length": str(len(raw))} | ending | headers).items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(raw)
