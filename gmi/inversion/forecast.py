@@ -81,11 +81,12 @@ def judging_seconds(judges: Mapping[str, FaceJudge], people: People, releases: i
 def attack_work(search: Any, selection: Selection, people: int, prior: Prior) -> dict[str, Work]:
     """The work of one attack on so many people, by step: "pool", "prepare" and "search"."""
     prepared, decode, passes = shared_queries(search), prior.evaluations, search.passes(prior)
+    made = getattr(search, "samples", prepared)  # samples of the prior before the search
     starts = people * selection.candidates
     queries, steep = starts * search.queries(prior), access(search) == "white-box"
     return {
         "pool": (0, selection.pool_of(search), selection.pool * decode),
-        "prepare": (0, prepared, prepared * decode),
+        "prepare": (0, prepared, made * decode),
         "search": (
             queries if steep else 0,
             (0 if steep else queries) + starts * selection.views_of(search),

@@ -4,7 +4,7 @@ Similarities are linear in the enrolled template. Whoever has a copy of the reco
 their own; answers about a few hundred of these, which serve for everybody who is enrolled, give each person's template
 by regression. What inverts a leaked template then inverts it, and asks nothing more. Even a yes or no will do. Cf. Mai
 et al., On the Reconstruction of Face Images from Deep Face Templates, IEEE TPAMI 2019; arXiv:2601.17620, from accept
-and reject alone; arXiv:1901.09769.
+and reject alone; arXiv:1901.09769. A copy without gradients is inverted through another recogniser: see translation.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gmi.errors import GmiError
+from gmi.judges.face import FaceNet
 from gmi.oracles.local import Comparing, WhiteBoxRecogniser
 from gmi.protocols import (
     Candidates,
@@ -27,7 +28,7 @@ from gmi.protocols import (
     VerificationOracle,
     WhiteBoxOracle,
 )
-from gmi.rng import Rng
+from gmi.rng import Rng, seed_of
 from gmi.search.evolution import Evolution
 from gmi.search.genetic import Genetic
 from gmi.search.gradient import Gradient
@@ -36,10 +37,11 @@ from gmi.search.particles import Particles
 from gmi.search.regression import fit, gaussian
 from gmi.search.selection import opinion
 from gmi.search.signature import Passes, access, shared_queries
-from gmi.search.strangers import Strangers, questions
+from gmi.search.strangers import Strangers, joined, questions, samples
+from gmi.search.translation import Translated, Translation
 from gmi.settings import settings
 from gmi.targets.module import Target
-from gmi.targets.templates import AnyRecogniser, recogniser_of, templates_of
+from gmi.targets.templates import AnyRecogniser, Matcher, recogniser_of, templates_of
 
 _BATCH = 50  # images that are asked about at once
 _SCALE = 20.0  # from similarities to logits
@@ -55,12 +57,22 @@ class Solve:
     # photographs to ask about, of people who are not enrolled; those beyond `questions` only tell how templates vary.
     # None, or where they are too few: samples of the prior
     photographs: Strangers | None = None
+    # a recogniser with gradients in place of a copy that has none: a map from its templates to the copy's, learnt from
+    # `pairs` of the adversary's own images, lets the search climb
+    through: FaceNet | None = None
+    pairs: Annotated[int, Field(ge=50)] = 600  # those that were asked about come first, then samples of the prior
     # search with the copy for images of what was solved for: with gradients, or by similarity, as dlib has none
     search: Annotated[Guided | Gradient | Particles | Evolution | Genetic, Field(discriminator="type")]
 
     def __post_init__(self) -> None:
-        if access(self.search) == "white-box" and self.recogniser.type == "dlib":
-            raise ValueError(f"search: dlib has no gradients, and {self.search.type} needs them: take particles")
+        steep, flat = access(self.search) == "white-box", self.recogniser.type == "dlib"
+        if steep and flat and self.through is None:
+            raise ValueError(
+                f"search: dlib has no gradients, and {self.search.type} needs them: set through: {{type: facenet}}, or "
+                "take particles"
+            )
+        if self.through is not None and not (steep and flat):
+            raise ValueError("through is for a copy without gradients and a search that needs them: leave it out")
         if shared_queries(self.search) > 0:
             raise ValueError("search: one that learns first has nobody to teach it on a copy: feature_weight 0")
 
@@ -78,9 +90,14 @@ class Solve:
         return self.search.passes(prior)
 
     @property
+    def samples(self) -> int:
+        """Samples of the prior that `prepare` makes at most."""
+        return max(self.questions, self.pairs if self.through else 0)
+
+    @property
     def students(self) -> tuple["Copied", ...]:
-        """The copy, which takes part in the search and so cannot judge it."""
-        return (Copied(self.recogniser),)
+        """The recognisers that take part in the search and so cannot judge it."""
+        return tuple(Copied(each) for each in (self.recogniser, self.through) if each is not None)
 
     def parts(self, oracle: VerificationOracle | None) -> list[tuple[Any, VerificationOracle | None]]:
         """The search with the copy; None: the copy."""
@@ -102,7 +119,8 @@ class Solve:
     def prepare(self, oracle: VerificationOracle, prior: Prior, rng: Rng) -> dict[str, Tensor]:
         """The enrolled `templates` (K, D), from answers about one image per generator, and how well these foretell.
 
-        `foretold` is that of `Fit`. Raises GmiError as `refuse` does, or where photographs cannot be used.
+        `foretold` is that of `Fit`; with `through`, the fields of its `Translation` are there, too. Raises GmiError as
+        `refuse` does, or where photographs cannot be used.
         """
         self.refuse(oracle)
         images = questions(self.photographs, prior, rng)
@@ -120,7 +138,18 @@ class Solve:
         ]
         best = min(fits, key=lambda each: each.error)
         templates = best.states[:, : known.shape[1]].float()
-        return {"templates": templates, "foretold": torch.tensor(best.foretold)}
+        learned = {"templates": templates, "foretold": torch.tensor(best.foretold)}
+        if self.through is None:
+            return learned
+        if len(known) < self.pairs:
+            seed = int(rng.uniform(1)[0, 0] * 2**24)
+            seeds = [seed_of(seed, "pairs", index) for index in range(self.pairs - len(known))]
+            images = joined(images, samples(prior, Rng(seeds)))
+            known = torch.cat([known, judge.embed(images[len(known) :].float() / 255)])
+        other = self.through.load(device)
+        batches = (batch.to(device).float() / 255 for batch in images[: self.pairs].split(_BATCH))
+        source = torch.cat([other.network(other.inputs(batch)).cpu() for batch in batches])
+        return learned | Translation.of(source, known[: self.pairs])._asdict()
 
     def taught(self, learned: Mapping[str, Tensor]) -> Any:
         """The search that goes on, with `copy` in the target's place."""
@@ -130,6 +159,12 @@ class Solve:
         """The copy of the recogniser, with the templates that were solved for."""
         templates = learned["templates"].cpu()
         names = tuple(map(str, range(len(templates))))
+        if self.through is not None:
+            other = self.through.load(torch.device("cpu"))
+            translation = Translation(*(learned[key].cpu() for key in Translation._fields))
+            matcher = Matcher(Translated(other.network, translation), templates - translation.mean, _SCALE, 0.0)
+            target = Target(matcher, other.inputs, names, other.trained_on, "network.linear")
+            return WhiteBoxRecogniser(target.to(device))
         target = recogniser_of(self.recogniser.load(torch.device("cpu")), templates, names, _SCALE, 0.0)
         if isinstance(target, Target) and access(self.search) == "white-box":
             return WhiteBoxRecogniser(target.to(device))

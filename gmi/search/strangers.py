@@ -63,9 +63,9 @@ def questions(photographs: Strangers | None, prior: Prior, rng: Rng) -> Tensor:
     first len(rng) are those to ask about. Raises GmiError as `Strangers.load`.
     """
     if photographs is None:
-        return _samples(prior, rng)
+        return samples(prior, rng)
     shown = photographs.load(int(rng.uniform(1)[0, 0] * 2**24)).bytes
-    return shown if len(shown) >= len(rng) else joined(shown, _samples(prior, rng[len(shown) :]))
+    return shown if len(shown) >= len(rng) else joined(shown, samples(prior, rng[len(shown) :]))
 
 
 def joined(first: Tensor, further: Tensor) -> Tensor:
@@ -81,6 +81,6 @@ def as_bytes(images: Tensor) -> Tensor:
     return (images.clamp(0, 1) * 255).round().byte().cpu()
 
 
-def _samples(prior: Prior, rng: Rng) -> Tensor:
+def samples(prior: Prior, rng: Rng) -> Tensor:
     """One sample of the prior from each generator, as bytes (N, C, H, W)."""
     return torch.cat([as_bytes(prior.decode(batch)) for batch in prior.sample(rng).split(_BATCH)])

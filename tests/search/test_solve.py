@@ -15,7 +15,7 @@ from gmi.inversion.attacker import Attacker
 from gmi.judges.face import Dlib, FaceNet
 from gmi.oracles.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, VerificationOnly, WholeModel
 from gmi.oracles.local import Naming, WhiteBox
-from gmi.protocols import LabelOracle, ScoreOracle, SimilarityOracle
+from gmi.protocols import LabelOracle, ScoreOracle, SimilarityOracle, WhiteBoxOracle
 from gmi.rng import Rng
 from gmi.run import Run
 from gmi.search.evolution import Evolution
@@ -169,6 +169,13 @@ def test_once_it_has_learnt_it_asks_nothing(world) -> None:
 def test_a_copy_needs_a_search_that_fits() -> None:
     with pytest.raises(ValueError, match="dlib has no gradients, and gradient needs them"):
         Solve(recogniser=Dlib(), search=SEARCH)
+    with pytest.raises(ValueError, match="through is for a copy without gradients"):
+        Solve(recogniser=FaceNet(), search=SEARCH, through=FaceNet())
+    with pytest.raises(ValueError, match="through is for a copy without gradients"):
+        Solve(recogniser=Dlib(), search=Evolution(), through=FaceNet())
+    through = Solve(recogniser=Dlib(), search=SEARCH, through=FaceNet(), questions=60, pairs=400)
+    assert (through.shared, through.samples, replace(through, pairs=50).samples) == (60, 400, 60)
+    assert [student.recogniser.type for student in through.students] == ["dlib", "facenet"]  # neither can judge
     with pytest.raises(ValueError, match="feature_weight 0"):
         Solve(recogniser=FaceNet(), search=Gradient(feature_weight=0.1))
     assert Solve(recogniser=Dlib(), search=Evolution()).students[0].trained_on >= {"FaceScrub"}
@@ -200,6 +207,41 @@ def test_real_templates_are_solved_for(world, tmp_path) -> None:
     torch.testing.assert_close(
         copied.scores(photographs), ScoresOnly().open(target, None).scores(photographs), rtol=0, atol=0.02
     )
+
+
+@pytest.mark.slow
+def test_a_recogniser_without_gradients_is_followed_through_another(world, tmp_path) -> None:
+    """The map is learnt from 300 photographs of other people, and names other photographs of those who are enrolled."""
+    source = resolve("asset:orl/images")
+    for person in range(11, 41):
+        for number in range(1, 11):
+            path = tmp_path / "strangers" / f"{person}-{number}.pgm"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes((source / f"s{person}" / f"{number:02}.pgm").read_bytes())
+    first = read([source / person / "01.pgm" for person in PEOPLE], [0, 1, 2], None)
+    target = TemplateTarget(recogniser=Dlib(), threshold=0.4).load(PEOPLE, first)
+    plan = Solve(
+        recogniser=Dlib(),
+        questions=60,
+        photographs=Strangers(folder=str(tmp_path / "strangers")),
+        search=SEARCH,
+        through=FaceNet(),
+        pairs=300,
+    )
+    oracle = ScoresOnly().open(target, None)
+    learned = plan.prepare(oracle, world.prior, Rng(range(60)))
+    assert oracle.ledger.total.images == 60
+    copied = plan.copy(learned, torch.device("cpu"))
+    assert isinstance(copied, SimilarityOracle) and isinstance(copied, WhiteBoxOracle)
+    others = [
+        (source / name / f"{number:02}.pgm", place) for place, name in enumerate(PEOPLE) for number in (3, 5, 7, 9)
+    ]
+    photographs = read([path for path, _ in others], [place for _, place in others], None)
+    pixels = photographs.pixels.requires_grad_()
+    logits = copied.logits(pixels)
+    assert (logits.argmax(1) == photographs.classes).double().mean() > 0.8
+    (gradient,) = torch.autograd.grad(logits.diagonal().sum(), pixels)
+    assert gradient[:3].flatten(1).norm(dim=1).gt(0).all()
 
 
 def test_the_target_is_asked_the_questions_and_no_more(world, tmp_path) -> None:
