@@ -21,6 +21,7 @@ from gmi.evidence.checked import Checked
 from gmi.evidence.handling import AnyHandling, Handling, Kept, kept, vault
 from gmi.evidence.purge import RECORD, left, purge
 from gmi.evidence.signature import sign, unsign
+from gmi.evidence.vault import forget
 from gmi.files import put
 from gmi.forecast import Forecast
 from gmi.report import page
@@ -173,6 +174,8 @@ def _finish(kind: Kind[Plan, Any, Any], plan: Plan, folder: Path) -> None:
         if left(folder):
             purge(folder, pages(kind))
         render(kind, folder)
+    if plan.evidence == "none":
+        forget(folder)
     with tracking(plan.track, plan.name, folder) as log:
         log(dict(_scalars(page.read(folder / f"{kind.name}.json"))), 0)
 

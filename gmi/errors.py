@@ -9,6 +9,10 @@ class GmiError(Exception):
     """A mistake or circumstance the user can mend: one clear sentence; command lines print it and exit with 2."""
 
 
+class Damaged(GmiError):
+    """A finished piece of work that cannot be read: damaged, changed, or of another run."""
+
+
 class Untrained(GmiError):
     """The weights of a configuration's target are still to be made."""
 

@@ -30,6 +30,16 @@ def private(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
+def is_memory(folder: Path) -> bool:
+    """True for a folder of which the system says that it lies in memory, and on no disk."""
+    try:
+        mounts = [line.split() for line in Path("/proc/mounts").read_text("utf-8").splitlines()]
+    except OSError:  # another system
+        return False
+    above = [mount for mount in mounts if folder.resolve().is_relative_to(mount[1])]
+    return bool(above) and max(above, key=lambda mount: len(mount[1]))[2] in ("tmpfs", "ramfs")
+
+
 def put(path: Path, content: bytes | str) -> Path:
     """Puts a file in place by one rename, for its user alone, and gives its path. Raises GmiError where that fails."""
     with written(path):

@@ -28,7 +28,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gmi import processes
-from gmi.errors import GmiError, because
+from gmi.errors import Damaged, GmiError, because
 from gmi.evidence.vault import SUFFIX, Vault
 from gmi.files import private, put
 from gmi.settings.documents import parse_yaml
@@ -138,7 +138,7 @@ class Run:
                     raise SafetensorError("it belongs to another run")
                 return {key: shard.get_tensor(key) for key in shard.keys()}  # noqa: SIM118 - it is no dict
         except (SafetensorError, OSError, GmiError) as error:
-            raise GmiError(
+            raise Damaged(
                 f"{path} cannot be read ({because(error)}): remove it and run the same command again."
             ) from error
 

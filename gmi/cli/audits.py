@@ -28,7 +28,7 @@ def main(kind: Kind[Any, Any, Any], description: str, arguments: Sequence[str], 
     With --dry-run the configuration and the forecast are printed, and nothing is spent.
     """
     flags = cli.parser(description, prog)
-    flags.add_argument("--out", type=Path, help="run folder; runs/NAME unless given")
+    flags.add_argument("--out", type=Path, help=f"run folder; runs/NAME{kind.suffix} unless given")
     flags.add_argument("--dry-run", action="store_true", help="print configuration, queries and time; spend nothing")
     flags.add_argument("--policy", type=Path, metavar="FILE", help=_POLICY)
     trainable = {"target", "training"} <= {field.name for field in fields(kind.plan)}

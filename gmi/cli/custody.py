@@ -2,7 +2,8 @@
 
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,22 +63,20 @@ def unseal(arguments: Sequence[str], prog: str | None = None) -> None:
         out.mkdir(parents=True, mode=0o700)
     except OSError as error:
         raise GmiError(f"{out} cannot be made a new folder ({because(error)}): name another with --out.") from error
-    ending = signal.signal(signal.SIGTERM, signal.default_int_handler)  # not at once: what is half done is undone
-    try:
-        for name in names:
-            clear.write(name.removesuffix(SUFFIX), run.kept(name.removesuffix(SUFFIX)))
-        for path in folder.iterdir():
-            if path.is_file() and path.suffix != SUFFIX:
-                clear.write(path.name, path.read_bytes())
-        clear.write_json(COPY, {"on": datetime.now(UTC).isoformat(timespec="seconds")})
-        page = rendered(kind, out)
-    except BaseException as error:  # nothing half in the clear is left
-        shutil.rmtree(out, ignore_errors=True)
-        if isinstance(error, GmiError | OSError):
-            raise GmiError(f"{folder} cannot be unsealed: {because(error)}.") from error
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, ending)
+    with undone():
+        try:
+            for name in names:
+                clear.write(name.removesuffix(SUFFIX), run.kept(name.removesuffix(SUFFIX)))
+            for path in folder.iterdir():
+                if path.is_file() and path.suffix != SUFFIX:
+                    clear.write(path.name, path.read_bytes())
+            clear.write_json(COPY, {"on": datetime.now(UTC).isoformat(timespec="seconds")})
+            page = rendered(kind, out)
+        except BaseException as error:  # nothing half in the clear is left
+            shutil.rmtree(out, ignore_errors=True)
+            if isinstance(error, GmiError | OSError):
+                raise GmiError(f"{folder} cannot be unsealed: {because(error)}.") from error
+            raise
     print(f"{page} ({len(names)} files unsealed: delete the folder after use)")
 
 
@@ -86,3 +85,13 @@ def planned(kind: "Kind[Any, Any, Any]", folder: Path) -> Any:
     from gmi.settings import read
 
     return read(folder / "plan.yaml", kind.plan)
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """Within it SIGTERM interrupts, and does not end the process at once: what is half done can be undone."""
+    ending = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, ending)

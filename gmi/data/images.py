@@ -1,5 +1,6 @@
 """Images in folders, and as tensors."""
 
+import errno
 import hashlib
 import io
 import os
@@ -21,6 +22,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError, because, foreign
+from gmi.files import is_memory
 
 SUFFIXES = {".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -253,18 +255,28 @@ def room(*shape: int) -> Tensor:
     the disk has no room for it.
     """
     size = prod(shape)
-    if size <= HELD:
+    if size <= HELD or is_memory(Path(gettempdir())):
         return torch.empty(shape, dtype=torch.uint8)
     try:
         with TemporaryFile(prefix="gmi-") as file:
-            if hasattr(os, "posix_fallocate"):  # else a disk that is full ends the process when it is written to
-                os.posix_fallocate(file.fileno(), 0, size)
+            _reserve(file.fileno(), size)
             return torch.from_numpy(np.memmap(file, np.uint8, "w+", shape=shape))
     except OSError as error:
         raise GmiError(
-            f"{gettempdir()} has no room for {size / 1e9:.1f} GB of images ({because(error)}): set TMPDIR to a folder "
-            "that has."
+            f"{gettempdir()} takes no {size / 1e9:.1f} GB of images ({because(error)}): set TMPDIR to a folder "
+            "with room for them."
         ) from error
+
+
+def _reserve(file: int, size: int) -> None:
+    """Room on the disk, where the system can: a disk that is full later ends the process. Raises OSError."""
+    try:
+        os.posix_fallocate(file, 0, size)
+    except AttributeError:  # another system
+        return
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # of another file system
+            raise
 
 
 def _decode(path: Path, content: bytes, size: tuple[int, int] | None) -> Tensor:

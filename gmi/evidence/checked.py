@@ -20,12 +20,12 @@ class Checked:
         return cls(what, "as reported", "") if same else cls(what, "differs", why)
 
 
-def alike(mine: Any, theirs: Any) -> bool:
-    """Equal trees, numbers up to rounding: another processor adds up in another order."""
+def alike(mine: Any, theirs: Any, rounding: float = 1e-9) -> bool:
+    """Equal trees, numbers with a fraction up to rounding: another processor adds up in another order."""
     if isinstance(mine, dict) and isinstance(theirs, dict):
-        return mine.keys() == theirs.keys() and all(alike(value, theirs[key]) for key, value in mine.items())
+        return mine.keys() == theirs.keys() and all(alike(value, theirs[key], rounding) for key, value in mine.items())
     if isinstance(mine, list) and isinstance(theirs, list):
-        return len(mine) == len(theirs) and all(map(alike, mine, theirs))
-    if isinstance(mine, float | int) and isinstance(theirs, float | int):
-        return bool(np.isclose(mine, theirs, rtol=1e-9, atol=1e-12))
+        return len(mine) == len(theirs) and all(alike(*pair, rounding) for pair in zip(mine, theirs, strict=True))
+    if isinstance(mine, float) and isinstance(theirs, float | int):
+        return bool(np.isclose(mine, theirs, rtol=rounding, atol=rounding / 1000))
     return mine == theirs

@@ -2,6 +2,7 @@
 
 import binascii
 import os
+import stat
 from base64 import b64decode
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from gmi.errors import GmiError, missing
-from gmi.files import put
+from gmi.files import is_memory, put
 
 SUFFIX = ".sealed"
 """What the name of a sealed file ends with."""
@@ -98,25 +99,25 @@ def _remembered(folder: Path) -> bytes:
     """The passing key of a run folder: a new one where memory holds none that is this user's alone."""
     key, place = os.urandom(_SIZE), _place(folder)
     with suppress(OSError, GmiError):  # without such a memory the process alone has it
-        if not _is_memory(MEMORY):
-            return key
-        try:
-            file = os.open(place, os.O_RDONLY | os.O_NOFOLLOW)
-        except FileNotFoundError:
+        if MEMORY.is_dir() and is_memory(MEMORY):
+            known = _held(place)
+            if known is not None:
+                return known
             put(place, key)
-            return key
-        about = os.fstat(file)
-        with open(file, "rb") as held:
-            known = held.read(_SIZE + 1)
-        if about.st_uid == os.geteuid() and not about.st_mode & 0o077 and len(known) == _SIZE:
-            return known
     return key
 
 
-def _is_memory(folder: Path) -> bool:
-    """True for a folder of a system that says that it holds it in memory."""
-    mounts = (line.split() for line in Path("/proc/mounts").read_text("utf-8").splitlines())
-    return any(mount[1:3] == [str(folder), "tmpfs"] for mount in mounts)
+def _held(place: Path) -> bytes | None:
+    """The key in a file, if it holds one and is this user's alone; None: there is none."""
+    try:
+        file = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # others may have put anything there
+    except FileNotFoundError:
+        return None
+    about = os.fstat(file)
+    with open(file, "rb") as held:
+        known = held.read(_SIZE + 1) if stat.S_ISREG(about.st_mode) else b""
+    mine = about.st_uid == os.geteuid() and not about.st_mode & 0o077
+    return known if mine and len(known) == _SIZE else None
 
 
 def _cipher(key: bytes) -> Any:

@@ -207,7 +207,7 @@ class Panel:
             logits = torch.cat([opinion(batch, classes).cpu() for batch, classes in batches])
             return Answers.of(logits, images.classes).plain
 
-        pieces = self._each("target", sets, compute)
+        pieces = self._each("target", sets, compute, "answers")
         self.judged.answers["target"] = {name: Answers.join(group) for name, group in pieces.items()}
 
     def classifier(self, judge: ClassifierJudge, training: Images, sets: Releases) -> None:
@@ -220,17 +220,17 @@ class Panel:
             answers = Answers.of(judge.logits(images.pixels).cpu(), images.classes)
             return answers.plain | {"features": judge.embed(images.pixels)}
 
-        pieces = self._each(judge.name, sets, compute)
+        pieces = self._each(judge.name, sets, compute, "answers")
         self.judged.answers[judge.name] = {name: Answers.join(group) for name, group in pieces.items()}
         self.judged.features[judge.name] = {
             name: torch.cat([piece["features"] for piece in group]) for name, group in pieces.items()
         }
 
     def _each(
-        self, judge: str, sets: Releases, compute: Callable[[Images], Tensors]
+        self, judge: str, sets: Releases, compute: Callable[[Images], Tensors], kind: str = "judged"
     ) -> dict[str, list[dict[str, Tensor]]]:
         starts = {
-            f"judged/{judge}/{name}/{start // _PIECE:04d}": (name, start)
+            f"{kind}/{judge}/{name}/{start // _PIECE:04d}": (name, start)
             for name, images in sets.items()
             for start in range(0, len(images), _PIECE)
         }

@@ -17,7 +17,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gmi.errors import GmiError
-from gmi.judges.face import FaceNet
 from gmi.oracles.local import Comparing, WhiteBoxRecogniser
 from gmi.protocols import (
     Candidates,
@@ -41,7 +40,7 @@ from gmi.search.strangers import Strangers, joined, questions, samples
 from gmi.search.translation import Translated, Translation
 from gmi.settings import settings
 from gmi.targets.module import Target
-from gmi.targets.templates import AnyRecogniser, Matcher, recogniser_of, templates_of
+from gmi.targets.templates import AnyRecogniser, Differentiable, Matcher, recogniser_of, templates_of
 
 _BATCH = 50  # images that are asked about at once
 _SCALE = 20.0  # from similarities to logits
@@ -59,7 +58,7 @@ class Solve:
     photographs: Strangers | None = None
     # a recogniser with gradients in place of a copy that has none: a map from its templates to the copy's, learnt from
     # `pairs` of the adversary's own images, lets the search climb
-    through: FaceNet | None = None
+    through: Differentiable | None = None
     pairs: Annotated[int, Field(ge=50)] = 600  # those that were asked about come first, then samples of the prior
     # search with the copy for images of what was solved for: with gradients, or by similarity, as dlib has none
     search: Annotated[Guided | Gradient | Particles | Evolution | Genetic, Field(discriminator="type")]

@@ -32,6 +32,8 @@ from gmi.targets.served import Requests, Served, Verifier
 
 AnyRecogniser = Annotated[Dlib | FaceNet, Field(discriminator="type")]
 """What a configuration's `recogniser:` block may be."""
+Differentiable = FaceNet
+"""The recognisers with gradients."""
 
 
 class Matcher(nn.Module):

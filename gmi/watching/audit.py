@@ -1,10 +1,11 @@
 """Query auditing on trial: every attack of a ladder, and people at a camera, send their queries to a watched target."""
 
+import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from accelerate import PartialState
@@ -12,13 +13,12 @@ from torch import Tensor
 
 from gmi.audits import Hardware, Kind
 from gmi.errors import GmiError
-from gmi.files import private
 from gmi.inversion.attacker import Attacker
 from gmi.inversion.inputs import Inputs
 from gmi.ladder.audit import load
 from gmi.ladder.forecast import refuse_misfits
 from gmi.oracles.access import Access
-from gmi.oracles.interface import Embeddings
+from gmi.oracles.interface import Embeddings, Verification
 from gmi.rng import Rng, seed_of
 from gmi.run import Run, Tensors
 from gmi.search.attack import Attack
@@ -35,6 +35,10 @@ Queries = Sequence[tuple[Tensor, Tensor]]
 """Unit features (n, D) and predicted classes (n,) of queries, in the order in which they came."""
 
 
+_ATTACK = "shards/attack"
+"""Where the pieces of an attack lie while it is made."""
+
+
 def refuse(plan: Watching, inputs: Inputs) -> None:
     """Raises GmiError where there is no network to watch, an attack does not fit, or nothing would be overheard.
 
@@ -48,8 +52,8 @@ def refuse(plan: Watching, inputs: Inputs) -> None:
     if not rungs:
         raise GmiError("rungs: all have the whole model, and ask nothing that could be watched: add one that asks.")
     for name, rung in rungs.items():
-        if isinstance(rung.access.open(network, None), Embeddings):
-            raise GmiError(f"{name}: the watch does not see who asks for embeddings: leave this rung out.")
+        if isinstance(rung.access.open(network, None), Embeddings | Verification):
+            raise GmiError(f"{name}: the watch looks at scores and labels ({rung.access} access): leave this rung out.")
     plan.watch.refuse_few(len(inputs.people.training))
     if inputs.untrained:
         refuse_untrained(plan.audit.target, plan.audit.training, inputs.people)
@@ -63,6 +67,7 @@ def examine(plan: Watching, inputs: Inputs, run: Run, hardware: Hardware) -> dic
         for attack in plan.audit.attacks:
             made = replace(attack, search=search)
             askers[f"{step}-{attack.seed}"] = partial(attacked, inputs, made, rung.access, run, hardware)
+    _forget(run.folder / _ATTACK)  # of a process that was killed
     pieces = run.each(askers, lambda names: (seen(askers[name](), watcher) for name in names), "watch")
     streams: dict[str, list[Stream]] = {}
     for name, piece in zip(askers, pieces, strict=True):
@@ -92,12 +97,19 @@ def camera(inputs: Inputs) -> Queries:
 
 def attacked(inputs: Inputs, attack: Attack, access: Access, run: Run, hardware: Hardware) -> Queries:
     """The queries of one attack by one key, from the choice of starts to the choice of what is released."""
-    target, shards = _network(inputs), run.folder / "shards"
-    private(shards)
-    with TemporaryDirectory(dir=shards) as folder, overheard(target) as queries:  # what it finds is not kept
-        within = Run.open(Path(folder, "run"), {}, run.vault)
-        Attacker(attack, inputs.prior, inputs.people, within, hardware).attack("search", access.open(target, None))
+    target, place = _network(inputs), run.folder / _ATTACK
+    alone = replace(hardware, autocast=nullcontext)  # a server does not compute as its clients do
+    _forget(place)
+    with overheard(target) as queries:
+        within = Run.open(place, {}, run.vault)
+        Attacker(attack, inputs.prior, inputs.people, within, alone).attack("search", access.open(target, None))
+    _forget(place)  # what it finds is not kept
     return queries
+
+
+def _forget(place: Path) -> None:
+    if place.exists():
+        shutil.rmtree(place)
 
 
 def _network(inputs: Inputs) -> Target:

@@ -138,6 +138,7 @@ def test_many_images_lie_in_a_file_without_a_name_and_are_the_same(tmp_path, mon
     people(tmp_path, "ab")  # grey, then colour
     held = faces(people(tmp_path, "c", shape=(6, 5, 3)))
     monkeypatch.setattr("gmi.data.images.HELD", 0)
+    monkeypatch.setattr("gmi.data.images.is_memory", lambda _: False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     mapped = faces(tmp_path)
     for one, other in ((mapped.training, held.training), (mapped.enrolment, held.enrolment)):
@@ -153,9 +154,12 @@ def test_a_disk_without_room_for_the_images_is_one_sentence(tmp_path, monkeypatc
     def full(*_):
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr("gmi.data.images.is_memory", lambda _: False)
     monkeypatch.setattr("gmi.data.images.os.posix_fallocate", full)
-    with pytest.raises(GmiError, match=r"has no room for .* GB of images .*: set TMPDIR to a folder that has"):
+    with pytest.raises(GmiError, match=r"takes no .* GB of images .*: set TMPDIR to a folder with room"):
         faces(tmp_path)
+    monkeypatch.setattr("gmi.data.images.is_memory", lambda _: True)  # where a file would be memory, too
+    assert len(faces(tmp_path).training) == 12
 
 
 def test_public_images_at_any_depth_are_nobodys_and_fitted(tmp_path):

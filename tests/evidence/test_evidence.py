@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from pydantic import TypeAdapter
 from reference.reports import timeless
 from reference.verified import verified
@@ -201,7 +202,7 @@ def memory(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "memory"
     folder.mkdir()
     monkeypatch.setattr("gmi.evidence.vault.MEMORY", folder)
-    monkeypatch.setattr("gmi.evidence.vault._is_memory", lambda _: True)
+    monkeypatch.setattr("gmi.evidence.vault.is_memory", lambda _: True)
     return folder
 
 
@@ -231,20 +232,37 @@ def test_a_killed_run_without_evidence_goes_on_with_its_key_which_ends_with_it(m
     assert not [*memory.iterdir()] and not any(path.exists() for path in left)
 
 
-@pytest.mark.parametrize("lost", ["deleted", "damaged", "another's"])
-def test_what_a_killed_run_without_evidence_leaves_opens_for_nobody_whose_key_is_gone(memory, tmp_path, lost):
+@pytest.mark.parametrize("lost", ["deleted", "damaged", "open to others", "a link", "a pipe"])
+def test_what_a_killed_run_without_evidence_leaves_opens_for_nobody_whose_key_is_gone(memory, tmp_path, capsys, lost):
     plan, folder = replace(PLAN, evidence="none"), tmp_path / "run"
     left = killed(folder, plan)
     (key,) = memory.iterdir()
-    if lost == "deleted":
-        key.unlink()
-    elif lost == "damaged":
-        key.write_bytes(b"short")
-    else:  # whoever else may read a key is not trusted with it, nor believed
+    known = key.read_bytes()
+    if lost == "damaged":
+        key.write_bytes(known[:-1])
+    elif lost == "open to others":  # whoever else may read a key is not trusted with it
         key.chmod(0o644)
+    else:
+        key.unlink()
+    if lost == "a link":
+        (tmp_path / "known").write_bytes(known)
+        (tmp_path / "known").chmod(0o600)
+        key.symlink_to(tmp_path / "known")
+    elif lost == "a pipe":
+        os.mkfifo(key, 0o600)
+    assert Vault.passing(folder).key != known
+    relative = left[0].relative_to(folder).as_posix().removesuffix(SUFFIX)
+    vault = Vault.passing(folder)
     with pytest.raises(GmiError, match="a run's own key"):
-        Vault.passing(folder).open(left[0].read_bytes(), "any")
-    assert audit(folder, plan)["evidence"]["evidence"] == "not kept"  # it begins anew
+        Run(folder, read_digest(folder), vault=vault).kept(relative)
+    assert Run(folder, read_digest(folder), vault=Vault(known, "")).kept(relative)
+    capsys.readouterr()
+    assert audit(folder, plan)["evidence"]["evidence"] == "not kept"
+    assert "search:" in capsys.readouterr().err  # it began anew
+
+
+def read_digest(folder: Path) -> str:
+    return yaml.safe_load((folder / "config.yaml").read_text())["digest"]
 
 
 def test_purge_takes_the_key_of_a_killed_run_along(memory, tmp_path):
@@ -254,7 +272,7 @@ def test_purge_takes_the_key_of_a_killed_run_along(memory, tmp_path):
 
 
 def test_without_such_a_memory_the_process_alone_has_the_key(memory, tmp_path, monkeypatch):
-    monkeypatch.setattr("gmi.evidence.vault._is_memory", lambda _: False)
+    monkeypatch.setattr("gmi.evidence.vault.is_memory", lambda _: False)
     first, second = (Vault.passing(tmp_path / "run") for _ in range(2))
     assert first.key != second.key and not [*memory.iterdir()]
 
@@ -341,6 +359,29 @@ def test_sealed_pieces_are_read_with_the_key_and_a_copy_without_it(sealed, tmp_p
     (hindered,) = again(INVERSION, SEALED, inputs, sealed, report)
     assert hindered.outcome == "not checked" and "TOY_KEY holds no key" in hindered.why
     assert {each.outcome for each in again(INVERSION, SEALED, inputs, tmp_path / "clear", report)} == {"as reported"}
+
+
+def test_a_piece_that_was_changed_differs_and_what_fails_otherwise_accuses_nobody(run, monkeypatch):
+    inputs, report = toy.inputs(PEOPLE, 1.0, 0), json.loads((run / "report.json").read_text())
+    piece = next(path for path in (run / "shards").rglob("*.safetensors") if "search" in path.parts)
+    piece.write_bytes(piece.read_bytes()[:-1])
+    (found,) = again(INVERSION, PLAN, inputs, run, report)
+    assert found.outcome == "differs" and found.why.startswith(f"{piece} cannot be read (")
+
+    def fail(*_):
+        raise MemoryError("no room")
+
+    (found,) = again(replace(INVERSION, examine=fail), PLAN, inputs, run, report)
+    assert found.outcome == "not checked" and "could not be computed again" in found.why
+
+
+def test_rounding_is_no_difference_and_a_count_is(clear):
+    inputs, report = toy.inputs(PEOPLE, 1.0, 0), json.loads((clear / "report.json").read_text())
+    report["results"][0]["estimate"]["high"] *= 1.0001
+    report["cost"]["reconstructions"] += 1
+    found = {each.what: each.outcome for each in again(INVERSION, PLAN, inputs, clear, report)}
+    assert (found["results"], found["cost"]) == ("not checked", "differs")
+    assert {*found.values()} == {"as reported", "not checked", "differs"}
 
 
 def test_what_a_server_would_be_asked_for_is_not_computed_again(clear):

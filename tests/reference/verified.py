@@ -19,8 +19,6 @@ def verified(kind: Any, plan: Any, inputs: Any, folder: Path, change: Callable[[
     change(report)
     differing = [each.what for each in again(kind, plan, inputs, folder, report) if each.outcome == "differs"]
     assert differing == [part]
-    report["provenance"]["environment"]["python"] = "2.7"  # where rounding may be another
-    assert {each.outcome for each in again(kind, plan, inputs, folder, report)} == {"as reported", "not checked"}
     report["provenance"]["digests"] = {"gmi": "0"}
     (other,) = again(kind, plan, inputs, folder, report)
     assert other.outcome == "not checked" and "other inputs" in other.why

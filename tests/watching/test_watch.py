@@ -177,11 +177,13 @@ def test_a_watch_goes_on_where_it_stopped_and_keeps_nothing_that_an_attack_found
     folder, report, inputs = watched
     assert {path.name for path in (folder / "shards").iterdir()} == {"camera.safetensors", "rung1_0-0.safetensors"}
     (folder / "shards" / "camera.safetensors").unlink()
+    (folder / "shards" / "attack" / "run").mkdir(parents=True)  # as a process leaves it that was killed
     before = (folder / "shards" / "rung1_0-0.safetensors").stat().st_mtime_ns
     conduct(WATCHING, PLAN, folder, CPU, inputs)
     again = json.loads((folder / "watch.json").read_text())
     assert (again["control"], again["traffic"]) == (report["control"], report["traffic"])
     assert (folder / "shards" / "rung1_0-0.safetensors").stat().st_mtime_ns == before
+    assert not (folder / "shards" / "attack").exists()
 
 
 def test_with_seeds_windows_are_counted_together_and_the_latest_first_alarm_counts():
