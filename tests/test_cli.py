@@ -205,7 +205,7 @@ def test_what_is_still_to_be_trained_is_named_with_the_command_that_does_it(flag
     def load(plan, hardware):
         raise Untrained("There are no weights at model.safetensors yet")
 
-    kind: object = SimpleNamespace(plan=Audit, load=load)
+    kind: object = SimpleNamespace(plan=Audit, load=load, suffix="")
     words = ["quickstart", "--out", "mine", "--search.steps", "3", flag, "--defence", "{type: erasing}"]
     expected = (
         r"yet: gmi train-target quickstart --defence '\{type: erasing\}' --search.steps 3( --batch=1)? makes them\.$"
@@ -225,7 +225,7 @@ def test_an_error_speaks_of_what_the_audit_is_of(config, said):
     def load(plan, hardware):
         raise GmiError("2 people of data/people are too few: add a photograph of each person.")
 
-    kind: object = SimpleNamespace(plan=Audit, load=load)
+    kind: object = SimpleNamespace(plan=Audit, load=load, suffix="")
     with pytest.raises(GmiError) as error:
         audits.main(kind, "", [config, "--dry-run"])  # type: ignore[arg-type]
     assert str(error.value) == said
@@ -273,7 +273,9 @@ def test_a_dry_run_refuses_once_and_then_measures(error, capsys):
         done.append("forecast")
         return Forecast({}, {})
 
-    kind: object = SimpleNamespace(plan=Audit, load=lambda plan, hardware: None, refuse=refuse, forecast=forecast)
+    kind: object = SimpleNamespace(
+        plan=Audit, load=lambda plan, hardware: None, refuse=refuse, forecast=forecast, suffix=""
+    )
     with pytest.raises(Overspent) if isinstance(error, Overspent) else nullcontext():
         audits.main(kind, "", ["quickstart", "--dry-run"])  # type: ignore[arg-type]
     printed = capsys.readouterr()

@@ -782,6 +782,7 @@ def test_every_word_that_the_page_links_is_explained_on_it(tmp_path):
     assert linked == explained == {f"term-{word}" for word in ("interval", "accuracy", "imputation", "area", "hits")}
 
 
+@pytest.mark.slow
 def test_figures_come_again(tmp_path):
     small = replace(plan(written(tmp_path, people(1500, 0, leak=0.2))), attacks=(Counts(), Csmia()), attacked=100)
     audit(small, tmp_path / "run")

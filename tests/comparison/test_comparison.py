@@ -511,6 +511,7 @@ def test_the_page_has_no_violation_and_fits_the_screen(compared):
     assert faults_everywhere(compared[0] / "comparison.html") == []
 
 
+@pytest.mark.slow
 def test_figures_come_again_from_the_pieces(compared):
     folder, _ = compared
     verified(COMPARISON, PLAN, inputs(), folder, lambda report: report["arms"].pop(), "arms")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from conftest import repeats
 from pydantic import TypeAdapter
 from reference.reports import timeless
 from reference.verified import verified
@@ -232,7 +233,7 @@ def test_a_killed_run_without_evidence_goes_on_with_its_key_which_ends_with_it(m
     assert not [*memory.iterdir()] and not any(path.exists() for path in left)
 
 
-@pytest.mark.parametrize("lost", ["deleted", "damaged", "open to others", "a link", "a pipe"])
+@pytest.mark.parametrize("lost", repeats("open to others", "a pipe", slow=("deleted", "damaged", "a link")))
 def test_what_a_killed_run_without_evidence_leaves_opens_for_nobody_whose_key_is_gone(memory, tmp_path, capsys, lost):
     plan, folder = replace(PLAN, evidence="none"), tmp_path / "run"
     left = killed(folder, plan)
