@@ -20,7 +20,7 @@ from gmi.assets.catalogue import fetch, provenance
 from gmi.evidence.checked import Checked
 from gmi.evidence.handling import AnyHandling, Handling, Kept, kept, vault
 from gmi.evidence.purge import RECORD, left, purge
-from gmi.evidence.signature import sign, unsign
+from gmi.evidence.signature import refuse_unable, sign, unsign
 from gmi.evidence.vault import forget
 from gmi.files import put
 from gmi.forecast import Forecast
@@ -137,6 +137,8 @@ def conduct(
     inputs = load(kind, plan, hardware, inputs)
     kind.refuse(plan, inputs)
     refuse_missing(plan.track)
+    if isinstance(plan.evidence, Handling) and plan.evidence.sign is not None:
+        refuse_unable(plan.evidence.sign)  # at the end it would be late
     sealing = vault(plan.evidence, folder)
     with processes.first():
         assets = tuple(credits(plan))  # fetched and known before hours of work

@@ -5,7 +5,6 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from gmi.evidence.signature import refuse_unable
 from gmi.evidence.vault import Vault
 from gmi.settings import OPERATIONAL, settings
 
@@ -50,12 +49,10 @@ def kept(handling: AnyHandling, shown: bool) -> Kept:
 def vault(handling: AnyHandling, folder: Path) -> Vault | None:
     """What evidence of the run in a folder is sealed with; None: it is not.
 
-    Raises GmiError where the key, or the key to sign with, is amiss.
+    Raises GmiError where the key is amiss.
 
     Under accelerate every process must call this: a key that is made up is the same for all.
     """
     if handling == "none":
         return Vault.passing(folder)
-    if handling.sign is not None:
-        refuse_unable(handling.sign)
     return None if handling.encrypt is None else Vault.of(handling.encrypt.key)

@@ -10,13 +10,11 @@ turn; templates are compared by their cosine from the mean of these images.
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.linear_model import RidgeCV
 from torch import Tensor, nn
 
-STRENGTHS = np.logspace(-3, 1, 9)
+STRENGTHS = tuple(10 ** (exponent / 2) for exponent in range(-6, 3))
 """Of the ridge, for templates of length 1."""
 
 
@@ -30,10 +28,20 @@ class Translation(NamedTuple):
     @classmethod
     def of(cls, source: Tensor, result: Tensor) -> "Translation":
         """The map from templates source (N, d) to templates result (N, D) of the same images."""
-        mean = result.double().mean(0)
-        ridge = RidgeCV(STRENGTHS).fit(F.normalize(source.double()).numpy(), (result.double() - mean).numpy())
-        weight, bias = (torch.from_numpy(values).float() for values in (ridge.coef_, ridge.intercept_))
-        return cls(weight, bias, mean.float())
+        known, mean = F.normalize(source.double()), result.double().mean(0)
+        usual, wanted = known.mean(0), result.double() - mean
+        left, values, right = torch.linalg.svd(known - usual, full_matrices=False)
+        inner = left.T @ wanted
+
+        def error(strength: float) -> float:
+            """Mean square of what each image's template is less what the map from all others gives (PRESS)."""
+            kept = values**2 / (values**2 + strength)
+            leverage = 1 / len(known) + (left**2 * kept).sum(1)
+            return float((((wanted - left @ (kept[:, None] * inner)) / (1 - leverage)[:, None]) ** 2).mean())
+
+        strength = min(STRENGTHS, key=error)
+        weight = (right.T @ ((values / (values**2 + strength))[:, None] * inner)).T
+        return cls(weight.float(), (-weight @ usual).float(), mean.float())
 
 
 class Translated(nn.Module):

@@ -353,7 +353,8 @@ def test_with_its_pieces_nothing_of_an_audit_is_left_unchecked(run, monkeypatch,
 def test_sealed_pieces_are_read_with_the_key_and_a_copy_without_it(sealed, tmp_path, monkeypatch):
     inputs, report = toy.inputs(PEOPLE, 1.0, 0), json.loads((sealed / "report.json").read_text())
     monkeypatch.setenv("TOY_KEY", KEY)
-    assert {each.outcome for each in again(INVERSION, SEALED, inputs, sealed, report)} == {"as reported"}
+    signed = replace(SEALED, evidence=replace(SEALED.evidence, sign=tmp_path / "another's key"))  # no reader has it
+    assert {each.outcome for each in again(INVERSION, signed, inputs, sealed, report)} == {"as reported"}
     monkeypatch.setattr("gmi.cli.custody.planned", lambda *_: SEALED)
     unseal([str(sealed), "--out", str(tmp_path / "clear")])
     monkeypatch.delenv("TOY_KEY")

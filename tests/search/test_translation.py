@@ -3,9 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import RidgeCV
 from torch import nn
 
-from gmi.search.translation import Translated, Translation
+from gmi.search.translation import STRENGTHS, Translated, Translation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -23,6 +24,15 @@ def test_a_planted_map_is_found_whatever_the_lengths_of_the_templates():
     found = Translation.of(source * torch.linspace(0.5, 2, 400)[:, None], result)
     torch.testing.assert_close(found.weight, weight, rtol=0, atol=0.05)
     torch.testing.assert_close(found.mean, result.mean(0))
+
+
+def test_the_ridge_is_the_librarys():
+    source, result, _ = planted(60, 0.5)
+    found = Translation.of(source, result)
+    known, wanted = F.normalize(source.double()).numpy(), (result - result.mean(0)).double().numpy()
+    ridge = RidgeCV(STRENGTHS).fit(known, wanted)
+    assert found.weight.numpy() == pytest.approx(ridge.coef_, abs=1e-5)
+    assert found.bias.numpy() == pytest.approx(ridge.intercept_, abs=1e-5)
 
 
 def test_noise_and_few_images_make_the_map_smaller_and_not_wild():

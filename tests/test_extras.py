@@ -1,0 +1,26 @@
+"""Without the extras every kind of audit starts but that of tables, which names the package that it lacks."""
+
+import subprocess
+import sys
+
+import pytest
+
+EXTRAS = ("sklearn", "cryptography", "opacus", "cma", "onnxruntime", "fastapi", "uvicorn")
+WITHOUT = f"import sys\nsys.modules |= dict.fromkeys({EXTRAS})\n"
+"""Code after which none of them can be imported."""
+
+
+@pytest.mark.parametrize(
+    "names", ["audit ladder compare extract watch", "train-target train-prior report verify purge"]
+)
+def test_a_command_needs_no_extra_to_start(names):
+    code = f"{WITHOUT}from gmi.cli.commands import COMMANDS, imported\n"
+    code += f"for name in {names.split()}: imported(COMMANDS[name].work)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_a_table_lacks_is_named():
+    code = f"{WITHOUT}from gmi.cli import command\ncommand(['attributes', 'attributes_fair'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2 and "scikit-learn: pip install 'gmi[tabular]'" in done.stderr
