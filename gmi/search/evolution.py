@@ -40,6 +40,13 @@ class Evolution:
     radius: Positive | None = None  # of sphere or ball; half a box's side; None: sqrt(D), a normal latent's norm
     views: Views | None = Views()  # random view on which an individual is evaluated; None: the image as it is
 
+    def refuse_missing(self) -> None:
+        """Raises GmiError where pycma is not installed."""
+        try:
+            import cma as _
+        except ImportError as error:
+            raise GmiError("Evolution needs pycma: pip install 'gmi[blackbox]'.") from error
+
     def queries(self, prior: Prior) -> int:
         """Queries that the search makes for each candidate."""
         return self.generations * self.population
@@ -60,8 +67,9 @@ class Evolution:
     ) -> Candidates:
         """Candidates (N) from latents (N, ...): for each, the mean of its last distribution.
 
-        Raises GmiError when pycma is not installed.
+        Raises GmiError as `refuse_missing`.
         """
+        self.refuse_missing()
         seeds = (rng.uniform(2).double() * 2**24).long().tolist()  # all the bits of two draws
         strategies = [self._strategy(start, seed) for start, seed in zip(latents.flatten(1), seeds, strict=True)]
         for generation in range(self.generations):
@@ -79,10 +87,8 @@ class Evolution:
         return Candidates(prior.decode(end, classes).clamp(0, 1), classes, end)
 
     def _strategy(self, start: Tensor, seed: list[int]) -> Any:
-        try:
-            import cma
-        except ImportError as error:
-            raise GmiError("Evolution needs pycma: pip install 'gmi[blackbox]'.") from error
+        import cma
+
         draws = np.random.default_rng(seed)
         options = {
             "popsize": self.population,

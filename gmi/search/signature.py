@@ -116,6 +116,15 @@ class TeachingSearch(Protocol):
 
 
 @runtime_checkable
+class PackagedSearch(Protocol):
+    """A search that needs a package which gmi does not bring."""
+
+    def refuse_missing(self) -> None:
+        """Raises GmiError where it is not installed."""
+        ...
+
+
+@runtime_checkable
 class ComposedSearch(Protocol):
     """A search that is made of others."""
 
@@ -152,6 +161,8 @@ def refuse_misfit(search: Any, oracle: VerificationOracle | None, prior: Prior) 
             "their order, or leave it out."
         )
     needs = _needs(search)
+    if isinstance(search, PackagedSearch):
+        search.refuse_missing()
     own: object = search
     if isinstance(own, OfflineSearch) and oracle is not None:
         own.refuse(oracle)
