@@ -8,6 +8,7 @@ Differs from the papers: each individual is evaluated on random views of its own
 therefore the result is the mean of the last distribution, not the best individual.
 """
 
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -42,10 +43,8 @@ class Evolution:
 
     def refuse_missing(self) -> None:
         """Raises GmiError where pycma is not installed."""
-        try:
-            import cma as _
-        except ImportError as error:
-            raise GmiError("Evolution needs pycma: pip install 'gmi[blackbox]'.") from error
+        if find_spec("cma") is None:
+            raise GmiError("Evolution needs pycma: pip install 'gmi[blackbox]'.")
 
     def queries(self, prior: Prior) -> int:
         """Queries that the search makes for each candidate."""

@@ -161,9 +161,9 @@ def refuse_misfit(search: Any, oracle: VerificationOracle | None, prior: Prior) 
             "their order, or leave it out."
         )
     needs = _needs(search)
-    if isinstance(search, PackagedSearch):
-        search.refuse_missing()
     own: object = search
+    if isinstance(own, PackagedSearch):
+        own.refuse_missing()
     if isinstance(own, OfflineSearch) and oracle is not None:
         own.refuse(oracle)
     for part_search, its_oracle in _parts(search, oracle):
