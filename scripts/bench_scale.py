@@ -109,7 +109,7 @@ def measured(axis: str, value: int) -> dict[str, float]:
     Path("/proc/self/clear_refs").write_text("5")  # the greatest memory so far is forgotten
     before, start = _peak(), perf_counter()
     work()
-    return {"seconds": perf_counter() - start, "memory": _peak() - before}
+    return {"seconds": perf_counter() - start, "memory": max(0.0, _peak() - before)}
 
 
 def _peak() -> float:
