@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gmi.evidence.checked import Checked
 
 ROUNDING = 1e-3
-"""Of numbers that single precision gives, on another processor."""
+"""How far numbers in single precision may differ between processors, as a share of the number."""
 FORMS = ("figures.csv", "summary.md", "card.md")
 
 

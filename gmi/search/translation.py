@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 STRENGTHS = tuple(10 ** (exponent / 2) for exponent in range(-6, 3))
-"""Of the ridge, for templates of length 1."""
+"""Strengths of the ridge that are tried, for templates of length 1."""
 
 
 class Translation(NamedTuple):
