@@ -116,6 +116,11 @@ class Views:
         return rng.uniform(1, low=narrow, high=wide)[:, 0].sqrt()
 
 
+def at_least_single(values: Tensor) -> Tensor:
+    """Values in half precision brought to single, others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def grey(images: Tensor) -> Tensor:
     """Grey images (N, 1, H, W) from images (N, 1 or 3, H, W), differentiable.
 

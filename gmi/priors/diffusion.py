@@ -36,6 +36,7 @@ from gmi.priors.path import stamps, step
 from gmi.protocols import NoisePath
 from gmi.rng import Rng
 from gmi.settings import Whole, settings
+from gmi.views import at_least_single
 
 
 class DiffusionPrior:
@@ -120,7 +121,7 @@ class DiffusionPrior:
         when = when.round().long().clamp_max(self.path.timesteps - 1) if self._counted else when
         gain = self.path.gain(time)
         output = self.network(noisy if gain == 1 else gain * noisy, when, return_dict=False, **labels)[0]
-        return self.path.clean(output[:, : noisy.shape[1]], noisy, time)
+        return self.path.clean(at_least_single(output[:, : noisy.shape[1]]), noisy, time)
 
     def image(self, clean: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] of clean latents; the gradient passes where a pixel is clamped."""
@@ -128,7 +129,7 @@ class DiffusionPrior:
             vae: Any = self._vae
             mean, scale = (part.to(clean) for part in self._spread)
             clean = vae.decode(clean * scale + mean, return_dict=False)[0]
-        pixels = (clean + 1) / 2
+        pixels = (at_least_single(clean) + 1) / 2
         return pixels + (pixels.clamp(0, 1) - pixels).detach()
 
     def clean(self, images: Tensor) -> Tensor:

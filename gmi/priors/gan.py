@@ -13,6 +13,7 @@ from gmi.priors.folder import prior_folder, refuse_few, refuse_other_type, shape
 from gmi.protocols import Stage
 from gmi.rng import Rng
 from gmi.settings import settings
+from gmi.views import at_least_single
 
 
 @settings
@@ -65,7 +66,7 @@ class Dcgan(nn.Module):
 
     def decode(self, latents: Tensor, classes: Tensor | None = None) -> Tensor:
         """Images (N, C, S, S) in [0, 1], differentiable. The prior is unconditional: classes are not used."""
-        return (self(latents) + 1) / 2
+        return (at_least_single(self(latents)) + 1) / 2
 
     def forward(self, latents: Tensor) -> Tensor:
         """Images (N, C, S, S) in [-1, 1], as in training."""
@@ -85,7 +86,7 @@ class Dcgan(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """There are colours at the end alone: until then, the features stand for them."""
         made = layers(latents[:, :, None, None] if features is None else features)
-        return made, (made + 1) / 2 if last else made
+        return made, (at_least_single(made) + 1) / 2 if last else made
 
 
 @settings

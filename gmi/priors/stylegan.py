@@ -20,6 +20,7 @@ from gmi.priors.stylegan_network import Block, Generator
 from gmi.protocols import Stage
 from gmi.rng import Rng
 from gmi.settings import Count, Share, settings
+from gmi.views import at_least_single
 
 Space = Literal["z", "w", "w+"]
 
@@ -152,7 +153,7 @@ class StyleGanPrior:
 
     def image(self, colours: Tensor) -> Tensor:
         """Images in [0, 1] of the network's colours (N, C, H, W), which are about [-1, 1]."""
-        return ((colours + 1) / 2).clamp(0, 1)
+        return ((at_least_single(colours) + 1) / 2).clamp(0, 1)
 
     def stages(self, least: int = 0) -> list[Stage]:
         """The pieces of `decode`, one for each resolution or layer, as `gmi.protocols.StagedPrior` has them."""

@@ -21,7 +21,8 @@ from scipy.signal import firwin, kaiser_atten, kaiser_beta
 from scipy.special import j1
 from torch import Tensor, nn
 
-from gmi.priors.stylegan_network import Linear, Mapping, at_least_single
+from gmi.priors.stylegan_network import Linear, Mapping
+from gmi.views import at_least_single
 
 MARGIN = 10  # pixels beyond the image on each side, in all layers but the last ones
 CRITICAL = 2  # last layers, whose cutoff is that of the image: without room for a soft filter

@@ -1,4 +1,4 @@
-"""StyleGAN2's generator in plain torch, which is all that this file imports: differentiable twice, on any device.
+"""StyleGAN2's generator in plain torch: differentiable twice, on any device.
 
 After Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020 ("StyleGAN2"; sec. 2.2, 4.1 and
 fig. 2, 7), with the settings of Karras et al., Training Generative Adversarial Networks with Limited Data, NeurIPS 2020
@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gmi.views import at_least_single
+
 Noises = Sequence[Tensor]
 """For each 3x3 convolution, in order, noise (N, 1, H, W) of unit variance."""
 
@@ -28,11 +30,6 @@ FOLLOW = 0.005  # share of a batch's mean in the running mean of styles; ADA: 1 
 def activate(features: Tensor) -> Tensor:
     """Leaky ReLU of slope 0.2, times sqrt(2), which keeps the mean square of normal features about the same."""
     return F.leaky_relu(features, 0.2) * math.sqrt(2)
-
-
-def at_least_single(values: Tensor) -> Tensor:
-    """Values in half precision brought to single, others as they are: colours are sums over resolutions."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def binomial() -> Tensor:
@@ -93,11 +90,14 @@ class Mapping(nn.Module):
         self.register_buffer("w_avg", torch.zeros(width))
 
     def forward(self, latents: Tensor) -> Tensor:
-        values = latents * torch.rsqrt(latents.square().mean(1, keepdim=True) + 1e-8)
-        for layer in range(self.layers):
-            values = activate(self.get_submodule(f"fc{layer}")(values))
+        """Styles, never in half precision: what searches start from, and climb in, are latents."""
+        with torch.autocast(latents.device.type, enabled=False):
+            values = at_least_single(latents)
+            values = values * torch.rsqrt(values.square().mean(1, keepdim=True) + 1e-8)
+            for layer in range(self.layers):
+                values = activate(self.get_submodule(f"fc{layer}")(values))
         if self.training:
-            self.w_avg.lerp_(values.detach().float().mean(0), FOLLOW)
+            self.w_avg.lerp_(values.detach().mean(0), FOLLOW)
         return values
 
 

@@ -16,7 +16,7 @@ from gmi.defences import AnyDefence
 from gmi.errors import GmiError, foreign
 from gmi.settings import settings
 from gmi.targets.outputs import Named, Outputs, outputs
-from gmi.views import Input
+from gmi.views import Input, at_least_single
 
 
 class Target:
@@ -87,7 +87,7 @@ class Target:
                 f"The target's network returns a {type(logits).__name__}, where a tensor of logits is needed: name a "
                 "factory whose network returns the logits alone."
             )
-        return logits
+        return at_least_single(logits)
 
     def activations(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, K) and penultimate features (N, D) of one forward pass, differentiable.
@@ -102,7 +102,7 @@ class Target:
             hook.remove()
         if not features:
             raise GmiError("target.penultimate names a part that the module does not call with a tensor: name another.")
-        return logits, features[-1].flatten(1)
+        return logits, at_least_single(features[-1].flatten(1))
 
     def weights(self) -> Iterable[Tensor]:
         """The module's parameters, to compare with a judge's."""

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmi.priors.stylegan_network import Linear, activate, at_least_single, binomial, smoothed
-from gmi.views import LUMA
+from gmi.priors.stylegan_network import Linear, activate, binomial, smoothed
+from gmi.views import LUMA, at_least_single
 
 
 class Convolution(nn.Module):

@@ -106,6 +106,18 @@ def test_descent_recovers_a_planted_style():
     assert ((w - truth).norm(dim=1) < 0.05 * start).all()
 
 
+@pytest.mark.parametrize("space", ["z", "w", "w+"])
+def test_styles_are_never_made_in_half_precision(space):
+    """Under bf16 a truncated prior's samples are what they are without it, and its images nearly so."""
+    prior = made(space=space, psi=0.7)
+    latents = prior.sample(Rng(range(4)))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        assert prior.sample(Rng(range(4))).equal(latents)
+        styles, images = prior.styles(latents), prior.decode(latents)
+    assert styles.equal(prior.styles(latents))
+    torch.testing.assert_close(images.float(), prior.decode(latents), rtol=0, atol=0.05)
+
+
 def test_a_gradient_search_recovers_planted_people(tmp_path):
     """As an audit does it: the prior by its block, the best samples of a pool, then the search on the sphere of z."""
     block = f"{{type: stylegan, space: z, folder: {written(tmp_path / 'prior')}}}"

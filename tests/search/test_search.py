@@ -151,6 +151,20 @@ def test_six_at_once_equal_six_runs_of_one(world, name):
         torch.testing.assert_close(alone.latents[0], together.latents[one], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", SEARCHES)
+def test_half_precision_will_do(world, name):
+    """Under bf16 every search runs, its latents are in single precision, and it goes the same way at first."""
+    search = short(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = run(world, search)
+    assert found.latents.dtype == torch.float32 and found.images.isfinite().all()
+    assert found.images.dtype == torch.float32
+    if isinstance(search, Gradient):
+        whole = run(world, search)
+        moved = (whole.latents - Rng([seed_of(0, "test", number) + 1 for number in range(6)]).normal(8)).norm()
+        assert 0 < (found.latents - whole.latents).norm() < 0.2 * moved
+
+
 @pytest.mark.parametrize(
     "search",
     [
