@@ -132,12 +132,16 @@ class Verification(Interface):
         return self._answers(images, classes, classes)[:, 0].bool().to(images.device)
 
     def everybody(self, images: Tensor) -> Tensor:
-        """True (N, K) where images (N, C, H, W) pass for each class; each costs K queries, which serve nobody alone."""
-        rows = []
-        for few in images.split(max(1, _CLAIMS // self.people)):
-            claims = torch.arange(self.people).repeat(len(few))
-            rows.append(self._answers(few.repeat_interleave(self.people, 0), None, claims).reshape(len(few), -1))
-        return torch.cat(rows).bool().to(images.device)
+        """True (N, K) where images (N, C, H, W) pass for each class; each costs K queries, which serve nobody alone.
+
+        All images are asked about for one person after another: the same one twice in succession would be noticed.
+        """
+        parts = []
+        for people in torch.arange(self.people).split(max(1, _CLAIMS // max(1, len(images)))):
+            claims = people.repeat_interleave(len(images))
+            answers = self._answers(images.repeat(len(people), 1, 1, 1), None, claims)
+            parts.append(answers.reshape(len(people), len(images)).T)
+        return torch.cat(parts, 1).bool().to(images.device)
 
     def _send(self, images: Tensor, claims: Tensor | None) -> Tensor:
         assert claims is not None

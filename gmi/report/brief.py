@@ -46,7 +46,7 @@ HEADLINES = {
     "extraction": {"data": ("excess",), "rows": ("copies", "originals"), "white_box": ("auc",)},
     "watch": {
         "control": ("queries", "windows", "flagged"),
-        "traffic": ("queries", "windows", "flagged", "first"),
+        "traffic": ("queries", "windows", "flagged", "first", "disguised"),
     },
 }
 """The figures that tell a run's outcome, by kind of audit: parts of figures.csv, and their metrics without rates."""
@@ -190,6 +190,8 @@ def _word(metric: str, subject: str) -> str:
     base, _, at = metric.partition("@")
     if base == "hits":
         return f"hits at {100 * float(at):g} % false alarms"
+    if base == "disguised":
+        return f"flagged, {100 * float(at):g} % photographs between"
     return reworded(WORDS[base], subject) if base in WORDS else worded_label(subject, metric)
 
 

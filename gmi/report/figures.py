@@ -20,7 +20,7 @@ COUNTS |= {"training_images", "enrolment_images", "samples", "reconstructions", 
 COUNTS |= {"distractors", "windows", "first"}
 SHARES = {"match", "anymatch", "pairmatch", "rank", "top", "hits", "accuracy", "copies", "originals", "agreement"}
 SHARES |= {"share", "ratio", "calibration_error", "own_opinion", "precision", "recall", "coverage", "undetected"}
-SHARES |= {"target_accuracy", "covered", "flagged"}
+SHARES |= {"target_accuracy", "covered", "flagged", "disguised"}
 DIFFERENCES = ("cost", "reduction", "gain", "contrast", "excess", "leak", "identity", "optimising")
 
 COLUMNS = ("metric", "value", "low", "high", "unit", "people", "failed")
@@ -72,7 +72,7 @@ def _walk(tree: Mapping[str, Any], keys: tuple[str, ...], labels: Mapping[str, s
             above = keys[-1] if keys else ""
             if key in COUNTS or above in COUNTS:
                 yield line(part or "data", labels, metric, value, "count")
-            elif key in ("own_opinion", "flagged") or above in ("undetected", "chance"):
+            elif key in ("own_opinion", "flagged") or above in ("undetected", "chance", "disguised"):
                 yield line(part, labels, metric, value, unit(metric))
 
 
@@ -93,7 +93,7 @@ def _split(keys: tuple[str, ...]) -> tuple[str, str]:
     last = max((number for number, key in enumerate(keys) if key == "*"), default=len(keys) - 2)
     part = [key for key in keys[: last + 1] if key != "*"]
     rest = [key for key in keys[last + 1 :] if key not in ("figures", "estimate")]
-    return ".".join(part), ("@" if rest[:1] == ["hits"] else ".").join(rest)
+    return ".".join(part), ("@" if rest[:1] in (["hits"], ["disguised"]) else ".").join(rest)
 
 
 def line(part: str, labels: Mapping[str, str], metric: str, value: Any, unit: str) -> Row:

@@ -42,7 +42,7 @@ from gmi.settings import settings
 from gmi.targets.module import Target
 from gmi.targets.templates import AnyRecogniser, Differentiable, Matcher, recogniser_of, templates_of
 
-_BATCH = 50  # images that are asked about at once
+_BATCH = 128  # images that are asked about at once: more than a watch looks at together
 _SCALE = 20.0  # from similarities to logits
 
 

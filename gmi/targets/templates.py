@@ -102,6 +102,24 @@ def templates_of(target: Target | Served) -> Templates:
     raise GmiError("access: {type: embeddings} is for a target of type templates: a classifier answers with scores.")
 
 
+class Remembered:
+    """A function of images that keeps its latest results: many claims in succession are of one image."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        """function: from images as bytes (N, C, H, W) to values (N, D)."""
+        self._function = function
+        self._latest: dict[bytes, Tensor] = {}  # by hash, those of the latest call
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The values (N, D) of images (N, C, H, W), given as bytes; those of the latest call are not computed again."""
+        names = [sha256(image.numpy().tobytes()).digest() for image in images]
+        rows = {name: row for row, name in enumerate(names) if name not in self._latest}
+        made = self._function(images[[*rows.values()]]) if rows else ()
+        known = self._latest | dict(zip(rows, made, strict=True))
+        self._latest = {name: known[name] for name in names}
+        return torch.stack([known[name] for name in names])
+
+
 @dataclass(frozen=True)
 class Deciding:
     """A `Verifier` over templates: it accepts an image whose similarity to the claimed person's reaches a threshold."""
@@ -111,12 +129,11 @@ class Deciding:
 
     @property
     def requests(self) -> Requests:
-        return Requests(batch=1024)  # many claims are of one image, which is embedded once
+        return Requests(batch=1024)
 
     def decide(self, images: Tensor, claims: Tensor) -> Tensor:
         """1 (N, 1) where images (N, C, H, W), given as bytes, pass for these people (N,), else 0."""
-        shown, whose = images.unique(dim=0, return_inverse=True)
-        return (self.similar(shown)[whose, claims] >= self.threshold).double()[:, None]
+        return (self.similar(images).gather(1, claims[:, None]) >= self.threshold).double()
 
 
 def verifier_of(target: Target | Served) -> Verifier:
@@ -124,9 +141,9 @@ def verifier_of(target: Target | Served) -> Verifier:
     if isinstance(target, Served) and target.verifier is not None:
         return target.verifier
     if isinstance(target, Served) and isinstance(target.service, Matching):
-        return Deciding(target.service, target.service.threshold)
+        return Deciding(Remembered(target.service), target.service.threshold)
     if isinstance(target, Target) and isinstance(target.module, Matcher):
-        return Deciding(partial(_similar, target, target.module.scale), target.module.threshold)
+        return Deciding(Remembered(partial(_similar, target, target.module.scale)), target.module.threshold)
     raise GmiError(
         "access: {type: verification} is for a target of type templates, or for an API whose target.claims names where "
         "the claimed person goes: a classifier says who it is."

@@ -1,10 +1,10 @@
 """Query auditing on trial: every attack of a ladder, and people at a camera, send their queries to a watched target."""
 
 import shutil
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from gmi.inversion.attacker import Attacker
 from gmi.inversion.inputs import Inputs
 from gmi.ladder.audit import load
 from gmi.ladder.forecast import refuse_misfits
-from gmi.oracles.access import Access
+from gmi.oracles.access import Access, AnyOracle
 from gmi.oracles.interface import Embeddings, Verification
 from gmi.rng import Rng, seed_of
 from gmi.run import Run, Tensors
@@ -25,6 +25,8 @@ from gmi.search.attack import Attack
 from gmi.serving.watch import STATISTICS, TRAFFIC, Watcher, features, overheard
 from gmi.serving.watch import Stream as Overlapping
 from gmi.targets.module import Target
+from gmi.targets.served import Requests
+from gmi.targets.templates import Remembered, verifier_of
 from gmi.training.weights import refuse_untrained
 from gmi.watching.findings import CAMERA, ROUNDS, Stream, findings
 from gmi.watching.forecast import forecast
@@ -40,7 +42,7 @@ _ATTACK = "shards/attack"
 
 
 def refuse(plan: Watching, inputs: Inputs) -> None:
-    """Raises GmiError where there is no network to watch, an attack does not fit, or nothing would be overheard.
+    """Raises GmiError where there is no network to watch, an attack does not fit, or answers are templates.
 
     Raises Untrained where the target is still to be trained.
     """
@@ -52,8 +54,11 @@ def refuse(plan: Watching, inputs: Inputs) -> None:
     if not rungs:
         raise GmiError("rungs: all have the whole model, and ask nothing that could be watched: add one that asks.")
     for name, rung in rungs.items():
-        if isinstance(rung.access.open(network, None), Embeddings | Verification):
-            raise GmiError(f"{name}: the watch looks at scores and labels ({rung.access} access): leave this rung out.")
+        if isinstance(rung.access.open(network, None), Embeddings):
+            raise GmiError(
+                f"{name}: no server of ours answers with templates ({rung.access} access), or watches one that does: "
+                "leave this rung out."
+            )
     plan.watch.refuse_few(len(inputs.people.training))
     if inputs.untrained:
         refuse_untrained(plan.audit.target, plan.audit.training, inputs.people)
@@ -62,26 +67,53 @@ def refuse(plan: Watching, inputs: Inputs) -> None:
 def examine(plan: Watching, inputs: Inputs, run: Run, hardware: Hardware) -> dict[str, list[Stream]]:
     """What the watch makes of the control and of every attack, by step: one stream for each seed."""
     watcher = plan.watch.learn(_network(inputs), inputs.people.training.pixels)
-    askers = {CAMERA: partial(camera, inputs)}
+    photographs = cache(partial(camera, inputs))  # computed once, where a piece is missing
+    makers = {CAMERA: lambda: seen(photographs(), watcher)}
     for step, rung, search in plan.asking():
         for attack in plan.audit.attacks:
             made = replace(attack, search=search)
-            askers[f"{step}-{attack.seed}"] = partial(attacked, inputs, made, rung.access, run, hardware)
+            asked = partial(attacked, inputs, made, rung.access, run, hardware)
+            makers[f"{step}-{attack.seed}"] = partial(_seen, asked, photographs, plan.watch.disguises, watcher)
     _forget(run.folder / _ATTACK)  # of a process that was killed
-    pieces = run.each(askers, lambda names: (seen(askers[name](), watcher) for name in names), "watch")
+    pieces = run.each(makers, lambda names: (makers[name]() for name in names), "watch")
     streams: dict[str, list[Stream]] = {}
-    for name, piece in zip(askers, pieces, strict=True):
-        streams.setdefault(name.partition("-")[0], []).append(Stream(int(piece["queries"]), piece["flags"]))
+    for name, piece in zip(makers, pieces, strict=True):
+        hidden = {} if name == CAMERA else {share: piece[f"disguised {share:g}"] for share in plan.watch.disguises}
+        streams.setdefault(name.partition("-")[0], []).append(Stream(int(piece["queries"]), piece["flags"], hidden))
     return streams
 
 
-def seen(queries: Queries, watcher: Watcher) -> Tensors:
+def _seen(
+    asked: Callable[[], Queries], photographs: Callable[[], Queries], shares: Sequence[float], watcher: Watcher
+) -> Tensors:
+    """The tensors of `seen`, and the flags (W, 3) where an adversary hides among photographs: `disguised SHARE`."""
+    queries = asked()
+    hidden = {share: seen(disguised(queries, photographs(), share), watcher)["flags"] for share in shares}
+    return {**seen(queries, watcher), **{f"disguised {share:g}": flags for share, flags in hidden.items()}}
+
+
+def seen(queries: Iterable[tuple[Tensor, Tensor]], watcher: Watcher) -> Tensors:
     """The number of queries, and the flags (W, 3) of every window of them. Raises GmiError where there are none."""
-    if not queries:
+    stream, count, flags = Overlapping(watcher), 0, []
+    for unit, labels in queries:
+        count += len(labels)
+        flags += [[name in reasons for name in STATISTICS] for reasons in stream.see(unit, labels)]
+    if count == 0:
         raise GmiError("An attack asks nothing that the watch overhears: leave its rung out.")
-    unit, labels = (torch.cat(parts) for parts in zip(*queries, strict=True))
-    flags = [[name in reasons for name in STATISTICS] for reasons in Overlapping(watcher).see(unit, labels)]
-    return {"queries": torch.tensor(len(unit)), "flags": torch.tensor(flags, dtype=torch.bool).reshape(-1, 3)}
+    return {"queries": torch.tensor(count), "flags": torch.tensor(flags, dtype=torch.bool).reshape(-1, len(STATISTICS))}
+
+
+def disguised(queries: Queries, photographs: Queries, share: float) -> Iterator[tuple[Tensor, Tensor]]:
+    """Queries with photographs evenly between them, which are this share of the whole and come again and again."""
+    crowd = [torch.cat(parts) for parts in zip(*photographs, strict=True)]
+    asked = sent = 0  # queries and photographs so far
+    for unit, labels in queries:
+        before = ((asked + 1 + torch.arange(len(labels))) * share / (1 - share)).long()  # photographs before each query
+        fresh = torch.arange(sent, int(before[-1]))
+        order = torch.cat([before.double(), fresh + 0.5]).argsort(stable=True)
+        rows = fresh % len(crowd[1])
+        yield torch.cat([unit, crowd[0][rows]])[order], torch.cat([labels, crowd[1][rows]])[order]
+        asked, sent = asked + len(labels), int(before[-1])
 
 
 def camera(inputs: Inputs) -> Queries:
@@ -100,11 +132,42 @@ def attacked(inputs: Inputs, attack: Attack, access: Access, run: Run, hardware:
     target, place = _network(inputs), run.folder / _ATTACK
     alone = replace(hardware, autocast=nullcontext)  # a server does not compute as its clients do
     _forget(place)
-    with overheard(target) as queries:
+    with listening(target, access) as (oracle, queries):
         within = Run.open(place, {}, run.vault)
-        Attacker(attack, inputs.prior, inputs.people, within, alone).attack("search", access.open(target, None))
+        Attacker(attack, inputs.prior, inputs.people, within, alone).attack("search", oracle)
     _forget(place)  # what it finds is not kept
     return queries
+
+
+class Overheard:
+    """A `Verifier` of whose claims the images are heard; queries: takes their unit features and predicted classes."""
+
+    def __init__(self, target: Target, queries: list[tuple[Tensor, Tensor]]) -> None:
+        self._verifier, self._queries = verifier_of(target), queries
+        self._seen = Remembered(lambda images: torch.column_stack(features(target, images.float() / 255)))
+
+    @property
+    def requests(self) -> Requests:
+        """Those of the verifier."""
+        return self._verifier.requests
+
+    def decide(self, images: Tensor, claims: Tensor) -> Tensor:
+        """The verifier's decisions."""
+        seen = self._seen(images)
+        self._queries.append((seen[:, :-1], seen[:, -1].long()))
+        return self._verifier.decide(images, claims)
+
+
+@contextmanager
+def listening(target: Target, access: Access) -> Iterator[tuple[AnyOracle, Queries]]:
+    """A context with an oracle, and what is overheard of it: an image for each claim, where claims are decided."""
+    oracle = access.open(target, None)
+    if isinstance(oracle, Verification):
+        claims: list[tuple[Tensor, Tensor]] = []
+        yield Verification(Overheard(target, claims), oracle.ledger, oracle.people), claims
+    else:
+        with overheard(target) as queries:
+            yield oracle, queries
 
 
 def _forget(place: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from gmi.inversion.inputs import Inputs
@@ -27,6 +28,8 @@ class Stream:
 
     queries: int
     flags: Tensor  # of every window, which of STATISTICS raised the alarm: bool (W, 3)
+    # the same by share of photographs that are sent between the queries; none for the control
+    disguised: Mapping[float, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Attacked(Traffic):
     rung: str
     access: str
     search: str
+    disguised: dict[str, float | None]  # by share of photographs between the queries, the share of windows flagged
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,10 @@ def findings(plan: Watching, inputs: Inputs, streams: Mapping[str, Sequence[Stre
                 rung=rung.name,
                 access=str(rung.access),
                 search=search.type,
+                disguised={
+                    f"{share:g}": flagged([stream.disguised[share] for stream in streams[step]])
+                    for share in plan.watch.disguises
+                },
                 **noticed(streams[step], window),
             )
             for step, rung, search in plan.asking()
@@ -100,10 +108,16 @@ def noticed(streams: Sequence[Stream], window: int) -> dict[str, Any]:
     return {
         "queries": max(stream.queries for stream in streams),
         "windows": len(rows),
-        "flagged": sum(map(any, rows)) / len(rows) if rows else None,
+        "flagged": flagged([stream.flags for stream in streams]),
         "first": None if None in firsts else max(each for each in firsts if each is not None),
         "reasons": {name: share(number) for number, name in enumerate(STATISTICS)} if rows else {},
     }
+
+
+def flagged(flags: Sequence[Tensor]) -> float | None:
+    """The share of windows, of all seeds' (W, 3), that raise an alarm; None: there is no window."""
+    rows = torch.cat([each.reshape(-1, len(STATISTICS)) for each in flags]).bool()
+    return float(rows.any(1).double().mean()) if len(rows) else None
 
 
 def first(flags: Tensor, window: int) -> int | None:

@@ -15,7 +15,7 @@ import yaml
 from reference.browser import faults_everywhere, needs_browser
 from reference.servers import serving
 from reference.verified import verified
-from torch import Tensor
+from torch import Tensor, nn
 
 from gmi import toy
 from gmi.audits import Hardware, conduct
@@ -23,23 +23,27 @@ from gmi.cli import audits
 from gmi.dossier.dossier import Dossier
 from gmi.errors import GmiError
 from gmi.ladder.plan import Ladder, Rung
-from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
+from gmi.oracles.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, VerificationOnly, WholeModel
 from gmi.report.coverage import bearings
 from gmi.rng import Rng
+from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
+from gmi.search.strangers import as_bytes
 from gmi.serving.gate import Key
 from gmi.serving.watch import STATISTICS, TRAFFIC, Stream, Watch, features, overheard, statistics
 from gmi.settings import plain, read
+from gmi.targets.module import Input, Target
 from gmi.targets.served import Served
+from gmi.targets.templates import Matcher
 from gmi.watching import page
-from gmi.watching.audit import WATCHING
+from gmi.watching.audit import WATCHING, disguised, listening
 from gmi.watching.findings import Stream as Seen
 from gmi.watching.findings import noticed
-from gmi.watching.plan import Watching
+from gmi.watching.plan import Trial, Watching
 
 COUNT = 20
-WATCH = Watch(window=24, alarm=0.02)
+WATCH = Trial(window=24, alarm=0.02)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -92,6 +96,34 @@ def test_what_is_overheard_is_what_is_asked(inputs):
     inputs.target(photographs[8:])  # nobody listens
     seen, named = (torch.cat(parts) for parts in zip(*heard, strict=True))
     torch.testing.assert_close((seen, named), features(inputs.target, photographs[:8]))
+
+
+@pytest.fixture(scope="module")
+def recogniser():
+    """A system that compares with the templates of four people."""
+    draws = torch.Generator().manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.Tanh(), nn.Linear(6, 5))
+    for value in network.parameters():
+        nn.init.normal_(value, generator=draws)
+    matcher = Matcher(network, torch.randn(4, 5, generator=draws), 20.0, 0.1)
+    return Target(matcher, Input(size=(8, 8), colour="grey", mean=(0.5,)), tuple("abcd"), penultimate="network.3")
+
+
+def test_claims_are_overheard_in_the_order_in_which_they_are_made(recogniser):
+    """Each claim is an image of its own, of which the watch hears; who asks goes from one person to the next."""
+    images = as_bytes(Rng(range(7)).uniform(64).view(7, 1, 8, 8)).float() / 255
+    similar = recogniser(images) / 20.0
+    with listening(recogniser, VerificationOnly()) as (oracle, queries):
+        assert oracle.everybody(images[:5]).equal(similar[:5] >= 0.1)
+        assert oracle.accepts(images[5:], torch.tensor([3, 1])).equal(similar[[5, 6], [3, 1]] >= 0.1)
+    assert oracle.queries == 4 * 5 + 2 == sum(len(labels) for _, labels in queries)
+    seen, named = (torch.cat(parts) for parts in zip(*queries, strict=True))
+    unit, labels = features(recogniser, images)
+    torch.testing.assert_close(seen, torch.cat([unit[:5].repeat(4, 1), unit[5:]]))
+    assert named.equal(torch.cat([labels[:5].repeat(4), labels[5:]]))
+    with listening(recogniser, ScoresOnly()) as (oracle, queries):
+        oracle.similarities(images)
+    torch.testing.assert_close(queries[0], (unit, labels))
 
 
 def test_each_statistic_sees_what_it_is_for(inputs, watcher):
@@ -173,6 +205,31 @@ def test_what_a_watch_finds_is_evidence_in_a_dossier_and_in_every_form(watched):
     assert told["C11.3.1"][0].startswith("toy: traffic.flagged: ")
 
 
+def test_photographs_between_the_queries_are_evenly_spread():
+    """With this share of all, in their order and over again; the queries keep theirs, whatever their batches."""
+    queries = [(torch.arange(0.0, 5)[:, None], torch.arange(5)), (torch.arange(5.0, 8)[:, None], torch.arange(5, 8))]
+    crowd = [(torch.full((2, 1), -1.0), torch.tensor([-1, -2])), (torch.full((1, 1), -1.0), torch.tensor([-3]))]
+
+    def labels(share: float) -> list[int]:
+        return torch.cat([named for _, named in disguised(queries, crowd, share)]).tolist()
+
+    assert labels(0.5) == [-1, 0, -2, 1, -3, 2, -1, 3, -2, 4, -3, 5, -1, 6, -2, 7]
+    assert labels(0.25) == [0, 1, -1, 2, 3, 4, -2, 5, 6, 7]
+    assert labels(0.75)[:8] == [-1, -2, -3, 0, -1, -2, -3, 1]
+    assert [unit.shape for unit, _ in disguised(queries, crowd, 0.5)] == [(10, 1), (6, 1)]
+
+
+def test_who_hides_among_photographs_is_flagged_less(watched):
+    _, report, _ = watched
+    (scores,) = report["traffic"]
+    half, most = (scores["disguised"][share] for share in ("0.5", "0.9"))
+    assert scores["flagged"] >= half >= most >= 0 and scores["flagged"] > most
+    assert most <= 0.2  # nine photographs in ten are hardly anything but photographs
+    folder = watched[0]
+    assert "flagged, 90 % photographs between" in (folder / "summary.md").read_text()
+    assert "disguised@0.9" in (folder / "figures.csv").read_text()
+
+
 def test_a_watch_goes_on_where_it_stopped_and_keeps_nothing_that_an_attack_found(watched):
     folder, report, inputs = watched
     assert {path.name for path in (folder / "shards").iterdir()} == {"camera.safetensors", "rung1_0-0.safetensors"}
@@ -200,7 +257,16 @@ def test_with_seeds_windows_are_counted_together_and_the_latest_first_alarm_coun
 
 def test_a_page_tells_who_never_filled_a_window(watched, tmp_path):
     _, report, _ = watched
-    traffic = [{**report["traffic"][0], "windows": 0, "flagged": None, "first": None, "reasons": {}}]
+    traffic = [
+        {
+            **report["traffic"][0],
+            "windows": 0,
+            "flagged": None,
+            "first": None,
+            "reasons": {},
+            "disguised": {"0.5": None},
+        }
+    ]
     (tmp_path / "watch.json").write_text(json.dumps({**report, "traffic": traffic}))
     text = page.render(tmp_path).read_text()
     assert "fewer queries than a window" in text and "People at a camera" in text
@@ -211,13 +277,21 @@ def test_a_page_tells_who_never_filled_a_window(watched, tmp_path):
     [
         ({"rungs": (Rung(name="labels", access=LabelsOnly(), searches=(Evolution(),)),)}, "evolution needs access"),
         ({"rungs": PLAN.rungs[:1]}, "rungs: all have the whole model"),
-        ({"watch": Watch(window=500)}, "photographs make no real traffic for windows of 500"),
+        ({"rungs": (Rung(name="doors", access=VerificationOnly(), searches=(Boundary(),)),)}, "of type templates"),
+        ({"watch": Trial(window=500)}, "photographs make no real traffic for windows of 500"),
     ],
 )
 def test_a_watch_that_could_see_nothing_is_refused_before_anything_is_spent(inputs, tmp_path, changes, message):
     with pytest.raises(GmiError, match=message):
         conduct(WATCHING, replace(PLAN, **changes), tmp_path / "run", CPU, inputs)
     assert not (tmp_path / "run").exists()
+
+
+def test_no_watch_looks_at_who_is_given_templates(inputs, recogniser, tmp_path):
+    rung = Rung(name="templates", access=EmbeddingsOnly(), searches=(Evolution(),))
+    plan = replace(PLAN, audit=replace(PLAN.audit, perceptual=None), rungs=(rung,))
+    with pytest.raises(GmiError, match="templates: no server of ours answers with templates"):
+        conduct(WATCHING, plan, tmp_path / "run", CPU, replace(inputs, target=recogniser))
 
 
 def test_a_watch_needs_weights(inputs, tmp_path):
@@ -230,7 +304,7 @@ def test_the_configuration_is_that_of_a_ladder(tmp_path):
     ladder = {key: value for key, value in plain(PLAN).items() if key != "watch"}
     config = tmp_path / "toy.yaml"
     config.write_text(yaml.safe_dump(ladder))
-    assert read(config, Watching) == replace(PLAN, watch=Watch()) and read(config, Ladder).name == "toy"
+    assert read(config, Watching) == replace(PLAN, watch=Trial()) and read(config, Ladder).name == "toy"
     config.write_text(yaml.safe_dump(ladder | {"watch": {"refuse": 3}}))
     with pytest.raises(GmiError, match=r"watch\.refuse: on trial nobody is refused"):
         read(config, Watching)
