@@ -58,19 +58,13 @@ def foreign(sentence: Callable[[str], str]) -> Iterator[None]:
         raise GmiError(sentence(because(error))) from error
 
 
-EXTRAS = {
-    "cryptography": ("cryptography", "evidence"),
-    "sklearn": ("scikit-learn", "tabular"),
-    "fastapi": ("fastapi", "serve"),
-    "uvicorn": ("uvicorn", "serve"),
-}
-"""Modules of gmi's optional dependencies: their packages, and the extras that bring them."""
+OPTIONAL = {"cryptography": "cryptography", "sklearn": "scikit-learn", "fastapi": "fastapi", "uvicorn": "uvicorn"}
+"""Modules of gmi's optional dependencies, and their packages; gmi's extras, of a clone, bring them, too."""
 
 
 def missing(error: ModuleNotFoundError) -> GmiError:
     """What to install for a module that was not found. Raises the error itself if gmi does not know the module."""
     module = (error.name or "").partition(".")[0]
-    if module not in EXTRAS:
+    if module not in OPTIONAL:
         raise error
-    package, extra = EXTRAS[module]
-    return GmiError(f"This needs {package}: pip install 'gmi[{extra}]'.")
+    return GmiError(f"This needs {OPTIONAL[module]}: pip install {OPTIONAL[module]}.")

@@ -75,12 +75,12 @@ def test_an_audit_of_ones_own_objects(tmp_path):
         gmi.load(toy.plan().search)  # type: ignore[arg-type]
 
 
-def test_what_is_missing_is_named_with_the_extra_that_brings_it():
+def test_what_is_missing_is_named_with_the_command_that_brings_it():
     code = "import sys; sys.modules['sklearn'] = None; from gmi import AttributeAudit"
-    assert "GmiError: This needs scikit-learn: pip install 'gmi[tabular]'" in python(code).stderr
+    assert "GmiError: This needs scikit-learn: pip install scikit-learn" in python(code).stderr
     code = "import sys; sys.modules['sklearn'] = None; from gmi.cli import command; command(['attributes', 'x'])"
     ended = python(code)
-    assert ended.returncode == 2 and ended.stderr == "error: This needs scikit-learn: pip install 'gmi[tabular]'.\n"
+    assert ended.returncode == 2 and ended.stderr == "error: This needs scikit-learn: pip install scikit-learn.\n"
 
 
 def test_an_interrupted_import_ends_in_one_sentence(tmp_path):

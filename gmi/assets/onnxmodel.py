@@ -30,7 +30,7 @@ class OnnxModel:
         try:
             import onnxruntime
         except ImportError as error:
-            raise GmiError(f"{key}: an ONNX file needs onnxruntime: pip install 'gmi[onnx]'.") from error
+            raise GmiError(f"{key}: an ONNX file needs onnxruntime: pip install onnxruntime.") from error
         if not path.is_file():
             raise GmiError(f"{key}: there is no file {path}.")
         try:

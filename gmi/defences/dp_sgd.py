@@ -216,7 +216,7 @@ def group_epsilon(noise: float, share: float, steps: int, size: int, delta: floa
 
 def _refuse_uninstalled() -> None:
     if find_spec("opacus") is None:
-        raise GmiError("A dp-sgd defence needs Opacus: pip install 'gmi[dp]'.")
+        raise GmiError("A dp-sgd defence needs Opacus: pip install opacus.")
 
 
 @contextmanager

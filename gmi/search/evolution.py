@@ -44,7 +44,7 @@ class Evolution:
     def refuse_missing(self) -> None:
         """Raises GmiError where pycma is not installed."""
         if find_spec("cma") is None:
-            raise GmiError("Evolution needs pycma: pip install 'gmi[blackbox]'.")
+            raise GmiError("Evolution needs pycma: pip install cma.")
 
     def queries(self, prior: Prior) -> int:
         """Queries that the search makes for each candidate."""
