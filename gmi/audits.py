@@ -87,6 +87,13 @@ class Hardware:
     device: torch.device
     autocast: Autocast = nullcontext  # wraps searches only: judges work in full precision
 
+    @property
+    def name(self) -> str:
+        """The kind of device, and bf16 where searches work in it."""
+        with self.autocast():
+            half = torch.is_autocast_enabled(self.device.type)
+        return f"{self.device.type}, bf16" if half else self.device.type
+
 
 @dataclass(frozen=True, kw_only=True)
 class Kind(Generic[Plan, Inputs, Evidence]):
@@ -265,7 +272,7 @@ def header(
             config_digest=run.digest,
             digests=inputs.digests,
             environment={"python": platform.python_version(), "platform": platform.platform()} | packages,
-            device=hardware.device.type,
+            device=hardware.name,
             processes=PartialState().num_processes,
             files=digests(run.folder),
             started=started.isoformat(timespec="seconds"),

@@ -31,10 +31,11 @@ from gmi.audits import Hardware
 from gmi.data.images import Images
 from gmi.data.people import People
 from gmi.errors import GmiError
-from gmi.inversion.attacker import Attacker, Spent
+from gmi.inversion.attacker import Attacker
 from gmi.inversion.controls import Enrolled
 from gmi.inversion.inputs import refuse_enrolled
 from gmi.inversion.judging import Judges
+from gmi.inversion.meter import Spent
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.release import release
 from gmi.protocols import Prior

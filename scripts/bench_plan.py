@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from gmi.data.people import Faces
-from gmi.inversion.attacker import Spent
 from gmi.inversion.controls import Unmoved
 from gmi.inversion.judging import Releases
+from gmi.inversion.meter import Spent
 from gmi.inversion.plan import RANDOM
 from gmi.judges import AnyFaceJudge
 from gmi.judges.perceptual import Lpips

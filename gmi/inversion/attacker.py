@@ -1,6 +1,6 @@
 """The attack and its controls: what each shows of every person, as pieces of work in a run folder."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -9,10 +9,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gmi.audits import Hardware
-from gmi.data.images import Images, room
+from gmi.data.images import Images
 from gmi.data.people import People
 from gmi.errors import GmiError
 from gmi.inversion.controls import Unmoved, random_prior
+from gmi.inversion.meter import Meter, Spent, joined
 from gmi.inversion.release import release
 from gmi.oracles.interface import Interface
 from gmi.protocols import Candidates, Prior, VerificationOracle, WhiteBoxOracle
@@ -24,19 +25,7 @@ from gmi.search.selection import keep_best, opinion, pool_scores, preselect, rob
 from gmi.search.signature import ConfinedSearch, JointSearch, OfflineSearch, Search, shared_queries
 from gmi.views import grey
 
-_CRAMPED = (
-    "The device's memory does not suffice for the candidates of one person, or for one batch of samples: lower "
-    "selection.candidates or batch, and run the same command again."
-)
 _PIECE = 250  # images of a pool in one piece of work
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What a step of the audit cost, whoever ran it and however often it was resumed."""
-
-    queries: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -57,6 +46,10 @@ class Attacker:
     def classes(self) -> Tensor:
         """The attacked people (A,)."""
         return torch.tensor(self.people.attacked)
+
+    @property
+    def _meter(self) -> Meter:
+        return Meter(self.run, self.spent)
 
     def attack(self, step: str, oracle: VerificationOracle) -> Images:
         """What the attack releases: for each class the kept candidates, best first."""
@@ -123,7 +116,7 @@ class Attacker:
                 yield {"scores": torch.cat([pool_scores(oracle, look(batch)) for batch in batches])}
 
         names = [f"{name}/{piece:04d}" for piece in range(-(-len(numbers) // _PIECE))]
-        return torch.cat([piece["scores"] for piece in self._each(name, names, oracle, compute)]).cpu()
+        return torch.cat([piece["scores"] for piece in self._meter.each(name, names, oracle, compute)]).cpu()
 
     def probe(self, oracle: WhiteBoxOracle | Interface, name: str = "checks", count: int = 8) -> dict[str, Tensor]:
         """The answers that checks look at: log-probabilities (N, K) of prior samples, a second time where that can be.
@@ -145,7 +138,7 @@ class Attacker:
                 again = oracle.logits(self.prior.decode(latents).clamp(0, 1))
             yield {"logits": logits, "again": again, "gradients": gradient.flatten(1).norm(dim=1)}
 
-        (answers,) = self._each(name, [f"{name}/0000"], oracle, compute)
+        (answers,) = self._meter.each(name, [f"{name}/0000"], oracle, compute)
         return answers
 
     def prepare(self, name: str, oracle: VerificationOracle) -> tuple[Search, VerificationOracle]:
@@ -161,7 +154,7 @@ class Attacker:
             with self.hardware.autocast():
                 yield search.prepare(oracle, self.prior, self._rng("prepare", range(shared)))
 
-        (learned,) = self._each(name, [f"{name}/0000"], oracle, compute)
+        (learned,) = self._meter.each(name, [f"{name}/0000"], oracle, compute)
         asked = search.copy(learned, self.hardware.device) if isinstance(search, OfflineSearch) else oracle
         return search.taught(learned), asked
 
@@ -214,67 +207,10 @@ class Attacker:
     ) -> Images:
         """One piece a person, computed in groups of fixed size."""
         rows = {f"{name}/{person:04d}": row for row, person in enumerate(self.classes.tolist())}
-        pieces = self._each(
+        pieces = self._meter.each(
             name, list(rows), oracle, lambda names: compute(torch.tensor([rows[key] for key in names])), group
         )
-        return self._joined(pieces, len(rows))
-
-    def _joined(self, pieces: Iterable[Tensors], count: int) -> Images:
-        """The images of so many pieces, each with as many, read one after the other."""
-        images, classes = torch.empty(0), []
-        for number, piece in enumerate(pieces):
-            each = piece["images"]
-            if not number:
-                shape = (count * len(each), *each.shape[1:])
-                # what is sealed in the run folder lies in no other file
-                images = room(*shape) if self.run.vault is None else torch.empty(shape, dtype=torch.uint8)
-            images[number * len(each) : (number + 1) * len(each)] = each
-            classes.append(piece["classes"])
-        return Images.of(images, torch.cat(classes))
-
-    def _each(
-        self,
-        step: str,
-        names: list[str],
-        oracle: VerificationOracle,
-        compute: Callable[[list[str]], Iterable[Tensors]],
-        group: int = 1,
-    ) -> Iterator[dict[str, Tensor]]:
-        """`Run.each`, with the queries of every piece in its shard; what was spent is known when all are read.
-
-        Where the memory does not suffice for a group, its halves are computed. Raises GmiError if it does not for one.
-        """
-
-        def metered(names: list[str]) -> Iterator[Tensors]:
-            return counted(names, self.run.within + names[0])
-
-        def counted(names: list[str], begun: str) -> Iterator[Tensors]:
-            before = oracle.queries
-            if isinstance(oracle, Interface):
-                oracle.ledger.at(begun)  # halves go by the group's name: what it was answered answers them
-            try:
-                pieces = list(compute(names))
-            except torch.OutOfMemoryError as error:
-                if len(names) == 1:
-                    raise GmiError(_CRAMPED) from error
-                pieces, oracle.queries = [], before
-            if not pieces:
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                half = len(names) // 2
-                yield from counted(names[:half], begun)
-                yield from counted(names[half:], begun)
-                return
-            queries, rest = divmod(oracle.queries - before, len(names))
-            for index, piece in enumerate(pieces):
-                yield dict(piece) | {"queries": torch.tensor(queries + (index < rest))}
-
-        queries, seconds = 0, 0.0
-        for piece in self.run.each(names, metered, step.replace("_", " "), group):
-            queries += int(piece["queries"])
-            seconds += float(piece["seconds"])
-            yield piece
-        self.spent[step] = Spent(queries, seconds)
+        return joined(pieces, len(rows), self.run.vault is not None)
 
     def _latents(self, numbers: Iterable[int]) -> Tensor:
         """Samples of the pool by their numbers, as the search can reach them."""
@@ -283,15 +219,6 @@ class Attacker:
 
     def _rng(self, purpose: str, keys: Iterable[object]) -> Rng:
         return Rng([seed_of(self.plan.seed, purpose, key) for key in keys])
-
-
-def total(spent: Iterable[Mapping[str, Spent]]) -> dict[str, Spent]:
-    """What several attackers spent, by step."""
-    sums: dict[str, Spent] = {}
-    for step, cost in (item for each in spent for item in each.items()):
-        before = sums.get(step, Spent(0, 0.0))
-        sums[step] = Spent(before.queries + cost.queries, before.seconds + cost.seconds)
-    return sums
 
 
 def _refuse_broken(images: Tensor, what: str) -> None:

@@ -13,18 +13,20 @@ from safetensors.numpy import save
 from gmi.audits import Hardware, Kind
 from gmi.data.images import Images
 from gmi.inversion import judging, scores
-from gmi.inversion.attacker import Attacker, total
+from gmi.inversion.attacker import Attacker
 from gmi.inversion.controls import Enrolled, EnrolledSimilarities
-from gmi.inversion.findings import Evidence, findings
+from gmi.inversion.findings import findings
 from gmi.inversion.forecast import forecast, refuse_overspending
 from gmi.inversion.inputs import Inputs, load, refuse_enrolled
 from gmi.inversion.judging import Releases
+from gmi.inversion.meter import total
 from gmi.inversion.page import render
 from gmi.inversion.plan import RANDOM, Audit
 from gmi.inversion.preflight import refuse_ignorant
 from gmi.inversion.recognition import Recognised, recognise
 from gmi.inversion.related import related_attacks
 from gmi.inversion.release import strips
+from gmi.inversion.validity import Evidence
 from gmi.oracles.access import AnyOracle
 from gmi.oracles.interface import Embeddings
 from gmi.protocols import SimilarityOracle

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from gmi.inversion.attacker import Spent
+from gmi.inversion.meter import Spent
 from gmi.inversion.plan import Audit
 from gmi.oracles.access import AnyOracle
 from gmi.oracles.interface import Interface

@@ -1,33 +1,28 @@
 """The findings of an audit, composed from its evidence: figures with intervals, checks, a verdict, what it cost."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
-from torch import Tensor
 
 from gmi import checks
 from gmi.data.people import People
 from gmi.inversion import literature, scoring
-from gmi.inversion.attacker import Spent
 from gmi.inversion.cost import Cost, cost_of
 from gmi.inversion.inputs import Inputs
-from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.plan import Audit
 from gmi.inversion.prior_fit import PriorFit, prior_fit
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.related import Related
 from gmi.inversion.scoring import Exposed, Gap, Result
+from gmi.inversion.validity import Evidence, early_checks
 from gmi.inversion.verdict import METRIC, NAMES, Advantage, Finding, settle
 from gmi.metrics.statistics import Estimate, Failed, Outcome, attempt
-from gmi.oracles.access import AnyOracle, reach
-from gmi.oracles.interface import Embeddings, Labels, Similarities, Verification
-from gmi.protocols import ScoreOracle, SimilarityOracle
+from gmi.oracles.access import reach
 from gmi.report.coverage import Reach
 from gmi.settings import plain
 from gmi.targets.module import ModuleTarget
-from gmi.targets.served import Served
 from gmi.training.weights import record_of
 
 LIMITS = (
@@ -37,20 +32,6 @@ LIMITS = (
     "Judges err more for some groups of people than for others, and so do match rates.",
     "A failure to recover people is never proof that a model is safe.",
 )
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Everything that the findings rest on."""
-
-    oracle: AnyOracle
-    releases: Releases
-    probes: Mapping[str, Tensor]  # what the checks look at
-    spent: Mapping[str, Spent]  # by step
-    judged: Judged
-    recognised: tuple[Recognised, ...]  # by face judge; the verdict rests on the first
-    related: Related
-    foretold: float | None = None  # by templates that were solved for, see `checks.solved`; None: none were
 
 
 @dataclass(frozen=True)
@@ -151,7 +132,7 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
     results += literature.figures(judged, first.judge, people, releases)
     facts = {(row.method, row.judge, row.metric): row for row in results}
     naive = facts["search", "target", "top1"].estimate
-    early, doubtful = _early_checks(inputs, evidence)
+    early, doubtful = early_checks(inputs, evidence)
     stops = [flag.message for flag in early if flag.severity == "stop"]
     doubts = [flag.message for flag in doubtful if flag.severity == "warning"]
     public = all(flag.severity != "warning" for flag in early if flag.name == checks.PUBLIC_PEOPLE)
@@ -223,48 +204,6 @@ def effect(recognised: Recognised, results: Sequence[Result], advantages: Sequen
         f"(chance: {100 * (first.chance or 0):.1f}), and {hundred(matched.estimate)} would match at FMR "
         f"{100 * recognised.thresholds[0].fmr:g} % (samples of the prior: {100 * (matched.chance or 0):.1f})."
     )
-
-
-def _early_checks(inputs: Inputs, evidence: Evidence) -> tuple[list[checks.Flag], list[checks.Flag]]:
-    """The checks that a verdict depends on; and those of them whose warnings bar an acquittal, but no evidence."""
-    people, probes = inputs.people, evidence.probes
-    doubtful = [checks.knows_its_people(literature.target_accuracy(evidence.judged, people))]
-    doubtful += [eyesight(each) for each in evidence.recognised]
-    if "gradients" in probes:  # scores and labels are what they are, and no gradient is asked for
-        doubtful += [checks.softmaxed(probes["logits"]), checks.dead_gradients(probes["gradients"])]
-    elif isinstance(evidence.oracle, ScoreOracle) and not isinstance(evidence.oracle, SimilarityOracle):
-        doubtful += [checks.flat(probes["logits"]), checks.softened(probes["logits"])]
-    if _compares(evidence.oracle, inputs):
-        doubtful.append(checks.solved(evidence.foretold))
-    if "again" in probes:
-        doubtful.append(checks.randomised(probes["logits"], probes["again"]))
-    others = [*_overlap(people, evidence.recognised[0])]
-    if isinstance(inputs.target, Served) and not inputs.target.parameters:
-        others.append(checks.unseen_weights())
-    return [*doubtful, *others], doubtful
-
-
-def _compares(oracle: AnyOracle, inputs: Inputs) -> bool:
-    """Whether the interface tells how an image compares with templates, which it keeps to itself."""
-    if isinstance(oracle, Embeddings):
-        return False
-    served = isinstance(inputs.target, Served) and inputs.target.gives in ("similarities", "decisions")
-    recogniser = inputs.system is not None or served
-    return isinstance(oracle, Similarities | Verification) or (recogniser and isinstance(oracle, Labels))
-
-
-def _overlap(people: People, recognised: Recognised) -> Iterator[checks.Flag]:
-    public = people.public
-    yield checks.copies(0 if public is None else people.copied(public), 0 if public is None else len(public))
-    if recognised.public is not None:
-        yield checks.public_people(
-            recognised.public, len(people.names), recognised.samples["genuine"], recognised.samples["impostor"]
-        )
-
-
-def eyesight(recognised: Recognised) -> checks.Flag:
-    """Whether a judge tells the people apart by their own photographs."""
-    return checks.judge_sees(recognised.judge, scoring.figure(recognised, ("genuine",), METRIC))
 
 
 def cuts(recognised: Recognised) -> tuple[Cut, ...]:

@@ -7,12 +7,13 @@ import numpy as np
 
 from gmi import checks
 from gmi.checks import Flag
-from gmi.inversion.findings import Cut, cuts, eyesight
+from gmi.inversion.findings import Cut, cuts
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.recognition import recognise
 from gmi.inversion.scoring import chance_of, figures
+from gmi.inversion.validity import eyesight
 from gmi.ladder.plan import Ladder, baseline, costs
 from gmi.metrics.statistics import Failed, Outcome, attempt, recovered
 from gmi.oracles.access import reach

@@ -33,6 +33,7 @@ from gmi.search.selection import opinion, pool_scores, preselect
 from gmi.search.signature import Passes
 from gmi.search.strangers import Strangers, questions
 from gmi.settings import Count, NonNegative, Positive, Rate, Whole, settings
+from gmi.training.precision import learning
 from gmi.views import grey
 
 _BATCH = 50  # images that are asked about, or encoded, at once
@@ -102,8 +103,7 @@ class Conditional:
         used, rows = chosen.unique(return_inverse=True)
         clean = _encoded(prior, images[used], device)
         draws = torch.Generator().manual_seed(seed_of(seed, "steps"))
-        half = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type) is torch.bfloat16
-        with torch.enable_grad(), torch.autocast(device.type, enabled=half):  # float16 would lose small gradients
+        with learning(device):
             self._tune(network.train(), prior.path, clean, rows, counts, draws)
         state = {name: value.contiguous() for name, value in network.state_dict().items()}
         if not all(value.isfinite().all() for value in state.values()):

@@ -40,6 +40,7 @@ from gmi.search.signature import Passes, shared_queries
 from gmi.search.strangers import Strangers, as_bytes, joined, questions
 from gmi.settings import Count, Share, settings
 from gmi.targets.module import ModuleTarget, Target
+from gmi.training.precision import learning
 from gmi.training.targets import Head, Scratch
 
 _BATCH = 50  # images that are asked about at once
@@ -117,7 +118,7 @@ class Surrogate:
             isinstance(oracle, ScoreOracle) and self.learn == "log-probabilities"
         )
         loss = _nearness(scores) if exact else _likelihood(scores, self.rare)
-        with torch.enable_grad(), torch.random.fork_rng():
+        with learning(device), torch.random.fork_rng():
             torch.manual_seed(self.training.seed)
             for student, module in ensemble.members:
                 self.training(module, student.input, images, loss)

@@ -24,6 +24,7 @@ from gmi.search.gradient import Gradient
 from gmi.search.selection import opinion
 from gmi.search.signature import Passes
 from gmi.settings import Count, NonNegative, Positive, Share, Whole, settings
+from gmi.training.precision import learning
 
 
 @settings
@@ -91,7 +92,7 @@ class Tuned:
         classes = person.expand(self.finds)
         first = self.search(oracle, prior, starts, classes, streams)
         own = copy.deepcopy(prior)
-        with torch.enable_grad():
+        with learning(start.device):
             self._tune(own, oracle, first, streams)
         second = self.search(oracle, own, first.latents, classes, streams, trace)
         if self.finds == 1:

@@ -298,6 +298,7 @@ def test_bf16_finds_what_single_precision_finds(planted, tmp_path):
     found = json.loads((tmp_path / "run" / "report.json").read_text())
     assert found["verdict"]["finding"] == planted[1]["verdict"]["finding"] == "evidence of identity leakage"
     assert found["results"] != planted[1]["results"]
+    assert (found["provenance"]["device"], planted[1]["provenance"]["device"]) == ("cpu, bf16", "cpu")
     for metric in ("auc", "rank1"):
         half, whole = (estimate(report, "search", metric) for report in (found, planted[1]))
         assert half["value"] == pytest.approx(whole["value"], abs=0.05)

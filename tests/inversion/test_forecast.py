@@ -11,12 +11,13 @@ import torch
 from gmi import toy
 from gmi.audits import Hardware
 from gmi.data.images import Images
-from gmi.inversion.attacker import Attacker, Spent
+from gmi.inversion.attacker import Attacker
 from gmi.inversion.audit import reconstruct
 from gmi.inversion.controls import Controls
 from gmi.inversion.forecast import Forecast, forecast
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.membership import Membership
+from gmi.inversion.meter import Spent
 from gmi.inversion.plan import Audit
 from gmi.oracles.local import WhiteBox
 from gmi.rng import Rng

@@ -97,14 +97,16 @@ class Shades(Naming):
         return (images.mean((1, 2, 3)) * 3).long().clamp(0, 2)
 
 
-def test_samples_are_of_the_class_that_is_asked_for(tmp_path):
+@pytest.mark.parametrize("half", [False, True])
+def test_samples_are_of_the_class_that_is_asked_for(tmp_path, half):
     """From labels alone; the photographs, twice the prior's size, are even in their shade."""
     photographs = strangers(tmp_path, torch.linspace(0, 1, 120)[:, None, None, None].expand(-1, 1, 8, 8))
     plan = Conditional(
         questions=120, photographs=photographs, steps=150, batch=32, lr=3e-3, class_lr=5e-2, path_steps=8
     )
     target, prior = Shades(), denoising(4)
-    search = plan.taught(plan.prepare(target, prior, Rng(range(plan.shared))))
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        search = plan.taught(plan.prepare(target, prior, Rng(range(plan.shared))))
     classes = torch.arange(3).repeat(20)
 
     def right(guidance: float) -> float:

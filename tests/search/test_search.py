@@ -180,6 +180,17 @@ def test_every_query_is_counted(world, search):
     assert oracle.queries == 6 * search.queries(world.prior) == 6 * 15
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_a_student_learns_what_the_target_says(world, half):
+    """Also under bf16, whose copies of the weights do not hide what was learnt."""
+    search = Surrogate(questions=300, students=(STUDENT,), training=LESSONS)
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        learned = search.prepare(world.oracle(), world.prior, Rng(range(300)))
+    unseen = world.prior.decode(Rng(range(1000, 1200)).normal(8))
+    student = search.taught(learned).student(6)
+    assert (student(unseen).argmax(1) == world.target(unseen).argmax(1)).float().mean() > 0.9
+
+
 def test_evolution_leaves_numpys_generator_alone(world):
     np.random.seed(3)
     wanted = np.random.random()

@@ -21,8 +21,8 @@ def neighbours(world, latents: torch.Tensor, reach: float) -> torch.Tensor:
     return latents.lerp(world.prior.sample(Rng(range(50, 56))), reach)
 
 
-@pytest.mark.parametrize(("weight", "most"), [(0.0, 0.7), (0.1, 0.95)])
-def test_neighbours_come_nearer_to_the_finds(world, weight: float, most: float) -> None:
+@pytest.mark.parametrize(("weight", "most", "half"), [(0.0, 0.7, False), (0.1, 0.95, False), (0.0, 0.7, True)])
+def test_neighbours_come_nearer_to_the_finds(world, weight: float, most: float, half: bool) -> None:
     """In pixels, where the tuned generator makes images of latents that it was not shown; the finds stay themselves."""
     tuned, before = [], world.prior.digest
 
@@ -32,7 +32,8 @@ def test_neighbours_come_nearer_to_the_finds(world, weight: float, most: float) 
             tuned.append((prior, finds))
 
     search = Kept(search=SHORT, finds=3, steps=60, lr=3e-3, reach=0.3, feature_weight=weight)
-    search(world.oracle(), world.prior, Rng(range(2)).normal(8), CLASSES[:2], Rng(range(2)))
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        search(world.oracle(), world.prior, Rng(range(2)).normal(8), CLASSES[:2], Rng(range(2)))
     assert world.prior.digest == before and len(tuned) == 2
     for prior, finds in tuned:
         assert prior.digest != before and not any(value.requires_grad for value in prior.parameters())

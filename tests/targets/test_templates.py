@@ -12,8 +12,8 @@ from gmi.assets.catalogue import resolve
 from gmi.data.images import Images, read
 from gmi.data.people import People
 from gmi.errors import GmiError
-from gmi.inversion.findings import _compares
 from gmi.inversion.judging import Judges
+from gmi.inversion.validity import compares
 from gmi.judges.face import Dlib, FaceNet
 from gmi.oracles.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, VerificationOnly, WholeModel
 from gmi.oracles.shape import Shape
@@ -160,11 +160,11 @@ def test_an_interface_that_compares_is_acquitted_only_if_it_was_solved(facenet, 
     """By similarities, labels or decisions; who has the templates or the weights has nothing to solve for."""
     inputs = SimpleNamespace(system=object(), target=facenet)
     compare = (ScoresOnly(), LabelsOnly(), VerificationOnly())
-    assert all(_compares(level.open(facenet, None), inputs) for level in compare)
-    assert not any(_compares(level.open(facenet, None), inputs) for level in (WholeModel(), EmbeddingsOnly()))
+    assert all(compares(level.open(facenet, None), inputs) for level in compare)
+    assert not any(compares(level.open(facenet, None), inputs) for level in (WholeModel(), EmbeddingsOnly()))
     nobody = SimpleNamespace(system=None, target=world.target)
-    assert not any(_compares(level.open(world.target, None), nobody) for level in (ScoresOnly(), LabelsOnly()))
+    assert not any(compares(level.open(world.target, None), nobody) for level in (ScoresOnly(), LabelsOnly()))
     api = SimpleNamespace(system=None, target=Served(None, "similarities", PEOPLE, "0"))
-    assert _compares(LabelsOnly().open(facenet, None), api)
+    assert compares(LabelsOnly().open(facenet, None), api)
     assert [checks.solved(found).severity for found in (None, 0.55, 0.9)] == ["warning", "warning", "passed"]
     assert "type: solve" in checks.solved(None).message and "search.recogniser" in checks.solved(0.55).message
