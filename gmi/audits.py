@@ -26,11 +26,11 @@ from gmi.files import put
 from gmi.forecast import Forecast
 from gmi.report import page
 from gmi.report.brief import brief, card, summary
-from gmi.report.figures import COLUMNS, rows, table
+from gmi.report.figures import scalars, table
 from gmi.report.page import SCHEMA_VERSION
 from gmi.report.subjects import sentences
 from gmi.run import Run, refuse_other
-from gmi.settings import identity, plain
+from gmi.settings import identity, plain, words
 from gmi.tracking import Tracker, refuse_missing, tracking
 
 PACKAGES = (
@@ -186,21 +186,12 @@ def _finish(kind: Kind[Plan, Any, Any], plan: Plan, folder: Path) -> None:
     if plan.evidence == "none":
         forget(folder)
     with tracking(plan.track, plan.name, folder) as log:
-        log(dict(_scalars(page.read(folder / f"{kind.name}.json"))), 0)
+        log(dict(scalars(page.read(folder / f"{kind.name}.json"))), 0)
 
 
 def pages(kind: Kind[Any, Any, Any]) -> tuple[str, str]:
     """Files of a finished run that may show people."""
     return f"{kind.name}.html", f"{kind.name}.pdf"
-
-
-def _scalars(report: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Every figure by its part, labels and metric, and the ends of its interval."""
-    for row in rows(report):
-        labels = [str(value) for key, value in row.items() if key not in (*COLUMNS, "part")]
-        name = "/".join([row["part"], *labels, row["metric"]])
-        ends = {"": row["value"], "/low": row["low"], "/high": row["high"]}
-        yield from ((f"{name}{end}", value) for end, value in ends.items() if value is not None)
 
 
 def render(kind: Kind[Any, Any, Any], folder: Path) -> Path:
@@ -299,13 +290,3 @@ def credits(plan: object) -> Iterator[Asset]:
     for name in dict.fromkeys(named):
         record = provenance(fetch(name))
         yield Asset(**{key: record[key] for key in ("name", "licence", "terms", "credit", "sha256")})
-
-
-def words(plan: object) -> Iterator[str]:
-    """Every text in a configuration."""
-    branches: list[JsonValue] = [plain(plan)]
-    while branches:
-        branch = branches.pop(0)
-        if isinstance(branch, str):
-            yield branch
-        branches[:0] = [*branch.values()] if isinstance(branch, dict) else branch if isinstance(branch, list) else []

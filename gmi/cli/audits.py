@@ -12,12 +12,12 @@ from typing import Any
 import yaml
 
 from gmi import cli
-from gmi.audits import Kind, conduct, load, words
+from gmi.audits import Kind, conduct, load
 from gmi.errors import GmiError, Overspent, Untrained
 from gmi.gate.formats import put
 from gmi.gate.policy import EXIT, Policy, decide, read_policy
 from gmi.report.subjects import reworded
-from gmi.settings import plain
+from gmi.settings import plain, words
 
 _POLICY = "statements that the audit must meet: exit code 0 pass, 3 fail, 4 inconclusive"
 

@@ -101,3 +101,12 @@ def line(part: str, labels: Mapping[str, str], metric: str, value: Any, unit: st
     value, low, high = value if isinstance(value, tuple) else (value, None, None)
     shown = {key: word for key, word in labels.items() if key != "metric"}
     return {"part": part, **shown, "metric": metric, "value": value, "low": low, "high": high, "unit": unit}
+
+
+def scalars(report: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Every figure by its part, labels and metric, and the ends of its interval."""
+    for row in rows(report):
+        labels = [str(value) for key, value in row.items() if key not in (*COLUMNS, "part")]
+        name = "/".join([row["part"], *labels, row["metric"]])
+        ends = {"": row["value"], "/low": row["low"], "/high": row["high"]}
+        yield from ((f"{name}{end}", value) for end, value in ends.items() if value is not None)

@@ -254,3 +254,13 @@ def _identity(plan: Any, tree: Any) -> Any:
     if isinstance(plan, tuple):
         return [_identity(*pair) for pair in zip(plan, tree, strict=True)]
     return tree
+
+
+def words(plan: object) -> Iterator[str]:
+    """Every text in a configuration."""
+    branches: list[JsonValue] = [plain(plan)]
+    while branches:
+        branch = branches.pop(0)
+        if isinstance(branch, str):
+            yield branch
+        branches[:0] = [*branch.values()] if isinstance(branch, dict) else branch if isinstance(branch, list) else []
