@@ -1,6 +1,6 @@
 """The attack and its controls: what each shows of every person, as pieces of work in a run folder."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -13,7 +13,7 @@ from gmi.data.images import Images
 from gmi.data.people import People
 from gmi.errors import GmiError
 from gmi.inversion.controls import Unmoved, random_prior
-from gmi.inversion.meter import Meter, Spent, joined
+from gmi.inversion.meter import Meter, Spent, halved, joined
 from gmi.inversion.release import release
 from gmi.oracles.interface import Interface
 from gmi.protocols import Candidates, Prior, VerificationOracle, WhiteBoxOracle
@@ -100,20 +100,23 @@ class Attacker:
         """Log-probabilities (N, K) of the prior's samples with these numbers, the same ones for every oracle."""
 
         @torch.no_grad()
-        def drawn(batch: range) -> Tensor:
+        def drawn(batch: Sequence[int]) -> Tensor:
             images = self.prior.decode(self._latents(batch)).clamp(0, 1)
             _refuse_broken(images, "The prior makes samples")
             return images
 
         return self._scored(name, oracle, numbers, drawn)
 
-    def _scored(self, name: str, oracle: VerificationOracle, numbers: range, look: Callable[[range], Tensor]) -> Tensor:
-        """Log-probabilities (N, K) of the images that `look` gives for a range of the numbers."""
+    def _scored(
+        self, name: str, oracle: VerificationOracle, numbers: range, look: Callable[[Sequence[int]], Tensor]
+    ) -> Tensor:
+        """Log-probabilities (N, K) of the images that `look` gives for some of the numbers."""
 
         def compute(names: list[str]) -> Iterator[Tensors]:
             for piece in map(_number, names):
                 batches = _batches(numbers[piece * _PIECE : (piece + 1) * _PIECE], self.plan.batch)
-                yield {"scores": torch.cat([pool_scores(oracle, look(batch)) for batch in batches])}
+                parts = (halved(batch, oracle, lambda some: pool_scores(oracle, look(some))) for batch in batches)
+                yield {"scores": torch.cat([scores for each in parts for _, scores, _ in each])}
 
         names = [f"{name}/{piece:04d}" for piece in range(-(-len(numbers) // _PIECE))]
         return torch.cat([piece["scores"] for piece in self._meter.each(name, names, oracle, compute)]).cpu()
@@ -176,7 +179,7 @@ class Attacker:
             f"{name}_pool",
             oracle,
             range(len(images)),
-            lambda batch: images[batch.start : batch.stop].to(self.hardware.device),
+            lambda batch: images[[*batch]].to(self.hardware.device),
         )
         chosen = preselect(scores, self.classes, count)
 

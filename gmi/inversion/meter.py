@@ -1,7 +1,8 @@
 """What each step of an audit asks and takes: pieces of work in a run folder, which go on where they were stopped."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,8 +13,11 @@ from gmi.oracles.interface import Interface
 from gmi.protocols import VerificationOracle
 from gmi.run import Run, Tensors
 
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
 _CRAMPED = (
-    "The device's memory does not suffice for the candidates of one person, or for one batch of samples: lower "
+    "The device's memory does not suffice for the candidates of one person, or for one sample: lower "
     "selection.candidates or batch, and run the same command again."
 )
 
@@ -47,28 +51,12 @@ class Meter:
         """
 
         def metered(names: list[str]) -> Iterator[Tensors]:
-            return counted(names, self.run.within + names[0])
-
-        def counted(names: list[str], begun: str) -> Iterator[Tensors]:
-            before = oracle.queries
             if isinstance(oracle, Interface):
-                oracle.ledger.at(begun)  # halves go by the group's name: what it was answered answers them
-            try:
-                pieces = list(compute(names))
-            except torch.OutOfMemoryError as error:
-                if len(names) == 1:
-                    raise GmiError(_CRAMPED) from error
-                pieces, oracle.queries = [], before
-            if not pieces:
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                half = len(names) // 2
-                yield from counted(names[:half], begun)
-                yield from counted(names[half:], begun)
-                return
-            queries, rest = divmod(oracle.queries - before, len(names))
-            for index, piece in enumerate(pieces):
-                yield dict(piece) | {"queries": torch.tensor(queries + (index < rest))}
+                oracle.ledger.at(self.run.within + names[0])
+            for some, pieces, asked in halved(names, oracle, lambda some: list(compute([*some]))):
+                queries, rest = divmod(asked, len(some))
+                for index, piece in enumerate(pieces):
+                    yield dict(piece) | {"queries": torch.tensor(queries + (index < rest))}
 
         queries, seconds = 0, 0.0
         for piece in self.run.each(names, metered, step.replace("_", " "), group):
@@ -76,6 +64,33 @@ class Meter:
             seconds += float(piece["seconds"])
             yield piece
         self.spent[step] = Spent(queries, seconds)
+
+
+def halved(
+    items: Sequence[Item], oracle: VerificationOracle, work: Callable[[Sequence[Item]], Made]
+) -> Iterator[tuple[Sequence[Item], Made, int]]:
+    """The items, what `work` makes of them, and its queries: in halves where the device's memory does not suffice.
+
+    What was answered before that answers the halves. Raises GmiError where it does not suffice for one item.
+    """
+    before, place = oracle.queries, oracle.ledger.place() if isinstance(oracle, Interface) else None
+    try:
+        made = work(items)
+    except torch.OutOfMemoryError as error:
+        if len(items) == 1:
+            raise GmiError(_CRAMPED) from error
+        made = None
+    if made is not None:
+        yield items, made, oracle.queries - before
+        return
+    oracle.queries = before
+    if isinstance(oracle, Interface) and place is not None:
+        oracle.ledger.back(place)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    half = len(items) // 2
+    yield from halved(items[:half], oracle, work)
+    yield from halved(items[half:], oracle, work)
 
 
 def joined(pieces: Iterable[Tensors], count: int, sealed: bool) -> Images:

@@ -108,6 +108,14 @@ class Ledger:
         """Begins a step of the run, which a resumed run repeats from its start."""
         self.step, self._repeats = step, Counter()
 
+    def place(self) -> tuple[str, Counter[bytes]]:
+        """Where in its step the run is, to go `back` to."""
+        return self.step, self._repeats.copy()
+
+    def back(self, place: tuple[str, Counter[bytes]]) -> None:
+        """Goes back: what is asked as it was after that place is answered as it was, and not charged again."""
+        self.step, self._repeats = place[0], place[1].copy()
+
     def keys(self, images: Sequence[bytes]) -> list[bytes]:
         """The images' keys in this ledger."""
         keys = []

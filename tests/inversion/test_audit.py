@@ -32,6 +32,7 @@ from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.oracles.local import Model
 from gmi.oracles.shape import Shape
 from gmi.priors.diffusion import DiffusionPrior
+from gmi.priors.gan import Dcgan
 from gmi.protocols import Candidates, Prior, ScoreOracle, WhiteBoxOracle
 from gmi.rng import Rng
 from gmi.run import Run
@@ -323,6 +324,32 @@ def test_a_batch_for_which_the_memory_does_not_suffice_is_halved(planted, tmp_pa
     assert found["results"] == planted[1]["results"] and found["cost"]["queries"] == planted[1]["cost"]["queries"]
     with pytest.raises(GmiError, match=r"memory does not suffice for the candidates of one person.*lower"):
         run(tmp_path / "none", replace(GROUPS, search=Wide(steps=40, lr=0.15, most=0)))
+
+
+class Full(Dcgan):
+    """A prior for which the memory does not suffice when there are more than so many images at once."""
+
+    most = 3
+
+    def decode(self, latents, classes=None):
+        if len(latents) > self.most:
+            raise torch.OutOfMemoryError("the device is full")
+        return super().decode(latents, classes)
+
+
+def test_a_batch_of_the_pool_for_which_the_memory_does_not_suffice_is_halved(tmp_path):
+    inputs = toy.inputs(PEOPLE, 1.0, 0)
+    plan, full = toy.plan(), Full(inputs.prior.shape)
+    full.load_state_dict(inputs.prior.state_dict())
+
+    def pool(prior: Prior, name: str) -> torch.Tensor:
+        attacker = Attacker(plan.attack, prior, inputs.people, Run.open(tmp_path / name, {}), Hardware(CPU))
+        return attacker.pool("pool", LabelsOnly(repeats="asked").open(inputs.target, None), range(20))
+
+    assert pool(full, "halved").equal(pool(inputs.prior, "whole"))
+    full.most = 0
+    with pytest.raises(GmiError, match=r"or for one sample: lower selection\.candidates or batch"):
+        pool(full, "none")
 
 
 @dataclass(frozen=True)
