@@ -39,8 +39,6 @@ PACKAGES = (
 )
 """Packages that the provenance names where they are installed."""
 
-Autocast = Callable[[], AbstractContextManager[object]]
-
 
 class Permission(Protocol):
     """Who allowed an audit, and until when."""
@@ -85,14 +83,18 @@ class Hardware:
     """What an audit runs on."""
 
     device: torch.device
-    autocast: Autocast = nullcontext  # wraps searches only: judges work in full precision
+    bf16: bool = False  # whether searches work in it; judges, and interfaces that answer, never do
 
     @property
     def name(self) -> str:
-        """The kind of device, and bf16 where searches work in it."""
-        with self.autocast():
-            half = torch.is_autocast_enabled(self.device.type)
-        return f"{self.device.type}, bf16" if half else self.device.type
+        """The kind of device, and the precision of searches where it is not single."""
+        return f"{self.device.type}, bf16" if self.bf16 else self.device.type
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """A context for a search. Casts are not kept in it, so that every step sees what changes as it is."""
+        if not self.bf16:
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,7 @@ class Kind(Generic[Plan, Inputs, Evidence]):
     findings: Callable[[Plan, Inputs, Evidence], Any]  # a dataclass of plain data; its fields are the JSON's keys
     render: Callable[[Path], Path]  # the page: a pure function of the folder
     shows: Callable[[Plan], bool] = lambda plan: True  # whether its page may show people; else none are kept
+    searches: bool = False  # whether it works in bf16 where accelerate is told to
     suffix: str = ""  # of the run folder's name, where another kind has the same configurations
     # figures of the JSON, computed again from scores in the folder, where this kind of audit leaves any
     recompute: Callable[[Path, Mapping[str, Any], Plan | None], Iterator[Checked]] | None = None
@@ -149,7 +152,8 @@ def conduct(
     sealing = vault(plan.evidence, folder)
     with processes.first():
         assets = tuple(credits(plan))  # fetched and known before hours of work
-        run = Run.open(folder, {"configuration": identity(plan), "inputs": inputs.digests}, sealing)
+        known = {"configuration": identity(plan), "inputs": inputs.digests, **_precision(kind, hardware)}
+        run = Run.open(folder, known, sealing)
         if plan.evidence == "none" and state.is_main_process:
             run.forget_lost()
     with run.logging_errors():
@@ -168,6 +172,11 @@ def conduct(
         _finish(kind, plan, run.folder)
     processes.wait()
     return run.folder / f"{kind.name}.html"
+
+
+def _precision(kind: Kind[Any, Any, Any], hardware: Hardware) -> dict[str, str]:
+    """What a run with searches in bf16 is known by, too: its pieces are not those of single precision."""
+    return {"precision": "bf16"} if kind.searches and hardware.bf16 else {}
 
 
 def told(kind: Kind[Plan, Inputs, Evidence], plan: Plan, inputs: Inputs, evidence: Evidence) -> dict[str, Any]:
@@ -263,7 +272,7 @@ def header(
             config_digest=run.digest,
             digests=inputs.digests,
             environment={"python": platform.python_version(), "platform": platform.platform()} | packages,
-            device=hardware.name,
+            device=hardware.name if kind.searches else hardware.device.type,
             processes=PartialState().num_processes,
             files=digests(run.folder),
             started=started.isoformat(timespec="seconds"),

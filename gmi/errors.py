@@ -58,7 +58,8 @@ def foreign(sentence: Callable[[str], str]) -> Iterator[None]:
         raise GmiError(sentence(because(error))) from error
 
 
-OPTIONAL = {"cryptography": "cryptography", "sklearn": "scikit-learn", "fastapi": "fastapi", "uvicorn": "uvicorn"}
+OPTIONAL = {"cryptography": "cryptography", "sklearn": "scikit-learn"}
+OPTIONAL |= dict.fromkeys(("fastapi", "uvicorn"), "fastapi uvicorn")
 """Modules of gmi's optional dependencies, and their packages; gmi's extras, of a clone, bring them, too."""
 
 
@@ -67,4 +68,5 @@ def missing(error: ModuleNotFoundError) -> GmiError:
     module = (error.name or "").partition(".")[0]
     if module not in OPTIONAL:
         raise error
-    return GmiError(f"This needs {OPTIONAL[module]}: pip install {OPTIONAL[module]}.")
+    packages = OPTIONAL[module]
+    return GmiError(f"This needs {packages.replace(' ', ' and ')}: pip install {packages}.")

@@ -209,6 +209,9 @@ def _other(old: dict[str, Any], new: dict[str, Any]) -> str:
     made, mine = (tree.get("inputs", {}).get("gmi") for tree in (old, new))
     if made and mine and made != mine:
         return f"a run that gmi {made} made, and this is gmi {mine}"
+    works = [tree.get("precision", "single precision") for tree in (old, new)]
+    if works[0] != works[1]:
+        return f"a run that searches in {works[0]}, where accelerate now says {works[1]}"
     plans = [tree.get("configuration", tree.get("training", {})) for tree in (old, new)]
     names = [plan.get("name") for plan in plans]
     if names[0] != names[1] or plans[0].keys() != plans[1].keys() or old.keys() != new.keys():

@@ -1,6 +1,7 @@
 """Inputs of networks from images: preprocessing, and random views for searches, selection and training."""
 
 import math
+from contextlib import AbstractContextManager
 from functools import cache
 from typing import Annotated, Literal
 
@@ -114,6 +115,11 @@ class Views:
         if narrow == wide:
             return torch.full((len(rng),), wide**0.5)
         return rng.uniform(1, low=narrow, high=wide)[:, 0].sqrt()
+
+
+def single(device: torch.device) -> AbstractContextManager[object]:
+    """A context for what is never computed in half precision on this kind of device, whoever asks for it."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def at_least_single(values: Tensor) -> Tensor:

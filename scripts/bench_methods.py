@@ -115,7 +115,7 @@ class Searches:
         piece |= {
             part: torch.tensor([getattr(cost, part) for _, cost in drawn]).sum() for part in ("queries", "seconds")
         }
-        about = {"processor": processor(self.hardware.device.type), "date": f"{date.today()}", "commit": commit()}
+        about = {"processor": processor(self.hardware.name), "date": f"{date.today()}", "commit": commit()}
         self.run.write_json(f"shards/{self._piece(point)}.json", about)
         self.run.save(self._piece(point), piece)
 

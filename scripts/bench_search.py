@@ -24,7 +24,6 @@ import gc
 import itertools
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -36,6 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gmi import cli
 from gmi.assets.catalogue import resolve
+from gmi.audits import Hardware
 from gmi.errors import GmiError
 from gmi.inversion.plan import Audit
 from gmi.oracles.local import WhiteBox
@@ -94,7 +94,7 @@ def measured(
         rows.append(line("bench", {"search": plan.name, "method": search.type} | labels, metric, value, unit))
 
     for precision, kind in PRECISIONS.items():
-        with nullcontext() if kind is None else torch.autocast(device.type, kind):
+        with Hardware(device, bf16=kind is not None).autocast():
             few: Any = dataclasses.replace(search, steps=steps)
             count = 1
             for number, memory in cost(few, target, prior, batch, plan.batch, device):

@@ -114,15 +114,17 @@ def commit() -> str | None:
 
 
 def processor(device: str) -> str:
-    """The hardware: `2 cores, AMD EPYC 7B13, no GPU`, or the GPU's name."""
+    """The hardware of a report's device: `2 cores, AMD EPYC 7B13, no GPU`, or the GPU's name; then `bf16`, if told."""
+    device, *precision = device.split(", ")
     if device != "cpu":
         import torch
 
-        return torch.cuda.get_device_name() if torch.cuda.is_available() else device
+        return ", ".join([torch.cuda.get_device_name() if torch.cuda.is_available() else device, *precision])
     info = Path("/proc/cpuinfo")
     lines = info.read_text("utf-8").splitlines() if info.exists() else []
     names = [text.partition(":")[2].strip() for text in lines if text.startswith("model name")]
-    return f"{os.cpu_count()} cores, {names[0] if names else platform.processor() or platform.machine()}, no GPU"
+    name = names[0] if names else platform.processor() or platform.machine()
+    return ", ".join([f"{os.cpu_count()} cores, {name}, no GPU", *precision])
 
 
 def write(path: Path, content: Mapping[str, Any]) -> None:

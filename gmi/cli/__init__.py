@@ -245,14 +245,11 @@ def assets(arguments: Sequence[str], prog: str | None = None) -> None:
 
 def hardware(engine: "Accelerator") -> "Hardware":
     """What an audit runs on, as accelerate is configured. Raises GmiError for fp16, in which small gradients vanish."""
-    from accelerate.utils import AutocastKwargs
-
     from gmi.audits import Hardware
 
     if engine.mixed_precision == "fp16":
         raise GmiError("A search's small gradients are 0 in fp16: set mixed_precision to bf16 or no.")
-    fresh = AutocastKwargs(cache_enabled=False)  # what learns within a search is seen as it is, as in `learning`
-    return Hardware(engine.device, lambda: engine.autocast(fresh))
+    return Hardware(engine.device, engine.mixed_precision == "bf16")
 
 
 def accelerator() -> "Accelerator":

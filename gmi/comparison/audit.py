@@ -21,6 +21,7 @@ COMPARISON = Kind(
     load=load,
     refuse=refuse,
     forecast=forecast,
+    searches=True,
     examine=examine,
     findings=findings,
     render=render,

@@ -124,6 +124,7 @@ INVERSION = Kind(
     load=load,
     refuse=refuse,
     forecast=forecast,
+    searches=True,
     examine=examine,
     findings=findings,
     render=render,

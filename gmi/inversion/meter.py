@@ -17,8 +17,8 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 _CRAMPED = (
-    "The device's memory does not suffice for the candidates of one person, or for one sample: lower "
-    "selection.candidates or batch, and run the same command again."
+    "The device's memory does not suffice for the candidates of one person, for one sample, or for what a search asks "
+    "first: lower batch, or take a smaller prior or another device, and run the same command again."
 )
 
 

@@ -29,7 +29,7 @@ from gmi.assets.weights import misfit, read_weights
 from gmi.errors import GmiError, because
 from gmi.judges.alignment import enlarged, prepared
 from gmi.settings import settings
-from gmi.views import Input
+from gmi.views import Input, single
 
 if TYPE_CHECKING:
     from facenet_pytorch import MTCNN
@@ -176,7 +176,7 @@ class FaceNetJudge:
     def embed(self, images: Tensor) -> Tensor:
         """Templates (N, 512) of length 1 for images (N, 1 or 3, H, W) in [0, 1]. GmiError if pixels are not finite."""
         templates = [torch.empty(0, 512)]
-        with torch.no_grad():
+        with torch.no_grad(), single(next(self.network.parameters()).device):
             for i in range(0, len(images), _BATCH):
                 inputs = self.inputs(prepared(images[i : i + _BATCH]))
                 templates.append(self.network(inputs.to(next(self.network.parameters()).device)).cpu())
@@ -191,14 +191,16 @@ class FaceNetJudge:
 
     def similarity(self, left: Tensor, right: Tensor) -> Tensor:
         """Cosines (N, M) of templates (N, 512) and (M, 512)."""
-        return F.normalize(left) @ F.normalize(right).T
+        with single(left.device):
+            return F.normalize(left) @ F.normalize(right).T
 
     def _crop(self, image: Tensor) -> Tensor:
         """The face (3, 160, 160) in an image (3, H, W) in [0, 255].
 
         One image at a time, its box found on the CPU: it does not depend on the device or on other images.
         """
-        boxes = self._detector.detect(image.detach().cpu().permute(1, 2, 0))[0]
+        with single(torch.device("cpu")):
+            boxes = self._detector.detect(image.detach().cpu().permute(1, 2, 0))[0]
         self.attempts += 1
         if boxes is None:
             self.misses += 1

@@ -130,6 +130,7 @@ LADDER = Kind(
     load=load,
     refuse=refuse,
     forecast=forecast,
+    searches=True,
     examine=examine,
     findings=findings,
     render=render,

@@ -22,6 +22,7 @@ from gmi.targets.served import Busy, Requests, Service, Unreached, Unsent, Verif
 _log = logging.getLogger(__name__)  # warnings are shown, unless the application decides otherwise
 _PATIENCE = 60.0  # longest pause in seconds between two tries, unless the service asks for a longer one
 _CLAIMS = 4096  # claims that are made at once
+_SHOWN = 512  # images that are claimed to be one person, before the next
 _LONGEST = 900.0  # longest pause in seconds that a service may ask for
 
 
@@ -134,14 +135,19 @@ class Verification(Interface):
     def everybody(self, images: Tensor) -> Tensor:
         """True (N, K) where images (N, C, H, W) pass for each class; each costs K queries, which serve nobody alone.
 
-        All images are asked about for one person after another: the same one twice in succession would be noticed.
+        It is asked about all images, or 512 of them, for one person after another: a watch sees an image again after as
+        many others.
         """
+        rows = [self._everybody(few) for few in images.split(_SHOWN)]
+        return torch.cat(rows).to(images.device)
+
+    def _everybody(self, images: Tensor) -> Tensor:
         parts = []
         for people in torch.arange(self.people).split(max(1, _CLAIMS // max(1, len(images)))):
             claims = people.repeat_interleave(len(images))
             answers = self._answers(images.repeat(len(people), 1, 1, 1), None, claims)
             parts.append(answers.reshape(len(people), len(images)).T)
-        return torch.cat(parts, 1).bool().to(images.device)
+        return torch.cat(parts, 1).bool()
 
     def _send(self, images: Tensor, claims: Tensor | None) -> Tensor:
         assert claims is not None

@@ -10,6 +10,7 @@ from torch import Tensor
 from gmi.targets.module import Target
 from gmi.targets.served import Requests
 from gmi.targets.templates import Matcher, Templates
+from gmi.views import single
 
 
 class Naming(ABC):
@@ -74,7 +75,8 @@ class Model:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         device = self._target.device
-        return self._show(self._target(images.to(device).float() / 255).double().cpu(), images)
+        with single(device):  # a service does not compute as who asks it
+            return self._show(self._target(images.to(device).float() / 255).double().cpu(), images)
 
 
 class WhiteBoxRecogniser(WhiteBox):

@@ -139,7 +139,7 @@ class DiffusionPrior:
             return pixels
         vae: Any = self._vae
         found = vae.encode(pixels, return_dict=False)[0]
-        latents = found if isinstance(found, Tensor) else found.mode()
+        latents = at_least_single(found if isinstance(found, Tensor) else found.mode())
         mean, scale = (part.to(latents) for part in self._spread)
         return (latents - mean) / scale
 

@@ -46,7 +46,8 @@ HEADLINES = {
     "extraction": {"data": ("excess",), "rows": ("copies", "originals"), "white_box": ("auc",)},
     "watch": {
         "control": ("queries", "windows", "flagged"),
-        "traffic": ("queries", "windows", "flagged", "first", "disguised"),
+        "traffic": ("queries", "windows", "flagged", "first"),
+        "traffic.disguised": ("windows", "flagged", "sent"),
     },
 }
 """The figures that tell a run's outcome, by kind of audit: parts of figures.csv, and their metrics without rates."""
@@ -66,6 +67,7 @@ PARTS = {
     "white_box": "What the weights know",
     "control": "People at a camera: the control",
     "traffic": "Attacks whose queries the watch looks at",
+    "traffic.disguised": "The same attacks, hidden among photographs",
 }
 WORDS = {
     "leak": "AUC gained",
@@ -83,6 +85,7 @@ WORDS = {
     "windows": "windows",
     "flagged": "of them flagged",
     "first": "queries before the first alarm",
+    "sent": "images sent before the first alarm",
 }
 """Metrics for which no page has a label."""
 HIDDEN = {"part", "metric", "value", "low", "high", "unit", "people", "failed", "fmr", "name"}
@@ -190,8 +193,6 @@ def _word(metric: str, subject: str) -> str:
     base, _, at = metric.partition("@")
     if base == "hits":
         return f"hits at {100 * float(at):g} % false alarms"
-    if base == "disguised":
-        return f"flagged, {100 * float(at):g} % photographs between"
     return reworded(WORDS[base], subject) if base in WORDS else worded_label(subject, metric)
 
 

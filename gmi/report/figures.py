@@ -12,15 +12,15 @@ from typing import Any
 OMITTED = {"people", "assets", "provenance", "checks", "limits", "authorisation", "gap", "advantage", "naive"}
 OMITTED |= {"copies_by_record", "evidence"}
 LABELS = {"target", "arm", "rung", "access", "search", "attack", "column", "role", "system", "judge", "photograph"}
-LABELS |= {"method", "metric", "comparison", "fmr", "finding", "group", "name"}
+LABELS |= {"method", "metric", "comparison", "fmr", "finding", "group", "name", "disguise"}
 RENAMED = {"value": "group"}  # labels whose keys say something else in a results file
 RENAMED_IN = {"judges": {"name": "judge"}, "arms": {"name": "arm"}}
 COUNTS = {"queries", "common_queries", "person_queries", "records", "questions", "comparisons", "attacked", "gallery"}
 COUNTS |= {"training_images", "enrolment_images", "samples", "reconstructions", "evaluations", "epsilon", "ledger"}
-COUNTS |= {"distractors", "windows", "first"}
+COUNTS |= {"distractors", "windows", "first", "sent"}
 SHARES = {"match", "anymatch", "pairmatch", "rank", "top", "hits", "accuracy", "copies", "originals", "agreement"}
 SHARES |= {"share", "ratio", "calibration_error", "own_opinion", "precision", "recall", "coverage", "undetected"}
-SHARES |= {"target_accuracy", "covered", "flagged", "disguised"}
+SHARES |= {"target_accuracy", "covered", "flagged"}
 DIFFERENCES = ("cost", "reduction", "gain", "contrast", "excess", "leak", "identity", "optimising")
 
 COLUMNS = ("metric", "value", "low", "high", "unit", "people", "failed")
@@ -72,7 +72,7 @@ def _walk(tree: Mapping[str, Any], keys: tuple[str, ...], labels: Mapping[str, s
             above = keys[-1] if keys else ""
             if key in COUNTS or above in COUNTS:
                 yield line(part or "data", labels, metric, value, "count")
-            elif key in ("own_opinion", "flagged") or above in ("undetected", "chance", "disguised"):
+            elif key in ("own_opinion", "flagged") or above in ("undetected", "chance"):
                 yield line(part, labels, metric, value, unit(metric))
 
 
@@ -93,7 +93,7 @@ def _split(keys: tuple[str, ...]) -> tuple[str, str]:
     last = max((number for number, key in enumerate(keys) if key == "*"), default=len(keys) - 2)
     part = [key for key in keys[: last + 1] if key != "*"]
     rest = [key for key in keys[last + 1 :] if key not in ("figures", "estimate")]
-    return ".".join(part), ("@" if rest[:1] in (["hits"], ["disguised"]) else ".").join(rest)
+    return ".".join(part), ("@" if rest[:1] == ["hits"] else ".").join(rest)
 
 
 def line(part: str, labels: Mapping[str, str], metric: str, value: Any, unit: str) -> Row:

@@ -34,7 +34,7 @@ from gmi.search.signature import Passes
 from gmi.search.strangers import Strangers, questions
 from gmi.settings import Count, NonNegative, Positive, Rate, Whole, settings
 from gmi.training.precision import learning
-from gmi.views import grey
+from gmi.views import at_least_single, grey
 
 _BATCH = 50  # images that are asked about, or encoded, at once
 _TAKEN = 0.25  # probability above which labels alone have named the class, for an image or its mirror image
@@ -212,7 +212,8 @@ class Steered(nn.Module):
         if self.guidance in (0, 1):
             return self.network(noisy, stamps, (self._none, self._labels)[int(self.guidance)], return_dict=False)
         labels, twice = torch.cat([self._none, self._labels]), noisy.repeat(2, 1, 1, 1)
-        without, named = self.network(twice, stamps.repeat(2), labels, return_dict=False)[0].chunk(2)
+        output = at_least_single(self.network(twice, stamps.repeat(2), labels, return_dict=False)[0])
+        without, named = output.chunk(2)
         return (without + self.guidance * (named - without),)
 
 

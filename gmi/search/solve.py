@@ -42,7 +42,8 @@ from gmi.settings import settings
 from gmi.targets.module import Target
 from gmi.targets.templates import AnyRecogniser, Differentiable, Matcher, recogniser_of, templates_of
 
-_BATCH = 128  # images that are asked about at once: more than a watch looks at together
+_BATCH = 50  # images that are embedded at once
+_ASKED = 128  # fewest images that are asked about at once, where there are as many: more than a watch sees together
 _SCALE = 20.0  # from similarities to logits
 
 
@@ -125,7 +126,8 @@ class Solve:
         images = questions(self.photographs, prior, rng)
         judge = self.recogniser.load(torch.device("cpu"))
         known, device = judge.embed(images.float() / 255), prior.sample(Rng([0])).device
-        batches = [batch.to(device).float() / 255 for batch in images[: len(rng)].split(_BATCH)]
+        shown = images[: len(rng)]
+        batches = [batch.to(device).float() / 255 for batch in shown.tensor_split(max(1, len(shown) // _ASKED))]
         form = _FORMS[self.recogniser.type]
         strangers = judge.similarity(known, known)
         apart = ~torch.eye(len(known), dtype=torch.bool)

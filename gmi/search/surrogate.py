@@ -42,6 +42,7 @@ from gmi.settings import Count, Share, settings
 from gmi.targets.module import ModuleTarget, Target
 from gmi.training.precision import learning
 from gmi.training.targets import Head, Scratch
+from gmi.views import at_least_single
 
 _BATCH = 50  # images that are asked about at once
 
@@ -179,7 +180,8 @@ class Ensemble(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The mean of the students' logits (N, K), of images (N, C, H, W) in [0, 1]."""
-        return torch.stack([network(student.input(images)) for student, network in self.members]).mean(0)
+        logits = [at_least_single(network(student.input(images))) for student, network in self.members]
+        return torch.stack(logits).mean(0)
 
 
 @torch.no_grad()
@@ -235,7 +237,7 @@ def _nearness(scores: Tensor) -> Loss:
     scale = wanted.square().mean().clamp_min(1e-12)
 
     def loss(answer: Answer, inputs: Tensor, rows: Tensor, done: float) -> Tensor:
-        outputs = answer(inputs)
+        outputs = at_least_single(answer(inputs))
         return (outputs - outputs.mean(1, keepdim=True) - wanted[rows]).square().mean() / scale
 
     return loss
@@ -249,6 +251,6 @@ def _likelihood(scores: Tensor, rare: float) -> Loss:
     weights = weights / weights.mean()
 
     def loss(answer: Answer, inputs: Tensor, rows: Tensor, done: float) -> Tensor:
-        return (weights[rows] * F.cross_entropy(answer(inputs), wanted[rows], reduction="none")).mean()
+        return (weights[rows] * F.cross_entropy(at_least_single(answer(inputs)), wanted[rows], reduction="none")).mean()
 
     return loss

@@ -29,6 +29,7 @@ from gmi.judges.face import Dlib, DlibJudge, FaceNet, FaceNetJudge
 from gmi.settings import Positive, Rate, settings
 from gmi.targets.module import Target
 from gmi.targets.served import Requests, Served, Verifier
+from gmi.views import at_least_single, single
 
 AnyRecogniser = Annotated[Dlib | FaceNet, Field(discriminator="type")]
 """What a configuration's `recogniser:` block may be."""
@@ -48,7 +49,9 @@ class Matcher(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, K), scale times the cosine, of aligned faces (N, 3, 160, 160)."""
-        return self.scale * nn.functional.normalize(self.network(images)) @ nn.functional.normalize(self.templates).T
+        made = at_least_single(self.network(images))
+        with single(images.device):
+            return self.scale * nn.functional.normalize(made) @ nn.functional.normalize(self.templates).T
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,12 @@ class Templates:
 def templates_of(target: Target | Served) -> Templates:
     """The interface of a recogniser. Raises GmiError where the target is none."""
     if isinstance(target, Target) and isinstance(target.module, Matcher):
-        matcher, prepare = target.module, target.input
+        matcher, prepare, device = target.module, target.input, target.device
 
         @torch.no_grad()
         def embed(images: Tensor) -> Tensor:
-            return matcher.network(prepare(images.to(matcher.templates.device).float() / 255)).double().cpu()
+            with single(device):
+                return matcher.network(prepare(images.to(device).float() / 255)).double().cpu()
 
         leaked = nn.functional.normalize(matcher.templates).double().cpu()
         return Templates(embed, lambda made: nn.functional.normalize(made) @ leaked.T)
@@ -153,7 +157,8 @@ def verifier_of(target: Target | Served) -> Verifier:
 @torch.no_grad()
 def _similar(target: Target, scale: float, images: Tensor) -> Tensor:
     """Similarities (N, K), on the CPU, of images (N, C, H, W), given as bytes."""
-    return target(images.to(target.device).float() / 255).double().cpu() / scale
+    with single(target.device):
+        return target(images.to(target.device).float() / 255).double().cpu() / scale
 
 
 @settings

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -108,9 +108,10 @@ def disguised(queries: Queries, photographs: Queries, share: float) -> Iterator[
     crowd = [torch.cat(parts) for parts in zip(*photographs, strict=True)]
     asked = sent = 0  # queries and photographs so far
     for unit, labels in queries:
-        before = ((asked + 1 + torch.arange(len(labels))) * share / (1 - share)).long()  # photographs before each query
+        numbers = asked + 1 + torch.arange(len(labels), dtype=torch.float64)
+        before = (numbers * share / (1 - share) + 1e-9).long()  # photographs before each query
         fresh = torch.arange(sent, int(before[-1]))
-        order = torch.cat([before.double(), fresh + 0.5]).argsort(stable=True)
+        order = torch.cat([before.double(), fresh.double() + 0.5]).argsort(stable=True)
         rows = fresh % len(crowd[1])
         yield torch.cat([unit, crowd[0][rows]])[order], torch.cat([labels, crowd[1][rows]])[order]
         asked, sent = asked + len(labels), int(before[-1])
@@ -130,7 +131,7 @@ def camera(inputs: Inputs) -> Queries:
 def attacked(inputs: Inputs, attack: Attack, access: Access, run: Run, hardware: Hardware) -> Queries:
     """The queries of one attack by one key, from the choice of starts to the choice of what is released."""
     target, place = _network(inputs), run.folder / _ATTACK
-    alone = replace(hardware, autocast=nullcontext)  # a server does not compute as its clients do
+    alone = replace(hardware, bf16=False)  # a server does not compute as its clients do
     _forget(place)
     with listening(target, access) as (oracle, queries):
         within = Run.open(place, {}, run.vault)

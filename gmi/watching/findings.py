@@ -43,6 +43,16 @@ class Traffic:
     reasons: dict[str, float]  # share of the windows in which each statistic raised it
 
 
+@dataclass(frozen=True)
+class Disguised:
+    """The same attack with photographs between its queries, which an adversary sends who knows of the watch."""
+
+    disguise: str  # the share of photographs in words
+    windows: int  # that were examined, with all seeds
+    flagged: float | None  # share of them; None: what is sent does not fill one
+    sent: int | None  # images, photographs among them, before the first alarm, as `first` of `Traffic`
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attacked(Traffic):
     """The queries of one attack."""
@@ -51,7 +61,7 @@ class Attacked(Traffic):
     rung: str
     access: str
     search: str
-    disguised: dict[str, float | None]  # by share of photographs between the queries, the share of windows flagged
+    disguised: tuple[Disguised, ...]  # by share of photographs between the queries
 
 
 @dataclass(frozen=True)
@@ -86,10 +96,7 @@ def findings(plan: Watching, inputs: Inputs, streams: Mapping[str, Sequence[Stre
                 rung=rung.name,
                 access=str(rung.access),
                 search=search.type,
-                disguised={
-                    f"{share:g}": flagged([stream.disguised[share] for stream in streams[step]])
-                    for share in plan.watch.disguises
-                },
+                disguised=tuple(disguised(share, streams[step], window) for share in plan.watch.disguises),
                 **noticed(streams[step], window),
             )
             for step, rung, search in plan.asking()
@@ -99,25 +106,32 @@ def findings(plan: Watching, inputs: Inputs, streams: Mapping[str, Sequence[Stre
 
 def noticed(streams: Sequence[Stream], window: int) -> dict[str, Any]:
     """The fields of `Traffic`, of the streams of all seeds."""
-    rows = [row for stream in streams for row in stream.flags.tolist()]
-
-    def share(number: int) -> float:
-        return sum(row[number] for row in rows) / len(rows)
-
-    firsts = [first(stream.flags, window) for stream in streams]
+    rows = torch.cat([stream.flags for stream in streams]).double()
     return {
         "queries": max(stream.queries for stream in streams),
         "windows": len(rows),
-        "flagged": flagged([stream.flags for stream in streams]),
-        "first": None if None in firsts else max(each for each in firsts if each is not None),
-        "reasons": {name: share(number) for number, name in enumerate(STATISTICS)} if rows else {},
+        "flagged": flagged(rows),
+        "first": latest([stream.flags for stream in streams], window),
+        "reasons": dict(zip(STATISTICS, rows.mean(0).tolist(), strict=True)) if len(rows) else {},
     }
 
 
-def flagged(flags: Sequence[Tensor]) -> float | None:
-    """The share of windows, of all seeds' (W, 3), that raise an alarm; None: there is no window."""
-    rows = torch.cat([each.reshape(-1, len(STATISTICS)) for each in flags]).bool()
-    return float(rows.any(1).double().mean()) if len(rows) else None
+def disguised(share: float, streams: Sequence[Stream], window: int) -> Disguised:
+    """What the watch makes of the streams of all seeds, with this share of photographs."""
+    flags = [stream.disguised[share] for stream in streams]
+    rows = torch.cat(flags)
+    return Disguised(f"{100 * share:g} % photographs", len(rows), flagged(rows), latest(flags, window))
+
+
+def flagged(flags: Tensor) -> float | None:
+    """The share of windows (W, 3) that raise an alarm; None: there is no window."""
+    return float(flags.bool().any(1).double().mean()) if len(flags) else None
+
+
+def latest(flags: Sequence[Tensor], window: int) -> int | None:
+    """The `first` of that seed where it is latest; None: one has none."""
+    firsts = [first(each, window) for each in flags]
+    return None if None in firsts else max(each for each in firsts if each is not None)
 
 
 def first(flags: Tensor, window: int) -> int | None:

@@ -14,6 +14,6 @@ EXPLAINED = ("query", "access")
 def render(folder: Path) -> Path:
     """Writes `folder/watch.html` and returns it. Raises GmiError as `page.read`."""
     report = page.read(Path(folder, "watch.json"))
-    disguises = [*dict.fromkeys(share for row in report["traffic"] for share in row["disguised"])]
-    view = {"glossary": glossary(EXPLAINED), "rounds": ROUNDS, "disguises": disguises, **tested(report)}
+    hidden = any(row["disguised"] for row in report["traffic"])
+    view = {"glossary": glossary(EXPLAINED), "rounds": ROUNDS, "hidden": hidden, **tested(report)}
     return page.write(Path(folder, "watch.html"), TEMPLATE, (rate, number), report | view)

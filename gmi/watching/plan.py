@@ -16,7 +16,7 @@ class Trial(Watch):
     """The settings of the watch, as of a target that is served; nothing is refused here."""
 
     # shares of photographs that an adversary who knows of the watch sends between the queries of each attack
-    disguises: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.5, 0.9)
+    disguises: tuple[Annotated[float, Field(gt=0, le=0.99)], ...] = (0.5, 0.9)
 
 
 @settings

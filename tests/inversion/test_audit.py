@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import sqlite3
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from safetensors.torch import load_file
 
 from gmi import checks, toy
 from gmi.audits import Hardware, conduct
-from gmi.cli import accelerator
+from gmi.cli import accelerator, hardware
 from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.inversion import page as render
@@ -294,7 +296,7 @@ def test_batches_do_not_matter(planted, tmp_path):
 
 
 def test_bf16_finds_what_single_precision_finds(planted, tmp_path):
-    half = Hardware(CPU, lambda: torch.autocast("cpu", torch.bfloat16))
+    half = Hardware(CPU, bf16=True)
     conduct(INVERSION, GROUPS, tmp_path / "run", half, toy.inputs(PEOPLE, 1.0, 0))
     found = json.loads((tmp_path / "run" / "report.json").read_text())
     assert found["verdict"]["finding"] == planted[1]["verdict"]["finding"] == "evidence of identity leakage"
@@ -303,6 +305,21 @@ def test_bf16_finds_what_single_precision_finds(planted, tmp_path):
     for metric in ("auc", "rank1"):
         half, whole = (estimate(report, "search", metric) for report in (found, planted[1]))
         assert half["value"] == pytest.approx(whole["value"], abs=0.05)
+
+
+def test_a_run_does_not_go_on_in_another_precision(planted, tmp_path):
+    inputs = toy.inputs(PEOPLE, 1.0, 0)
+    shutil.copytree(planted[0], tmp_path / "run")
+    with pytest.raises(GmiError, match="searches in single precision, where accelerate now says bf16"):
+        conduct(INVERSION, GROUPS, tmp_path / "run", Hardware(CPU, bf16=True), inputs)
+
+
+@pytest.mark.parametrize(("precision", "half"), [("bf16", True), ("no", False)])
+def test_hardware_is_as_accelerate_is_configured(precision, half):
+    made = hardware(SimpleNamespace(device=CPU, mixed_precision=precision))  # type: ignore[arg-type]
+    with made.autocast():
+        assert torch.is_autocast_enabled("cpu") is half
+        assert not (half and torch.is_autocast_cache_enabled())
 
 
 @dataclass(frozen=True)
@@ -348,7 +365,7 @@ def test_a_batch_of_the_pool_for_which_the_memory_does_not_suffice_is_halved(tmp
 
     assert pool(full, "halved").equal(pool(inputs.prior, "whole"))
     full.most = 0
-    with pytest.raises(GmiError, match=r"or for one sample: lower selection\.candidates or batch"):
+    with pytest.raises(GmiError, match=r"for one sample.*or take a smaller prior"):
         pool(full, "none")
 
 

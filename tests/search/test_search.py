@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from gmi.audits import Hardware
 from gmi.defences.erasing import Erasing
 from gmi.errors import GmiError
 from gmi.oracles.local import Naming, WhiteBox
@@ -178,6 +179,15 @@ def test_every_query_is_counted(world, search):
     oracle = world.oracle()
     run(world, search, oracle=oracle)
     assert oracle.queries == 6 * search.queries(world.prior) == 6 * 15
+
+
+def test_layers_see_every_step_under_bf16(world):
+    """Autocast would keep its first cast of a feature that is searched."""
+    search = Layered(search=Gradient(steps=1, lr=0.1, views=VIEWS), layers=2, steps=10)
+    start, whole = run(world, dataclasses.replace(search, steps=0)).images, run(world, search).images
+    with Hardware(torch.device("cpu"), bf16=True).autocast():
+        half = run(world, search).images
+    assert (half - whole).norm() < 0.3 * (whole - start).norm()
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -21,7 +21,7 @@ from gmi.protocols import LabelOracle, VerificationOracle
 from gmi.search.selection import opinion
 from gmi.targets.module import Target
 from gmi.targets.served import Served
-from gmi.targets.templates import TemplateTarget, first
+from gmi.targets.templates import Remembered, TemplateTarget, first
 
 PEOPLE = ("s01", "s02", "s03")
 
@@ -50,6 +50,29 @@ def dlib(photographs) -> Served:
 
 def test_the_first_photograph_of_each_is_what_leaked(photographs):
     assert first(photographs, 3) == [0, 2, 4]
+
+
+def test_recognisers_never_compare_in_half_precision(facenet, photographs):
+    """Under bf16, on whatever image: boxes of faces, templates, similarities and decisions are as without."""
+    judge, shown = FaceNet().load(torch.device("cpu")), photographs.pixels
+    levels = (ScoresOnly(), EmbeddingsOnly())
+    whole = [judge.embed(shown), *(level.open(facenet, None).similarities(shown) for level in levels)]
+    with torch.autocast("cpu", torch.bfloat16):
+        half = [judge.embed(shown), *(level.open(facenet, None).similarities(shown) for level in levels)]
+        assert half[0].equal(whole[0]) and judge.similarity(half[0], half[0]).dtype == torch.float32
+        torch.testing.assert_close(half, whole, rtol=0, atol=1e-5)
+        searched = facenet(shown)
+    assert searched.dtype == torch.float32
+    torch.testing.assert_close(searched / 20, whole[1], rtol=0, atol=0.02)
+
+
+def test_many_claims_of_an_image_embed_it_once():
+    asked: list[int] = []
+    seen = Remembered(lambda images: asked.append(len(images)) or images.flatten(1).float())
+    images = torch.arange(12, dtype=torch.uint8).view(6, 1, 1, 2)
+    assert seen(images[[0, 1, 0, 2]]).tolist() == [[0, 1], [2, 3], [0, 1], [4, 5]]
+    seen(images[[2, 0, 3]]), seen(images[[3]]), seen(images[[0]])
+    assert asked == [3, 1, 1]  # of the request before the last nothing is kept
 
 
 def test_logits_are_the_cosines_of_templates(facenet, photographs):

@@ -222,12 +222,14 @@ def test_photographs_between_the_queries_are_evenly_spread():
 def test_who_hides_among_photographs_is_flagged_less(watched):
     _, report, _ = watched
     (scores,) = report["traffic"]
-    half, most = (scores["disguised"][share] for share in ("0.5", "0.9"))
-    assert scores["flagged"] >= half >= most >= 0 and scores["flagged"] > most
-    assert most <= 0.2  # nine photographs in ten are hardly anything but photographs
-    folder = watched[0]
-    assert "flagged, 90 % photographs between" in (folder / "summary.md").read_text()
-    assert "disguised@0.9" in (folder / "figures.csv").read_text()
+    half, most = scores["disguised"]
+    assert (half["disguise"], most["disguise"]) == ("50 % photographs", "90 % photographs")
+    assert (half["windows"], most["windows"]) == ((2 * 208 - 24) // 12 + 1, (10 * 208 - 24) // 12 + 1)
+    assert scores["flagged"] > half["flagged"] >= most["flagged"] <= 0.2
+    assert most["sent"] is None or most["sent"] >= scores["first"]
+    assert "score, evolution, 90 % photographs |" in (watched[0] / "summary.md").read_text()
+    assert "traffic.disguised" in (watched[0] / "figures.csv").read_text()
+    assert "Hidden among photographs" in (watched[0] / "watch.html").read_text()
 
 
 def test_a_watch_goes_on_where_it_stopped_and_keeps_nothing_that_an_attack_found(watched):
@@ -264,7 +266,7 @@ def test_a_page_tells_who_never_filled_a_window(watched, tmp_path):
             "flagged": None,
             "first": None,
             "reasons": {},
-            "disguised": {"0.5": None},
+            "disguised": [{"disguise": "50 % photographs", "windows": 0, "flagged": None, "sent": None}],
         }
     ]
     (tmp_path / "watch.json").write_text(json.dumps({**report, "traffic": traffic}))
