@@ -22,6 +22,7 @@ from gmi.oracles.interface import Embeddings, Verification
 from gmi.rng import Rng, seed_of
 from gmi.run import Run, Tensors
 from gmi.search.attack import Attack
+from gmi.search.signature import OfflineSearch
 from gmi.serving.watch import STATISTICS, TRAFFIC, Watcher, features, overheard
 from gmi.serving.watch import Stream as Overlapping
 from gmi.targets.module import Target
@@ -135,7 +136,11 @@ def attacked(inputs: Inputs, attack: Attack, access: Access, run: Run, hardware:
     _forget(place)
     with listening(target, access) as (oracle, queries):
         within = Run.open(place, {}, run.vault)
-        Attacker(attack, inputs.prior, inputs.people, within, alone).attack("search", oracle)
+        attacker = Attacker(attack, inputs.prior, inputs.people, within, alone)
+        if isinstance(attack.search, OfflineSearch):  # what comes after it asks a copy
+            attacker.prepare("prepare", oracle)
+        else:
+            attacker.attack("search", oracle)
     _forget(place)  # what it finds is not kept
     return queries
 
