@@ -46,6 +46,7 @@ HEADLINES = {
     "extraction": {"data": ("excess",), "rows": ("copies", "originals"), "white_box": ("auc",)},
     "watch": {
         "control": ("queries", "windows", "flagged"),
+        "strangers": ("queries", "windows", "flagged"),
         "traffic": ("queries", "windows", "flagged", "first"),
         "traffic.disguised": ("windows", "flagged", "sent"),
     },
@@ -66,6 +67,7 @@ PARTS = {
     "rows": "What samples copy",
     "white_box": "What the weights know",
     "control": "People at a camera: the control",
+    "strangers": "People at the camera whom the target does not know",
     "traffic": "Attacks whose queries the watch looks at",
     "traffic.disguised": "The same attacks, hidden among photographs",
 }

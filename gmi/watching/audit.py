@@ -19,24 +19,20 @@ from gmi.ladder.audit import load
 from gmi.ladder.forecast import refuse_misfits
 from gmi.oracles.access import Access, AnyOracle
 from gmi.oracles.interface import Embeddings, Verification
-from gmi.rng import Rng, seed_of
 from gmi.run import Run, Tensors
 from gmi.search.attack import Attack
 from gmi.search.signature import OfflineSearch
-from gmi.serving.watch import STATISTICS, TRAFFIC, Watcher, features, overheard
+from gmi.serving.watch import STATISTICS, Watcher, features, overheard
 from gmi.serving.watch import Stream as Overlapping
 from gmi.targets.module import Target
 from gmi.targets.served import Requests
 from gmi.targets.templates import Remembered, verifier_of
 from gmi.training.weights import refuse_untrained
-from gmi.watching.findings import CAMERA, ROUNDS, Stream, findings
+from gmi.watching.findings import CAMERA, STRANGERS, Stream, findings
 from gmi.watching.forecast import forecast
 from gmi.watching.page import render
 from gmi.watching.plan import Watching
-
-Queries = Sequence[tuple[Tensor, Tensor]]
-"""Unit features (n, D) and predicted classes (n,) of queries, in the order in which they came."""
-
+from gmi.watching.traffic import Queries, camera, disguised, strangers
 
 _ATTACK = "shards/attack"
 """Where the pieces of an attack lie while it is made."""
@@ -66,10 +62,13 @@ def refuse(plan: Watching, inputs: Inputs) -> None:
 
 
 def examine(plan: Watching, inputs: Inputs, run: Run, hardware: Hardware) -> dict[str, list[Stream]]:
-    """What the watch makes of the control and of every attack, by step: one stream for each seed."""
-    watcher = plan.watch.learn(_network(inputs), inputs.people.training.pixels)
-    photographs = cache(partial(camera, inputs))  # computed once, where a piece is missing
+    """What the watch makes of the controls and of every attack, by step: one stream for each seed."""
+    network = _network(inputs)
+    watcher = plan.watch.learn(network, inputs.people.training.pixels)
+    photographs = cache(partial(camera, network, inputs.people.enrolment.pixels))  # once, where a piece is missing
     makers = {CAMERA: lambda: seen(photographs(), watcher)}
+    if (others := strangers(inputs.people)) is not None:
+        makers[STRANGERS] = lambda: seen(camera(network, others), watcher)
     for step, rung, search in plan.asking():
         for attack in plan.audit.attacks:
             made = replace(attack, search=search)
@@ -79,7 +78,8 @@ def examine(plan: Watching, inputs: Inputs, run: Run, hardware: Hardware) -> dic
     pieces = run.each(makers, lambda names: (makers[name]() for name in names), "watch")
     streams: dict[str, list[Stream]] = {}
     for name, piece in zip(makers, pieces, strict=True):
-        hidden = {} if name == CAMERA else {share: piece[f"disguised {share:g}"] for share in plan.watch.disguises}
+        shares = () if name in (CAMERA, STRANGERS) else plan.watch.disguises
+        hidden = {share: piece[f"disguised {share:g}"] for share in shares}
         streams.setdefault(name.partition("-")[0], []).append(Stream(int(piece["queries"]), piece["flags"], hidden))
     return streams
 
@@ -102,31 +102,6 @@ def seen(queries: Iterable[tuple[Tensor, Tensor]], watcher: Watcher) -> Tensors:
     if count == 0:
         raise GmiError("An attack asks nothing that the watch overhears: leave its rung out.")
     return {"queries": torch.tensor(count), "flags": torch.tensor(flags, dtype=torch.bool).reshape(-1, len(STATISTICS))}
-
-
-def disguised(queries: Queries, photographs: Queries, share: float) -> Iterator[tuple[Tensor, Tensor]]:
-    """Queries with photographs evenly between them, which are this share of the whole and come again and again."""
-    crowd = [torch.cat(parts) for parts in zip(*photographs, strict=True)]
-    asked = sent = 0  # queries and photographs so far
-    for unit, labels in queries:
-        numbers = asked + 1 + torch.arange(len(labels), dtype=torch.float64)
-        before = (numbers * share / (1 - share) + 1e-9).long()  # photographs before each query
-        fresh = torch.arange(sent, int(before[-1]))
-        order = torch.cat([before.double(), fresh.double() + 0.5]).argsort(stable=True)
-        rows = fresh % len(crowd[1])
-        yield torch.cat([unit, crowd[0][rows]])[order], torch.cat([labels, crowd[1][rows]])[order]
-        asked, sent = asked + len(labels), int(before[-1])
-
-
-def camera(inputs: Inputs) -> Queries:
-    """Real traffic of photographs from which the watcher has not learnt."""
-    photographs, target = inputs.people.enrolment.pixels, _network(inputs)
-    parts = []
-    for round in range(ROUNDS):
-        order = torch.randperm(len(photographs), generator=torch.Generator().manual_seed(round))
-        rng = Rng([seed_of("camera", round, index) for index in range(len(order))])
-        parts.append(features(target, TRAFFIC(photographs[order], rng).clamp(0, 1)))
-    return parts
 
 
 def attacked(inputs: Inputs, attack: Attack, access: Access, run: Run, hardware: Hardware) -> Queries:

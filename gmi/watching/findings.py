@@ -18,8 +18,11 @@ from gmi.watching.plan import Watching
 CAMERA = "camera"
 """The step of the control: photographs from which the watch has not learnt, as a camera would take them."""
 
+STRANGERS = "strangers"
+"""The step of the same control with people whom the target does not know."""
+
 ROUNDS = 10
-"""How often the control shows every enrolment photograph."""
+"""How often a control shows every photograph."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ class Findings:
     seeds: tuple[int, ...]
     window: int  # queries that are examined together
     alarm: float  # share of real windows that may be flagged
-    control: Traffic  # of people at a camera
+    control: Traffic  # of the target's people at a camera
+    strangers: Traffic | None  # of other people at it; None: the data has no photographs of them
     traffic: tuple[Attacked, ...]  # of every attack that asks an interface
     attacks: dict[str, tuple[Reach, ...]] = field(default_factory=dict)  # none: what they recover is not measured
 
@@ -90,6 +94,7 @@ def findings(plan: Watching, inputs: Inputs, streams: Mapping[str, Sequence[Stre
         window=window,
         alarm=plan.watch.alarm,
         control=Traffic(**noticed(streams[CAMERA], window)),
+        strangers=Traffic(**noticed(streams[STRANGERS], window)) if STRANGERS in streams else None,
         traffic=tuple(
             Attacked(
                 name=step,

@@ -6,21 +6,22 @@ from gmi.inversion.forecast import attack_work, pace, target_notes
 from gmi.inversion.inputs import Inputs
 from gmi.ladder.plan import costs
 from gmi.search.signature import students
-from gmi.watching.findings import CAMERA, ROUNDS
+from gmi.watching.findings import CAMERA, ROUNDS, STRANGERS
 from gmi.watching.plan import Watching
+from gmi.watching.traffic import strangers
 
 
 def forecast(plan: Watching, inputs: Inputs, hardware: Hardware) -> Forecast:
-    """The queries and seconds of every attack that asks, and of the control."""
+    """The queries and seconds of every attack that asks, and of the controls."""
     people, prior, seeds = inputs.people, inputs.prior, len(plan.audit.seeds)
-    attacked, photographs = len(people.attacked), ROUNDS * len(people.enrolment)
     tempo = pace(inputs.target, prior, people, hardware.device)
     prices = costs(plan, prior, len(people.names))
-    queries = {CAMERA: photographs}
-    seconds = {CAMERA: tempo.seconds((0, photographs, 0))}
+    others = strangers(people)
+    queries = {CAMERA: ROUNDS * len(people.enrolment)} | ({} if others is None else {STRANGERS: ROUNDS * len(others)})
+    seconds = {control: tempo.seconds((0, photographs, 0)) for control, photographs in queries.items()}
     for step, rung, search in plan.asking():
-        label, work = f"{step} {rung.name}", attack_work(search, plan.audit.selection, attacked, prior)
-        queries[label] = seeds * prices[step].queries(attacked)
+        label, work = f"{step} {rung.name}", attack_work(search, plan.audit.selection, len(people.attacked), prior)
+        queries[label] = seeds * prices[step].queries(len(people.attacked))
         seconds[label] = seeds * sum(map(tempo.seconds, work.values()))
     learnt = any(students(search) for _, _, search in plan.asking())
     without = ("to teach students and to search them",) if learnt else ()

@@ -62,11 +62,13 @@ def test_every_part_of_a_headline_has_a_title():
     assert {part for parts in HEADLINES.values() for part in parts} <= PARTS.keys()
 
 
-@pytest.mark.parametrize("name", ["ladder_orl", "defences_orl", "attributes_adult", "extract_orl", "watch_orl"])
+@pytest.mark.parametrize(
+    "name", ["ladder_orl", "defences_orl", "attributes_adult", "extract_orl", "watch_templates_lfw"]
+)
 def test_headlines_are_figures_that_runs_have(name):
     recorded = json.loads((Path(__file__).parents[2] / "results" / f"{name}.json").read_text())["rows"]
     kinds = {"ladder_orl": "ladder", "defences_orl": "comparison", "attributes_adult": "attributes"}
-    kinds |= {"watch_orl": "watch"}
+    kinds |= {"watch_templates_lfw": "watch"}
     for part, metrics in HEADLINES[kinds.get(name, "extraction")].items():
         for metric in metrics:
             assert any(row["part"] == part and row["metric"].split("@")[0] == metric for row in recorded), part

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from gmi import toy
 from gmi.audits import Hardware, conduct
 from gmi.cli import audits
+from gmi.data.images import Images
 from gmi.dossier.dossier import Dossier
 from gmi.errors import GmiError
 from gmi.ladder.plan import Ladder, Rung
@@ -37,10 +38,11 @@ from gmi.targets.module import Input, Target
 from gmi.targets.served import Served
 from gmi.targets.templates import Matcher
 from gmi.watching import page
-from gmi.watching.audit import WATCHING, disguised, listening
+from gmi.watching.audit import WATCHING, listening
 from gmi.watching.findings import Stream as Seen
 from gmi.watching.findings import noticed
 from gmi.watching.plan import Trial, Watching
+from gmi.watching.traffic import disguised, strangers
 
 COUNT = 20
 WATCH = Trial(window=24, alarm=0.02)
@@ -174,11 +176,17 @@ PLAN = Watching(
 CPU = Hardware(torch.device("cpu"))
 
 
+def unlike(photographs: Images) -> Images:
+    """As many photographs of nobody whom the target knows."""
+    noise = (Rng(range(len(photographs))).uniform(photographs.bytes[0].numel()) * 255).byte()
+    return Images.of(noise.reshape(photographs.bytes.shape), photographs.classes + COUNT)
+
+
 @pytest.fixture(scope="module")
 def watched(inputs, tmp_path_factory):
     """A finished run, and what it says."""
     folder = tmp_path_factory.mktemp("watch") / "run"
-    few = replace(inputs, people=replace(inputs.people, attacked=(3, 7)))
+    few = replace(inputs, people=replace(inputs.people, attacked=(3, 7), strangers=unlike(inputs.people.enrolment)))
     assert conduct(WATCHING, PLAN, folder, CPU, few) == folder / "watch.html"
     return folder, json.loads((folder / "watch.json").read_text()), few
 
@@ -192,6 +200,7 @@ def test_attacks_by_an_interface_raise_alarms_and_a_camera_hardly_any(watched):
     assert scores["queries"] == 2 * 40 + 2 * 8 * 8
     assert scores["flagged"] > 0.5 and scores["first"] <= scores["queries"]
     assert scores["reasons"]["alike one after another"] > 0
+    assert report["strangers"]["queries"] == camera["queries"] and report["strangers"]["flagged"] > 0.9
     jsonschema.validate(report, json.loads(Path(page.__file__).with_name("page.schema.json").read_text()))
 
 
@@ -200,6 +209,8 @@ def test_what_a_watch_finds_is_evidence_in_a_dossier_and_in_every_form(watched):
     (row,) = [each for each in bearings(report) if each.requirement.id == "C11.3.1"]
     assert row.evidence[0].startswith("traffic.flagged: ") and row.evidence[2].startswith("control.flagged: ")
     assert "| scores, score, evolution | 208 | 16 |" in (folder / "summary.md").read_text()
+    assert any(each.startswith("strangers.flagged: ") for each in row.evidence)
+    assert "People at the camera whom the target does not know" in (folder / "summary.md").read_text()
     assert not report["attacks"]  # what they recover is not measured
     told = {key: figures for key, _, figures in Dossier.of([folder], "Door 3").requirements for key in [key.id]}
     assert told["C11.3.1"][0].startswith("toy: traffic.flagged: ")
@@ -219,6 +230,20 @@ def test_photographs_between_the_queries_are_evenly_spread():
     assert [unit.shape for unit, _ in disguised(queries, crowd, 0.5)] == [(10, 1), (6, 1)]
 
 
+def test_strangers_at_the_camera_are_drawn_from_all_others_and_as_many_as_the_targets_people(inputs):
+    """Grey ones and coloured ones, of whom some are enrolled as well."""
+    few = inputs.people.enrolment[list(range(6))]
+    grey = Images.of(torch.full((5, 1, 8, 8), 1, dtype=torch.uint8), torch.arange(5))
+    coloured = Images.of(torch.full((9, 3, 8, 8), 2, dtype=torch.uint8), torch.arange(9))
+    people = replace(inputs.people, enrolment=few, distractors=grey, strangers=coloured)
+    drawn = strangers(people)
+    assert drawn is not None and drawn.shape == (6, 3, 8, 8)
+    assert set((255 * drawn).round().unique().tolist()) == {1, 2}
+    alone = strangers(replace(people, distractors=None, strangers=grey))
+    assert alone is not None and alone.shape == (5, 1, 8, 8)
+    assert strangers(replace(people, distractors=None, strangers=None)) is None
+
+
 def test_who_hides_among_photographs_is_flagged_less(watched):
     _, report, _ = watched
     (scores,) = report["traffic"]
@@ -234,7 +259,11 @@ def test_who_hides_among_photographs_is_flagged_less(watched):
 
 def test_a_watch_goes_on_where_it_stopped_and_keeps_nothing_that_an_attack_found(watched):
     folder, report, inputs = watched
-    assert {path.name for path in (folder / "shards").iterdir()} == {"camera.safetensors", "rung1_0-0.safetensors"}
+    assert {path.name for path in (folder / "shards").iterdir()} == {
+        "camera.safetensors",
+        "strangers.safetensors",
+        "rung1_0-0.safetensors",
+    }
     (folder / "shards" / "camera.safetensors").unlink()
     (folder / "shards" / "attack" / "run").mkdir(parents=True)  # as a process leaves it that was killed
     before = (folder / "shards" / "rung1_0-0.safetensors").stat().st_mtime_ns
@@ -269,9 +298,10 @@ def test_a_page_tells_who_never_filled_a_window(watched, tmp_path):
             "disguised": [{"disguise": "50 % photographs", "windows": 0, "flagged": None, "sent": None}],
         }
     ]
-    (tmp_path / "watch.json").write_text(json.dumps({**report, "traffic": traffic}))
+    (tmp_path / "watch.json").write_text(json.dumps({**report, "traffic": traffic, "strangers": None}))
     text = page.render(tmp_path).read_text()
     assert "fewer queries than a window" in text and "People at a camera" in text
+    assert "Strangers at it" not in text and "no photographs of others (data.strangers)" in text
 
 
 @pytest.mark.parametrize(
