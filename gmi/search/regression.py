@@ -16,7 +16,8 @@ _FOLDS = 5
 _ROUNDS = 60  # of expectation maximisation: more change nothing that matters
 _SHRINKAGE = 0.02  # of the covariance towards its diagonal, as it is measured on few states
 _NOISE = (0.003, 0.01, 0.03, 0.1, 0.3)  # standard deviations of points, in units of the answers' spread
-_CUT = 0.4  # the same where there are bounds, on which no noise can be measured
+_CUT = 0.4  # the same where there are bounds alone, on which no noise can be measured
+_MIXED = (0.1, 0.2, 0.4)  # the same where there are points and bounds
 
 
 def gaussian(states: Tensor) -> tuple[Tensor, Tensor]:
@@ -33,7 +34,8 @@ class Fit(NamedTuple):
     # chance that an answer of a yes, or among the highest tenth of a state's, is foretold higher than another; 0.5:
     # nothing is known
     foretold: float
-    error: float  # root mean square of what is foretold less the answers, in units of their spread; inf for bounds
+    # root mean square of what is foretold less the answers that are numbers, in units of their spread; inf: none is
+    error: float
 
 
 def fit(axes: Tensor, low: Tensor, high: Tensor, mean: Tensor, covariance: Tensor, spread: float) -> Fit:
@@ -49,17 +51,31 @@ def fit(axes: Tensor, low: Tensor, high: Tensor, mean: Tensor, covariance: Tenso
     """
     low, high = low.double(), high.double()
     gram, expected = axes @ covariance @ axes.T, (axes @ mean)[:, None]
-    whole = bool((low == high).all())
-    noise = spread * (_least_noise(gram / spread**2, (low - expected) / spread) if whole else _CUT)
-    weights = _weights(gram, expected, low, high, noise)
-    foretold, rows = torch.empty_like(low), torch.arange(len(axes))
+    points = low == high
+    if points.all():
+        noises = (_least_noise(gram / spread**2, (low - expected) / spread),)
+    else:
+        noises = _MIXED if points.any() else (_CUT,)
+    tried = []
+    for noise in noises:
+        foretold = _foretold(gram, expected, low, high, noise * spread)
+        away = (foretold - low)[points]
+        error = float(away.square().mean().sqrt() / low[points].std()) if points.any() else math.inf
+        tried.append((error, noise, foretold))
+    error, noise, foretold = min(tried, key=lambda each: each[0])
+    weights = _weights(gram, expected, low, high, noise * spread)
+    yes = low >= low.quantile(0.9, dim=0) if points.all() else ~low.isinf()
+    return Fit(mean + (covariance @ axes.T @ weights).T, _area(foretold, yes), error)
+
+
+def _foretold(gram: Tensor, expected: Tensor, low: Tensor, high: Tensor, noise: float) -> Tensor:
+    """Each fifth of the answers (N, K), foretold from the others."""
+    foretold, rows = torch.empty_like(low), torch.arange(len(low))
     for fold in range(_FOLDS):
         left, others = rows[rows % _FOLDS == fold], rows[rows % _FOLDS != fold]
         part = _weights(gram[others][:, others], expected[others], low[others], high[others], noise)
         foretold[left] = expected[left] + gram[left][:, others] @ part
-    yes = low >= low.quantile(0.9, dim=0) if whole else ~low.isinf()
-    error = float((foretold - low).square().mean().sqrt() / low.std()) if whole else math.inf
-    return Fit(mean + (covariance @ axes.T @ weights).T, _area(foretold, yes), error)
+    return foretold
 
 
 def _weights(gram: Tensor, expected: Tensor, low: Tensor, high: Tensor, noise: float) -> Tensor:

@@ -7,7 +7,7 @@ et al., On the Reconstruction of Face Images from Deep Face Templates, IEEE TPAM
 and reject alone; arXiv:1901.09769. A copy without gradients is inverted through another recogniser: see translation.py.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
@@ -28,13 +28,13 @@ from gmi.protocols import (
     WhiteBoxOracle,
 )
 from gmi.rng import Rng, seed_of
+from gmi.search.answers import meanings
 from gmi.search.evolution import Evolution
 from gmi.search.genetic import Genetic
 from gmi.search.gradient import Gradient
 from gmi.search.guided import Guided
 from gmi.search.particles import Particles
 from gmi.search.regression import fit, gaussian
-from gmi.search.selection import opinion
 from gmi.search.signature import Passes, access, shared_queries
 from gmi.search.strangers import Strangers, joined, questions, samples
 from gmi.search.translation import Translated, Translation
@@ -135,7 +135,7 @@ class Solve:
         usual, asked = gaussian(form.state(known)), known[: len(rng)].double()
         fits = [
             fit(form.axes(asked), form.linear(asked, low), form.linear(asked, high), *usual, spread)
-            for low, high in _told(oracle, batches, strangers[apart].double())
+            for low, high in meanings(oracle, batches, strangers[apart].double())
         ]
         best = min(fits, key=lambda each: each.error)
         templates = best.states[:, : known.shape[1]].float()
@@ -250,27 +250,3 @@ class _Distance:
 
 
 _FORMS: dict[str, type[_Form]] = {"facenet": _Cosine, "dlib": _Distance}
-
-
-def _told(oracle: VerificationOracle, batches: Sequence[Tensor], strangers: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """What answers about images may mean: the least and greatest similarity (N, K), float64, for which each can stand.
-
-    Where numbers are shown of everybody, they are the copy's similarities as they are, or linear in these, or rise with
-    them (per cent, distances): their distribution is then that of similarities between strangers (M,). Where they are
-    labels or decisions, the threshold is that which as large a share of strangers reach as answers said yes.
-    """
-    if isinstance(oracle, SimilarityOracle):
-        shown = torch.cat([oracle.similarities(batch) for batch in batches]).cpu().double()
-        least = shown.nan_to_num(torch.inf).amin(1, keepdim=True)
-        yield shown.nan_to_num(-torch.inf), torch.where(shown.isnan(), least, shown)
-        if not shown.isnan().any() and shown.std() > 0:
-            even = (shown - shown.mean()) / shown.std() * strangers.std() + strangers.mean()
-            ranks = shown.flatten().argsort().argsort().double() / max(1, shown.numel() - 1) * (len(strangers) - 1)
-            usual = strangers.sort().values[ranks.round().long()].reshape(shown.shape)
-            yield even, even
-            yield usual, usual
-        return
-    yes = torch.cat([opinion(oracle, batch) for batch in batches]).cpu().exp() > 0.5
-    rank = round(float(1 - yes.double().mean()) * (len(strangers) - 1))
-    threshold = strangers.sort().values[rank]
-    yield torch.where(yes, threshold, -torch.inf), torch.where(yes, torch.inf, threshold)

@@ -1,6 +1,7 @@
 """Templates from an interface that compares: what is linear, what answers tell, and real ones solved for."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from gmi.oracles.local import Naming, WhiteBox
 from gmi.protocols import LabelOracle, ScoreOracle, SimilarityOracle, WhiteBoxOracle
 from gmi.rng import Rng
 from gmi.run import Run
+from gmi.search.answers import meanings, shares_below
 from gmi.search.evolution import Evolution
 from gmi.search.fitness import losses
 from gmi.search.gradient import Gradient
@@ -25,7 +27,7 @@ from gmi.search.guided import Guided
 from gmi.search.regression import fit, gaussian
 from gmi.search.selection import Selection, preselect
 from gmi.search.signature import OfflineSearch, access, refuse_misfit, shared_queries
-from gmi.search.solve import _FORMS, Solve, _told
+from gmi.search.solve import _FORMS, Solve
 from gmi.search.strangers import Strangers, questions
 from gmi.targets.templates import TemplateTarget
 
@@ -85,9 +87,37 @@ def test_similarities_are_linear_in_the_state(kind: str) -> None:
 
 def test_what_answers_tell() -> None:
     shown = torch.tensor([[0.5, torch.nan, 0.2], [torch.nan, 0.1, 0.3]])
-    ((low, high),) = _told(Comparing(shown), [torch.zeros(2, 1, 1, 1)], torch.linspace(0, 1, 9).double())
+    found = list(meanings(Comparing(shown), [torch.zeros(2, 1, 1, 1)], torch.linspace(0, 1, 9).double()))
+    low, high = found[0]
     assert low.tolist() == [[0.5, -torch.inf, pytest.approx(0.2)], [-torch.inf, pytest.approx(0.1), pytest.approx(0.3)]]
     assert high[0, 1] == pytest.approx(0.2) and high[1, 0] == pytest.approx(0.1) and high[0, 0] == 0.5
+    assert len(found) == 3  # as it is, linear, rising
+    for low, high in found:
+        assert low.isinf().equal(shown.isnan()) and high[~shown.isnan()].equal(low[~shown.isnan()])
+        assert high[0, 1] == high[0, 2] and high[1, 0] == high[1, 1]  # below what is shown of the same image
+    same = torch.full((2, 3), 0.5)
+    assert len(list(meanings(Comparing(same), [torch.zeros(2, 1, 1, 1)], torch.linspace(0, 1, 9).double()))) == 1
+
+
+def test_shares_below_are_ranks_where_all_is_shown_and_the_product_limit_where_not() -> None:
+    numbers, none = torch.tensor([[3.0, 1.0], [2.0, 1.0]]), torch.zeros(2, 2, dtype=torch.bool)
+    assert shares_below(numbers, none).tolist() == [[0.875, 0.25], [0.625, 0.25]]
+    # from above: 5 of 5 remaining; 4 of 4, with one hidden below it; 2 of 2
+    numbers = torch.tensor([[5.0, 4.0, 4.0, 2.0, 1.0]])
+    found = shares_below(numbers, torch.tensor([[False, False, True, False, False]]))
+    ends = [1, 4 / 5, 4 / 5 * 3 / 4, 4 / 5 * 3 / 4 * 1 / 2, 0]
+    wanted = [(above + below) / 2 for above, below in pairwise(ends)]
+    torch.testing.assert_close(found[0, [0, 1, 3, 4]], torch.tensor(wanted).double())
+
+
+@pytest.mark.parametrize("top", [1, 5, 20])
+def test_shares_below_of_the_best_of_each_image_are_those_of_all(top: int) -> None:
+    """Whatever the distribution: uniform draws have as share below them what they are, of 20 with the best shown."""
+    draws = torch.rand(2000, 20, generator=torch.Generator().manual_seed(0)).double()
+    least = draws.topk(top).values[:, -1:]
+    hidden = draws < least
+    found = shares_below(draws.maximum(least), hidden)
+    assert (found - draws)[~hidden].abs().quantile(0.99) < 0.02  # of the lowest few are left to count
 
 
 def test_the_threshold_of_decisions_is_read_from_how_often_they_say_yes() -> None:
@@ -96,7 +126,7 @@ def test_the_threshold_of_decisions_is_read_from_how_often_they_say_yes() -> Non
     strangers = torch.rand(40000, generator=draws).double()
     similar = torch.rand(300, 20, generator=draws)
     images = torch.arange(300).float().reshape(300, 1, 1, 1)
-    ((low, high),) = _told(Deciding(similar, 0.9), images.split(50), strangers)
+    ((low, high),) = meanings(Deciding(similar, 0.9), images.split(50), strangers)
     yes = similar >= 0.9
     assert low[yes].unique().tolist() == high[~yes].unique().tolist() == [pytest.approx(0.9, abs=0.01)]
     assert low[~yes].isinf().all() and high[yes].isinf().all()
@@ -120,21 +150,29 @@ def test_a_likeness_is_not_worse_for_better_rivals() -> None:
         assert found.tolist() == [[pytest.approx(-0.8), pytest.approx(-0.3)]]
 
 
-@pytest.mark.parametrize(
-    "shown", [lambda c: c, lambda c: (1 + c) / 2, lambda c: 50 + 50 * c, lambda c: -((2 - 2 * c) ** 0.5)]
-)
-def test_numbers_that_rise_with_the_similarity_will_do(shown) -> None:
-    """Cosines as they are, as shares, as per cent, as distances: the templates are found all the same."""
+SHOWN = {
+    "cosines": lambda c: c,
+    "shares": lambda c: (1 + c) / 2,
+    "per cent": lambda c: 50 + 50 * c,
+    "distances": lambda c: -((2 - 2 * c) ** 0.5),
+}
+
+
+@pytest.mark.parametrize(("unit", "top"), [*((unit, 20) for unit in SHOWN), ("per cent", 5), ("distances", 5)])
+def test_numbers_that_rise_with_the_similarity_will_do(unit: str, top: int) -> None:
+    """The templates are found all the same, of everybody's numbers or of those of the best of 20 people."""
     draws = torch.Generator().manual_seed(1)
     spread = torch.linspace(2, 0.2, 24)
     templates = F.normalize(torch.randn(400, 24, generator=draws) * spread)
     known, enrolled = templates[:380], templates[380:]
     form, strangers = _FORMS["facenet"], known @ known.T
     usual = strangers[~torch.eye(380, dtype=torch.bool)].double()
-    oracle = Comparing(shown((known[:200] @ enrolled.T).double()))
+    numbers = SHOWN[unit]((known[:200] @ enrolled.T).double())
+    seen = numbers >= numbers.topk(top).values[:, -1:]
+    oracle = Comparing(torch.where(seen, numbers, torch.nan))
     fits = [
         fit(form.axes(known[:200]), low, high, *gaussian(form.state(known)), float(usual.std()))
-        for low, high in _told(oracle, [torch.zeros(1, 1, 1, 1)], usual)
+        for low, high in meanings(oracle, [torch.zeros(1, 1, 1, 1)], usual)
     ]
     best = min(fits, key=lambda each: each.error)
     assert F.cosine_similarity(best.states.float(), enrolled).median() > 0.97 and best.foretold > 0.95
