@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import repeats
 from torch import nn
 from torchvision.utils import save_image
 
@@ -97,7 +98,7 @@ class Shades(Naming):
         return (images.mean((1, 2, 3)) * 3).long().clamp(0, 2)
 
 
-@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("half", repeats(True, slow=(False,)))
 def test_samples_are_of_the_class_that_is_asked_for(tmp_path, half):
     """From labels alone; the photographs, twice the prior's size, are even in their shade."""
     photographs = strangers(tmp_path, torch.linspace(0, 1, 120)[:, None, None, None].expand(-1, 1, 8, 8))
