@@ -20,7 +20,7 @@ from gmi.search.selection import Selection
 from gmi.targets.module import Input, ModuleTarget
 
 PRIOR = Diffusion(folder="priors/flow48", steps=10)  # what an adversary knows of faces
-SEARCH = Guided(steps=36)  # the attack: more steps make it stronger and slower
+SEARCH = Guided()  # the attack: more steps make it stronger and slower
 
 
 def main(

@@ -18,9 +18,9 @@ from pydantic import JsonValue
 from gmi import processes
 from gmi.assets.catalogue import fetch, provenance
 from gmi.evidence.checked import Checked
-from gmi.evidence.handling import AnyHandling, Handling, Kept, kept, vault
+from gmi.evidence.handling import AnyHandling, Handling, Kept, kept, refuse_unready, vault
 from gmi.evidence.purge import RECORD, left, purge
-from gmi.evidence.signature import refuse_unable, sign, unsign
+from gmi.evidence.signature import sign, unsign
 from gmi.evidence.vault import forget
 from gmi.files import put
 from gmi.forecast import Forecast
@@ -117,9 +117,13 @@ class Kind(Generic[Plan, Inputs, Evidence]):
 
 
 def load(kind: Kind[Plan, Inputs, Evidence], plan: Plan, hardware: Hardware, inputs: Inputs | None = None) -> Inputs:
-    """The inputs that a plan names, or those that are given. Raises GmiError where its authorisation has expired."""
+    """The inputs that a plan names, or those that are given.
+
+    Raises GmiError where its authorisation has expired, or its evidence could not be kept as it says.
+    """
     if plan.authorisation is not None:
         plan.authorisation.refuse_expired(date.today())
+    refuse_unready(plan.evidence, date.today())
     return kind.load(plan, hardware) if inputs is None else inputs
 
 
@@ -147,8 +151,6 @@ def conduct(
     inputs = load(kind, plan, hardware, inputs)
     kind.refuse(plan, inputs)
     refuse_missing(plan.track)
-    if isinstance(plan.evidence, Handling) and plan.evidence.sign is not None:
-        refuse_unable(plan.evidence.sign)  # at the end it would be late
     sealing = vault(plan.evidence, folder)
     with processes.first():
         assets = tuple(credits(plan))  # fetched and known before hours of work

@@ -164,6 +164,20 @@ def group_sizes(groups: Sequence[str]) -> Flag:
     return Flag("groups", "passed", f"Each of the {len(sizes)} groups of people has at least {min(sizes.values())}.")
 
 
+def defence_shown(defence: str, recorded: bool) -> Flag:
+    """Whether gmi trained the weights with the defence that the configuration names."""
+    if recorded:
+        return Flag(
+            "defence", "passed", f"The record beside the weights says that the target was trained with {defence}."
+        )
+    return Flag(
+        "defence",
+        "warning",
+        f"That the target was trained with {defence} is stated by the configuration alone: gmi did not train these "
+        "weights, and nothing in them shows it.",
+    )
+
+
 def training_stated(judge: str, trained_on: Collection[str]) -> Flag:
     """What a judge learnt from: if nobody says, nobody can tell that it never saw the people."""
     name = f"training data, {judge}"

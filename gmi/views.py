@@ -1,7 +1,7 @@
 """Inputs of networks from images: preprocessing, and random views for searches, selection and training."""
 
 import math
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Annotated, Literal
 
@@ -119,6 +119,8 @@ class Views:
 
 def single(device: torch.device) -> AbstractContextManager[object]:
     """A context for what is never computed in half precision on this kind of device, whoever asks for it."""
+    if not torch.amp.is_autocast_available(device.type):  # "meta", where operations are counted
+        return nullcontext()
     return torch.autocast(device.type, enabled=False)
 
 

@@ -48,11 +48,12 @@ class DpSgd(Defence):
         _refuse_uninstalled()
         if part == self.part and not mirror:
             return
-        mend = "leave out target.defence.part" if part is None else f"set target.defence.part: {part}"
-        raise GmiError(
-            f"target.defence: dp-sgd protects what learns, and counts every image once: {mend}"
-            f"{', and training.mirror: false (--training.no_mirror)' if part is not None else ''}."
-        )
+        mends = []
+        if part != self.part:
+            mends.append("leave out its part" if part is None else f"set its part: {part}")
+        if mirror:
+            mends.append("set training.mirror: false")
+        raise GmiError(f"dp-sgd protects what learns, and counts every image once: {' and '.join(mends)}.")
 
     @property
     def changes(self) -> str:

@@ -5,6 +5,8 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
+from gmi.errors import GmiError
+from gmi.evidence.signature import refuse_unable
 from gmi.evidence.vault import Vault
 from gmi.settings import OPERATIONAL, settings
 
@@ -44,6 +46,18 @@ def kept(handling: AnyHandling, shown: bool) -> Kept:
         return Kept("not kept", None)
     until = None if handling.until is None else handling.until.isoformat()
     return Kept("in the clear" if handling.encrypt is None else "sealed", until)
+
+
+def refuse_unready(handling: AnyHandling, today: date) -> None:
+    """Raises GmiError where the last day is over, or a key that will be needed is not there or amiss."""
+    if handling == "none":
+        return
+    if handling.until is not None and handling.until < today:
+        raise GmiError(f"evidence.until: {handling.until} is over: name a later day, or leave it out.")
+    if handling.sign is not None:
+        refuse_unable(handling.sign)
+    if handling.encrypt is not None:
+        Vault.of(handling.encrypt.key)
 
 
 def vault(handling: AnyHandling, folder: Path) -> Vault | None:

@@ -1,5 +1,6 @@
 """Signatures of reports with the user's own key, by `ssh-keygen -Y`: whoever has the public key can check them."""
 
+import re
 import shutil
 import subprocess
 from contextlib import suppress
@@ -11,6 +12,7 @@ from gmi.errors import GmiError
 NAMESPACE = "gmi-report"
 """What the signatures are for: one that was made for anything else does not count."""
 _WHO = "signer"
+_PUBLIC = re.compile(r"(sk-)?(ssh|ecdsa)-\S+ [A-Za-z0-9+/]+={0,2}( .*)?")  # the line that a public key is
 
 
 def sign(path: Path, key: Path) -> Path:
@@ -23,6 +25,7 @@ def sign(path: Path, key: Path) -> Path:
     made = _keygen("sign", "-f", str(_expanded(key)), "-n", NAMESPACE, str(path))
     if made.returncode or not signature.is_file():
         raise GmiError(f"{key} did not sign {path} ({_words(made)}): name a private key of ssh-keygen.")
+    signature.chmod(0o600)
     return signature
 
 
@@ -38,8 +41,10 @@ def refuse_unsigned(path: Path, public: Path) -> None:
         raise GmiError(f"{path} has no signature {signature.name}.")
     try:
         words = _expanded(public).read_text("utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise GmiError(f"{public} cannot be read as a public key: name the .pub file of ssh-keygen.") from error
+    except (OSError, ValueError):
+        words = ""
+    if not _PUBLIC.fullmatch(words):
+        raise GmiError(f"{public} cannot be read as a public key: name the .pub file of ssh-keygen.")
     with TemporaryDirectory(prefix="gmi-") as folder:
         allowed = Path(folder, "allowed")
         allowed.write_text(f'{_WHO} namespaces="{NAMESPACE}" {words}\n', "utf-8")

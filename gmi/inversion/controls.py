@@ -19,6 +19,7 @@ from gmi.rng import Rng
 from gmi.search.signature import Passes
 from gmi.settings import settings
 from gmi.targets.module import ModuleTarget, Target
+from gmi.views import single
 
 _SCALE = 16.0  # of the cosine, so that a softmax over people has a usual temperature
 
@@ -90,7 +91,7 @@ class Enrolled(Naming):
     @cached_property
     def _means(self) -> Tensor:
         """Mean features (K, D) of length 1; not before they are needed, as a finished audit is only read."""
-        with torch.no_grad(), torch.autocast(self._photographs.device.type, enabled=False):
+        with torch.no_grad(), single(self._photographs.device):
             chunks = [self._guide.activations(batch)[1] for batch in self._photographs.split(self._batch)]
         features = F.normalize(torch.cat(chunks))
         sums = torch.zeros(self.people, features.shape[1], device=features.device)

@@ -99,6 +99,7 @@ class DefenceFigures:
     """The defence of the target's training, and what it promises of differential privacy."""
 
     settings: dict[str, JsonValue]
+    recorded: bool  # gmi trained the weights with it; False: the configuration says so, and nothing shows it
     promise: str | None
 
 
@@ -144,12 +145,14 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
         "images that know nothing of the target": verdict.advantages[0].leak,
     }
     faces = plan.data.subject == "faces"
+    defence = _defence(plan)
     flags = [
         *early,
         checks.control_wins({name: outcome for name, outcome in differences.items() if outcome is not None}),
         checks.judges_disagree(own),
         checks.self_deception(naive, facts["search", first.judge, "rank1"].estimate),
         *([] if people.groups is None else [checks.group_sizes(people.groups)]),
+        *([] if defence is None else [checks.defence_shown(str(defence.settings["type"]), defence.recorded)]),
         *(checks.rule_of_30(judge.judge, judge.thresholds) for judge in recognised),
         *(checks.training_stated(judge.name, judge.trained_on) for judge in inputs.judges.faces),
         *(checks.faces_found(judge.judge, judged.undetected[judge.judge]) for judge in recognised if faces),
@@ -169,7 +172,7 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
     return Findings(
         subject=plan.data.subject,
         attacks=_attacks(plan, evidence.related),
-        defence=_defence(plan),
+        defence=defence,
         verdict=judgement,
         judges=tuple(_judge(judge, judged.undetected[judge.judge]) for judge in recognised),
         results=tuple(results),
@@ -254,6 +257,7 @@ def _attacks(plan: Audit, related: Related) -> dict[str, tuple[Reach, ...]]:
 def _defence(plan: Audit) -> DefenceFigures | None:
     if not isinstance(plan.target, ModuleTarget) or plan.target.defence is None:
         return None
-    record = record_of(plan.target)
+    # weights that the configuration's own training did not make are refused where it has one
+    record = None if plan.training is None else record_of(plan.target)
     promise = None if record is None or record.promise is None else str(record.promise)
-    return DefenceFigures(plain(plan.target.defence), promise)
+    return DefenceFigures(plain(plan.target.defence), record is not None, promise)

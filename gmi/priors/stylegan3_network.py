@@ -22,7 +22,7 @@ from scipy.special import j1
 from torch import Tensor, nn
 
 from gmi.priors.stylegan_network import Linear, Mapping
-from gmi.views import at_least_single
+from gmi.views import at_least_single, single
 
 MARGIN = 10  # pixels beyond the image on each side, in all layers but the last ones
 CRITICAL = 2  # last layers, whose cutoff is that of the image: without room for a soft filter
@@ -127,7 +127,7 @@ class Input(nn.Module):
 
     def forward(self, w: Tensor) -> Tensor:
         """Features (N, C, H, H) of styles w (N, D), never in half precision: waves of a wrong place are wrong waves."""
-        with torch.autocast(w.device.type, enabled=False):
+        with single(w.device):
             return self._waves(at_least_single(w))
 
     def _waves(self, w: Tensor) -> Tensor:

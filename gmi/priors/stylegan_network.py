@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmi.views import at_least_single
+from gmi.views import at_least_single, single
 
 Noises = Sequence[Tensor]
 """For each 3x3 convolution, in order, noise (N, 1, H, W) of unit variance."""
@@ -91,7 +91,7 @@ class Mapping(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         """Styles, never in half precision: what searches start from, and climb in, are latents."""
-        with torch.autocast(latents.device.type, enabled=False):
+        with single(latents.device):
             values = at_least_single(latents)
             values = values * torch.rsqrt(values.square().mean(1, keepdim=True) + 1e-8)
             for layer in range(self.layers):

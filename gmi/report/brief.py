@@ -178,7 +178,7 @@ def _tables(report: Mapping[str, Any]) -> Iterator[Table]:
                 words = ", ".join(worded_label(subject, each) for each in labels)
                 lines.setdefault((words, row.get("name", "")), {})[row["metric"]] = row
         chance = lines.pop((", ".join(filter(None, ("chance", worded_label(subject, judge or "")))), ""), None)
-        lines |= {} if chance is None else {("Chance", ""): chance}
+        lines |= {} if chance is None else {("Chance (of matches: what samples of the prior do)", ""): chance}
         metrics = sorted({metric: None for each in lines.values() for metric in each}, key=lambda m: _order(m, wanted))
         if lines:
             columns = tuple(_word(metric, subject) for metric in metrics)
@@ -227,10 +227,12 @@ def summary(brief: Brief) -> str:
         "",
         "## How to repeat it",
         "",
-        f"    gmi {COMMANDS[brief.kind]} plan.yaml --out again",
+        f"    gmi {COMMANDS[brief.kind]} RUN/plan.yaml --out again",
         "",
-        f"`plan.yaml` is in the run folder. Configuration {brief.digest[:16]}; `{brief.kind}.json` has the digests of "
-        "all inputs, and `figures.csv` every figure.",
+        "RUN is the run's folder, and the command starts where the audit did.",
+        "",
+        f"Configuration {brief.digest[:16]}; `{brief.kind}.json` has the digests of all inputs, `figures.csv` every "
+        "figure.",
     ]
     return "\n".join(lines) + "\n"
 

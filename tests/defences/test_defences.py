@@ -113,9 +113,10 @@ def test_a_defended_head_still_knows_its_people(defence):
     ("defence", "training", "words"),
     [
         (AtAt(), Head(), "needs the whole network to learn"),
-        (DpSgd(epsilon=8.0, part="head"), Head(), "set target.defence.part: head, and training.mirror: false"),
-        (DpSgd(epsilon=8.0), Head(mirror=False), "set target.defence.part: head"),
-        (DpSgd(epsilon=8.0, part="head"), LESSONS, "leave out target.defence.part"),
+        (DpSgd(epsilon=8.0, part="head"), Head(), "image once: set training.mirror: false"),
+        (DpSgd(epsilon=8.0), Head(mirror=False), "image once: set its part: head."),
+        (DpSgd(epsilon=8.0), Head(), "set its part: head and set training.mirror: false"),
+        (DpSgd(epsilon=8.0, part="head"), LESSONS, "leave out its part"),
         (NoSkips(), Head(), "no part named 'layer4'"),
         (Bido(blocks=("features.9",)), LESSONS, "no part named 'features.9'"),
         (Transfer(frozen=("body",)), LESSONS, "no part named 'body'"),

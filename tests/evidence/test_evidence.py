@@ -434,7 +434,8 @@ def test_a_signature_holds_for_the_file_and_the_key(tmp_path, keys):
     public = keys.with_suffix(".pub")
     with pytest.raises(GmiError, match=r"has no signature report\.json\.sig"):
         refuse_unsigned(path, public)
-    assert sign(path, keys).name == "report.json.sig"
+    signature = sign(path, keys)
+    assert signature.name == "report.json.sig" and signature.stat().st_mode & 0o777 == 0o600
     refuse_unsigned(path, public)
     path.write_text('{"finding": "no evidence"}')
     with pytest.raises(GmiError, match="is not as the owner of"):
@@ -443,14 +444,21 @@ def test_a_signature_holds_for_the_file_and_the_key(tmp_path, keys):
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other")], check=True)
     with pytest.raises(GmiError, match="is not as the owner of"):
         refuse_unsigned(path, tmp_path / "other.pub")
-    with pytest.raises(GmiError, match="cannot be read as a public key"):
-        refuse_unsigned(path, tmp_path / "none.pub")
+    for other in (tmp_path / "none.pub", keys):  # the private one
+        with pytest.raises(GmiError, match="cannot be read as a public key"):
+            refuse_unsigned(path, other)
 
 
 @pytest.mark.slow
 def test_an_audit_signs_its_report(tmp_path, keys):
     audit(tmp_path / "run", replace(PLAN, evidence=Handling(sign=keys)))
     refuse_unsigned(tmp_path / "run" / "report.json", keys.with_suffix(".pub"))
+
+
+def test_evidence_whose_last_day_is_over_is_refused_before_anything_is_attacked(tmp_path):
+    with pytest.raises(GmiError, match=r"evidence\.until: 2020-01-01 is over"):
+        audit(tmp_path / "run", replace(PLAN, evidence=Handling(until=date(2020, 1, 1))))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_key_to_sign_with_that_is_not_there_is_refused_before_anything_is_attacked(tmp_path):

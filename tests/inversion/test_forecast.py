@@ -7,6 +7,7 @@ from time import perf_counter
 
 import pytest
 import torch
+from torch import nn
 
 from gmi import toy
 from gmi.audits import Hardware
@@ -14,7 +15,7 @@ from gmi.data.images import Images
 from gmi.inversion.attacker import Attacker
 from gmi.inversion.audit import reconstruct
 from gmi.inversion.controls import Controls
-from gmi.inversion.forecast import Forecast, forecast
+from gmi.inversion.forecast import Forecast, forecast, forward_seconds
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.membership import Membership
 from gmi.inversion.meter import Spent
@@ -24,6 +25,8 @@ from gmi.rng import Rng
 from gmi.run import Run
 from gmi.search.gradient import Gradient
 from gmi.search.selection import Selection
+from gmi.targets.module import Input, Target
+from gmi.targets.templates import Matcher
 
 CPU = torch.device("cpu")
 SHORT = Gradient(steps=3)
@@ -178,3 +181,10 @@ def test_a_forecast_asks_the_target_nothing_and_takes_seconds(world):
         assert f"{step:16}{queries:10,}" in table
     total = sum(count for step, count in made[0].queries.items() if not step.startswith("oracle"))
     assert f"{'total':16}{total:10,}" in table
+
+
+def test_a_recogniser_that_never_computes_in_half_precision_has_a_forecast(world):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(256, 4))
+    matcher = Matcher(network, torch.randn(6, 4), 20.0, 0.1)
+    target = Target(matcher, Input(size=(16, 16), colour="grey", mean=(0.5,)), tuple("abcdef"), penultimate="network.1")
+    assert forward_seconds(target, world.people, CPU) > 0

@@ -194,6 +194,8 @@ CHECKS = {
     "disagree": (checks.judges_disagree({"a": "no evidence", "b": "inconclusive"}), "warning"),
     "known training": (checks.training_stated("a", {"LFW"}), "passed"),
     "unknown training": (checks.training_stated("a", frozenset()), "note"),
+    "recorded": (checks.defence_shown("dp-sgd", True), "passed"),
+    "stated alone": (checks.defence_shown("dp-sgd", False), "warning"),
     "enough": (checks.rule_of_30("a", [TRUSTED]), "passed"),
     "too few": (checks.rule_of_30("a", [TRUSTED, FEW]), "warning"),
     "sees": (checks.judge_sees("a", Estimate(0.98, 0.9, 1.0, 40, 20)), "passed"),

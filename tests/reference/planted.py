@@ -13,7 +13,7 @@ EXAMPLE = """{
 "subject": "faces",
 "attacks": {"representatives": ["weights"], "membership": ["api"], "copying": ["api"]},
 "authorisation": {"system": "Door 3", "allowed_by": "A. Owner, security", "until": "2027-01-31"},
-"defence": {"settings": {"type": "dp-sgd", "epsilon": 8.0}, "promise": "epsilon 8.00 for one image"},
+"defence": {"settings": {"type": "dp-sgd", "epsilon": 8.0}, "recorded": true, "promise": "epsilon 8.00 for one image"},
 "verdict": {"access": "white-box", "finding": "evidence of identity leakage",
     "because": ["The attack beats the control."],
     "effect": "Of 100 such people the images would lead to 50.", "judge": "dlib", "judges": {"dlib":

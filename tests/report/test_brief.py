@@ -20,7 +20,7 @@ def test_summary_says_who_allowed_what_was_found_and_what_was_not_tested():
     assert "| Best of N | not known (no face in 9 samples) | not known (no face in 9 samples) |" in text
     assert "- Inference of a person's attribute (`gmi attributes`)" in text
     assert "- Copying the model" not in text  # it was made
-    assert "gmi audit plan.yaml --out again" in text
+    assert "gmi audit RUN/plan.yaml --out again" in text
     assert len(text.splitlines()) < 75  # one page
 
 

@@ -11,7 +11,7 @@ from gmi.report.figures import line
 RESULTS = Path(__file__).parents[2] / "results"
 KINDS = {"quickstart": "report", "neighbours_orl": "report", "templates_orl": "report", "ladder_orl": "ladder"} | {
     "defences_orl": "comparison",
-    "watch_orl": "watch",
+    "watch_templates_lfw": "watch",
     "attributes_adult": "attributes",
     "extract_orl": "extraction",
 }

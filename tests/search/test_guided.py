@@ -22,7 +22,7 @@ from gmi.search.signature import refuse_misfit
 from gmi.views import Views
 
 VIEWS = Views(scale=(0.95, 1.0), shift=0.02, flip=False)
-GUIDED = Guided(steps=20, strength=1.0, views=VIEWS)
+GUIDED = Guided(steps=20, heun=True, hold=0.3, fall=0.7, objective="max_margin", views=VIEWS)
 SEARCHES = {
     "guided": GUIDED,
     "euler": dataclasses.replace(GUIDED, heun=False, transforms=2),
@@ -128,7 +128,10 @@ def test_queries_are_counted_and_none_is_made_without_guidance(world, prior):
 
 
 def test_the_schedule_rises_holds_and_falls():
-    weights = [Guided(strength=0.3).weight(gone, 1 - gone) for gone in (0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)]
+    weights = [
+        Guided(strength=0.3, hold=0.3, fall=0.7).weight(gone, 1 - gone)
+        for gone in (0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+    ]
     assert weights == pytest.approx([0, 0.15, 0.3, 0.3, 0.3, 0.15, 0, 0])
 
 
@@ -144,7 +147,9 @@ def test_one_step_is_the_papers_formula(world, through):
     atoms = world.prior.decode(Rng(range(40)).normal(8)) * 2 - 1
     network = Mixture(atoms, 0.3, PATHS["flow"])
     prior = DiffusionPrior(network, PATHS["flow"])
-    search = Guided(steps=5, heun=False, strength=0.4, rise=0, hold=1, fall=1, through=through, views=None)
+    search = Guided(
+        steps=5, heun=False, strength=0.4, rise=0, hold=1, through=through, objective="max_margin", views=None
+    )
     x = noise = prior.sample(Rng(range(6)))
     for number in range(5):
         t = number / 5
@@ -167,7 +172,7 @@ def test_one_step_of_ddpm_is_the_papers_formula(world):
     atoms = world.prior.decode(Rng(range(40)).normal(8)) * 2 - 1
     network = Mixture(atoms, 0.3, PATHS["ddpm"])
     prior = DiffusionPrior(network, PATHS["ddpm"])
-    search = Guided(steps=5, heun=False, strength=0.4, rise=0, hold=1, fall=1, views=None)
+    search = Guided(steps=5, strength=0.4, rise=0, hold=1, objective="max_margin", views=None)
     x = start = prior.sample(Rng(range(6)))
     table = [1.0, *KEPT]
     for number in range(5):
@@ -196,7 +201,7 @@ def test_guided_samples_are_those_of_the_posterior_of_a_linear_target(name):
         def logits(self, images):
             return 2 * slope * images.sum((1, 2, 3))[:, None]  # latents are 2 images - 1
 
-    search = Guided(steps=100, strength=weight, rise=0, hold=1, fall=1, objective="logit", normalise=False, views=None)
+    search = Guided(steps=100, heun=True, strength=weight, rise=0, hold=1, normalise=False, views=None)
     noise = prior.sample(Rng(range(2000)))
     found = search(Linear(), prior, noise, torch.zeros(2000, dtype=torch.int64), Rng(range(2000)))  # pyright: ignore
     # 8,000 numbers: standard errors .003 and .8 %
