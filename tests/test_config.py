@@ -69,7 +69,8 @@ def test_the_documented_configurations_read():
         if "require" in tree:
             validate(tree, "policy.yaml", Policy)
             continue
-        kind = AttributeAudit if "attacks" in tree else ExtractionAudit if "models" in tree else Audit
+        kinds = {"arms": Comparison, "attacks": AttributeAudit, "models": ExtractionAudit}
+        kind = next((kind for key, kind in kinds.items() if key in tree), Audit)
         validate(tree if "name" in tree else whole | tree, GRADIENT, kind)
 
 

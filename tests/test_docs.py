@@ -20,6 +20,7 @@ from sklearn.tree import DecisionTreeClassifier
 from gmi import toy
 from gmi.assets.weights import digest
 from gmi.attributes.plan import AttributeAudit
+from gmi.comparison.plan import Comparison
 from gmi.extraction.plan import ExtractionAudit
 from gmi.gate.policy import Policy
 from gmi.inversion.plan import Audit
@@ -37,6 +38,8 @@ COMMAND = re.compile(rf"(?:^    (?:\S+=\S+ )?|`)gmi (?:{KINDS}) ([\w./-]+)", re.
 EXAMPLES = {
     "mine": Audit,
     "api": Audit,
+    "door": Audit,
+    "gate_defences": Comparison,
     "own": AttributeAudit,
     "models": ExtractionAudit,
     "before every release": Policy,
