@@ -90,5 +90,5 @@ class AlignedJudge:
     def _templates(self, faces: Tensor) -> Tensor:
         templates = self._network(self._input(faces)).cpu().float()
         if not templates.isfinite().all():
-            raise GmiError(f"The judge {self.name} gives templates that are not finite: its weights are broken.")
+            raise GmiError(f"The recogniser {self.name} gives templates that are not finite: its weights are broken.")
         return templates

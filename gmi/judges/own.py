@@ -1,4 +1,4 @@
-"""Judges of one's own: face recognisers in an ONNX file or a torch module, compared by cosines."""
+"""Face recognisers of one's own, in an ONNX file or a torch module, compared by cosines: judges, or a target."""
 
 from dataclasses import field
 from typing import Annotated, Any, Literal
@@ -32,19 +32,21 @@ class OnnxRecogniser:
     input: Input  # the input that the model expects
     align: Align = "arcface"  # how faces are laid into the input; none: the whole image is resized
     trained_on: Names  # names of the data sets that it learnt from; it is refused for a target that learnt from them
-    name: str = "own"  # the judge's name in reports
+    name: str = "own"  # its name in reports
 
     def load(self, device: torch.device) -> AlignedJudge:
         """The judge; onnxruntime runs it on the CPU. Raises GmiError if the file or what it gives is unusable."""
         path = resolve(self.file)
-        model = OnnxModel(path, f"The judge {self.name}'s file")
+        model = OnnxModel(path, f"The recogniser {self.name}'s file")
         if not any(value.ndim > 1 for value in model.weights):
             raise GmiError(
-                f"The judge {self.name}'s file holds no weights that can be read (quantised, or computed), so that its "
-                "independence of the target cannot be checked: export it with weights of floating point."
+                f"The recogniser {self.name}'s file holds no weights that can be read (quantised, or computed), so "
+                "that its independence cannot be checked: export it with weights of floating point."
             )
         if model.kind == np.uint8 and (any(self.input.mean) or any(value != 1 for value in self.input.std)):
-            raise GmiError(f"The judge {self.name}'s file takes bytes (uint8): leave input.mean and input.std out.")
+            raise GmiError(
+                f"The recogniser {self.name}'s file takes bytes (uint8): leave input.mean and input.std out."
+            )
         output = next(iter(model.gives))
         return _judge(self, lambda faces: torch.from_numpy(model(faces, output)), list(model.weights), device)
 
@@ -60,12 +62,12 @@ class ModuleRecogniser:
     input: Input  # the input that the module expects
     align: Align = "arcface"  # how faces are laid into the input; none: the whole image is resized
     trained_on: Names  # names of the data sets that it learnt from; it is refused for a target that learnt from them
-    name: str = "own"  # the judge's name in reports
+    name: str = "own"  # its name in reports
 
     def load(self, device: torch.device) -> AlignedJudge:
         """The judge. Raises GmiError if the factory, the weights or what the module gives is unusable."""
         with torch.random.fork_rng():
-            module = make_network(self.factory, self.arguments, f"The judge {self.name}'s factory")
+            module = make_network(self.factory, self.arguments, f"The recogniser {self.name}'s factory")
         load_weights(module, resolve(self.weights))
         module = module.float().eval().requires_grad_(False).to(device)
         return _judge(self, lambda faces: module(faces.to(device)), list(module.parameters()), device)
@@ -77,17 +79,19 @@ def _judge(
     """The judge, once its network has shown that it gives templates (N, D) of its input."""
     height, width = plan.input.size
     if plan.align != "none" and height != width:
-        raise GmiError(f"The judge {plan.name} aligns faces to {height}x{width}: they are square, or align is none.")
+        raise GmiError(
+            f"The recogniser {plan.name} aligns faces to {height}x{width}: they are square, or align is none."
+        )
     try:
         shown = network(plan.input(torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))))
         shape, finite = tuple(shown.shape), bool(shown.isfinite().all())
     except Exception as error:  # the network is the user's
         raise GmiError(
-            f"The judge {plan.name} cannot take images of {height}x{width}: check its input ({because(error)})."
+            f"The recogniser {plan.name} cannot take images of {height}x{width}: check its input ({because(error)})."
         ) from error
     if len(shape) != 2 or shape[0] != 2 or shape[1] < 2 or not finite:
         raise GmiError(
-            f"The judge {plan.name} gives {shape} for two images, where finite templates (2, D) are expected."
+            f"The recogniser {plan.name} gives {shape} for two images, where finite templates (2, D) are expected."
         )
     alignment = None if plan.align == "none" else Alignment(resolve(PACKAGED) / "landmarks.safetensors", device)
     return AlignedJudge(plan.name, plan.trained_on, network, weights, plan.input, alignment)

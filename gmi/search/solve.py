@@ -61,15 +61,15 @@ class Solve:
     # `pairs` of the adversary's own images, lets the search climb
     through: Differentiable | None = None
     pairs: Annotated[int, Field(ge=50)] = 600  # those that were asked about come first, then samples of the prior
-    # search with the copy for images of what was solved for: with gradients, or by similarity, as dlib has none
+    # search with the copy for images of what was solved for: with gradients, or by similarity, where it has none
     search: Annotated[Guided | Gradient | Particles | Evolution | Genetic, Field(discriminator="type")]
 
     def __post_init__(self) -> None:
-        steep, flat = access(self.search) == "white-box", self.recogniser.type == "dlib"
+        steep, flat = access(self.search) == "white-box", not isinstance(self.recogniser, Differentiable)
         if steep and flat and self.through is None:
             raise ValueError(
-                f"search: dlib has no gradients, and {self.search.type} needs them: set through: {{type: facenet}}, or "
-                "take particles"
+                f"search: {self.recogniser.type} has no gradients here, and {self.search.type} needs them: set "
+                "through: {type: facenet}, or take particles"
             )
         if self.through is not None and not (steep and flat):
             raise ValueError("through is for a copy without gradients and a search that needs them: leave it out")
@@ -128,7 +128,7 @@ class Solve:
         known, device = judge.embed(images.float() / 255), prior.sample(Rng([0])).device
         shown = images[: len(rng)]
         batches = [batch.to(device).float() / 255 for batch in shown.tensor_split(max(1, len(shown) // _ASKED))]
-        form = _FORMS[self.recogniser.type]
+        form = _FORMS.get(self.recogniser.type, _Cosine)
         strangers = judge.similarity(known, known)
         apart = ~torch.eye(len(known), dtype=torch.bool)
         spread = float(form.linear(known, strangers)[apart].double().std())
@@ -249,4 +249,5 @@ class _Distance:
         return (templates.square().sum(1, keepdim=True) - similar.clamp_max(0).square()) / 2
 
 
-_FORMS: dict[str, type[_Form]] = {"facenet": _Cosine, "dlib": _Distance}
+_FORMS: dict[str, type[_Form]] = {"dlib": _Distance}
+"""By recogniser; the others compare by cosines."""

@@ -95,7 +95,7 @@ class Serving:
             return self.target.load(people.names)
         target = self.target.load(people.names, people.training)
         if not isinstance(target, Target):
-            raise GmiError("target.recogniser: facenet alone is served: dlib is a program, not a network.")
+            raise GmiError(f"target.recogniser: gmi serves facenet alone, and not {self.target.recogniser.type}.")
         return target
 
 

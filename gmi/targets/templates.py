@@ -22,19 +22,24 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from gmi.assets.catalogue import resolve
-from gmi.assets.weights import read_weights
+from gmi.assets.weights import digest, read_weights
 from gmi.data.images import Images
 from gmi.errors import GmiError
-from gmi.judges.face import Dlib, DlibJudge, FaceNet, FaceNetJudge
+from gmi.judges.aligned import MobileFaceNet
+from gmi.judges.face import Dlib, FaceNet, FaceNetJudge
+from gmi.judges.own import ModuleRecogniser, OnnxRecogniser
+from gmi.protocols import FaceJudge
 from gmi.settings import Positive, Rate, settings
 from gmi.targets.module import Target
 from gmi.targets.served import Requests, Served, Verifier
 from gmi.views import at_least_single, single
 
-AnyRecogniser = Annotated[Dlib | FaceNet, Field(discriminator="type")]
+AnyRecogniser = Annotated[
+    Dlib | FaceNet | MobileFaceNet | OnnxRecogniser | ModuleRecogniser, Field(discriminator="type")
+]
 """What a configuration's `recogniser:` block may be."""
 Differentiable = FaceNet
-"""The recognisers with gradients."""
+"""The recognisers through whose alignment of faces gradients go. The others are interfaces."""
 
 
 class Matcher(nn.Module):
@@ -58,7 +63,7 @@ class Matcher(nn.Module):
 class Matching:
     """A recogniser without gradients, as the service behind an interface: similarities (N, K)."""
 
-    judge: DlibJudge
+    judge: FaceJudge
     templates: Tensor
     threshold: float  # least similarity that the system accepts
 
@@ -177,9 +182,7 @@ class TemplateTarget:
     threshold: float | None = None
     fmr: Rate = 0.01  # false match rate of the system, where no threshold is given
 
-    def load(
-        self, classes: tuple[str, ...], photographs: Images, judge: DlibJudge | FaceNetJudge | None = None
-    ) -> Target | Served:
+    def load(self, classes: tuple[str, ...], photographs: Images, judge: FaceJudge | None = None) -> Target | Served:
         """The system as a target. judge: the recogniser, where it is loaded already.
 
         Raises GmiError where weights or templates are missing, or are not the recogniser's.
@@ -213,14 +216,17 @@ class TemplateTarget:
 
 
 def recogniser_of(
-    judge: DlibJudge | FaceNetJudge, templates: Tensor, classes: tuple[str, ...], scale: float, threshold: float
+    judge: FaceJudge, templates: Tensor, classes: tuple[str, ...], scale: float, threshold: float
 ) -> Target | Served:
     """A recogniser that compares with templates (K, D) as a target: with gradients where it has them."""
     if isinstance(judge, FaceNetJudge):
         module = Matcher(judge.network, templates, scale, threshold)
         return Target(module, judge.inputs, classes, judge.trained_on, "network.last_linear")
-    digest = sha256(f"{judge.name}{threshold}".encode() + templates.numpy().tobytes()).hexdigest()
-    return Served(Matching(judge, templates, threshold), "similarities", classes, digest, judge.trained_on)
+    weights = tuple(judge.weights())
+    network = digest((str(number), weight) for number, weight in enumerate(weights))
+    known = sha256(f"{judge.name}{network}{threshold}".encode() + templates.numpy().tobytes()).hexdigest()
+    service = Matching(judge, templates, threshold)
+    return Served(service, "similarities", classes, known, judge.trained_on, parameters=weights)
 
 
 def first(photographs: Images, people: int) -> list[int]:

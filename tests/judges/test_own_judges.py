@@ -13,10 +13,19 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from gmi import toy
 from gmi.assets.catalogue import resolve
+from gmi.assets.weights import load_weights
+from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.judges import ModuleRecogniser, OnnxRecogniser
 from gmi.judges.independence import refusal
+from gmi.oracles.access import ScoresOnly, VerificationOnly
+from gmi.rng import Rng
+from gmi.search.evolution import Evolution
+from gmi.search.solve import Solve
+from gmi.targets.served import Served
+from gmi.targets.templates import TemplateTarget
 from gmi.views import Input
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -97,6 +106,28 @@ def test_a_module_and_its_onnx_file_are_one_judge(weights: str, tmp_path: Path) 
         assert refusal(other, judge.weights(), frozenset())  # the file's weights are the module's
     cosine = torch.cosine_similarity(templates[:1], templates[1:2])
     assert torch.allclose(judge.similarity(templates[:1], templates[1:2])[0], cosine)
+
+
+@pytest.mark.parametrize("kind", ["module", "onnx"])
+def test_it_is_audited_by_its_templates_behind_an_interface(weights: str, tmp_path: Path, kind: str) -> None:
+    """An adversary with a copy solves for them, and the copy cannot judge."""
+    network = Small()
+    load_weights(network, Path(weights))
+    file = onnx_of(network, tmp_path / "small.onnx")
+    recognisers = {
+        "module": module(weights),
+        "onnx": OnnxRecogniser(file=file, input=INPUT, align="none", trained_on=KNOWN),
+    }
+    photographs = Images.of((orl(6) * 255).byte(), torch.arange(6))
+    target = TemplateTarget(recogniser=recognisers[kind]).load(tuple("abcdef"), photographs)
+    leaked, judge = recognisers["module"].load(CPU).embed(photographs.pixels), recognisers["module"].load(CPU)
+    plan = Solve(recogniser=recognisers[kind], questions=60, search=Evolution())
+    learned = plan.prepare(ScoresOnly().open(target, None), toy.prior(), Rng(range(60)))
+    assert torch.cosine_similarity(learned["templates"], leaked).min() > 0.95
+    assert isinstance(target, Served) and "weights are in both" in (
+        refusal(judge, target.parameters, frozenset()) or ""
+    )
+    assert VerificationOnly().open(target, None).accepts(photographs.pixels, torch.arange(6)).all()
 
 
 def test_it_is_aligned_as_the_packaged_one_is() -> None:

@@ -27,7 +27,7 @@ from gmi.search.guided import Guided
 from gmi.search.regression import fit, gaussian
 from gmi.search.selection import Selection, preselect
 from gmi.search.signature import OfflineSearch, access, refuse_misfit, shared_queries
-from gmi.search.solve import _FORMS, Solve
+from gmi.search.solve import _FORMS, Solve, _Cosine
 from gmi.search.strangers import Strangers, questions
 from gmi.targets.templates import TemplateTarget
 
@@ -74,7 +74,7 @@ def test_similarities_are_linear_in_the_state(kind: str) -> None:
     draws = torch.Generator().manual_seed(0)
     asked, enrolled = torch.randn(7, 5, generator=draws), torch.randn(3, 5, generator=draws)
     judge = {"facenet": FaceNet(), "dlib": Dlib()}[kind].load(torch.device("cpu"))
-    form = _FORMS[kind]
+    form = _FORMS.get(kind, _Cosine)
     state = form.state(enrolled)
     wanted = form.linear(asked.double(), judge.similarity(asked, enrolled).double())
     torch.testing.assert_close(form.axes(asked) @ state.T, wanted, rtol=1e-4, atol=1e-5)
@@ -165,7 +165,7 @@ def test_numbers_that_rise_with_the_similarity_will_do(unit: str, top: int) -> N
     spread = torch.linspace(2, 0.2, 24)
     templates = F.normalize(torch.randn(400, 24, generator=draws) * spread)
     known, enrolled = templates[:380], templates[380:]
-    form, strangers = _FORMS["facenet"], known @ known.T
+    form, strangers = _Cosine, known @ known.T
     usual = strangers[~torch.eye(380, dtype=torch.bool)].double()
     numbers = SHOWN[unit]((known[:200] @ enrolled.T).double())
     seen = numbers >= numbers.topk(top).values[:, -1:]
@@ -205,7 +205,7 @@ def test_once_it_has_learnt_it_asks_nothing(world) -> None:
 
 
 def test_a_copy_needs_a_search_that_fits() -> None:
-    with pytest.raises(ValueError, match="dlib has no gradients, and gradient needs them"):
+    with pytest.raises(ValueError, match="dlib has no gradients here, and gradient needs them"):
         Solve(recogniser=Dlib(), search=SEARCH)
     with pytest.raises(ValueError, match="through is for a copy without gradients"):
         Solve(recogniser=FaceNet(), search=SEARCH, through=FaceNet())
