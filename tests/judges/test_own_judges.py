@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,13 @@ from gmi.assets.weights import load_weights
 from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.judges import ModuleRecogniser, OnnxRecogniser
+from gmi.judges.face import FaceNet
 from gmi.judges.independence import refusal
 from gmi.oracles.access import ScoresOnly, VerificationOnly
+from gmi.protocols import WhiteBoxOracle
 from gmi.rng import Rng
 from gmi.search.evolution import Evolution
+from gmi.search.gradient import Gradient
 from gmi.search.solve import Solve
 from gmi.targets.served import Served
 from gmi.targets.templates import TemplateTarget
@@ -128,6 +132,28 @@ def test_it_is_audited_by_its_templates_behind_an_interface(weights: str, tmp_pa
         refusal(judge, target.parameters, frozenset()) or ""
     )
     assert VerificationOnly().open(target, None).accepts(photographs.pixels, torch.arange(6)).all()
+
+
+def test_a_search_climbs_towards_its_templates_whatever_their_length_and_mean(
+    weights: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cosines tell directions alone; through a twin of it each image is named, nearly at similarity 1."""
+    network = Small()
+    load_weights(network, Path(weights))
+    with torch.no_grad():
+        network.linear.bias += 2 * torch.randn(12, generator=torch.Generator().manual_seed(1))
+    save_file(network.state_dict(), weights)
+    monkeypatch.setattr(
+        FaceNet, "load", lambda self, device: SimpleNamespace(network=network, inputs=INPUT, trained_on=KNOWN)
+    )
+    photographs = Images.of((orl(6) * 255).byte(), torch.arange(6))
+    target = TemplateTarget(recogniser=module(weights)).load(tuple("abcdef"), photographs)
+    plan = Solve(recogniser=module(weights), questions=200, pairs=200, through=FaceNet(), search=Gradient(steps=2))
+    learned = plan.prepare(ScoresOnly().open(target, None), toy.prior(), Rng(range(200)))
+    copied = plan.copy(learned, CPU)
+    assert isinstance(copied, WhiteBoxOracle)
+    similar = copied.logits(photographs.pixels) / 20
+    assert similar.argmax(1).equal(torch.arange(6)) and similar.diagonal().min() > 0.8
 
 
 def test_it_is_aligned_as_the_packaged_one_is() -> None:

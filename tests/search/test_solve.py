@@ -13,6 +13,7 @@ from gmi.audits import Hardware
 from gmi.data.images import read
 from gmi.errors import GmiError
 from gmi.inversion.attacker import Attacker
+from gmi.judges.aligned import MobileFaceNet
 from gmi.judges.face import Dlib, FaceNet
 from gmi.oracles.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, VerificationOnly, WholeModel
 from gmi.oracles.local import Naming, WhiteBox
@@ -248,7 +249,8 @@ def test_real_templates_are_solved_for(world, tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_a_recogniser_without_gradients_is_followed_through_another(world, tmp_path) -> None:
+@pytest.mark.parametrize("recogniser", [Dlib(), MobileFaceNet()], ids=lambda each: each.type)
+def test_a_recogniser_without_gradients_is_followed_through_another(world, tmp_path, recogniser) -> None:
     """The map is learnt from 300 photographs of other people, and names other photographs of those who are enrolled."""
     source = resolve("asset:orl/images")
     for person in range(11, 41):
@@ -257,9 +259,9 @@ def test_a_recogniser_without_gradients_is_followed_through_another(world, tmp_p
             path.parent.mkdir(exist_ok=True)
             path.write_bytes((source / f"s{person}" / f"{number:02}.pgm").read_bytes())
     first = read([source / person / "01.pgm" for person in PEOPLE], [0, 1, 2], None)
-    target = TemplateTarget(recogniser=Dlib(), threshold=0.4).load(PEOPLE, first)
+    target = TemplateTarget(recogniser=recogniser, threshold=0.4).load(PEOPLE, first)
     plan = Solve(
-        recogniser=Dlib(),
+        recogniser=recogniser,
         questions=60,
         photographs=Strangers(folder=str(tmp_path / "strangers")),
         search=SEARCH,
