@@ -246,7 +246,7 @@ class Provenance:
 class Header:
     """What the JSON of every kind of audit begins with."""
 
-    schema_version: Literal[6]
+    schema_version: Literal[7]
     kind: str
     name: str
     gmi: str

@@ -165,7 +165,7 @@ def group_sizes(groups: Sequence[str]) -> Flag:
 
 
 def defence_shown(defence: str, recorded: bool) -> Flag:
-    """Whether gmi trained the weights with the defence that the configuration names."""
+    """Whether the record of the configuration's own training shows the defence that it names."""
     if recorded:
         return Flag(
             "defence", "passed", f"The record beside the weights says that the target was trained with {defence}."
@@ -173,8 +173,8 @@ def defence_shown(defence: str, recorded: bool) -> Flag:
     return Flag(
         "defence",
         "warning",
-        f"That the target was trained with {defence} is stated by the configuration alone: gmi did not train these "
-        "weights, and nothing in them shows it.",
+        f"That the target was trained with {defence} is stated by the configuration alone: it has no training with "
+        "which a record beside the weights could be compared, and nothing in the weights shows it.",
     )
 
 

@@ -14,7 +14,7 @@ from typing import TypeGuard
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "troubleshooting.md"
 ABOUT = {
-    "The configuration and the command line": ("settings", "cli", "audits.py", "run.py"),
+    "The configuration and the command line": ("settings", "cli", "audits.py", "run.py", "processes.py", "__init__.py"),
     "People and photographs": ("data", "views.py"),
     "The target": ("targets", "assets/factory.py", "assets/weights.py", "assets/onnx", "oracles"),
     "The prior": ("priors",),
@@ -26,7 +26,8 @@ ABOUT = {
     "Tables": ("attributes",),
     "Generative models": ("extraction",),
     "Serving": ("serving",),
-    "Downloads and files of gmi": ("assets", "report", "errors.py"),
+    "Evidence, policies, dossiers and trackers": ("evidence", "gate", "dossier", "tracking.py"),
+    "Downloads and files of gmi": ("assets", "report", "errors.py", "files.py"),
 }
 """Headings, and the parts of the package that each is about; the first that fits counts."""
 HEAD = """# What does an error mean?
@@ -79,10 +80,10 @@ def page() -> str:
     found: dict[str, dict[str, None]] = {heading: {} for heading in ABOUT}
     for path in sorted((ROOT / "gmi").rglob("*.py")):
         place = path.relative_to(ROOT / "gmi").as_posix()
-        heading = next((name for name, parts in ABOUT.items() if place.startswith(parts)), None)
-        for sentence in sentences(path) if heading else ():
+        for sentence in sentences(path):
             if len(re.findall(r"[a-z]{2,}", sentence)) >= 4:
-                found[heading or ""][" ".join(sentence.split())] = None
+                heading = next(name for name, parts in ABOUT.items() if place.startswith(parts))  # each file has one
+                found[heading][" ".join(sentence.split())] = None
     lines = [HEAD]
     for heading, said in found.items():
         lines += [f"\n## {heading}\n", *(f"- {escaped(sentence)}" for sentence in said)]

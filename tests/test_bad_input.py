@@ -283,6 +283,10 @@ MISTAKES = {
         lambda case: case.set("judges", [{"type": "dlib"}] * 2),
         "judges: dlib is named twice: take it once",
     ),
+    "the recogniser's name": (
+        lambda case: case.set("target", {"type": "templates", "recogniser": {"type": "dlib"}}),
+        "judges: one is named dlib, as the recogniser that is audited: name them apart",
+    ),
     "a judge's name": (lambda case: case.set("judges", TWO), "two are named dlib: give one of type facenet another"),
     "no module": (lambda case: case.set("target.factory", "torch"), "target.factory 'torch' names a module alone"),
     "no callable": (lambda case: case.set("target.factory", "torch:nets"), "has no attribute 'nets'"),

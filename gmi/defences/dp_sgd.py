@@ -53,7 +53,8 @@ class DpSgd(Defence):
             mends.append("leave out its part" if part is None else f"set its part: {part}")
         if mirror:
             mends.append("set training.mirror: false")
-        raise GmiError(f"dp-sgd protects what learns, and counts every image once: {' and '.join(mends)}.")
+        mend = " and ".join(mends)
+        raise GmiError(f"dp-sgd protects what learns, and counts every image once: {mend}.")
 
     @property
     def changes(self) -> str:

@@ -49,7 +49,7 @@ def kept(handling: AnyHandling, shown: bool) -> Kept:
 
 
 def refuse_unready(handling: AnyHandling, today: date) -> None:
-    """Raises GmiError where the last day is over, or a key that will be needed is not there or amiss."""
+    """Raises GmiError where the last day is over, or a key that will be needed is not there."""
     if handling == "none":
         return
     if handling.until is not None and handling.until < today:

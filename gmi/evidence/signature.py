@@ -12,7 +12,8 @@ from gmi.errors import GmiError
 NAMESPACE = "gmi-report"
 """What the signatures are for: one that was made for anything else does not count."""
 _WHO = "signer"
-_PUBLIC = re.compile(r"(sk-)?(ssh|ecdsa)-\S+ [A-Za-z0-9+/]+={0,2}( .*)?")  # the line that a public key is
+# the line that a public key is
+_PUBLIC = re.compile(r"(webauthn-)?(sk-)?(ssh|ecdsa)-\S+\s+[A-Za-z0-9+/]+={0,2}(\s.*)?")
 
 
 def sign(path: Path, key: Path) -> Path:
@@ -40,9 +41,10 @@ def refuse_unsigned(path: Path, public: Path) -> None:
     if not signature.is_file():
         raise GmiError(f"{path} has no signature {signature.name}.")
     try:
-        words = _expanded(public).read_text("utf-8").strip()
+        lines = [line.strip() for line in _expanded(public).read_text("utf-8").splitlines()]
     except (OSError, ValueError):
-        words = ""
+        lines = []
+    words = next((line for line in lines if line and not line.startswith("#")), "")
     if not _PUBLIC.fullmatch(words):
         raise GmiError(f"{public} cannot be read as a public key: name the .pub file of ssh-keygen.")
     with TemporaryDirectory(prefix="gmi-") as folder:

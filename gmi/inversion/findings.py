@@ -99,7 +99,7 @@ class DefenceFigures:
     """The defence of the target's training, and what it promises of differential privacy."""
 
     settings: dict[str, JsonValue]
-    recorded: bool  # gmi trained the weights with it; False: the configuration says so, and nothing shows it
+    recorded: bool  # the record of the configuration's training shows it; False: the configuration states it alone
     promise: str | None
 
 

@@ -88,12 +88,15 @@ class Audit:
         refuse_faces(self.judges, self.data.subject)
         if isinstance(self.target, TemplateTarget) and self.data.subject != "faces":
             raise ValueError("target: templates are of faces, and data.subject is not")
-        names = [judge.type if isinstance(judge, Dlib) else judge.name for judge in self.judges]
+        names = [_named(judge) for judge in self.judges]
         if sum(isinstance(judge, Dlib) for judge in self.judges) > 1:
             raise ValueError("judges: dlib is named twice: take it once")
         if len({*names}) < len(names):
             twice = max(names, key=names.count)
             raise ValueError(f"judges: two are named {twice}: give one of type facenet another name")
+        audited = _named(self.target.recogniser) if isinstance(self.target, TemplateTarget) else None
+        if audited in names:
+            raise ValueError(f"judges: one is named {audited}, as the recogniser that is audited: name them apart")
         if self.target.networked and self.authorisation is None:
             raise ValueError(
                 "authorisation: a model behind an API is audited only with a block that names the system, who "
@@ -122,3 +125,8 @@ class Audit:
         pool, starts = self.selection.pool, attacked * self.selection.candidates
         searched = starts * self.search.queries(fitting) // claims(self.access, enrolled) + shared_queries(self.search)
         return range(pool), range(pool, pool + searched // 2)
+
+
+def _named(recogniser: AnyFaceJudge) -> str:
+    """The name under which a recogniser stands in a report."""
+    return recogniser.type if isinstance(recogniser, Dlib) else recogniser.name

@@ -13,7 +13,7 @@ from gmi.errors import GmiError
 from gmi.judges.alignment import SIDE, Alignment, enlarged, finite
 from gmi.judges.mobilefacenet import recogniser
 from gmi.settings import settings
-from gmi.views import Input
+from gmi.views import Input, single
 
 PACKAGED = "asset:mobilefacenet"
 """A folder with recogniser.safetensors, and with the landmarks.safetensors that every alignment uses."""
@@ -63,6 +63,7 @@ class AlignedJudge:
         """network: templates (N, D) of what `input` makes of faces, which an alignment makes as large as that is."""
         self.name, self.trained_on = name, trained_on
         self._network, self._weights, self._input, self._alignment = network, weights, input, alignment
+        self._device = next(iter(weights), torch.empty(0)).device
         self.attempts = self.misses = 0
         self._empty = self._templates(torch.full((1, 3, *input.size), 0.5))[:0]
 
@@ -73,18 +74,20 @@ class AlignedJudge:
     def embed(self, images: Tensor) -> Tensor:
         """Templates (N, D) of images (N, 1 or 3, H, W) in [0, 1]. Raises GmiError if pixels are not finite."""
         templates = [self._empty]
-        for i in range(0, len(images), _BATCH):
-            faces = finite(images[i : i + _BATCH])
-            self.attempts += len(faces)
-            if self._alignment is not None:
-                faces, missed = self._alignment(enlarged(faces), self._input.size[0])
-                self.misses += missed
-            templates.append(self._templates(faces))
+        with single(torch.device("cpu")), single(self._device):
+            for i in range(0, len(images), _BATCH):
+                faces = finite(images[i : i + _BATCH])
+                self.attempts += len(faces)
+                if self._alignment is not None:
+                    faces, missed = self._alignment(enlarged(faces), self._input.size[0])
+                    self.misses += missed
+                templates.append(self._templates(faces))
         return torch.cat(templates)
 
     def similarity(self, left: Tensor, right: Tensor) -> Tensor:
         """Cosines (N, M) of templates (N, D) and (M, D)."""
-        return F.normalize(left) @ F.normalize(right).T
+        with single(left.device):
+            return F.normalize(left) @ F.normalize(right).T
 
     @torch.no_grad()
     def _templates(self, faces: Tensor) -> Tensor:

@@ -55,5 +55,11 @@ class Shape:
 
 
 def filled(shown: Tensor) -> Tensor:
-    """Similarities (N, K) with those that are hidden as high as they can be: as the least that is shown."""
-    return torch.where(shown.isnan(), shown.nan_to_num(torch.inf).amin(1, keepdim=True), shown)
+    """Similarities (N, K) with those that are hidden as high as they can be: as the least that is shown of the image.
+
+    An image of which nothing is shown is like nobody: it has the least that is shown of any.
+    """
+    hidden = shown.isnan()
+    least = shown.nan_to_num(torch.inf).amin(1, keepdim=True)
+    nobody = least.amin() if least.amin().isfinite() else torch.zeros_like(least.amin())
+    return torch.where(hidden, least.where(least.isfinite(), nobody), shown)

@@ -178,7 +178,9 @@ def _tables(report: Mapping[str, Any]) -> Iterator[Table]:
                 words = ", ".join(worded_label(subject, each) for each in labels)
                 lines.setdefault((words, row.get("name", "")), {})[row["metric"]] = row
         chance = lines.pop((", ".join(filter(None, ("chance", worded_label(subject, judge or "")))), ""), None)
-        lines |= {} if chance is None else {("Chance (of matches: what samples of the prior do)", ""): chance}
+        matched = chance is not None and any(metric.startswith("match@") for metric in chance)
+        label = "Chance (of matches: what samples of the prior do)" if matched else "Chance"
+        lines |= {} if chance is None else {(label, ""): chance}
         metrics = sorted({metric: None for each in lines.values() for metric in each}, key=lambda m: _order(m, wanted))
         if lines:
             columns = tuple(_word(metric, subject) for metric in metrics)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gmi.errors import GmiError
 from gmi.protocols import SimilarityOracle, VerificationOracle
 from gmi.search.selection import opinion
 
@@ -22,7 +23,11 @@ def meanings(
     if isinstance(oracle, SimilarityOracle):
         shown = torch.cat([oracle.similarities(batch) for batch in batches]).cpu().double()
         hidden = shown.isnan()
-        numbers = torch.where(hidden, shown.nan_to_num(torch.inf).amin(1, keepdim=True), shown)
+        if hidden.all():
+            raise GmiError("The interface shows no similarity of anybody to any image: audit it by labels.")
+        # an image of which nothing is shown may be as like to anybody as the greatest number
+        least = shown.nan_to_num(torch.inf).amin(1, keepdim=True).clamp_max(shown[~hidden].max())
+        numbers = torch.where(hidden, least, shown)
         for each in (numbers, *_risen(numbers, hidden, strangers)):
             yield torch.where(hidden, -torch.inf, each), each
         return

@@ -157,9 +157,9 @@ class _Reading:
         if gives == "percentages":
             answers = answers / 100
         answers = outputs.of_people(answers)
-        answers[answers.isnan().all(1)] = 1 / len(self.served.classes)  # only outputs of nobody are shown
         if gives == "similarities" and not self.labels:
             return answers
+        answers[answers.isnan().all(1)] = 1 / len(self.served.classes)  # only outputs of nobody are shown
         if self.labels:
             return answers.nan_to_num(-torch.inf).argmax(1, keepdim=True).double()
         if gives == "logits":

@@ -194,7 +194,7 @@ class TemplateTarget:
         if threshold is None:
             others = ~torch.eye(len(classes), dtype=torch.bool)
             threshold = float(judge.similarity(made, templates)[others].double().quantile(1 - self.fmr))
-        return recogniser_of(judge, templates, classes, self.scale, threshold)
+        return recogniser_of(judge, templates, classes, self.scale, threshold, made)
 
     def _leaked(self, shape: torch.Size) -> Tensor:
         path = resolve(self.leaked or "")
@@ -216,15 +216,23 @@ class TemplateTarget:
 
 
 def recogniser_of(
-    judge: FaceJudge, templates: Tensor, classes: tuple[str, ...], scale: float, threshold: float
+    judge: FaceJudge,
+    templates: Tensor,
+    classes: tuple[str, ...],
+    scale: float,
+    threshold: float,
+    made: Tensor | None = None,
 ) -> Target | Served:
-    """A recogniser that compares with templates (K, D) as a target: with gradients where it has them."""
+    """A recogniser that compares with templates (K, D) as a target: with gradients where it has them.
+
+    made: what it made of photographs (N, D), by which a run folder knows it; its weights are not all that it is.
+    """
     if isinstance(judge, FaceNetJudge):
         module = Matcher(judge.network, templates, scale, threshold)
         return Target(module, judge.inputs, classes, judge.trained_on, "network.last_linear")
     weights = tuple(judge.weights())
-    network = digest((str(number), weight) for number, weight in enumerate(weights))
-    known = sha256(f"{judge.name}{network}{threshold}".encode() + templates.numpy().tobytes()).hexdigest()
+    parts = [*weights, templates] if made is None else [*weights, templates, made]
+    known = digest((f"{judge.name} {threshold} {number}", part) for number, part in enumerate(parts))
     service = Matching(judge, templates, threshold)
     return Served(service, "similarities", classes, known, judge.trained_on, parameters=weights)
 

@@ -26,9 +26,9 @@ def strangers(people: People) -> Tensor | None:
     places = [(group, number) for group in range(len(groups)) for number in range(len(groups[group]))]
     drawn = torch.randperm(len(places), generator=torch.Generator().manual_seed(0))[: len(people.enrolment)]
     chosen = [places[place] for place in drawn.tolist()]
-    parts = [group[[number for of, number in chosen if of == index]].pixels for index, group in enumerate(groups)]
-    channels = max(part.shape[1] for part in parts)
-    return torch.cat([part.expand(-1, channels, -1, -1) for part in parts])
+    return torch.cat(
+        [group[[number for of, number in chosen if of == index]].pixels for index, group in enumerate(groups)]
+    )
 
 
 def camera(target: Target, photographs: Tensor) -> Queries:

@@ -7,7 +7,7 @@ import torch
 from gmi import toy
 from gmi.data.images import Images
 from gmi.inversion.related import irreversibility
-from gmi.judges.face import Dlib
+from gmi.judges.face import Dlib, FaceNet
 from gmi.targets.templates import TemplateTarget, first
 
 
@@ -32,7 +32,7 @@ def test_images_are_held_against_the_photograph_that_leaked_and_against_others()
     sets = {"training": people.training.pixels, "enrolment": people.enrolment.pixels}
     sets |= {name: some.pixels for name, some in found.items()}
     templates = {one.name: {name: one.embed(pixels) for name, pixels in sets.items()} for one in (system, other)}
-    plan = replace(toy.plan(), target=TemplateTarget(recogniser=Dlib()))
+    plan = replace(toy.plan(), target=TemplateTarget(recogniser=Dlib()), judges=(FaceNet(),))
     rows = irreversibility(plan, people, templates, found, system, [other])
     figures = {
         (row.system, row.photograph, row.method): {metric: one.value for metric, one in row.figures.items()}

@@ -37,7 +37,7 @@ class Counting(nn.Module):
 
 @pytest.mark.parametrize(
     "search",
-    [Gradient(steps=3, transforms=2), Guided(steps=4), Guided(steps=4, through="clean", heun=False, transforms=2)],
+    [Gradient(steps=3, transforms=2), Guided(steps=4, heun=True), Guided(steps=4, through="clean", transforms=2)],
     ids=["gradient", "guided", "through the clean image"],
 )
 def test_the_bare_loop_asks_both_networks_as_often_as_the_search(world, search):

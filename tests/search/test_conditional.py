@@ -181,7 +181,7 @@ def test_guidance_leads_beyond_the_class(world, prior):
     torch.testing.assert_close(run(world, prior, search).latents, noisy, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("guide", [None, Guided(steps=4, views=Views())])
+@pytest.mark.parametrize("guide", [None, Guided(steps=4, heun=True, views=Views())])
 def test_six_at_once_equal_six_runs_of_one(world, prior, guide):
     search = taught(world, prior, dataclasses.replace(SHORT, guide=guide))
     together = run(world, prior, search)
@@ -190,7 +190,7 @@ def test_six_at_once_equal_six_runs_of_one(world, prior, guide):
         torch.testing.assert_close(alone.images[0], together.images[one], rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("guide", [None, Guided(steps=4, transforms=2)])
+@pytest.mark.parametrize("guide", [None, Guided(steps=4, heun=True, transforms=2)])
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_what_is_asked_and_evaluated_is_what_was_said(world, prior, guide, guidance, mirrored, monkeypatch):

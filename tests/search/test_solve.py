@@ -17,6 +17,7 @@ from gmi.judges.aligned import MobileFaceNet
 from gmi.judges.face import Dlib, FaceNet
 from gmi.oracles.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, VerificationOnly, WholeModel
 from gmi.oracles.local import Naming, WhiteBox
+from gmi.oracles.shape import filled
 from gmi.protocols import LabelOracle, ScoreOracle, SimilarityOracle, WhiteBoxOracle
 from gmi.rng import Rng
 from gmi.run import Run
@@ -96,6 +97,12 @@ def test_what_answers_tell() -> None:
     for low, high in found:
         assert low.isinf().equal(shown.isnan()) and high[~shown.isnan()].equal(low[~shown.isnan()])
         assert high[0, 1] == high[0, 2] and high[1, 0] == high[1, 1]  # below what is shown of the same image
+    none = torch.tensor([[0.5, torch.nan, 0.2], [torch.nan, torch.nan, torch.nan]])  # others alone are shown
+    low, high = next(meanings(Comparing(none), [torch.zeros(2, 1, 1, 1)], torch.linspace(0, 1, 9).double()))
+    assert low[1].isinf().all() and high[1].tolist() == [0.5] * 3  # it may be as like as any
+    assert filled(none)[1].tolist() == [pytest.approx(0.2)] * 3 and filled(none[1:]).tolist() == [[0.0] * 3]
+    with pytest.raises(GmiError, match="shows no similarity of anybody"):
+        next(meanings(Comparing(none[1:]), [torch.zeros(1, 1, 1, 1)], torch.linspace(0, 1, 9).double()))
     same = torch.full((2, 3), 0.5)
     assert len(list(meanings(Comparing(same), [torch.zeros(2, 1, 1, 1)], torch.linspace(0, 1, 9).double()))) == 1
 

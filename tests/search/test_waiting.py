@@ -24,8 +24,8 @@ SEARCHES: list[Any] = [
     *(Gradient(steps=3, objective=objective, views=VIEWS) for objective in ("logit", "max_margin", "poincare")),
     Gradient(steps=3, objective="cross_entropy", confidence=0.9, decay="cosine", transforms=2, constraint="ball"),
     Variational(steps=3, views=VIEWS),
-    Guided(steps=3, fall=1.0, views=VIEWS),
-    Guided(steps=3, fall=1.0, through="clean", heun=False, views=VIEWS),
+    Guided(steps=3, heun=True, views=VIEWS),
+    Guided(steps=3, through="clean", views=VIEWS),
 ]
 
 

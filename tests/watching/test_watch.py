@@ -231,16 +231,17 @@ def test_photographs_between_the_queries_are_evenly_spread():
 
 
 def test_strangers_at_the_camera_are_drawn_from_all_others_and_as_many_as_the_targets_people(inputs):
-    """Grey ones and coloured ones, of whom some are enrolled as well."""
+    """No image twice, of those who are enrolled and of the others."""
     few = inputs.people.enrolment[list(range(6))]
-    grey = Images.of(torch.full((5, 1, 8, 8), 1, dtype=torch.uint8), torch.arange(5))
-    coloured = Images.of(torch.full((9, 3, 8, 8), 2, dtype=torch.uint8), torch.arange(9))
-    people = replace(inputs.people, enrolment=few, distractors=grey, strangers=coloured)
+    shades = torch.arange(14, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 8, 8)
+    enrolled, others = Images.of(shades[:5], torch.arange(5)), Images.of(shades[5:], torch.arange(9))
+    people = replace(inputs.people, enrolment=few, distractors=enrolled, strangers=others)
     drawn = strangers(people)
-    assert drawn is not None and drawn.shape == (6, 3, 8, 8)
-    assert set((255 * drawn).round().unique().tolist()) == {1, 2}
-    alone = strangers(replace(people, distractors=None, strangers=grey))
-    assert alone is not None and alone.shape == (5, 1, 8, 8)
+    assert drawn is not None and drawn.shape == (6, 1, 8, 8)
+    seen = set((255 * drawn).round().unique().tolist())
+    assert len(seen) == 6 and min(seen) < 5 <= max(seen)
+    alone = strangers(replace(people, distractors=None, strangers=enrolled))
+    assert alone is not None and len(alone) == 5
     assert strangers(replace(people, distractors=None, strangers=None)) is None
 
 
