@@ -33,6 +33,7 @@ from gmi.search.selection import Selection
 from gmi.search.signature import OfflineSearch, access, shared_queries, students
 from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.served import Served
+from gmi.targets.templates import Matching
 from gmi.training.targets import try_step
 
 Work = tuple[int, int, float]
@@ -60,7 +61,7 @@ class Pace:
 
 
 def pace(target: Target | Served, prior: Prior, people: People, device: torch.device) -> Pace:
-    """Counts the target's operations, without asking it, and times the prior."""
+    """Counts the target's operations, or times a recogniser of this process, and times the prior."""
     latents = prior.sample(Rng(range(_FEW)))
     with torch.no_grad():
         evaluation = seconds_of(lambda: prior.decode(latents)) / _FEW / prior.evaluations
@@ -113,7 +114,9 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
         named["the system itself"] = inputs.system
     seconds |= judging_seconds(named, people, methods * len(people.attacked) * plan.selection.keep * len(plan.seeds))
     without = served_note(tempo.forward)
-    without += ("to teach a student and to search it",) if students(plan.search) else ()
+    if students(plan.search):
+        offline = isinstance(plan.search, OfflineSearch)
+        without += ("to search with a copy" if offline else "to teach a student and to search it",)
     if plan.membership is not None and plan.membership.shadows:
         without += (f"to train {plan.membership.shadows} shadow models",)
     queries = _queries(each, claims(plan.access, len(people.names)))
@@ -197,7 +200,13 @@ def _times(work: Work, count: int) -> Work:
 
 
 def forward_seconds(target: Target | Served, people: People, device: torch.device) -> float:
-    """Seconds for one image of the people; of a served target nothing is known but how often it may be asked."""
+    """Seconds for one image of the people; of a served target nothing is known but how often it may be asked.
+
+    A recogniser that answers in this process is timed.
+    """
+    if isinstance(target, Served) and isinstance(service := target.service, Matching):
+        few = people.enrolment.bytes[:_FEW]
+        return seconds_of(lambda: service(few)) / len(few)
     if isinstance(target, Served):
         return 0.0 if target.rate is None else 1 / target.rate
     images = target.input(torch.zeros(1, *people.enrolment.bytes.shape[1:]))

@@ -26,7 +26,8 @@ from gmi.run import Run
 from gmi.search.gradient import Gradient
 from gmi.search.selection import Selection
 from gmi.targets.module import Input, Target
-from gmi.targets.templates import Matcher
+from gmi.targets.served import Served
+from gmi.targets.templates import Matcher, Matching
 
 CPU = torch.device("cpu")
 SHORT = Gradient(steps=3)
@@ -188,3 +189,7 @@ def test_a_recogniser_that_never_computes_in_half_precision_has_a_forecast(world
     matcher = Matcher(network, torch.randn(6, 4), 20.0, 0.1)
     target = Target(matcher, Input(size=(16, 16), colour="grey", mean=(0.5,)), tuple("abcdef"), penultimate="network.1")
     assert forward_seconds(target, world.people, CPU) > 0
+    served = Served(Matching(toy.Stranger(), torch.randn(6, 64), 0.1), "similarities", target.classes, "0")
+    assert forward_seconds(served, world.people, CPU) > 0  # it is timed, as it runs here
+    remote = replace(served, service=lambda images: torch.zeros(len(images), 6))
+    assert forward_seconds(remote, world.people, CPU) == 0
