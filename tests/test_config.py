@@ -69,7 +69,7 @@ def test_the_documented_configurations_read():
         if "require" in tree:
             validate(tree, "policy.yaml", Policy)
             continue
-        kinds = {"arms": Comparison, "attacks": AttributeAudit, "models": ExtractionAudit}
+        kinds = {"arms": Comparison, "rungs": Ladder, "attacks": AttributeAudit, "models": ExtractionAudit}
         kind = next((kind for key, kind in kinds.items() if key in tree), Audit)
         validate(tree if "name" in tree else whole | tree, GRADIENT, kind)
 

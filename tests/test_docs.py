@@ -24,6 +24,7 @@ from gmi.comparison.plan import Comparison
 from gmi.extraction.plan import ExtractionAudit
 from gmi.gate.policy import Policy
 from gmi.inversion.plan import Audit
+from gmi.ladder.plan import Ladder
 from gmi.rng import Rng
 from gmi.search.objectives import max_margin
 from gmi.settings import validate
@@ -40,6 +41,7 @@ EXAMPLES = {
     "api": Audit,
     "door": Audit,
     "gate_defences": Comparison,
+    "gate_ladder": Ladder,
     "own": AttributeAudit,
     "models": ExtractionAudit,
     "before every release": Policy,
