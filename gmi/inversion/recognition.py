@@ -162,7 +162,8 @@ def _gallery(judge: FaceJudge, templates: Mapping[str, Tensor], people: People) 
     if people.distractors is not None:
         enrolled.append(templates["distractors"])
         whose.append(people.distractors.classes)
-    return Gallery(judge.similarity, torch.cat(enrolled), torch.cat(whose).numpy())
+    whole = torch.cat(enrolled) if len(enrolled) > 1 else enrolled[0]  # no copy: templates may be many
+    return Gallery(judge.similarity, whole, torch.cat(whose).numpy())
 
 
 def _photographs(
@@ -186,7 +187,7 @@ def _photographs(
     probes = torch.cat([templates[name] for name in present])
     places, ranked = np.flatnonzero(audited), []
     columns_audited = slice(None) if audited.all() else places  # a slice is no copy
-    impostors, likeness = Impostors(gallery.ids[places], len(probes), fmrs), Likeness(len(gallery.ids))
+    impostors, likeness = Impostors(gallery.ids[places], len(probes), fmrs, np.float32), Likeness(len(gallery.ids))
     for name, images in present.items():
         whose = images.classes.numpy()
         columns = np.where(np.isin(whose, gallery.ids), np.searchsorted(gallery.ids, whose), -1)

@@ -7,8 +7,10 @@ N counts probes, M enrolment images, P people, D the dimensions of a template; c
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,8 @@ from gmi.metrics.statistics import Array
 Whole = NDArray[np.int64] | NDArray[np.int32]
 
 _BLOCK = 8_000_000  # comparisons of a block
+_PEOPLE = 2000  # with whom a block is compared at a time: what they take stays in the processor's cache
+_PAIRS = 64  # comparisons that are made again at a time
 _SEEN = 64  # probes and people by whom rounding is measured
 _MARGIN = 8.0  # times the rounding that was seen: within that a comparison is made again
 _MANY = 0.2  # share of a block that is compared again as a whole
@@ -52,11 +56,19 @@ class Gallery:
         return similarity
 
     def blocks(self, probes: Tensor) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """The rows of each block, and similarities (n, P) in single precision, of probes (N, D)."""
+        """The rows of each block, and similarities (n, P) in single precision, of probes (N, D).
+
+        A block is computed while the one before it is used.
+        """
         step = max(1, _BLOCK // len(self.ids))
-        for start in range(0, len(probes), step):
-            rows = slice(start, min(start + step, len(probes)))
-            yield rows, self._best(probes[rows].float())
+        blocks = [slice(start, min(start + step, len(probes))) for start in range(0, len(probes), step)]
+        with ThreadPoolExecutor(1) as worker:
+            ahead = [worker.submit(self._best, probes[rows].float()) for rows in blocks[:1]]
+            for rows, following in zip_longest(blocks, blocks[1:]):
+                values = ahead.pop().result()
+                if following is not None:
+                    ahead.append(worker.submit(self._best, probes[following].float()))
+                yield rows, values
 
     def sharp(self, probes: Tensor, own: NDArray[np.int64], levels: Sequence[float]) -> Iterator[tuple[slice, Array]]:
         """Blocks of similarities (n, P) that decide as double precision does.
@@ -78,7 +90,7 @@ class Gallery:
                 yield rows, np.where(np.abs(values - hers) <= _TIE * (1 + np.abs(hers)), hers, values)
                 continue
             near[np.arange(len(rough)), mine] = ~np.isnan(chosen)
-            row, column = near.nonzero()
+            row, column = divmod(np.flatnonzero(near), near.shape[1])  # much faster than of two axes
             values, close = rough.astype(np.float64), self.exact(probes[rows], row, column)
             values[row, column] = close
             hers = values[row, mine[row]]
@@ -86,14 +98,19 @@ class Gallery:
             yield rows, values
 
     def exact(self, probes: Tensor, rows: Whole, columns: Whole) -> Array:
-        """Similarities (T,) in double precision of the probes in these rows, which are sorted, to these people."""
+        """Similarities (T,) in double precision of the probes in these rows (T,) to the people in these columns (T,).
+
+        Some are made at a time, each probe among them with each person among them.
+        """
         parts = [np.empty(0)]
-        numbers, starts = np.unique(rows, return_index=True)
-        for row, mine in zip(numbers, np.split(columns, starts[1:])[: len(numbers)], strict=True):
-            counts = self._counts[mine]
-            images = torch.from_numpy(np.concatenate([self._images[self._first[c] : self._first[c + 1]] for c in mine]))
-            close = self.compare(probes[row][None].double(), self.templates[images].double())[0].numpy()
-            parts.append(np.maximum.reduceat(close, np.cumsum(counts) - counts))
+        for start in range(0, len(rows), _PAIRS):
+            some, row = np.unique(rows[start : start + _PAIRS], return_inverse=True)
+            people, column = np.unique(columns[start : start + _PAIRS], return_inverse=True)
+            counts = self._counts[people]
+            images = np.concatenate([self._images[self._first[person] : self._first[person + 1]] for person in people])
+            left, right = probes[torch.from_numpy(some)], self.templates[torch.from_numpy(images)]
+            close = self.compare(left.double(), right.double()).numpy()
+            parts.append(np.maximum.reduceat(close, np.cumsum(counts) - counts, axis=1)[row, column])
         return np.concatenate(parts)
 
     @cached_property
@@ -138,11 +155,13 @@ class Gallery:
         return _MARGIN * float(seen.max()) if seen.numel() else 0.0
 
     def _best(self, probes: Tensor) -> NDArray[Any]:
-        """Similarities (n, P) of probes (n, D) in their precision: layer by layer the greater one."""
+        """Similarities (n, P) of probes (n, D) in their precision: the greatest of each person's, tile by tile."""
         best = torch.full((len(probes), len(self.ids)), -torch.inf, dtype=probes.dtype)
-        for layer in self._layers:
-            part = best[:, : len(layer)]
-            torch.maximum(part, self.compare(probes, layer.to(probes.dtype)), out=part)
+        for first in range(0, len(self.ids), _PEOPLE):
+            for layer in self._layers:
+                some = layer[first : first + _PEOPLE].to(probes.dtype)
+                part = best[:, first : first + len(some)]
+                torch.maximum(part, self.compare(probes, some), out=part)
         if (self._counts == self._counts[0]).all():
             return best.numpy()
         return best[:, torch.from_numpy(np.argsort(self._order))].numpy()

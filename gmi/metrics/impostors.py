@@ -24,7 +24,7 @@ Places = NDArray[np.int64]
 Comparisons = tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]
 """Similarities (T,), numbers of probes and columns."""
 Exact = Callable[[NDArray[np.int32], NDArray[np.int32]], Array]
-"""Similarities (T,) in double precision of probes, by sorted rows (T,), to people, by columns (T,)."""
+"""Similarities (T,) in double precision of probes, by rows (T,), to people, by columns (T,)."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,15 @@ class Threshold:
 class Impostors:
     """Comparisons of probes with other people, added block by block; `thresholds` are set on them."""
 
-    def __init__(self, people: ArrayLike, probes: int, fmrs: Sequence[float]) -> None:
-        """people: of the columns (P,). probes: about how many there will be. fmrs: the desired false match rates."""
+    def __init__(
+        self, people: ArrayLike, probes: int, fmrs: Sequence[float], precision: type[np.floating] = np.float64
+    ) -> None:
+        """people: of the columns (P,).
+
+        probes: about how many there will be.
+        fmrs: the desired false match rates.
+        precision: in which similarities are kept; single takes less memory, and wants `thresholds` to compare again.
+        """
         self.fmrs, self._columns = fmrs, np.asarray(people)
         self._order = np.argsort(self._columns, kind="stable")
         self._sorted = self._columns[self._order]
@@ -60,7 +67,9 @@ class Impostors:
         while gcd(self._step, len(self._columns)) > 1:  # else it would come to a few columns only
             self._step += 1
         self._floor = -np.inf
-        self._tail: list[Comparisons] = []
+        room = self._most + self._most // 2 + 1
+        self._tail = np.empty(room, precision), np.empty(room, np.int32), np.empty(room, np.int32)
+        self._kept = 0  # as many of these are in use
         self._people: list[NDArray[np.int64]] = []
         self._trials = np.zeros(len(self._columns), np.int64)
         self._of_rows: list[NDArray[np.int64]] = []
@@ -90,16 +99,15 @@ class Impostors:
             self._trials -= missing.sum(0)
         self._of_rows.append(of_rows)
         self._people.append(left)
-        self._tail.append(self._of_others(values, left, *(values > self._floor).nonzero()))
+        self._keep(self._of_others(values, left, np.flatnonzero(values > self._floor)))
         places = np.arange(self._skip, values.size, self._step)
         self._skip = (self._skip - values.size) % self._step
-        self._sample.append(self._of_others(values, left, places // values.shape[1], places % values.shape[1])[0])
+        self._sample.append(self._of_others(values, left, places)[0])
         self._rows += len(values)
-        if sum(len(part[0]) for part in self._tail) > 1.5 * self._most:
-            self._keep_greatest()
 
-    def _of_others(self, values: NDArray[Any], left: NDArray[Any], rows: Places, columns: Places) -> Comparisons:
-        """Those of these places that compare different people."""
+    def _of_others(self, values: NDArray[Any], left: NDArray[Any], places: Places) -> Comparisons:
+        """Those of these places, row by row, that compare different people."""
+        rows, columns = divmod(places, values.shape[1])
         chosen = (left[rows] != self._columns[columns]) & ~np.isnan(values[rows, columns])
         rows, columns = rows[chosen], columns[chosen]
         return values[rows, columns], (rows + self._rows).astype(np.int32), columns.astype(np.int32)
@@ -122,11 +130,13 @@ class Impostors:
         of_probe, of_column = np.split(index, [len(left)])
         trials = np.bincount(index, np.concatenate([of_rows, self._trials]))
         self._keep_greatest()
-        values, rows, columns = self._tail.pop()
-        below = -values.astype(np.float64)  # similarities with their signs turned: the greatest comes first
-        order = np.argsort(below)
-        below, rows, columns = below[order], rows[order], columns[order]
-        del values, order  # they may be large
+        values, rows, columns = self._tail
+        values, rows, columns = values[: self._kept], rows[: self._kept], columns[: self._kept]
+        order = np.argsort(np.negative(values, out=values))  # the greatest comes first
+        for each in (values, rows, columns):
+            each[:] = each[order]
+        del order  # it may be large
+        below = values.astype(np.float64)
 
         def put_right(place: int, compared: Exact) -> None:
             """Brings what is too near to this place to be told from it into the order of double precision."""
@@ -134,11 +144,10 @@ class Impostors:
             last = np.searchsorted(below, below[place] + 2 * rounding, "right")
             if last - first > _TIES:
                 return
-            by_row = first + np.argsort(rows[first:last], kind="stable")
-            near = -compared(rows[by_row], columns[by_row])
+            near = -compared(rows[first:last], columns[first:last])
             again = np.argsort(near)
-            below[first:last], by_row = near[again], by_row[again]
-            rows[first:last], columns[first:last] = rows[by_row], columns[by_row]
+            below[first:last] = near[again]
+            rows[first:last], columns[first:last] = rows[first:last][again], columns[first:last][again]
 
         def cut(rate: float) -> float:
             place = int(rate * total + 1e-9)
@@ -159,17 +168,27 @@ class Impostors:
 
         return tuple(at(fmr) for fmr in self.fmrs)
 
+    def _keep(self, found: Comparisons) -> None:
+        """Adds comparisons, of which the greatest stay where there is no room for all."""
+        step = max(1, self._most // 2)
+        for start in range(0, len(found[0]), step):
+            some = [each[start : start + step] for each in found]
+            if self._kept + len(some[0]) > len(self._tail[0]):
+                self._keep_greatest()
+            for room, each in zip(self._tail, some, strict=True):
+                room[self._kept : self._kept + len(each)] = each
+            self._kept += len(some[0])
+
     def _keep_greatest(self) -> None:
-        """Leaves out what is not among the greatest comparisons."""
-        greatest, *places = zip(*self._tail, strict=True)
-        self._tail = []
-        values = np.concatenate(greatest)
-        kept: Any = slice(None)
-        if len(values) > self._most:
-            self._floor = float(np.partition(values, len(values) - self._most)[len(values) - self._most])
-            kept = np.flatnonzero(values > self._floor)
-            ties = np.flatnonzero(values == self._floor)[: self._most - len(kept)]
-            kept = np.concatenate([kept, ties])
-            values = values[kept]
-        rows, columns = (np.concatenate(parts)[kept] for parts in places)
-        self._tail = [(values, rows, columns)]
+        """Leaves out what is not among the greatest comparisons; of those that equal the least, the first are kept."""
+        if (spare := self._kept - self._most) <= 0:
+            return
+        values = self._tail[0][: self._kept]
+        greatest = np.partition(values, spare)[spare:]
+        self._floor = float(greatest[0])
+        chosen = values > self._floor
+        ties = np.flatnonzero(values == self._floor)
+        chosen[ties[: np.count_nonzero(greatest == self._floor)]] = True
+        for each in self._tail:
+            each[: self._most] = each[: self._kept][chosen]
+        self._kept = self._most

@@ -50,6 +50,7 @@ class World:
 def blocks(request, monkeypatch):
     if request.param == "blocks":
         monkeypatch.setattr(galleries, "_BLOCK", 200)
+        monkeypatch.setattr(galleries, "_PEOPLE", 28)
         monkeypatch.setattr(lookalikes, "_BLOCK", 40)
         monkeypatch.setattr(impostors, "_FEWEST", 100)
     return request.param
@@ -64,6 +65,12 @@ def test_a_person_is_as_alike_as_her_most_alike_image(compare, blocks):
     assert (
         np.isnan(world.gallery.dense(world.probes)[5]).all()
         and len(world.gallery.exact(world.probes, rows[:0], rows[:0])) == 0
+    )
+    mixed = np.random.default_rng(1).permutation(len(rows))
+    np.testing.assert_allclose(
+        world.gallery.exact(world.probes, rows[mixed], columns[mixed]),
+        world.slow[rows[mixed], columns[mixed]],
+        atol=1e-14,
     )
 
 
