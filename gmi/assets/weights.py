@@ -5,12 +5,14 @@ import pickle
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError, because
 
 PREFIXES = ("module.", "_orig_mod.")
@@ -100,6 +102,27 @@ def misfit(module: nn.Module, state: Mapping[str, Tensor]) -> str:
             sizes = ["x".join(map(str, tensor.shape)) or "one number" for tensor in (state[name], value)]
             return f"{name} is {sizes[0]} in the file and {sizes[1]} in the network"
     return f"the network has no {min(state.keys() - own.keys(), default='such tensors')}"
+
+
+def contents(settings: object) -> dict[str, str]:
+    """SHA-256 (hex) of each file, or folder of files, that settings name as `weights` or `file`, by its place.
+
+    settings: a block of a configuration, or several, looked through at any depth. What an asset holds is checked as it
+    is fetched, and is left out, as is what is not there yet.
+    """
+    if isinstance(settings, (list, tuple)):
+        return {place: known for part in settings for place, known in contents(part).items()}
+    if not is_dataclass(settings):
+        return {}
+    found: dict[str, str] = {}
+    for name, value in ((each.name, getattr(settings, each.name)) for each in fields(settings)):
+        if not isinstance(value, str):
+            found |= contents(value)
+        elif name in ("weights", "file") and not value.startswith("asset:") and (path := resolve(value)).exists():
+            files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+            parts = [hashlib.sha256(each.read_bytes()).hexdigest() for each in files]
+            found[value] = hashlib.sha256("".join(parts).encode()).hexdigest()
+    return found
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from gmi.assets.catalogue import resolve
+from gmi.assets.weights import contents
 from gmi.audits import Hardware
 from gmi.comparison.plan import Arm, Cell, Comparison, Subject
 from gmi.data.people import People
@@ -33,7 +34,7 @@ class Inputs:
     prior: Prior
     judges: Judges  # one face recogniser
     files: tuple[str, ...] = ()  # read by defences
-    photographs: dict[str, str] = field(default_factory=dict)  # of strangers: digests by the folder
+    named: dict[str, str] = field(default_factory=dict)  # digests of files of searches and the judge
 
     @property
     def digests(self) -> dict[str, JsonValue]:
@@ -44,7 +45,7 @@ class Inputs:
             "prior": self.prior.digest,
             "data": self.people.digest,
             **{file: sha256(path.read_bytes()).hexdigest() for file, path in contents.items() if path.exists()},
-            **self.photographs,
+            **self.named,
             **{f"judge {judge.name}": judge.digest for judge in self.judges.trained},
         }
 
@@ -56,7 +57,7 @@ def load(plan: Comparison, hardware: Hardware) -> Inputs:
         prior=plan.prior.load(hardware.device),
         judges=Judges((plan.judge.load(hardware.device),)),
         files=tuple(file for arm in plan.arms if arm.defence is not None for file in arm.defence.files),
-        photographs=digests(_searches(plan)),
+        named=digests(_searches(plan)) | contents(plan.judge),
     )
 
 

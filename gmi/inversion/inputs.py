@@ -9,6 +9,7 @@ import torch
 from pydantic import JsonValue
 
 from gmi.assets.catalogue import resolve
+from gmi.assets.weights import contents
 from gmi.audits import Hardware
 from gmi.data.people import People
 from gmi.errors import GmiError
@@ -34,7 +35,7 @@ class Inputs:
     judges: Judges
     guide: Target | None = None  # of the oracle projection; None: the target
     system: FaceJudge | None = None  # the recogniser whose templates leaked
-    photographs: dict[str, JsonValue] = field(default_factory=dict)  # of strangers: digests by the folder
+    named: dict[str, JsonValue] = field(default_factory=dict)  # digests of files of searches and judges
     untrained: bool = False  # whether the target's weights are still to be made: it is there for a forecast alone
 
     @property
@@ -66,7 +67,7 @@ class Inputs:
             "prior": self.prior.digest,
             "guide": guide,
             "data": self.people.digest,
-            **({"photographs": self.photographs} if self.photographs else {}),
+            **({"named": self.named} if self.named else {}),
             **({"judges": {judge.name: judge.digest for judge in self.judges.trained}} if self.judges.trained else {}),
         }
 
@@ -107,7 +108,7 @@ def load(plan: Audit, hardware: Hardware) -> Inputs:
         ),
         guide=guide,
         system=system,
-        photographs={**digests([plan.search])},
+        named={**digests([plan.search]), **contents((*plan.judges, plan.perceptual, plan.classifier))},
         untrained=untrained,
     )
     if plan.controls.oracle:

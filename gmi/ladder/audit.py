@@ -37,7 +37,7 @@ def load(plan: Ladder, hardware: Hardware) -> Inputs:
     """Everything that the configuration names; a ladder has no oracle projection. Raises GmiError as an audit's."""
     controls = replace(plan.audit.controls, oracle=False)
     inputs = inversion.load(replace(plan.audit, controls=controls), hardware)
-    return replace(inputs, photographs={**digests(search for _, _, search in plan.attacks())})
+    return replace(inputs, named={**inputs.named, **digests([search for _, _, search in plan.attacks()])})
 
 
 def refuse(plan: Ladder, inputs: Inputs) -> None:

@@ -1,6 +1,6 @@
 """What an adversary asks a target about before the search: photographs of strangers, and samples of a prior."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from gmi.assets.weights import contents
 from gmi.data import images
 from gmi.data.images import Images
 from gmi.protocols import Prior
@@ -49,10 +50,14 @@ class Strangers:
         return images.read(paths, [-1] * len(paths), self.size, "search.photographs.size")
 
 
-def digests(searches: Iterable[Any]) -> dict[str, str]:
-    """SHA-256 of all photographs in each folder that these searches ask about. Raises GmiError as `Strangers.load`."""
+def digests(searches: Sequence[Any]) -> dict[str, str]:
+    """SHA-256 of what these searches read: by folder of all photographs that they ask about, by place of weights.
+
+    Raises GmiError as `Strangers.load`.
+    """
     asked = [photographs for search in searches if (photographs := getattr(search, "photographs", None)) is not None]
-    return {each.folder: sha256("".join(sorted(each.digests)).encode()).hexdigest() for each in asked}
+    shown = {each.folder: sha256("".join(sorted(each.digests)).encode()).hexdigest() for each in asked}
+    return shown | contents(searches)
 
 
 @torch.no_grad()

@@ -5,8 +5,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from gmi.assets.weights import load_weights
+from gmi.assets.weights import contents, load_weights
 from gmi.errors import GmiError
+from gmi.judges.face import Dlib, FaceNet
+from gmi.judges.own import OnnxRecogniser
+from gmi.search.guided import Guided
+from gmi.search.solve import Solve
+from gmi.search.strangers import digests
+from gmi.views import Input
 
 
 def network() -> nn.Module:
@@ -89,3 +95,20 @@ def test_damaged_files_are_refused_in_one_sentence(tmp_path, suffix: str, keep: 
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(GmiError, match="cannot be read as weights"):
         load_weights(torch.nn.Linear(20, 20), path)
+
+
+def test_what_settings_name_is_known_by_its_content(tmp_path) -> None:
+    """Judges, an adversary's copy and a student, at any depth: a file that is replaced is another; assets are not."""
+    (tmp_path / "dlib").mkdir()
+    judges = [Dlib(weights=str(tmp_path / "dlib")), FaceNet()]
+    own = OnnxRecogniser(file=str(tmp_path / "own.onnx"), input=Input(size=(8, 8)), trained_on=frozenset({"faces"}))
+    search = Solve(recogniser=own, through=FaceNet(), search=Guided(), questions=10)
+    assert contents([judges, search, None]).keys() == {judges[0].weights}
+    (tmp_path / "own.onnx").write_bytes(b"1")
+    before = contents([judges, search])
+    assert before.keys() == {judges[0].weights, own.file} and contents((search, judges)) == before
+    (tmp_path / "own.onnx").write_bytes(b"2")
+    (tmp_path / "dlib" / "model.dat").write_bytes(b"3")
+    after = contents([judges, search])
+    assert after.keys() == before.keys() and not set(after.values()) & set(before.values())
+    assert digests([search]) == {own.file: after[own.file]}

@@ -407,7 +407,7 @@ def test_strangers_are_no_audited_people_and_other_photographs_are_another_run(t
         refuse(plan, inputs(theirs))
     Image.new("L", (16, 16)).save(tmp_path / "0.png")
     assert digests([asking]).keys() == before.keys() and digests([asking]) != before
-    assert replace(inputs(own), photographs=before).digests != inputs(own).digests
+    assert replace(inputs(own), named=before).digests != inputs(own).digests
 
 
 def test_a_judge_that_is_the_target_is_refused(tmp_path):

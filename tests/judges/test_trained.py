@@ -95,7 +95,7 @@ def test_it_does_not_depend_on_threads_and_a_run_knows_it(plan, judge):
         torch.set_num_threads(before)
     assert made[0] == made[1] != replace(short, seed=1).load(CPU).digest
     inputs = SimpleNamespace(
-        target=SimpleNamespace(digest="t"), prior=SimpleNamespace(digest="p"), guide=None, photographs={}
+        target=SimpleNamespace(digest="t"), prior=SimpleNamespace(digest="p"), guide=None, named={}
     )
     inputs.people, inputs.judges = SimpleNamespace(digest="d"), Judges((judge,))
     assert Inputs.digests.fget(inputs)["judges"] == {"trained": judge.digest}  # type: ignore[attr-defined]
