@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from gmi.metrics.identity import Threshold
-from gmi.metrics.statistics import Array, Estimate, Failed
+from gmi.metrics.statistics import Array, Estimate, Failed, Outcome
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def public_people(best: Array, people: int, genuine: Array, impostor: Array) -> 
     return Flag(name, "passed", f"{found}; strangers make about {expected:.0f}.")
 
 
-def control_wins(differences: Mapping[str, Estimate | Failed]) -> Flag:
+def control_wins(differences: Mapping[str, Outcome]) -> Flag:
     """Attack minus control by control: below 0 with its whole interval is a broken search or a broken measurement."""
     winners = [name for name, outcome in differences.items() if isinstance(outcome, Estimate) and outcome.high < 0]
     if winners:
@@ -216,7 +216,7 @@ def faces_found(judge: str, undetected: Mapping[str, float]) -> Flag:
     return Flag(name, "note" if undetected[worst] > 0.1 else "passed", message)
 
 
-def judge_sees(judge: str, genuine: Estimate | Failed) -> Flag:
+def judge_sees(judge: str, genuine: Outcome) -> Flag:
     """The AUC of the people's own other photographs: a judge that is blind to them proves nothing by seeing nothing."""
     name = f"eyesight, {judge}"
     if isinstance(genuine, Failed):
@@ -244,10 +244,63 @@ def unseen_weights() -> Flag:
     )
 
 
-def solved(foretold: float | None) -> Flag:
+def climbed(climbs: bool) -> Flag:
+    """Whether a search that is given the weights takes their gradients."""
+    name = "search with the weights"
+    if climbs:
+        return Flag(name, "passed", "The search takes the target's gradients.")
+    return Flag(
+        name,
+        "warning",
+        "The adversary has the weights, and this search takes no gradients: one that does, such as {type: guided} or "
+        "{type: gradient}, finds far more.",
+    )
+
+
+def followed() -> Flag:
+    """A warning on templates behind an interface, which no search here inverts as an adversary would."""
+    return Flag(
+        "search for templates",
+        "warning",
+        "An adversary climbs towards leaked templates with the gradients of a copy of the recogniser, or of another "
+        "one, and this search takes none: audit FaceNet with access: {type: white-box}, and another recogniser with "
+        "access: {type: scores} and search: {type: solve, through: {type: facenet}}.",
+    )
+
+
+def taught(named: tuple[Outcome, Outcome] | None) -> Flag:
+    """Whether a classifier that only answers was attacked by way of a network that learnt its answers.
+
+    named: the shares of the enrolment images that the student and the target name right; None: none was taught.
+    """
+    name = "student of the target"
+    if named is None:
+        return Flag(
+            name,
+            "warning",
+            "An adversary who only gets answers teaches a network of their own what the target says, and searches that "
+            "with its gradients; this search does not, and may find far less: audit with search: {type: surrogate}, "
+            "and a student on the backbone that the target may have been built on.",
+        )
+    student, target = named
+    if isinstance(student, Failed) or isinstance(target, Failed):
+        return Flag(name, "warning", "What the student learnt of the target could not be measured.")
+    rates = f"The student names {student.value:.0%} of the enrolment images right, and the target {target.value:.0%}"
+    if student.value < target.value / 2:
+        return Flag(
+            name,
+            "warning",
+            f"{rates}: it learnt little of what the target knows. A student on the target's backbone, more questions, "
+            "or photographs of strangers teach it more: see search.students, questions and photographs.",
+        )
+    return Flag(name, "passed", f"{rates}.")
+
+
+def solved(foretold: float | None, climbs: bool = True) -> Flag:
     """Whether an interface that compares was asked as by an adversary who has a copy of the recogniser.
 
     foretold: how well the templates that were found foretell answers, as an area; None: none were sought.
+    climbs: whether what was found is inverted with gradients.
     """
     name = "interface that compares"
     if foretold is None:
@@ -264,10 +317,17 @@ def solved(foretold: float | None) -> Flag:
             f"The templates that were solved for foretell answers no better than guessing (AUC {foretold:.2f}): the "
             "copy is of another recogniser, or questions are too few: see search.recogniser and search.questions.",
         )
+    if not climbs:
+        return Flag(
+            name,
+            "warning",
+            "The templates that were solved for are inverted without gradients, which finds far less: set search: "
+            "{type: guided}, and through: {type: facenet} for a copy that has no gradients.",
+        )
     return Flag(name, "passed", f"The templates that were solved for foretell answers (AUC {foretold:.2f}).")
 
 
-def knows_its_people(accuracy: Estimate | Failed) -> Flag:
+def knows_its_people(accuracy: Outcome) -> Flag:
     """The target's accuracy on enrolment images: of a model that knows nobody, nothing can be recovered."""
     if isinstance(accuracy, Failed):
         return Flag("target's accuracy", "warning", f"It could not be measured: {accuracy.failed}.")
@@ -281,7 +341,7 @@ def knows_its_people(accuracy: Estimate | Failed) -> Flag:
     return Flag("target's accuracy", severity, message)
 
 
-def self_deception(naive: Estimate | Failed, recognised: Estimate | Failed) -> Flag:
+def self_deception(naive: Outcome, recognised: Outcome) -> Flag:
     """The target's accuracy on the reconstructions against an independent judge's rank-1."""
     if isinstance(naive, Failed) or isinstance(recognised, Failed):
         return Flag("naive figure", "note", "The target's own opinion could not be compared with a judge's.")

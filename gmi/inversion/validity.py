@@ -11,12 +11,16 @@ from gmi.inversion import literature, scoring
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.meter import Spent
+from gmi.inversion.plan import Audit
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.related import Related
 from gmi.inversion.verdict import METRIC
 from gmi.oracles.access import AnyOracle
 from gmi.oracles.interface import Embeddings, Labels, Similarities, Verification
+from gmi.oracles.local import WhiteBox
 from gmi.protocols import ScoreOracle, SimilarityOracle
+from gmi.search.signature import Search, access, climbs
+from gmi.search.solve import Solve
 from gmi.targets.served import Served
 
 
@@ -34,23 +38,34 @@ class Evidence:
     foretold: float | None = None  # by templates that were solved for, see `checks.solved`; None: none were
 
 
-def early_checks(inputs: Inputs, evidence: Evidence) -> tuple[list[checks.Flag], list[checks.Flag]]:
+def early_checks(plan: Audit, inputs: Inputs, evidence: Evidence) -> tuple[list[checks.Flag], list[checks.Flag]]:
     """The checks that a verdict depends on; and those of them whose warnings bar an acquittal, but no evidence."""
     people, probes = inputs.people, evidence.probes
-    doubtful = [checks.knows_its_people(literature.target_accuracy(evidence.judged, people))]
+    accuracy = literature.target_accuracy(evidence.judged, people)
+    doubtful = [checks.knows_its_people(accuracy), strength(plan.search, inputs, evidence)]
     doubtful += [eyesight(each) for each in evidence.recognised]
     if "gradients" in probes:  # scores and labels are what they are, and no gradient is asked for
         doubtful += [checks.softmaxed(probes["logits"]), checks.dead_gradients(probes["gradients"])]
     elif isinstance(evidence.oracle, ScoreOracle) and not isinstance(evidence.oracle, SimilarityOracle):
         doubtful += [checks.flat(probes["logits"]), checks.softened(probes["logits"])]
-    if compares(evidence.oracle, inputs):
-        doubtful.append(checks.solved(evidence.foretold))
     if "again" in probes:
         doubtful.append(checks.randomised(probes["logits"], probes["again"]))
     others = [*_overlap(people, evidence.recognised[0])]
     if isinstance(inputs.target, Served) and not inputs.target.parameters:
         others.append(checks.unseen_weights())
     return [*doubtful, *others], doubtful
+
+
+def strength(search: Search, inputs: Inputs, evidence: Evidence) -> checks.Flag:
+    """Whether the search is of the kind that finds most with such access."""
+    oracle, copying = evidence.oracle, evidence.related.copying
+    if isinstance(oracle, WhiteBox):
+        return checks.climbed(climbs(search, oracle))
+    if isinstance(oracle, Embeddings):
+        return checks.followed()
+    if compares(oracle, inputs):
+        return checks.solved(evidence.foretold, isinstance(search, Solve) and access(search.search) == "white-box")
+    return checks.taught(None if copying is None else (copying.accuracy, copying.target_accuracy))
 
 
 def compares(oracle: AnyOracle, inputs: Inputs) -> bool:

@@ -139,6 +139,12 @@ def access(search: Search) -> str:
     return words.get(_needs(search)["oracle"], "verification")
 
 
+def climbs(search: Search, oracle: VerificationOracle) -> bool:
+    """Whether the search, or one that it is made of, takes gradients of this oracle."""
+    parts = ((part, its) for part, its in _parts(search, oracle) if its is oracle)
+    return access(search) == "white-box" or any(climbs(part, oracle) for part, _ in parts)
+
+
 def shared_queries(search: object) -> int:
     """Images that the search asks of the target before any class is searched for."""
     return search.shared if isinstance(search, LearningSearch) else 0

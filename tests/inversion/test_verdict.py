@@ -1,6 +1,8 @@
 """The verdict's rule on planted figures, the checks on planted faults, and the controls in closed form."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,12 +11,25 @@ import torch.nn.functional as F
 
 from gmi import checks, toy
 from gmi.inversion.controls import Enrolled, Unmoved, random_prior
+from gmi.inversion.validity import strength
 from gmi.inversion.verdict import EVIDENCE, Exposure, decide, settle
 from gmi.metrics.identity import Threshold, anyone, outcomes, thresholds
 from gmi.metrics.lookalikes import Within
 from gmi.metrics.statistics import Estimate, Failed
+from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.protocols import WhiteBoxOracle
 from gmi.rng import Rng
+from gmi.search.boundary import Boundary
+from gmi.search.conditional import Conditional
+from gmi.search.evolution import Evolution
+from gmi.search.gradient import Gradient
+from gmi.search.guided import Guided
+from gmi.search.signature import Search
+from gmi.search.surrogate import Surrogate
+from gmi.search.tuned import Tuned
+from gmi.targets.module import ModuleTarget
+from gmi.training.targets import Head
+from gmi.views import Input
 
 RNG = np.random.default_rng(0)
 
@@ -206,6 +221,14 @@ CHECKS = {
     "knows": (checks.knows_its_people(Estimate(0.95, 0.9, 0.99, 20, 20)), "passed"),
     "knows nobody": (checks.knows_its_people(ALIKE), "warning"),
     "unknown": (checks.knows_its_people(Failed("no images")), "warning"),
+    "climbs": (checks.climbed(True), "passed"),
+    "has the weights in vain": (checks.climbed(False), "warning"),
+    "templates": (checks.followed(), "warning"),
+    "no student": (checks.taught(None), "warning"),
+    "a student": (checks.taught((Estimate(0.9, 0.8, 0.95, 20, 20), Estimate(0.95, 0.9, 1, 20, 20))), "passed"),
+    "half a student": (checks.taught((Estimate(0.3, 0.2, 0.4, 20, 20), ALIKE)), "passed"),
+    "a blind student": (checks.taught((Estimate(0.2, 0.1, 0.4, 20, 20), ALIKE)), "warning"),
+    "an unknown student": (checks.taught((Failed("none"), Failed("none"))), "warning"),
     "deceived": (checks.self_deception(Estimate(1, 0.9, 1, 20, 20), ALIKE), "note"),
     "modest": (checks.self_deception(ALIKE, ALIKE), "passed"),
 }
@@ -255,3 +278,22 @@ def test_images_of_nobody_are_scored_against_everybody():
         for name, values in slow.items():
             assert fast[name][:, person] == pytest.approx(values)
     assert fast["auc"].mean() == pytest.approx(0.5)
+
+
+def test_a_search_below_the_strongest_at_its_access_bars_an_acquittal():
+    """Gradients where there are weights, a student where there are answers; whatever it finds is found all the same."""
+    inputs = toy.inputs(6, 1.0, 0)
+
+    def flag(search: Search, access: WholeModel | ScoresOnly | LabelsOnly) -> str:
+        evidence: Any = SimpleNamespace(
+            oracle=access.open(inputs.target, None), related=SimpleNamespace(copying=None), foretold=None
+        )
+        return strength(search, inputs, evidence).severity
+
+    guided = Conditional(questions=8, guide=Guided())
+    student = ModuleTarget(factory="gmi.toy:target", input=Input(size=(16, 16)))
+    assert [flag(each, WholeModel()) for each in (Gradient(), Guided(), Tuned(), guided)] == ["passed"] * 4
+    copied = Surrogate(students=(student,), training=Head())
+    for weak in (Evolution(), Boundary(), copied, Conditional(questions=8)):
+        assert flag(weak, WholeModel()) == "warning"
+    assert flag(Evolution(), ScoresOnly()) == flag(Boundary(), LabelsOnly()) == "warning"

@@ -191,3 +191,5 @@ def test_an_interface_that_compares_is_acquitted_only_if_it_was_solved(facenet, 
     assert compares(LabelsOnly().open(facenet, None), api)
     assert [checks.solved(found).severity for found in (None, 0.55, 0.9)] == ["warning", "warning", "passed"]
     assert "type: solve" in checks.solved(None).message and "search.recogniser" in checks.solved(0.55).message
+    assert checks.solved(0.9, climbs=False).severity == "warning" and "through" in checks.solved(0.9, False).message
+    assert checks.followed().severity == "warning"
