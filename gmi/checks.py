@@ -341,6 +341,32 @@ def knows_its_people(accuracy: Outcome) -> Flag:
     return Flag("target's accuracy", severity, message)
 
 
+def persuaded(naive: Outcome) -> Flag:
+    """The target's accuracy on the reconstructions: a search that fails by its own measure shows nothing by failing."""
+    name = "search convinces the target"
+    if isinstance(naive, Failed):
+        return Flag(name, "warning", f"The target's opinion of the reconstructions is not known: {naive.failed}.")
+    taken = f"The target takes {naive.value:.0%} of the reconstructions for their person"
+    if naive.value < 0.5:
+        return Flag(
+            name,
+            "warning",
+            f"{taken}: the search fails by its own measure, and what a search fails to find may be there. More steps, "
+            "more candidates or another objective may mend it.",
+        )
+    return Flag(name, "passed", f"{taken}.")
+
+
+def grey_prior() -> Flag:
+    """A warning on a prior without colour for a model of photographs in colour."""
+    return Flag(
+        "colour",
+        "warning",
+        "The target sees photographs in colour, and the prior makes grey images: take a prior in colour, such as "
+        "priors/flow64.",
+    )
+
+
 def self_deception(naive: Outcome, recognised: Outcome) -> Flag:
     """The target's accuracy on the reconstructions against an independent judge's rank-1."""
     if isinstance(naive, Failed) or isinstance(recognised, Failed):

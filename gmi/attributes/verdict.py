@@ -57,6 +57,15 @@ def verdict(methods: Sequence[Method], notable: float, useless: bool, seeds: int
                 "asked as it was trained.",
             ),
         )
+    if all(area.high < 0 for area, _ in areas.values()):
+        return Conclusion(
+            "inconclusive",
+            (
+                tie,
+                "But every attack is shown to find less than the imputation, which an adversary may use as it is: they "
+                "do not use what the records tell. Add the attack informed.",
+            ),
+        )
     bounds = {row.method: row.gain.bound for row in methods if row.gain is not None and row.gain.bound is not None}
     worst = max(bounds, key=bounds.__getitem__)
     loose = max(others, key=lambda each: upper(each.gain), default=None)

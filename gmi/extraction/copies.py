@@ -4,9 +4,9 @@ Carlini et al., Extracting Training Data from Diffusion Models, USENIX Security 
 any tile, so that a common background does not make a copy), sec. 5.1 (the distance to the nearest record, relative to
 the distances to its neighbours), sec. 4.2.2 (cliques among samples, for an adversary without the records).
 
-Differs from the paper: the neighbours are held-out images, which no model saw, so that a record which occurs several
-times in the training set does not hide itself; if there are other photographs of the same people, they decide how near
-a copy must be; cliques are found greedily.
+Differs from the paper: a mirrored record is a copy, too; the neighbours are held-out images, which no model saw, so
+that a record which occurs several times in the training set does not hide itself; if there are other photographs of the
+same people, they decide how near a copy must be; cliques are found greedily.
 """
 
 from dataclasses import dataclass
@@ -27,12 +27,13 @@ FALSE = 0.01  # share of other photographs of the same people that may be taken 
 def distances(left: Tensor, right: Tensor) -> Tensor:
     """Distances (N, M) of images (N, C, H, W) to images (M, C, H, W).
 
-    A distance is the largest root mean square difference of any of 4 x 4 tiles.
+    A distance is the largest root mean square difference of any of 4 x 4 tiles, to the image or its mirror image:
+    models are trained on both.
     """
     rows = []
     for image in left:
-        squares = (right - image).square().mean(1, keepdim=True)
-        rows.append(F.adaptive_avg_pool2d(squares, TILES).flatten(1).max(1).values.sqrt())
+        squares = torch.stack([(right - each).square().mean(1) for each in (image, image.flip(-1))])
+        rows.append(F.adaptive_avg_pool2d(squares, TILES).flatten(2).max(2).values.min(0).values.sqrt())
     return torch.stack(rows)
 
 
@@ -68,9 +69,9 @@ def bar(alike: Tensor, records: Tensor, held_out: Tensor, neighbours: int) -> fl
 
 
 def recall(records: Tensor, held_out: Tensor, neighbours: int, below: float) -> float:
-    """The share of the records that are found as copies of themselves after a little noise: what a copy would show."""
+    """The share of the records that are found as copies of themselves, mirrored and after a little noise."""
     noise = Rng(range(len(records))).normal(*records.shape[1:]).to(records)
-    found = copies((records + NOISE * noise).clamp(0, 1), records, held_out, neighbours)
+    found = copies((records.flip(-1) + NOISE * noise).clamp(0, 1), records, held_out, neighbours)
     same = found.nearest == np.arange(len(records))
     return float((same & (found.ratio < below)).mean())
 

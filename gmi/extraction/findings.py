@@ -136,7 +136,10 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
     target, control = (
         {way: _by_person(counts[WORDS[way] + model], people) for way in ways} for model in ("target", "control")
     )
-    found = {way: excess(target[way], control[way], len(ways)) for way in ways}
+    found = {way: excess(target[way], control[way], 2 * len(ways)) for way in ways}
+    anyone = {
+        f"{WORDS[way]}samples": excess(np.ceil(target[way]), np.ceil(control[way]), 2 * len(ways)) for way in ways
+    }
     seen = recall(records.training.pixels, held, plan.neighbours, ratio)
     white_box = tuple(_white_box(plan, records, [trial.observations for trial in evidence.trials]))
     sizes = {"training": len(records.training), "people": len(np.unique(people)), "held-out": len(held)}
@@ -158,7 +161,9 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
         copies_by_record=tuple(sorted(map(int, counts["target"].sum(0)), reverse=True)),
         white_box=white_box,
         known=_known(white_box, plan.notable),
-        verdict=verdict({f"{WORDS[way]}samples": found[way] for way in ways}, plan.notable, len(plan.seeds), seen),
+        verdict=verdict(
+            {f"{WORDS[way]}samples": found[way] for way in ways}, plan.notable, len(plan.seeds), seen, anyone
+        ),
         alarms=plan.alarms,
         notable=plan.notable,
         models=_digests(plan, evidence),

@@ -25,13 +25,13 @@ class Excess:
     """What one way of sampling shows of the records, beyond what the control's samples show by the same way."""
 
     figure: Estimate
-    low: float  # the lower end of its interval, by Bonferroni for the number of ways
+    low: float  # the lower end of its interval, by Bonferroni for the number of figures
     bound: float  # the most that it may be
     spread: float  # standard deviation of the per-person excess
 
 
 def excess(target: Array, control: Array, ways: int = 1) -> Excess:
-    """The excess of the target's share (S, P) over the control's, as one of so many ways of sampling."""
+    """The excess of the target's share (S, P) over the control's, as one of so many figures that are tested."""
     return Excess(
         trained_difference(target, control).estimate,
         trained_difference(target, control, tail=TAIL / ways).estimate.low,
@@ -40,13 +40,21 @@ def excess(target: Array, control: Array, ways: int = 1) -> Excess:
     )
 
 
-def verdict(ways: Mapping[str, Excess], notable: float, seeds: int = 1, recall: float = 1.0) -> Conclusion:
+def verdict(
+    ways: Mapping[str, Excess],
+    notable: float,
+    seeds: int = 1,
+    recall: float = 1.0,
+    people: Mapping[str, Excess] | None = None,
+) -> Conclusion:
     """Whether the target's samples copy more of the records than the control's do.
 
     ways: the excess of each way of sampling, by what its samples are called.
     notable: what has to be excluded; "no evidence" needs the bound of every way below it.
     recall: share of the records that would be found if the samples copied them but for a little noise.
-    Evidence: the excess of one way lies above 0, with Bonferroni's correction for the number of ways.
+    people: the same of the share of people of whom any record is copied: where each has many, a mean over records hides
+        that one of most people's is.
+    Evidence: the excess of one way lies above 0, with Bonferroni's correction for the number of figures.
     """
     most = max(ways.values(), key=lambda way: way.bound)
     sample = f"over {most.figure.people:,} people, {in_words(seeds)}"
@@ -55,6 +63,16 @@ def verdict(ways: Mapping[str, Excess], notable: float, seeds: int = 1, recall: 
         name, best = max(shown.items(), key=lambda pair: pair[1].value)
         figure = f"{100 * best.value:.0f} % [{100 * best.low:.0f}, {100 * best.high:.0f}]"
         return Conclusion("evidence of leakage", (f"The target's {name} copy {figure} {than}",))
+    if found := {name: way.figure for name, way in (people or {}).items() if way.low > 0}:
+        name, best = max(found.items(), key=lambda pair: pair[1].value)
+        figure = f"{100 * best.value:.0f} % [{100 * best.low:.0f}, {100 * best.high:.0f}]"
+        return Conclusion(
+            "evidence of leakage",
+            (
+                f"The target's {name} copy a record of {figure} more of the people than a model's that never saw them, "
+                f"{sample}.",
+            ),
+        )
     tie = f"The target's {' and '.join(ways)} are not shown to copy {than}"
     if recall < BLIND:
         blind = (
@@ -62,6 +80,17 @@ def verdict(ways: Mapping[str, Excess], notable: float, seeds: int = 1, recall: 
             "copy is too strict here. Look for records among data.alike and data.held_out, or raise ratio."
         )
         return Conclusion("inconclusive", (tie, blind))
+    anybody = max((people or {}).values(), key=lambda way: way.bound, default=most)
+    if most.bound < notable <= anybody.bound:
+        return Conclusion(
+            "inconclusive",
+            (
+                tie,
+                f"They may copy a record of up to {100 * anybody.bound:.1f} % more of the people, and "
+                f"{100 * notable:g} % is notable.",
+                ending(anybody.figure.value, anybody.spread, notable, anybody.figure.people),
+            ),
+        )
     if most.bound < notable:
         excluded = f"That they copy {100 * most.bound:.1f} % more can be excluded, and {100 * notable:g} % was notable."
         return Conclusion("no evidence", (tie, excluded))

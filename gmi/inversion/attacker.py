@@ -122,7 +122,7 @@ class Attacker:
         return torch.cat([piece["scores"] for piece in self._meter.each(name, names, oracle, compute)]).cpu()
 
     def probe(self, oracle: WhiteBoxOracle | Interface, name: str = "checks", count: int = 8) -> dict[str, Tensor]:
-        """The answers that checks look at: log-probabilities (N, K) of prior samples, a second time where that can be.
+        """The answers that checks look at: log-probabilities (N, K) of prior samples, asked for twice.
 
         Where the adversary has the model, they are its logits, and the norms (N,) of their gradients are there, too.
         """
@@ -133,8 +133,10 @@ class Attacker:
             with self.hardware.autocast():
                 images = self.prior.decode(latents).clamp(0, 1)
                 if isinstance(oracle, Interface):
-                    anew = oracle.ledger.repeats == "asked"  # otherwise the ledger would answer
-                    yield {"logits": opinion(oracle, images)} | ({"again": opinion(oracle, images)} if anew else {})
+                    first = opinion(oracle, images)
+                    with oracle.ledger.anew():
+                        again = opinion(oracle, images)
+                    yield {"logits": first, "again": again}
                     return
                 logits = oracle.logits(images)
                 (gradient,) = torch.autograd.grad(cross_entropy(logits, classes).sum(), latents)

@@ -133,7 +133,7 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
     results += literature.figures(judged, first.judge, people, releases)
     facts = {(row.method, row.judge, row.metric): row for row in results}
     naive = facts["search", "target", "top1"].estimate
-    early, doubtful = early_checks(plan, inputs, evidence)
+    early, doubtful = early_checks(plan, inputs, evidence, naive)
     stops = [flag.message for flag in early if flag.severity == "stop"]
     doubts = [flag.message for flag in doubtful if flag.severity == "warning"]
     public = all(flag.severity != "warning" for flag in early if flag.name == checks.PUBLIC_PEOPLE)

@@ -170,7 +170,7 @@ def _work(plan: Audit, inputs: Inputs) -> dict[str, Work]:
     decode, wide = inputs.prior.evaluations, len(plan.pools(people, len(inputs.people.names), inputs.prior)[1])
     attack = attack_work(plan.search, chosen, people, inputs.prior)
     each: dict[str, Work] = {
-        "checks": (8 * whole, 8 * (anew + (not whole)), 16 * decode),
+        "checks": (8 * whole, 8 * (2 - whole), 16 * decode),
         "pool": (0, 2 * chosen.pool, chosen.pool * decode),
         "prepare": attack["prepare"],
         "best_of_n_pool": (0, 2 * wide, wide * decode),

@@ -102,6 +102,7 @@ def configuration(
         "arguments": {} if factory is None else _arguments(factory, len(names)),
         "weights": model or "model.safetensors",
         "colour": colour,
+        "prior": "priors/flow64" if colour == "rgb" else "priors/flow48",
         "mean": [0.5] if colour == "grey" else [0.485, 0.456, 0.406],
         "std": [0.5] if colour == "grey" else [0.229, 0.224, 0.225],
     }

@@ -18,7 +18,7 @@ from gmi.oracles.access import Access, WholeModel, claims
 from gmi.priors import AnyPrior
 from gmi.protocols import Prior
 from gmi.search import AnySearch
-from gmi.search.attack import Attack
+from gmi.search.attack import Attack, refuse_few
 from gmi.search.gradient import Gradient
 from gmi.search.selection import Selection
 from gmi.search.signature import shared_queries
@@ -86,6 +86,7 @@ class Audit:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: the same seed twice is the same attack")
         refuse_faces(self.judges, self.data.subject)
+        refuse_few(self.search, self.selection)
         if isinstance(self.target, TemplateTarget) and self.data.subject != "faces":
             raise ValueError("target: templates are of faces, and data.subject is not")
         names = [_named(judge) for judge in self.judges]

@@ -80,10 +80,22 @@ def related_attacks(
     people, membership, templates = inputs.people, None, None
     if plan.membership is not None:
         rows = infer(plan.membership, plan.target, plan.training, people, opinion, run, hardware.device)
-        membership = Membership(told_apart(rows, plan.notable), plan.notable, rows)
+        membership = Membership(concluded(rows, plan.notable), plan.notable, rows)
     if inputs.system is not None:
         templates = irreversibility(plan, people, judged.templates, releases, inputs.system, inputs.judges.faces)
     return Related(membership, fidelity(plan, people, run, judged), templates)
+
+
+def concluded(rows: Sequence[Detection], notable: float) -> Conclusion:
+    """As `told_apart`, but that the threshold alone acquits nobody."""
+    said = told_apart(rows, notable)
+    if said.finding != "no evidence" or len(rows) > 1:
+        return said
+    weak = (
+        "The threshold alone was tried. Attacks that compare with shadow models find more: a training block, and "
+        "membership.shadows, make them."
+    )
+    return Conclusion("inconclusive", (*said.because, weak))
 
 
 @torch.no_grad()

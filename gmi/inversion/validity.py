@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gmi import checks
+from gmi.data.images import Images
 from gmi.data.people import People
 from gmi.inversion import literature, scoring
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.meter import Spent
-from gmi.inversion.plan import Audit
+from gmi.inversion.plan import RANDOM, Audit
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.related import Related
 from gmi.inversion.verdict import METRIC
+from gmi.metrics.statistics import Outcome
 from gmi.oracles.access import AnyOracle
 from gmi.oracles.interface import Embeddings, Labels, Similarities, Verification
 from gmi.oracles.local import WhiteBox
@@ -38,11 +40,19 @@ class Evidence:
     foretold: float | None = None  # by templates that were solved for, see `checks.solved`; None: none were
 
 
-def early_checks(plan: Audit, inputs: Inputs, evidence: Evidence) -> tuple[list[checks.Flag], list[checks.Flag]]:
-    """The checks that a verdict depends on; and those of them whose warnings bar an acquittal, but no evidence."""
+def early_checks(
+    plan: Audit, inputs: Inputs, evidence: Evidence, naive: Outcome
+) -> tuple[list[checks.Flag], list[checks.Flag]]:
+    """The checks that a verdict depends on; and those of them whose warnings bar an acquittal, but no evidence.
+
+    naive: the target's accuracy on the reconstructions.
+    """
     people, probes = inputs.people, evidence.probes
     accuracy = literature.target_accuracy(evidence.judged, people)
-    doubtful = [checks.knows_its_people(accuracy), strength(plan.search, inputs, evidence)]
+    doubtful = [checks.knows_its_people(accuracy), strength(plan.search, inputs, evidence), checks.persuaded(naive)]
+    prepare = getattr(plan.target, "input", None)  # a recogniser's is its own
+    if people.coloured and getattr(prepare, "colour", "rgb") == "rgb" and _colourless(evidence.releases[RANDOM]):
+        doubtful.append(checks.grey_prior())
     doubtful += [eyesight(each) for each in evidence.recognised]
     if "gradients" in probes:  # scores and labels are what they are, and no gradient is asked for
         doubtful += [checks.softmaxed(probes["logits"]), checks.dead_gradients(probes["gradients"])]
@@ -66,6 +76,10 @@ def strength(search: Search, inputs: Inputs, evidence: Evidence) -> checks.Flag:
     if compares(oracle, inputs):
         return checks.solved(evidence.foretold, isinstance(search, Solve) and access(search.search) == "white-box")
     return checks.taught(None if copying is None else (copying.accuracy, copying.target_accuracy))
+
+
+def _colourless(images: Images) -> bool:
+    return bool((images.bytes == images.bytes[:, :1]).all())
 
 
 def compares(oracle: AnyOracle, inputs: Inputs) -> bool:

@@ -18,7 +18,7 @@ from gmi.metrics.lookalikes import Within
 from gmi.metrics.power import detectable, people_needed, people_unseen
 from gmi.metrics.rates import TAIL
 from gmi.metrics.repeats import in_words
-from gmi.metrics.statistics import Array, Failed, Outcome, attempt, difference
+from gmi.metrics.statistics import Array, Estimate, Failed, Outcome, attempt, difference
 
 METRIC = "auc"
 Finding = Literal["evidence of identity leakage", "evidence of trait leakage", "no evidence", "inconclusive"]
@@ -147,6 +147,8 @@ def decide(
         )
     reasons = [*_excess(figures, exposures, notable, needed), *_few(figures, notable, people)]
     reasons += [*_reach(oracle, search, notable), *doubts]
+    if isinstance(optimising, Estimate) and optimising.high < 0:
+        reasons.append("The search finds less than the best of the prior's samples: it works against its people.")
     tie = f"No attack is shown to find more than images that know nothing of the target ({sample})."
     if reasons:
         return say("inconclusive", tie, *reasons)

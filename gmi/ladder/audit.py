@@ -20,6 +20,7 @@ from gmi.inversion.attacker import Attacker
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judges, Releases
 from gmi.inversion.plan import RANDOM
+from gmi.inversion.preflight import refuse_ignorant
 from gmi.ladder.findings import Evidence, findings
 from gmi.ladder.forecast import forecast, refuse_misfits
 from gmi.ladder.page import render
@@ -65,6 +66,11 @@ def refuse(plan: Ladder, inputs: Inputs) -> None:
 def examine(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> Evidence:
     """The images of every attack and control, and what the judge and the target itself make of them."""
     judges, people = _judge(inputs), inputs.people
+    if plan.audit.preflight:
+        prices = costs(plan, inputs.prior, len(people.names))
+        first = _open(plan, inputs, prices, run, plan.rungs[0].access)
+        opinion = judging.own_opinion(inputs.target, first, hardware.device)
+        refuse_ignorant(inputs.target, people, judging.enrolment_answers(run, opinion, people), run)
     releases, oracle = reconstruct(plan, inputs, run, hardware)
     opinion = judging.own_opinion(inputs.target, oracle, hardware.device)
     judged = judging.judge(run, judges, opinion, people, releases)

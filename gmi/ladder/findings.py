@@ -10,6 +10,7 @@ from gmi.checks import Flag
 from gmi.inversion.findings import Cut, cuts
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
+from gmi.inversion.literature import target_accuracy
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.recognition import recognise
 from gmi.inversion.scoring import chance_of, figures
@@ -115,7 +116,11 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
         budget=plan.budget,
         chance={metric: level for metric, level in levels.items() if level is not None},
         thresholds=cuts(recognised),
-        checks=(eyesight(recognised), checks.rule_of_30(recognised.judge, recognised.thresholds)),
+        checks=(
+            checks.knows_its_people(target_accuracy(evidence.judged, inputs.people)),
+            eyesight(recognised),
+            checks.rule_of_30(recognised.judge, recognised.thresholds),
+        ),
         random_prior=figures(recognised, [RANDOM]),
         points=tuple(
             Point(

@@ -11,6 +11,7 @@ from gmi.inversion.plan import Audit
 from gmi.oracles.access import Access, claims
 from gmi.protocols import Prior
 from gmi.search import AnySearch
+from gmi.search.attack import refuse_few
 from gmi.settings import OPERATIONAL, Count, settings
 from gmi.targets.authorisation import Authorisation
 from gmi.tracking import Tracker
@@ -41,6 +42,8 @@ class Ladder:
     def __post_init__(self) -> None:
         if not self.rungs or not all(rung.searches for rung in self.rungs):
             raise ValueError("rungs: every ladder needs one or more, and every rung a search")
+        for search in (search for rung in self.rungs for search in rung.searches):
+            refuse_few(search, self.audit.selection)
         names = [CONTROL, *(rung.name for rung in self.rungs)]
         if len(set(names)) < len(names):
             raise ValueError(f"rungs: each needs a name of its own, and none may be {CONTROL!r}")

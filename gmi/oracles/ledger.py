@@ -116,6 +116,15 @@ class Ledger:
         """Goes back: what is asked as it was after that place is answered as it was, and not charged again."""
         self.step, self._repeats = place[0], place[1].copy()
 
+    @contextmanager
+    def anew(self) -> Iterator[None]:
+        """Within it images are sent and charged again, whatever `repeats` says."""
+        usual, self.repeats = self.repeats, "asked"
+        try:
+            yield
+        finally:
+            self.repeats = usual
+
     def keys(self, images: Sequence[bytes]) -> list[bytes]:
         """The images' keys in this ledger."""
         keys = []

@@ -3,7 +3,21 @@
 from dataclasses import dataclass
 from typing import Any
 
+from gmi.search.particles import Particles
 from gmi.search.selection import Selection
+
+FEWEST_PARTICLES = 8
+"""Of one person: particles are drawn anew among each other."""
+
+
+def refuse_few(search: object, selection: Selection) -> None:
+    """Raises ValueError for particles that are too few to be drawn among each other."""
+    particles = isinstance(search, Particles) or isinstance(getattr(search, "search", None), Particles)
+    if particles and selection.candidates < FEWEST_PARTICLES:
+        raise ValueError(
+            f"selection.candidates: particles of a person are drawn anew among each other: {FEWEST_PARTICLES} or more "
+            "are needed"
+        )
 
 
 @dataclass(frozen=True)

@@ -572,6 +572,12 @@ def test_no_evidence_is_a_bound_on_every_attack_and_what_else_says_what_would_en
     assert "about 8,343 people would exclude it four times in five; here are 900." in unsure.because[2]
     leaning = verdict([row("csmia", Estimate(0.04, -0.02, 0.1, 900, 900))], 0.05, False)
     assert "If +0.04 is leakage, about 4,138 people would show it" in leaning.because[2]
+    lost = [row(name, Estimate(-0.07, -0.1, -0.03, 900, 900)) for name in ("csmia", "lomia")]
+    said = verdict(lost, 0.05, False)
+    assert (
+        said.finding == "inconclusive" and "every attack is shown to find less than the imputation" in said.because[1]
+    )
+    assert verdict([*lost, none], 0.05, False).finding == "no evidence"
     one_sided = row("csmia", Estimate(0.0, -0.055, 0.055, 900, 900))
     assert verdict([one_sided], 0.05, False).finding == "no evidence"
 

@@ -90,11 +90,14 @@ def test_the_distance_is_that_of_the_worst_tile():
     found = distances(left, right)
     for i, j in ((0, 0), (4, 3), (2, 1)):
         tiles = [
-            (left[i, 0, y : y + 4, x : x + 4] - right[j, 0, y : y + 4, x : x + 4]).square().mean().sqrt().item()
-            for y in range(0, 16, 4)
-            for x in range(0, 16, 4)
+            [
+                (image[0, y : y + 4, x : x + 4] - right[j, 0, y : y + 4, x : x + 4]).square().mean().sqrt().item()
+                for y in range(0, 16, 4)
+                for x in range(0, 16, 4)
+            ]
+            for image in (left[i], left[i].flip(-1))
         ]
-        assert found[i, j].item() == pytest.approx(max(tiles), rel=1e-5)
+        assert found[i, j].item() == pytest.approx(min(map(max, tiles)), rel=1e-5)
 
 
 def test_a_copy_is_nearer_than_held_out_images_are():
@@ -268,6 +271,26 @@ def test_a_notable_excess_is_seldom_cleared_and_none_seldom_accused(seeds: int):
     assert none.count("evidence of leakage") <= 0.05 * 300 and none.count("no evidence") > 0.8 * 300
 
 
+def test_one_record_of_many_people_is_no_mean_over_their_records():
+    """Of 200 people with 20 records, one record of every fourth is copied: little of the records, and many people."""
+    copied, nothing = np.where(np.arange(200) < 55, 1 / 20, 0.0)[None], np.zeros((1, 200))
+    records, people = (excess(of(copied), nothing, 2) for of in (np.asarray, np.ceil))
+    assert verdict({"samples": records}, 0.05).finding == "no evidence"
+    said = verdict({"samples": records}, 0.05, people={"samples": people})
+    assert said.finding == "evidence of leakage" and "copy a record of 28 % [" in said.because[0]
+    few = np.where(np.arange(100) < 4, 1 / 20, 0.0)[None]
+    records, people = (excess(of(few), nothing[:, :100], 2) for of in (np.asarray, np.ceil))
+    said = verdict({"samples": records}, 0.05, people={"samples": people})
+    assert said.finding == "inconclusive" and "a record of up to" in said.because[1]
+    nobody = excess(nothing, nothing, 2)
+    assert verdict({"samples": nobody}, 0.05, people={"samples": nobody}).finding == "no evidence"
+
+
+def test_a_mirrored_record_is_a_copy(tmp_path):
+    report = examined(Parrot(RECORDS.training.pixels.flip(-1), 0.5), tmp_path)
+    assert report["verdict"]["finding"] == "evidence of leakage" and report["rows"][0]["records"] == 12
+
+
 def test_a_record_among_other_photographs_acquits_nobody(tmp_path):
     """One of them, in another file: nothing is near enough to be a copy then, and the audit says that it is blind."""
     training = RECORDS.training
@@ -327,8 +350,8 @@ def test_pictures_of_a_person_are_no_copies_of_a_record(tmp_path):
 def test_samples_do_not_depend_on_their_batch(tmp_path):
     one, other = (examined(Parrot(smooth(12, 6), 0.5), tmp_path / str(batch), batch=batch) for batch in (50, 7))
     assert [row["smallest_ratio"] for row in one["rows"]] == pytest.approx(
-        [row["smallest_ratio"] for row in other["rows"]]
-    )
+        [row["smallest_ratio"] for row in other["rows"]], rel=1e-3
+    )  # a sample's byte may be rounded otherwise
 
 
 def faces(folder: Path, people: int, each: int, seed: int) -> str:

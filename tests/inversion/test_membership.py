@@ -11,6 +11,9 @@ from gmi import toy
 from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.inversion.membership import Membership, calibrated, confidence, infer, learnt, likelihood_ratio, robust
+from gmi.inversion.related import concluded
+from gmi.metrics.detection import Detection
+from gmi.metrics.statistics import Estimate
 from gmi.run import Run
 from gmi.targets.module import Input, ModuleTarget, Target
 from gmi.training.targets import UNDEFENDED, Scratch
@@ -174,3 +177,13 @@ def test_shadow_models_need_a_training():
     Membership(shadows=9).refuse(toy.plan().target, Scratch(), uneven)
     inside = torch.stack([learnt(classes, torch.arange(45) < 40, 9, number) for number in range(9)])
     assert inside.any(0).all() and not inside.all(0).any()
+
+
+def test_the_threshold_alone_acquits_nobody():
+    close = Estimate(0.5, 0.47, 0.53, 400, 400)
+    rows = [Detection(name, close, {"0.1": Estimate(0.1, 0.08, 0.12, 400, 400)}) for name in ("threshold", "LiRA")]
+    assert concluded(rows, 0.1).finding == "no evidence"
+    said = concluded(rows[:1], 0.1)
+    assert said.finding == "inconclusive" and "membership.shadows" in said.because[-1]
+    leak = replace(rows[0], auc=Estimate(0.7, 0.65, 0.75, 400, 400))
+    assert concluded([leak], 0.1).finding == "evidence of leakage"

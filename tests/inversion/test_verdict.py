@@ -80,6 +80,12 @@ def test_findings(name):
     assert verdict.optimising is None or "best_of_n" in exposures
 
 
+def test_a_search_below_the_best_of_n_acquits_nobody():
+    search, best = exposure(0.4, people=400), exposure(0.49, people=400)
+    beaten = decide({"search": search, "best_of_n": best}, scattered(0.95, 400), 0.1)
+    assert beaten.finding == "inconclusive" and any("than the best of the prior" in each for each in beaten.because)
+
+
 def test_a_doubt_bars_an_acquittal_and_never_evidence():
     """Dead gradients, a target that does not know its people: reasons why an attack fails, not why it succeeds."""
     doubted = decide({"search": exposure(0.5)}, scattered(0.95), 0.1, doubts=("The gradient vanishes.",))
@@ -229,6 +235,10 @@ CHECKS = {
     "half a student": (checks.taught((Estimate(0.3, 0.2, 0.4, 20, 20), ALIKE)), "passed"),
     "a blind student": (checks.taught((Estimate(0.2, 0.1, 0.4, 20, 20), ALIKE)), "warning"),
     "an unknown student": (checks.taught((Failed("none"), Failed("none"))), "warning"),
+    "persuaded": (checks.persuaded(Estimate(0.97, 0.9, 1, 20, 20)), "passed"),
+    "unpersuaded": (checks.persuaded(Estimate(0.1, 0.0, 0.3, 20, 20)), "warning"),
+    "not asked": (checks.persuaded(Failed("no images")), "warning"),
+    "grey": (checks.grey_prior(), "warning"),
     "deceived": (checks.self_deception(Estimate(1, 0.9, 1, 20, 20), ALIKE), "note"),
     "modest": (checks.self_deception(ALIKE, ALIKE), "passed"),
 }

@@ -251,7 +251,9 @@ class Blind(toy.Stranger):
 def test_a_judge_that_is_blind_to_the_people_is_told(climbed, inputs, tmp_path):
     path = conduct(LADDER, PLAN, tmp_path / "run", CPU, replace(inputs, judges=Judges((Blind(),))))
     folders = (tmp_path / "run", climbed[0])
-    sights = [json.loads((folder / "ladder.json").read_text())["checks"][0] for folder in folders]
+    accuracy, *_ = json.loads((climbed[0] / "ladder.json").read_text())["checks"]
+    assert (accuracy["name"], accuracy["severity"]) == ("target's accuracy", "passed")
+    sights = [json.loads((folder / "ladder.json").read_text())["checks"][1] for folder in folders]
     assert [sight["name"] for sight in sights] == ["eyesight, stranger"] * 2
     assert [sight["severity"] for sight in sights] == ["warning", "passed"]
     assert "stranger hardly tells these people apart" in path.read_text()
