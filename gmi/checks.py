@@ -164,6 +164,24 @@ def group_sizes(groups: Sequence[str]) -> Flag:
     return Flag("groups", "passed", f"Each of the {len(sizes)} groups of people has at least {min(sizes.values())}.")
 
 
+def found_groups(found: Mapping[str, Estimate], everybody: bool) -> Flag:
+    """Groups of people of whom an attack finds more than chance, each with the AUC that it has.
+
+    everybody: whether the attack is shown to find more than chance of all people together.
+    """
+    name = "groups that are found"
+    if not found:
+        return Flag(name, "passed", "No group alone is shown to be found.")
+    listed = "; ".join(
+        f"{group}, {each.people} people: {each.value:+.2f} [{each.low:+.2f}, {each.high:+.2f}]"
+        for group, each in found.items()
+    )
+    message = f"Of these groups more is found than of images that know nothing of the target, in AUC: {listed}."
+    if everybody:
+        return Flag(name, "note", message)
+    return Flag(name, "warning", f"{message} A mean over everybody hides it.")
+
+
 def defence_shown(defence: str, recorded: bool) -> Flag:
     """Whether the record of the configuration's own training shows the defence that it names."""
     if recorded:
@@ -244,89 +262,6 @@ def unseen_weights() -> Flag:
     )
 
 
-def climbed(climbs: bool) -> Flag:
-    """Whether a search that is given the weights takes their gradients."""
-    name = "search with the weights"
-    if climbs:
-        return Flag(name, "passed", "The search takes the target's gradients.")
-    return Flag(
-        name,
-        "warning",
-        "The adversary has the weights, and this search takes no gradients: one that does, such as {type: guided} or "
-        "{type: gradient}, finds far more.",
-    )
-
-
-def followed() -> Flag:
-    """A warning on templates behind an interface, which no search here inverts as an adversary would."""
-    return Flag(
-        "search for templates",
-        "warning",
-        "An adversary climbs towards leaked templates with the gradients of a copy of the recogniser, or of another "
-        "one, and this search takes none: audit FaceNet with access: {type: white-box}, and another recogniser with "
-        "access: {type: scores} and search: {type: solve, through: {type: facenet}}.",
-    )
-
-
-def taught(named: tuple[Outcome, Outcome] | None) -> Flag:
-    """Whether a classifier that only answers was attacked by way of a network that learnt its answers.
-
-    named: the shares of the enrolment images that the student and the target name right; None: none was taught.
-    """
-    name = "student of the target"
-    if named is None:
-        return Flag(
-            name,
-            "warning",
-            "An adversary who only gets answers teaches a network of their own what the target says, and searches that "
-            "with its gradients; this search does not, and may find far less: audit with search: {type: surrogate}, "
-            "and a student on the backbone that the target may have been built on.",
-        )
-    student, target = named
-    if isinstance(student, Failed) or isinstance(target, Failed):
-        return Flag(name, "warning", "What the student learnt of the target could not be measured.")
-    rates = f"The student names {student.value:.0%} of the enrolment images right, and the target {target.value:.0%}"
-    if student.value < target.value / 2:
-        return Flag(
-            name,
-            "warning",
-            f"{rates}: it learnt little of what the target knows. A student on the target's backbone, more questions, "
-            "or photographs of strangers teach it more: see search.students, questions and photographs.",
-        )
-    return Flag(name, "passed", f"{rates}.")
-
-
-def solved(foretold: float | None, climbs: bool = True) -> Flag:
-    """Whether an interface that compares was asked as by an adversary who has a copy of the recogniser.
-
-    foretold: how well the templates that were found foretell answers, as an area; None: none were sought.
-    climbs: whether what was found is inverted with gradients.
-    """
-    name = "interface that compares"
-    if foretold is None:
-        return Flag(
-            name,
-            "warning",
-            "An adversary who has a copy of the recogniser finds the enrolled templates by a few hundred questions for "
-            "everybody, and this search does not: audit the target with search: {type: solve}.",
-        )
-    if foretold < 0.6:
-        return Flag(
-            name,
-            "warning",
-            f"The templates that were solved for foretell answers no better than guessing (AUC {foretold:.2f}): the "
-            "copy is of another recogniser, or questions are too few: see search.recogniser and search.questions.",
-        )
-    if not climbs:
-        return Flag(
-            name,
-            "warning",
-            "The templates that were solved for are inverted without gradients, which finds far less: set search: "
-            "{type: guided}, and through: {type: facenet} for a copy that has no gradients.",
-        )
-    return Flag(name, "passed", f"The templates that were solved for foretell answers (AUC {foretold:.2f}).")
-
-
 def knows_its_people(accuracy: Outcome) -> Flag:
     """The target's accuracy on enrolment images: of a model that knows nobody, nothing can be recovered."""
     if isinstance(accuracy, Failed):
@@ -339,32 +274,6 @@ def knows_its_people(accuracy: Outcome) -> Flag:
             " Are its classes the people in sorted order, and images prepared as it expects? Look before you go on."
         )
     return Flag("target's accuracy", severity, message)
-
-
-def persuaded(naive: Outcome) -> Flag:
-    """The target's accuracy on the reconstructions: a search that fails by its own measure shows nothing by failing."""
-    name = "search convinces the target"
-    if isinstance(naive, Failed):
-        return Flag(name, "warning", f"The target's opinion of the reconstructions is not known: {naive.failed}.")
-    taken = f"The target takes {naive.value:.0%} of the reconstructions for their person"
-    if naive.value < 0.5:
-        return Flag(
-            name,
-            "warning",
-            f"{taken}: the search fails by its own measure, and what a search fails to find may be there. More steps, "
-            "more candidates or another objective may mend it.",
-        )
-    return Flag(name, "passed", f"{taken}.")
-
-
-def grey_prior() -> Flag:
-    """A warning on a prior without colour for a model of photographs in colour."""
-    return Flag(
-        "colour",
-        "warning",
-        "The target sees photographs in colour, and the prior makes grey images: take a prior in colour, such as "
-        "priors/flow64.",
-    )
 
 
 def self_deception(naive: Outcome, recognised: Outcome) -> Flag:

@@ -1,8 +1,9 @@
 """What the findings of an audit rest on, and the checks that say whether it bears a verdict."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from gmi import checks
@@ -15,14 +16,12 @@ from gmi.inversion.meter import Spent
 from gmi.inversion.plan import RANDOM, Audit
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.related import Related
-from gmi.inversion.verdict import METRIC
-from gmi.metrics.statistics import Outcome
+from gmi.inversion.strength import grey_prior, persuaded, strength
+from gmi.inversion.verdict import METRIC, Exposure
+from gmi.metrics.rates import TAIL
+from gmi.metrics.statistics import Outcome, difference
 from gmi.oracles.access import AnyOracle
-from gmi.oracles.interface import Embeddings, Labels, Similarities, Verification
-from gmi.oracles.local import WhiteBox
 from gmi.protocols import ScoreOracle, SimilarityOracle
-from gmi.search.signature import Search, access, climbs
-from gmi.search.solve import Solve
 from gmi.targets.served import Served
 
 
@@ -37,7 +36,7 @@ class Evidence:
     judged: Judged
     recognised: tuple[Recognised, ...]  # by face judge; the verdict rests on the first
     related: Related
-    foretold: float | None = None  # by templates that were solved for, see `checks.solved`; None: none were
+    foretold: float | None = None  # by templates that were solved for, see `strength.solved`; None: none were
 
 
 def early_checks(
@@ -48,12 +47,21 @@ def early_checks(
     naive: the target's accuracy on the reconstructions.
     """
     people, probes = inputs.people, evidence.probes
+    copying = evidence.related.copying
+    named = None if copying is None else (copying.accuracy, copying.target_accuracy)
     accuracy = literature.target_accuracy(evidence.judged, people)
-    doubtful = [checks.knows_its_people(accuracy), strength(plan.search, inputs, evidence), checks.persuaded(naive)]
+    doubtful = [
+        checks.knows_its_people(accuracy),
+        strength(plan.search, inputs, evidence.oracle, evidence.foretold, named),
+        persuaded(naive),
+    ]
     prepare = getattr(plan.target, "input", None)  # a recogniser's is its own
     if people.coloured and getattr(prepare, "colour", "rgb") == "rgb" and _colourless(evidence.releases[RANDOM]):
-        doubtful.append(checks.grey_prior())
+        doubtful.append(grey_prior())
     doubtful += [eyesight(each) for each in evidence.recognised]
+    if people.groups is not None:
+        groups = [people.groups[person] for person in sorted(people.attacked)]
+        doubtful.append(groups_apart(evidence.recognised[0].exposures(), groups))
     if "gradients" in probes:  # scores and labels are what they are, and no gradient is asked for
         doubtful += [checks.softmaxed(probes["logits"]), checks.dead_gradients(probes["gradients"])]
     elif isinstance(evidence.oracle, ScoreOracle) and not isinstance(evidence.oracle, SimilarityOracle):
@@ -66,29 +74,27 @@ def early_checks(
     return [*doubtful, *others], doubtful
 
 
-def strength(search: Search, inputs: Inputs, evidence: Evidence) -> checks.Flag:
-    """Whether the search is of the kind that finds most with such access."""
-    oracle, copying = evidence.oracle, evidence.related.copying
-    if isinstance(oracle, WhiteBox):
-        return checks.climbed(climbs(search, oracle))
-    if isinstance(oracle, Embeddings):
-        return checks.followed()
-    if compares(oracle, inputs):
-        return checks.solved(evidence.foretold, isinstance(search, Solve) and access(search.search) == "white-box")
-    return checks.taught(None if copying is None else (copying.accuracy, copying.target_accuracy))
+def groups_apart(exposures: Mapping[str, Exposure], groups: Sequence[str]) -> checks.Flag:
+    """Whether a group of two people or more (A,) is found, by Bonferroni for all groups and attacks."""
+    labels, found = np.array(groups), {}
+    names = [name for name in dict.fromkeys(groups) if (labels == name).sum() > 1]
+    tests = max(1, len(names) * len(exposures))
+    for name in names:
+        for exposure in exposures.values():
+            leaks = [values[:, labels == name] for values in exposure.leaks]
+            if all(difference(each, np.zeros(each.shape[1]), tail=TAIL / tests).low > 0 for each in leaks):
+                least = min(leaks, key=np.mean)
+                leak = difference(least, np.zeros(least.shape[1]))
+                found[name] = max(found.get(name, leak), leak, key=lambda each: each.value)
+    everybody = any(
+        all(difference(each, np.zeros(each.shape[1])).low > 0 for each in exposure.leaks)
+        for exposure in exposures.values()
+    )
+    return checks.found_groups(found, everybody)
 
 
 def _colourless(images: Images) -> bool:
     return bool((images.bytes == images.bytes[:, :1]).all())
-
-
-def compares(oracle: AnyOracle, inputs: Inputs) -> bool:
-    """Whether the interface tells how an image compares with templates, which it keeps to itself."""
-    if isinstance(oracle, Embeddings):
-        return False
-    served = isinstance(inputs.target, Served) and inputs.target.gives in ("similarities", "decisions")
-    recogniser = inputs.system is not None or served
-    return isinstance(oracle, Similarities | Verification) or (recogniser and isinstance(oracle, Labels))
 
 
 def _overlap(people: People, recognised: Recognised) -> Iterator[checks.Flag]:

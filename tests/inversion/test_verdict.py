@@ -1,8 +1,6 @@
 """The verdict's rule on planted figures, the checks on planted faults, and the controls in closed form."""
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from gmi import checks, toy
+from gmi.inversion import strength
 from gmi.inversion.controls import Enrolled, Unmoved, random_prior
-from gmi.inversion.validity import strength
+from gmi.inversion.validity import groups_apart
 from gmi.inversion.verdict import EVIDENCE, Exposure, decide, settle
 from gmi.metrics.identity import Threshold, anyone, outcomes, thresholds
 from gmi.metrics.lookalikes import Within
@@ -84,6 +83,21 @@ def test_a_search_below_the_best_of_n_acquits_nobody():
     search, best = exposure(0.4, people=400), exposure(0.49, people=400)
     beaten = decide({"search": search, "best_of_n": best}, scattered(0.95, 400), 0.1)
     assert beaten.finding == "inconclusive" and any("than the best of the prior" in each for each in beaten.because)
+
+
+def test_a_group_that_is_found_is_told_though_a_mean_over_all_hides_it():
+    """Ten of a hundred people; groups that are alike; and people each of whom is alone."""
+    attack, control = exposure(0.5, people=100), exposure(0.5, people=100)
+    found = np.where(np.arange(100) < 10, 0.35, -0.35 / 9) + attack.auc
+    groups = ["night shift"] * 10 + ["day shift"] * 90
+    exposures = {"search": replace(attack, auc=found), "best_of_n": control}
+    flag = groups_apart(exposures, groups)
+    assert flag.severity == "warning" and "night shift, 10 people: +0.3" in flag.message and "day" not in flag.message
+    assert decide(exposures, scattered(0.95, 100), 0.1).finding == "no evidence"
+    assert decide(exposures, scattered(0.95, 100), 0.1, doubts=[flag.message]).finding == "inconclusive"
+    assert groups_apart({"search": attack, "best_of_n": control}, groups).severity == "passed"
+    assert groups_apart(exposures, list(map(str, range(100)))).severity == "passed"
+    assert groups_apart({"search": exposure(0.8, people=100)}, groups).severity == "note"
 
 
 def test_a_doubt_bars_an_acquittal_and_never_evidence():
@@ -227,18 +241,18 @@ CHECKS = {
     "knows": (checks.knows_its_people(Estimate(0.95, 0.9, 0.99, 20, 20)), "passed"),
     "knows nobody": (checks.knows_its_people(ALIKE), "warning"),
     "unknown": (checks.knows_its_people(Failed("no images")), "warning"),
-    "climbs": (checks.climbed(True), "passed"),
-    "has the weights in vain": (checks.climbed(False), "warning"),
-    "templates": (checks.followed(), "warning"),
-    "no student": (checks.taught(None), "warning"),
-    "a student": (checks.taught((Estimate(0.9, 0.8, 0.95, 20, 20), Estimate(0.95, 0.9, 1, 20, 20))), "passed"),
-    "half a student": (checks.taught((Estimate(0.3, 0.2, 0.4, 20, 20), ALIKE)), "passed"),
-    "a blind student": (checks.taught((Estimate(0.2, 0.1, 0.4, 20, 20), ALIKE)), "warning"),
-    "an unknown student": (checks.taught((Failed("none"), Failed("none"))), "warning"),
-    "persuaded": (checks.persuaded(Estimate(0.97, 0.9, 1, 20, 20)), "passed"),
-    "unpersuaded": (checks.persuaded(Estimate(0.1, 0.0, 0.3, 20, 20)), "warning"),
-    "not asked": (checks.persuaded(Failed("no images")), "warning"),
-    "grey": (checks.grey_prior(), "warning"),
+    "climbs": (strength.climbed(True), "passed"),
+    "has the weights in vain": (strength.climbed(False), "warning"),
+    "templates": (strength.followed(), "warning"),
+    "no student": (strength.taught(None), "warning"),
+    "a student": (strength.taught((Estimate(0.9, 0.8, 0.95, 20, 20), Estimate(0.95, 0.9, 1, 20, 20))), "passed"),
+    "half a student": (strength.taught((Estimate(0.3, 0.2, 0.4, 20, 20), ALIKE)), "passed"),
+    "a blind student": (strength.taught((Estimate(0.2, 0.1, 0.4, 20, 20), ALIKE)), "warning"),
+    "an unknown student": (strength.taught((Failed("none"), Failed("none"))), "warning"),
+    "persuaded": (strength.persuaded(Estimate(0.97, 0.9, 1, 20, 20)), "passed"),
+    "unpersuaded": (strength.persuaded(Estimate(0.1, 0.0, 0.3, 20, 20)), "warning"),
+    "not asked": (strength.persuaded(Failed("no images")), "warning"),
+    "grey": (strength.grey_prior(), "warning"),
     "deceived": (checks.self_deception(Estimate(1, 0.9, 1, 20, 20), ALIKE), "note"),
     "modest": (checks.self_deception(ALIKE, ALIKE), "passed"),
 }
@@ -295,10 +309,7 @@ def test_a_search_below_the_strongest_at_its_access_bars_an_acquittal():
     inputs = toy.inputs(6, 1.0, 0)
 
     def flag(search: Search, access: WholeModel | ScoresOnly | LabelsOnly) -> str:
-        evidence: Any = SimpleNamespace(
-            oracle=access.open(inputs.target, None), related=SimpleNamespace(copying=None), foretold=None
-        )
-        return strength(search, inputs, evidence).severity
+        return strength.strength(search, inputs, access.open(inputs.target, None), None, None).severity
 
     guided = Conditional(questions=8, guide=Guided())
     student = ModuleTarget(factory="gmi.toy:target", input=Input(size=(16, 16)))

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gmi import checks
 from gmi.assets.catalogue import resolve
 from gmi.data.images import Images, read
 from gmi.data.people import People
 from gmi.errors import GmiError
+from gmi.inversion import strength
 from gmi.inversion.judging import Judges
-from gmi.inversion.validity import compares
+from gmi.inversion.strength import compares
 from gmi.judges.face import Dlib, FaceNet
 from gmi.oracles.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, VerificationOnly, WholeModel
 from gmi.oracles.shape import Shape
@@ -189,7 +189,7 @@ def test_an_interface_that_compares_is_acquitted_only_if_it_was_solved(facenet, 
     assert not any(compares(level.open(world.target, None), nobody) for level in (ScoresOnly(), LabelsOnly()))
     api = SimpleNamespace(system=None, target=Served(None, "similarities", PEOPLE, "0"))
     assert compares(LabelsOnly().open(facenet, None), api)
-    assert [checks.solved(found).severity for found in (None, 0.55, 0.9)] == ["warning", "warning", "passed"]
-    assert "type: solve" in checks.solved(None).message and "search.recogniser" in checks.solved(0.55).message
-    assert checks.solved(0.9, climbs=False).severity == "warning" and "through" in checks.solved(0.9, False).message
-    assert checks.followed().severity == "warning"
+    assert [strength.solved(found).severity for found in (None, 0.55, 0.9)] == ["warning", "warning", "passed"]
+    assert "type: solve" in strength.solved(None).message and "search.recogniser" in strength.solved(0.55).message
+    assert strength.solved(0.9, climbs=False).severity == "warning" and "through" in strength.solved(0.9, False).message
+    assert strength.followed().severity == "warning"
