@@ -151,3 +151,14 @@ def test_a_terminal_is_asked_for_what_is_missing(own, capsys, monkeypatch):
 )
 def test_the_number_of_people_is_an_argument_of_the_factory(factory, arguments):
     assert init._arguments(factory, 5) == arguments
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_model_that_sees_colour_gets_a_prior_in_colour_where_there_is_one(own, monkeypatch, there: bool):
+    noise = np.random.default_rng(0)
+    for place in Path().glob("[ab]/*/*.png"):
+        Image.fromarray(noise.integers(0, 256, (20, 16, 3), np.uint8)).save(place)
+    monkeypatch.setattr(init, "resolve", lambda place: Path() if there else Path("nowhere"))
+    text = init.configuration(Path("audit.yaml"), "a", "b")
+    assert yaml.safe_load(text)["prior"]["folder"] == ("priors/flow64" if there else "priors/flow48")
+    assert yaml.safe_load(text)["target"]["input"]["colour"] == "rgb"

@@ -105,13 +105,16 @@ def misfit(module: nn.Module, state: Mapping[str, Tensor]) -> str:
 
 
 def contents(settings: object) -> dict[str, str]:
-    """SHA-256 (hex) of each file, or folder of files, that settings name as `weights` or `file`, by its place.
+    """SHA-256 (hex) of each file that settings name as `weights`, `file` or an argument of a factory, by its place.
 
     settings: a block of a configuration, or several, looked through at any depth. What an asset holds is checked as it
     is fetched, and is left out, as is what is not there yet.
     """
     if isinstance(settings, (list, tuple)):
         return {place: known for part in settings for place, known in contents(part).items()}
+    if isinstance(settings, dict):  # a factory's arguments, of which some may be files
+        named = [value for value in settings.values() if isinstance(value, str) and _is_file(value)]
+        return contents([*settings.values()]) | {place: _content(Path(place).expanduser()) for place in named}
     if not is_dataclass(settings):
         return {}
     found: dict[str, str] = {}
@@ -119,10 +122,22 @@ def contents(settings: object) -> dict[str, str]:
         if not isinstance(value, str):
             found |= contents(value)
         elif name in ("weights", "file") and not value.startswith("asset:") and (path := resolve(value)).exists():
-            files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-            parts = [hashlib.sha256(each.read_bytes()).hexdigest() for each in files]
-            found[value] = hashlib.sha256("".join(parts).encode()).hexdigest()
+            found[value] = _content(path)
     return found
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).expanduser().is_file()
+    except (OSError, ValueError, RuntimeError):  # no path at all
+        return False
+
+
+def _content(path: Path) -> str:
+    """SHA-256 (hex) of a file, or of all files in a folder in their order."""
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    parts = [hashlib.sha256(each.read_bytes()).hexdigest() for each in files]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

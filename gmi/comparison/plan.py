@@ -21,6 +21,7 @@ from gmi.oracles.guards import AnyGuard, Stealthy
 from gmi.oracles.shape import Shape
 from gmi.priors import AnyPrior
 from gmi.search import AnySearch
+from gmi.search.attack import refuse_few
 from gmi.search.selection import Selection
 from gmi.settings import OPERATIONAL, Count, Rate, Share, Whole, settings
 from gmi.targets.authorisation import Authorisation
@@ -109,6 +110,8 @@ class Comparison:
             if len(set(names)) < len(names):
                 raise ValueError(f"{key}: two have one name (and one named {OPEN!r} is always there)")
         refuse_faces([self.judge], self.data.subject)
+        for attack in self.every_attack:
+            refuse_few(attack.search, self.selection)
         if any(getattr(attack.access, "defences", ()) for attack in self.every_attack):
             raise ValueError("attacks: access.defences is the arms': leave it out")
         if any(attack.access.budget is not None for attack in self.every_attack):

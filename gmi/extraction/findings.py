@@ -136,10 +136,9 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
     target, control = (
         {way: _by_person(counts[WORDS[way] + model], people) for way in ways} for model in ("target", "control")
     )
-    found = {way: excess(target[way], control[way], 2 * len(ways)) for way in ways}
-    anyone = {
-        f"{WORDS[way]}samples": excess(np.ceil(target[way]), np.ceil(control[way]), 2 * len(ways)) for way in ways
-    }
+    tests = len(ways) * (1 + (len(people) > len(np.unique(people))))  # of one record each, both figures are the same
+    found = {way: excess(target[way], control[way], tests) for way in ways}
+    anyone = {f"{WORDS[way]}samples": excess(np.ceil(target[way]), np.ceil(control[way]), tests) for way in ways}
     seen = recall(records.training.pixels, held, plan.neighbours, ratio)
     white_box = tuple(_white_box(plan, records, [trial.observations for trial in evidence.trials]))
     sizes = {"training": len(records.training), "people": len(np.unique(people)), "held-out": len(held)}

@@ -80,6 +80,13 @@ def verdict(
             "copy is too strict here. Look for records among data.alike and data.held_out, or raise ratio."
         )
         return Conclusion("inconclusive", (tie, blind))
+    if leaning := [way.figure for way in (*ways.values(), *(people or {}).values()) if way.figure.low > 0]:
+        best = max(leaning, key=lambda figure: figure.value)
+        alone = (
+            f"But by one of the figures alone they copy {100 * best.value:.1f} % [{100 * best.low:.1f}, "
+            f"{100 * best.high:.1f}] more: more samples, or another seed, will tell whether that is chance."
+        )
+        return Conclusion("inconclusive", (tie, alone))
     anybody = max((people or {}).values(), key=lambda way: way.bound, default=most)
     if most.bound < notable <= anybody.bound:
         return Conclusion(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
+from gmi.assets.catalogue import resolve
 from gmi.assets.factory import find_factory
 from gmi.assets.weights import read_weights
 from gmi.cli import Parser
@@ -102,7 +103,7 @@ def configuration(
         "arguments": {} if factory is None else _arguments(factory, len(names)),
         "weights": model or "model.safetensors",
         "colour": colour,
-        "prior": "priors/flow64" if colour == "rgb" else "priors/flow48",
+        "prior": "priors/flow64" if colour == "rgb" and resolve("priors/flow64").is_dir() else "priors/flow48",
         "mean": [0.5] if colour == "grey" else [0.485, 0.456, 0.406],
         "std": [0.5] if colour == "grey" else [0.229, 0.224, 0.225],
     }

@@ -92,8 +92,8 @@ def concluded(rows: Sequence[Detection], notable: float) -> Conclusion:
     if said.finding != "no evidence" or len(rows) > 1:
         return said
     weak = (
-        "The threshold alone was tried. Attacks that compare with shadow models find more: a training block, and "
-        "membership.shadows, make them."
+        "The threshold alone was tried, which acquits nobody: attacks that compare with shadow models find more. They "
+        "need a target with a training block, and membership.shadows."
     )
     return Conclusion("inconclusive", (*said.because, weak))
 

@@ -141,5 +141,5 @@ def grey_prior() -> Flag:
         "colour",
         "warning",
         "The target sees photographs in colour, and the prior makes grey images: take a prior in colour, such as "
-        "priors/flow64.",
+        "priors/flow64 of a clone of gmi.",
     )

@@ -1,6 +1,6 @@
 """What the findings of an audit rest on, and the checks that say whether it bears a verdict."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +17,15 @@ from gmi.inversion.plan import RANDOM, Audit
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.related import Related
 from gmi.inversion.strength import grey_prior, persuaded, strength
-from gmi.inversion.verdict import METRIC, Exposure
+from gmi.inversion.verdict import METRIC, Exposure, called
 from gmi.metrics.rates import TAIL
 from gmi.metrics.statistics import Outcome, difference
 from gmi.oracles.access import AnyOracle
 from gmi.protocols import ScoreOracle, SimilarityOracle
 from gmi.targets.served import Served
+
+COLOURED = ("rgb", "bgr")
+"""Inputs of networks that see colour."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ def early_checks(
     people, probes = inputs.people, evidence.probes
     copying = evidence.related.copying
     named = None if copying is None else (copying.accuracy, copying.target_accuracy)
+    overlap = [*_overlap(people, evidence.recognised[0])]
     accuracy = literature.target_accuracy(evidence.judged, people)
     doubtful = [
         checks.knows_its_people(accuracy),
@@ -56,19 +60,19 @@ def early_checks(
         persuaded(naive),
     ]
     prepare = getattr(plan.target, "input", None)  # a recogniser's is its own
-    if people.coloured and getattr(prepare, "colour", "rgb") == "rgb" and _colourless(evidence.releases[RANDOM]):
+    if people.coloured and getattr(prepare, "colour", "rgb") in COLOURED and _colourless(evidence.releases[RANDOM]):
         doubtful.append(grey_prior())
     doubtful += [eyesight(each) for each in evidence.recognised]
     if people.groups is not None:
         groups = [people.groups[person] for person in sorted(people.attacked)]
-        doubtful.append(groups_apart(evidence.recognised[0].exposures(), groups))
+        doubtful.append(groups_apart(evidence.recognised[0].exposures(_counts(overlap)), groups))
     if "gradients" in probes:  # scores and labels are what they are, and no gradient is asked for
         doubtful += [checks.softmaxed(probes["logits"]), checks.dead_gradients(probes["gradients"])]
     elif isinstance(evidence.oracle, ScoreOracle) and not isinstance(evidence.oracle, SimilarityOracle):
         doubtful += [checks.flat(probes["logits"]), checks.softened(probes["logits"])]
     if "again" in probes:
         doubtful.append(checks.randomised(probes["logits"], probes["again"]))
-    others = [*_overlap(people, evidence.recognised[0])]
+    others = [*overlap]
     if isinstance(inputs.target, Served) and not inputs.target.parameters:
         others.append(checks.unseen_weights())
     return [*doubtful, *others], doubtful
@@ -86,11 +90,12 @@ def groups_apart(exposures: Mapping[str, Exposure], groups: Sequence[str]) -> ch
                 least = min(leaks, key=np.mean)
                 leak = difference(least, np.zeros(least.shape[1]))
                 found[name] = max(found.get(name, leak), leak, key=lambda each: each.value)
-    everybody = any(
-        all(difference(each, np.zeros(each.shape[1])).low > 0 for each in exposure.leaks)
-        for exposure in exposures.values()
-    )
-    return checks.found_groups(found, everybody)
+    return checks.found_groups(found, bool(called(exposures, lambda exposure: exposure.leaks)))
+
+
+def _counts(flags: Iterable[checks.Flag]) -> bool:
+    """Whether the public set counts: it does not seem to show the people."""
+    return all(flag.severity != "warning" for flag in flags if flag.name == checks.PUBLIC_PEOPLE)
 
 
 def _colourless(images: Images) -> bool:

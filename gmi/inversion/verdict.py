@@ -130,8 +130,8 @@ def decide(
         return say("inconclusive", f"The comparison failed: {failed[0]}.")
     figures = {each.attack: each for each in advantages}
     sample = f"over {people} people, {in_words(draws)}"
-    if leaking := _called(exposures, lambda exposure: exposure.leaks):
-        identified = _called(exposures, lambda exposure: (*exposure.leaks, *exposure.beyond))
+    if leaking := called(exposures, lambda exposure: exposure.leaks):
+        identified = called(exposures, lambda exposure: (*exposure.leaks, *exposure.beyond))
         best = max(identified or leaking, key=lambda name: exposures[name].auc.mean())
         leak = (
             f"The images of {NAMES[best]} are more like their people than images that know nothing of the target: "
@@ -205,12 +205,12 @@ def _bound(values: Array) -> float:
     return difference(values, np.zeros(values.shape[1]), tail=2 * TAIL).high
 
 
-def _called(exposures: Mapping[str, Exposure], tested: Callable[[Exposure], Sequence[Array]]) -> list[str]:
+def called(exposures: Mapping[str, Exposure], tested: Callable[[Exposure], Sequence[Array]]) -> list[str]:
     """The attacks all of whose tested values (S, A) are above 0, by Holm's method for the number of attacks.
 
     With m attacks left, those are called whose intervals at 0.025 / m lie above 0, until none is.
     """
-    left, called = dict(exposures), []
+    left, found = dict(exposures), []
     while left:
         tail = TAIL / len(left)
         lows = {
@@ -220,9 +220,9 @@ def _called(exposures: Mapping[str, Exposure], tested: Callable[[Exposure], Sequ
         new = [name for name, low in lows.items() if low > 0]
         if not new:
             break
-        called += new
+        found += new
         left = {name: exposure for name, exposure in left.items() if name not in new}
-    return called
+    return found
 
 
 def _excess(

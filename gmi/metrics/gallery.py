@@ -158,7 +158,7 @@ class Gallery:
         """Similarities (n, P) of probes (n, D) in their precision: the greatest of each person's, tile by tile."""
         best = torch.full((len(probes), len(self.ids)), -torch.inf, dtype=probes.dtype)
         for first in range(0, len(self.ids), _PEOPLE):
-            for layer in self._layers:
+            for layer in (each for each in self._layers if len(each) > first):
                 some = layer[first : first + _PEOPLE].to(probes.dtype)
                 part = best[:, first : first + len(some)]
                 torch.maximum(part, self.compare(probes, some), out=part)

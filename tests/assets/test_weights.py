@@ -12,6 +12,9 @@ from gmi.judges.own import OnnxRecogniser
 from gmi.search.guided import Guided
 from gmi.search.solve import Solve
 from gmi.search.strangers import digests
+from gmi.search.surrogate import Surrogate
+from gmi.targets.module import ModuleTarget
+from gmi.training.targets import Head
 from gmi.views import Input
 
 
@@ -111,4 +114,9 @@ def test_what_settings_name_is_known_by_its_content(tmp_path) -> None:
     (tmp_path / "dlib" / "model.dat").write_bytes(b"3")
     after = contents([judges, search])
     assert after.keys() == before.keys() and not set(after.values()) & set(before.values())
+    backbone = tmp_path / "backbone.safetensors"
+    backbone.write_bytes(b"4")
+    student = ModuleTarget(factory="m:f", arguments={"people": 3, "backbone": str(backbone)}, input=Input(size=(8, 8)))
+    taught = Surrogate(students=(student,), training=Head())
+    assert contents(taught).keys() == {str(backbone)}
     assert digests([search]) == {own.file: after[own.file]}

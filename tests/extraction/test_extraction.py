@@ -278,10 +278,14 @@ def test_one_record_of_many_people_is_no_mean_over_their_records():
     assert verdict({"samples": records}, 0.05).finding == "no evidence"
     said = verdict({"samples": records}, 0.05, people={"samples": people})
     assert said.finding == "evidence of leakage" and "copy a record of 28 % [" in said.because[0]
-    few = np.where(np.arange(100) < 4, 1 / 20, 0.0)[None]
+    few = np.where(np.arange(100) < 2, 1 / 20, 0.0)[None]
     records, people = (excess(of(few), nothing[:, :100], 2) for of in (np.asarray, np.ceil))
     said = verdict({"samples": records}, 0.05, people={"samples": people})
     assert said.finding == "inconclusive" and "a record of up to" in said.because[1]
+    unsure = np.where(np.arange(400) < 4, 1.0, 0.0)[None]  # of one record each, and by one of two figures alone
+    once, twice = (excess(unsure, np.zeros((1, 400)), tests) for tests in (1, 2))
+    assert verdict({"samples": once}, 0.05).finding == "evidence of leakage"
+    assert verdict({"samples": twice}, 0.05).finding == "inconclusive"
     nobody = excess(nothing, nothing, 2)
     assert verdict({"samples": nobody}, 0.05, people={"samples": nobody}).finding == "no evidence"
 
