@@ -283,7 +283,7 @@ def test_the_verdict_takes_the_stronger_and_allows_for_two_tries():
     assert found.finding == "evidence of leakage" and "target's guided samples copy 20 % [10, 30]" in found.because[0]
     found = verdict({"samples": weak, "guided samples": doubtful}, 0.05)
     assert found.finding == "inconclusive" and "samples and guided samples are not shown" in found.because[0]
-    assert "by one of the figures alone they copy 20.0 %" in found.because[1]  # all bounds must be below what is notable
+    assert "by one of the figures alone they copy 20.0 %" in found.because[1]
     target, control = torch.rand(2, 1, 50, generator=torch.Generator().manual_seed(0)).double().numpy()
     one, two = excess(target, control), excess(target, control, ways=2)
     assert two.figure == one.figure and two.bound == one.bound and two.low < one.low == one.figure.low
