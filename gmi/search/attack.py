@@ -7,7 +7,7 @@ from gmi.search.particles import Particles
 from gmi.search.selection import Selection
 
 FEWEST_PARTICLES = 8
-"""Of one person: particles are drawn anew among each other."""
+"""Particles of one person that are needed at least, as they are drawn anew among each other."""
 
 
 def refuse_few(search: object, selection: Selection) -> None:
