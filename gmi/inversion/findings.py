@@ -16,7 +16,7 @@ from gmi.inversion.prior_fit import PriorFit, prior_fit
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.related import Related
 from gmi.inversion.scoring import Exposed, Gap, Result
-from gmi.inversion.validity import Evidence, early_checks
+from gmi.inversion.validity import Evidence, early_checks, public_counts
 from gmi.inversion.verdict import METRIC, NAMES, Advantage, Finding, settle
 from gmi.metrics.statistics import Estimate, Failed, Outcome, attempt
 from gmi.oracles.access import reach
@@ -136,8 +136,7 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
     early, doubtful = early_checks(plan, inputs, evidence, naive)
     stops = [flag.message for flag in early if flag.severity == "stop"]
     doubts = [flag.message for flag in doubtful if flag.severity == "warning"]
-    public = all(flag.severity != "warning" for flag in early if flag.name == checks.PUBLIC_PEOPLE)
-    verdicts = scoring.verdicts(recognised, plan.notable, stops, doubts, public)
+    verdicts = scoring.verdicts(recognised, plan.notable, stops, doubts, public_counts(early))
     verdict = settle(verdicts)
     own: dict[str, Finding] = {name: each.finding for name, each in verdicts.items()}
     differences = {

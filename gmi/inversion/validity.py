@@ -24,8 +24,7 @@ from gmi.oracles.access import AnyOracle
 from gmi.protocols import ScoreOracle, SimilarityOracle
 from gmi.targets.served import Served
 
-COLOURED = ("rgb", "bgr")
-"""Inputs of networks that see colour."""
+_COLOURED = ("rgb", "bgr")  # inputs of networks that see colour
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,12 @@ def early_checks(
         persuaded(naive),
     ]
     prepare = getattr(plan.target, "input", None)  # a recogniser's is its own
-    if people.coloured and getattr(prepare, "colour", "rgb") in COLOURED and _colourless(evidence.releases[RANDOM]):
+    if people.coloured and getattr(prepare, "colour", "rgb") in _COLOURED and _colourless(evidence.releases[RANDOM]):
         doubtful.append(grey_prior())
     doubtful += [eyesight(each) for each in evidence.recognised]
     if people.groups is not None:
         groups = [people.groups[person] for person in sorted(people.attacked)]
-        doubtful.append(groups_apart(evidence.recognised[0].exposures(_counts(overlap)), groups))
+        doubtful.append(groups_apart(evidence.recognised[0].exposures(public_counts(overlap)), groups))
     if "gradients" in probes:  # scores and labels are what they are, and no gradient is asked for
         doubtful += [checks.softmaxed(probes["logits"]), checks.dead_gradients(probes["gradients"])]
     elif isinstance(evidence.oracle, ScoreOracle) and not isinstance(evidence.oracle, SimilarityOracle):
@@ -93,8 +92,8 @@ def groups_apart(exposures: Mapping[str, Exposure], groups: Sequence[str]) -> ch
     return checks.found_groups(found, bool(called(exposures, lambda exposure: exposure.leaks)))
 
 
-def _counts(flags: Iterable[checks.Flag]) -> bool:
-    """Whether the public set counts: it does not seem to show the people."""
+def public_counts(flags: Iterable[checks.Flag]) -> bool:
+    """Whether the public set is an attack and a control: it does not seem to show the people."""
     return all(flag.severity != "warning" for flag in flags if flag.name == checks.PUBLIC_PEOPLE)
 
 
