@@ -20,6 +20,7 @@ from gmi.metrics.statistics import Estimate, attempt, estimate
 from gmi.run import Run
 from gmi.targets.module import Target
 from gmi.targets.served import Served
+from gmi.targets.templates import is_recogniser
 from gmi.views import Input
 
 TRIED = 200  # enrolment images for each way of preparing them
@@ -77,6 +78,8 @@ def _orders(target: Target | Served, people: People, named: NDArray[np.int64], r
         names = target.order.renamed([people.names[person] for person in order])
         file = run.write("outputs.txt", names.encode())
         sentence = f"its outputs stand in another order than the people's sorted names: with target.outputs: {file}"
+        if is_recogniser(target):
+            sentence = f"target.leaked is in another order than the people's sorted names, likely that of {file}: in it"
         yield Remedy(share, sentence)
 
 

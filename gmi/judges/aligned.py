@@ -38,11 +38,7 @@ class MobileFaceNet:
         load_weights(network, folder / "recogniser.safetensors")
         network = network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
         alignment = Alignment(folder / "landmarks.safetensors", device)
-
-        def embed(faces: Tensor) -> Tensor:
-            return network(faces.to(device, memory_format=torch.channels_last))
-
-        return AlignedJudge(self.name, frozenset(), embed, list(network.parameters()), _INPUT, alignment)
+        return AlignedJudge(self.name, frozenset(), network, list(network.parameters()), _INPUT, alignment)
 
 
 class AlignedJudge:
@@ -60,10 +56,12 @@ class AlignedJudge:
         input: Input,
         alignment: Alignment | None,
     ) -> None:
-        """network: templates (N, D) of what `input` makes of faces, which an alignment makes as large as that is."""
+        """network: templates (N, D) of what `input` makes of faces, which an alignment makes as large as that is.
+
+        One that is a torch module has gradients.
+        """
         self.name, self.trained_on = name, trained_on
-        self._network, self._weights, self._input, self._alignment = network, weights, input, alignment
-        self._device = next(iter(weights), torch.empty(0)).device
+        self.network, self._weights, self._input, self._alignment = network, weights, input, alignment
         self.attempts = self.misses = 0
         self._empty = self._templates(torch.full((1, 3, *input.size), 0.5))[:0]
 
@@ -74,24 +72,40 @@ class AlignedJudge:
     def embed(self, images: Tensor) -> Tensor:
         """Templates (N, D) of images (N, 1 or 3, H, W) in [0, 1]. Raises GmiError if pixels are not finite."""
         templates = [self._empty]
-        with single(torch.device("cpu")), single(self._device):
+        with torch.no_grad(), single(torch.device("cpu")), single(self._device):
             for i in range(0, len(images), _BATCH):
-                faces = finite(images[i : i + _BATCH])
-                self.attempts += len(faces)
-                if self._alignment is not None:
-                    faces, missed = self._alignment(enlarged(faces), self._input.size[0])
-                    self.misses += missed
-                templates.append(self._templates(faces))
+                templates.append(self._templates(self._faces(finite(images[i : i + _BATCH]))))
         return torch.cat(templates)
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """What the network takes of images (N, 1 or 3, H, W) in [0, 1]: the faces in them (N, C, side, side).
+
+        Differentiable, as if the places of faces were given.
+        """
+        return self._input(self._faces(images))
 
     def similarity(self, left: Tensor, right: Tensor) -> Tensor:
         """Cosines (N, M) of templates (N, D) and (M, D)."""
         with single(left.device):
             return F.normalize(left) @ F.normalize(right).T
 
+    @property
+    def _device(self) -> torch.device:
+        """Where the network is now; a target that shares it may have moved it."""
+        return next(iter(self._weights), torch.empty(0)).device
+
+    def _faces(self, images: Tensor) -> Tensor:
+        """The faces (N, 3, side, side) in images (N, 1 or 3, H, W); whole images where nothing aligns them."""
+        self.attempts += len(images)
+        if self._alignment is None:
+            return images
+        faces, missed = self._alignment(enlarged(images), self._input.size[0])
+        self.misses += missed
+        return faces
+
     @torch.no_grad()
     def _templates(self, faces: Tensor) -> Tensor:
-        templates = self._network(self._input(faces)).cpu().float()
+        templates = self.network(self._input(faces).to(self._device)).cpu().float()
         if not templates.isfinite().all():
             raise GmiError(f"The recogniser {self.name} gives templates that are not finite: its weights are broken.")
         return templates

@@ -49,28 +49,30 @@ class Alignment:
         load_weights(network, weights)
         self._network, self._device = network.eval().requires_grad_(False).to(device), device
 
-    @torch.no_grad()
     def __call__(self, images: Tensor, side: int = SIDE) -> tuple[Tensor, int]:
-        """Faces (N, 3, side, side) of images (N, 3, H, W), both on the CPU in [0, 1]; edges go on beyond an image.
+        """Faces (N, 3, side, side) of images (N, 3, H, W) in [0, 1]; edges go on beyond an image.
 
-        The second value is the number of images in which no face was detected.
+        Differentiable, as if the places of faces were given. The second value is the number of images in which no face
+        was detected.
         """
-        # one image at a time on the CPU: a box does not depend on the device or on other images
-        found = [self._detector.detect(image.permute(1, 2, 0) * 255)[0] for image in images]
-        faces, boxes = [], []
-        for image, detected in zip(images, found, strict=True):
+        faces, boxes, missed = [], [], 0
+        for image in images:
+            with torch.no_grad():  # one image at a time on the CPU: a box does not depend on the device or on others
+                detected = self._detector.detect(image.detach().cpu().permute(1, 2, 0) * 255)[0]
             face, box = _shrunk(image, detected)
             faces.append(face)
             boxes.append(box)
-        marks = self._landmarks(faces, boxes)
-        marks = self._landmarks(faces, [_around(places) for places in marks])
+            missed += detected is None
+        shown = [face.detach().cpu() for face in faces]
+        marks = self._landmarks(shown, boxes)
+        marks = self._landmarks(shown, [_around(places) for places in marks])
         aligned = [
             sampled(face, similarity_transform(TEMPLATE * side / SIDE, five_points(places)), side)
             for face, places in zip(faces, marks, strict=True)
         ]
-        made = torch.stack(aligned) if aligned else images.new_empty(0, 3, side, side)
-        return made, sum(detected is None for detected in found)
+        return torch.stack(aligned) if aligned else images.new_empty(0, 3, side, side), missed
 
+    @torch.no_grad()
     def _landmarks(self, faces: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Tensor]:
         """The 68 landmarks (68, 2) of each face in its box."""
         found = [torch.empty(0, 136)]
@@ -103,7 +105,7 @@ def sampled(image: Tensor, transform: Tensor, side: int) -> Tensor:
     """The image (C, side, side) whose places a transform (2, 3) moves to places of an image (C, H, W); bilinear."""
     line = torch.arange(side) + 0.5
     places = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1) @ transform[:, :2].T + transform[:, 2]
-    grid = places * 2 / torch.tensor([image.shape[2], image.shape[1]]) - 1
+    grid = (places * 2 / torch.tensor([image.shape[2], image.shape[1]]) - 1).to(image.device)
     return F.grid_sample(image[None], grid[None], padding_mode="border", align_corners=False)[0]
 
 

@@ -30,6 +30,8 @@ class OnnxRecogniser:
     type: Literal["onnx"] = "onnx"
     file: str  # the file
     input: Input  # the input that the model expects
+    layout: Literal["NCHW", "NHWC"] = "NCHW"  # order of the input's dimensions
+    output: str | None = None  # name of the output with the templates; None: the model's first
     align: Align = "arcface"  # how faces are laid into the input; none: the whole image is resized
     trained_on: Names  # names of the data sets that it learnt from; it is refused for a target that learnt from them
     name: str = "own"  # its name in reports
@@ -47,8 +49,17 @@ class OnnxRecogniser:
             raise GmiError(
                 f"The recogniser {self.name}'s file takes bytes (uint8): leave input.mean and input.std out."
             )
-        output = next(iter(model.gives))
-        return _judge(self, lambda faces: torch.from_numpy(model(faces, output)), list(model.weights), device)
+        output = self.output or next(iter(model.gives))
+        if output not in model.gives:
+            raise GmiError(
+                f"The recogniser {self.name}'s file has no output {output}; it has {', '.join(model.gives)}."
+            )
+
+        def network(faces: Tensor) -> Tensor:
+            given = faces if self.layout == "NCHW" else faces.permute(0, 2, 3, 1)
+            return torch.from_numpy(model(given, output))
+
+        return _judge(self, network, list(model.weights), device)
 
 
 @settings
@@ -70,7 +81,7 @@ class ModuleRecogniser:
             module = make_network(self.factory, self.arguments, f"The recogniser {self.name}'s factory")
         load_weights(module, resolve(self.weights))
         module = module.float().eval().requires_grad_(False).to(device)
-        return _judge(self, lambda faces: module(faces.to(device)), list(module.parameters()), device)
+        return _judge(self, module, list(module.parameters()), device)
 
 
 def _judge(
@@ -83,7 +94,9 @@ def _judge(
             f"The recogniser {plan.name} aligns faces to {height}x{width}: they are square, or align is none."
         )
     try:
-        shown = network(plan.input(torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))))
+        shown = network(
+            plan.input(torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))).to(device)
+        )
         shape, finite = tuple(shown.shape), bool(shown.isfinite().all())
     except Exception as error:  # the network is the user's
         raise GmiError(

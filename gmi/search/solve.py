@@ -57,9 +57,9 @@ class Solve:
     # photographs to ask about, of people who are not enrolled; those beyond `questions` only tell how templates vary.
     # None, or where they are too few: samples of the prior
     photographs: Strangers | None = None
-    # a recogniser with gradients in place of a copy that has none: a map from its templates to the copy's, learnt from
+    # another recogniser with gradients, for a copy that has none: a map from its templates to the copy's, learnt from
     # `pairs` of the adversary's own images, lets the search climb
-    through: Differentiable | None = None
+    through: Annotated[Differentiable, Field(discriminator="type")] | None = None
     pairs: Annotated[int, Field(ge=50)] = 600  # those that were asked about come first, then samples of the prior
     # search with the copy for images of what was solved for: with gradients, or by similarity, where it has none
     search: Annotated[Guided | Gradient | Particles | Evolution | Genetic, Field(discriminator="type")]
@@ -71,8 +71,8 @@ class Solve:
                 f"search: {self.recogniser.type} has no gradients here, and {self.search.type} needs them: set "
                 "through: {type: facenet}, or take particles"
             )
-        if self.through is not None and not (steep and flat):
-            raise ValueError("through is for a copy without gradients and a search that needs them: leave it out")
+        if self.through is not None and (not steep or self.through == self.recogniser):
+            raise ValueError("through is another recogniser, for a search that needs gradients: leave it out")
         if shared_queries(self.search) > 0:
             raise ValueError("search: one that learns first has nobody to teach it on a copy: feature_weight 0")
 
@@ -165,6 +165,7 @@ class Solve:
         if self.through is not None:
             other = self.through.load(torch.device("cpu"))
             translation = Translation(*(learned[key].cpu() for key in Translation._fields))
+            assert isinstance(other.network, nn.Module)  # as every `Differentiable` has
             matcher = Matcher(Translated(other.network, translation), templates - translation.mean, _SCALE, 0.0)
             target = Target(matcher, other.inputs, names, other.trained_on, "network.linear")
             return WhiteBoxRecogniser(target.to(device))

@@ -11,12 +11,16 @@ adversary compares with those that leaked. Faces are aligned as the recogniser a
 ISO/IEC 24745 calls the property that is tested irreversibility.
 """
 
+import unicodedata
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -24,8 +28,8 @@ from torch import Tensor, nn
 from gmi.assets.catalogue import resolve
 from gmi.assets.weights import digest, read_weights
 from gmi.data.images import Images
-from gmi.errors import GmiError
-from gmi.judges.aligned import MobileFaceNet
+from gmi.errors import GmiError, because
+from gmi.judges.aligned import AlignedJudge, MobileFaceNet
 from gmi.judges.face import Dlib, FaceNet, FaceNetJudge
 from gmi.judges.own import ModuleRecogniser, OnnxRecogniser
 from gmi.protocols import FaceJudge
@@ -38,8 +42,9 @@ AnyRecogniser = Annotated[
     Dlib | FaceNet | MobileFaceNet | OnnxRecogniser | ModuleRecogniser, Field(discriminator="type")
 ]
 """What a configuration's `recogniser:` block may be."""
-Differentiable = FaceNet
-"""The recognisers through whose alignment of faces gradients go. The others are interfaces."""
+_LARGEST = 4 * 2**30  # bytes of a list of templates
+Differentiable = FaceNet | MobileFaceNet | ModuleRecogniser
+"""The recognisers that gradients go through, as if the places of faces were given. The others are interfaces."""
 
 
 class Matcher(nn.Module):
@@ -173,8 +178,9 @@ class TemplateTarget:
     networked: ClassVar = False
     type: Literal["templates"] = "templates"
     recogniser: AnyRecogniser  # the network that makes templates of faces
-    # a .safetensors file with one tensor "templates" (K, D), in the order of the people's sorted names; None: templates
-    # are made of each person's first training photograph
+    # a .safetensors file with one tensor "templates" (K, D), in the order of the people's sorted names, or an .npz file
+    # of arrays "names" and "templates", of which a person has one or several; None: templates are made of each person's
+    # first training photograph
     leaked: str | None = None
     scale: Positive = 20.0  # factor from similarities to logits, where the adversary has the recogniser
     # least similarity at which the system accepts a claimed person; None: that which `fmr` of the comparisons between
@@ -189,18 +195,24 @@ class TemplateTarget:
         """
         judge = self.recogniser.load(torch.device("cpu")) if judge is None else judge
         made = judge.embed(photographs[first(photographs, len(classes))].pixels)
-        templates = made if self.leaked is None else self._leaked(made.shape)
+        templates = made if self.leaked is None else self._leaked(made.shape, classes)
         threshold = self.threshold
         if threshold is None:
             others = ~torch.eye(len(classes), dtype=torch.bool)
             threshold = float(judge.similarity(made, templates)[others].double().quantile(1 - self.fmr))
         return recogniser_of(judge, templates, classes, self.scale, threshold, made)
 
-    def _leaked(self, shape: torch.Size) -> Tensor:
+    def _leaked(self, shape: torch.Size, classes: tuple[str, ...]) -> Tensor:
         path = resolve(self.leaked or "")
-        if path.suffix != ".safetensors":
-            raise GmiError(f"target.leaked: save {path} with safetensors, as one tensor named templates.")
-        tensors = read_weights(path)
+        if path.suffix == ".npz":
+            tensors = {"templates": _of_people(path, classes)}
+        elif path.suffix == ".safetensors":
+            tensors = read_weights(path)
+        else:
+            raise GmiError(
+                f"target.leaked: save {path} with safetensors, as one tensor named templates, or with numpy.savez, as "
+                "arrays names and templates."
+            )
         templates = tensors.get("templates")
         if templates is None or templates.shape != shape:
             names = f"tensors named {', '.join(tensors)}"
@@ -227,14 +239,49 @@ def recogniser_of(
 
     made: what it made of photographs (N, D), by which a run folder knows it; its weights are not all that it is.
     """
-    if isinstance(judge, FaceNetJudge):
+    if isinstance(judge, FaceNetJudge | AlignedJudge) and isinstance(judge.network, nn.Module):
         module = Matcher(judge.network, templates, scale, threshold)
-        return Target(module, judge.inputs, classes, judge.trained_on, "network.last_linear")
+        last = "network.last_linear" if isinstance(judge, FaceNetJudge) else None
+        return Target(module, judge.inputs, classes, judge.trained_on, last)
     weights = tuple(judge.weights())
     parts = [*weights, templates] if made is None else [*weights, templates, made]
     known = digest((f"{judge.name} {threshold} {number}", part) for number, part in enumerate(parts))
     service = Matching(judge, templates, threshold)
     return Served(service, "similarities", classes, known, judge.trained_on, parameters=weights)
+
+
+def _of_people(path: Path, classes: tuple[str, ...]) -> Tensor:
+    """The mean template (K, D) of each person in an .npz file; people whom `classes` does not name are left out."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _LARGEST:
+                raise GmiError(
+                    f"target.leaked: {path} holds more than {_LARGEST // 2**30} GiB: that is no list of templates."
+                )
+        with np.load(path, allow_pickle=False) as arrays:
+            names, templates = arrays["names"], arrays["templates"]
+    except KeyError as error:
+        raise GmiError(f"target.leaked: {path} needs arrays names and templates (numpy.savez).") from error
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise GmiError(f"target.leaked: {path} cannot be read as .npz ({because(error)}).") from error
+    texts = [unicodedata.normalize("NFC", f"{name}") for name in names.ravel()]
+    fits = names.ndim == 1 and templates.ndim == 2 and len(templates) == len(texts)
+    if not fits or names.dtype.kind != "U" or templates.dtype.kind not in "fiu":
+        raise GmiError(
+            f"target.leaked: {path} has names of shape {names.shape} ({names.dtype}) and templates of shape "
+            f"{templates.shape} ({templates.dtype}), where a text for each row of numbers is expected."
+        )
+    if lacking := [name for name in classes if name not in texts]:
+        raise GmiError(f"target.leaked: {path} has no template of {lacking[0]}: name each person as the folder is.")
+    rows = [[row for row, text in enumerate(texts) if text == name] for name in classes]
+    return torch.stack([torch.from_numpy(templates[row].mean(0, dtype=np.float64)) for row in rows])
+
+
+def is_recogniser(target: Target | Served) -> bool:
+    """Whether the target compares with templates, in this process."""
+    if isinstance(target, Served):
+        return isinstance(target.service, Matching)
+    return isinstance(target.module, Matcher)
 
 
 def first(photographs: Images, people: int) -> list[int]:

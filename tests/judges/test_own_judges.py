@@ -1,11 +1,13 @@
 """Judges of one's own: loaded from an ONNX file or a module, checked, and refused where they are not independent."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -20,14 +22,16 @@ from gmi.assets.weights import load_weights
 from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.judges import ModuleRecogniser, OnnxRecogniser
+from gmi.judges.aligned import MobileFaceNet
 from gmi.judges.face import FaceNet
 from gmi.judges.independence import refusal
-from gmi.oracles.access import ScoresOnly, VerificationOnly
+from gmi.oracles.access import ScoresOnly, VerificationOnly, WholeModel
 from gmi.protocols import WhiteBoxOracle
 from gmi.rng import Rng
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
 from gmi.search.solve import Solve
+from gmi.targets.module import Target
 from gmi.targets.served import Served
 from gmi.targets.templates import TemplateTarget
 from gmi.views import Input
@@ -112,6 +116,57 @@ def test_a_module_and_its_onnx_file_are_one_judge(weights: str, tmp_path: Path) 
     assert torch.allclose(judge.similarity(templates[:1], templates[1:2])[0], cosine)
 
 
+def test_gradients_go_through_an_encoder_of_ones_own_to_its_templates(weights: str) -> None:
+    """A list of its templates leaked, and the adversary has the encoder: as FaceNet's."""
+    photographs = Images.of((orl(6) * 255).byte(), torch.arange(6))
+    target = TemplateTarget(recogniser=module(weights)).load(tuple("abcdef"), photographs)
+    oracle, judge = WholeModel().open(target, None), module(weights).load(CPU)
+    images = photographs.pixels.clone().requires_grad_()
+    logits = oracle.logits(images)
+    wanted = 20 * judge.similarity(judge.embed(images), judge.embed(images))
+    torch.testing.assert_close(logits, wanted, rtol=0, atol=1e-4)
+    (slope,) = torch.autograd.grad(logits[0, 1], images)
+    step = 0.01 * slope / slope.norm()
+    change = (oracle.logits(images + step) - oracle.logits(images - step))[0, 1] / 2
+    assert slope[1:].abs().max() == 0 and torch.isclose(change, (slope * step).sum(), rtol=0.05)
+
+
+def test_gradients_of_an_aligned_recogniser_are_those_at_the_places_of_its_faces() -> None:
+    """MobileFaceNet: its face in the image moves with the pixels, and nothing else does."""
+    judge = MobileFaceNet().load(CPU)
+    assert isinstance(judge.network, nn.Module)
+    images = orl(2).expand(-1, 3, -1, -1).clone().requires_grad_()
+    faces = judge.inputs(images)
+    made = judge.network(faces)
+    torch.testing.assert_close(made, judge.embed(images), rtol=0, atol=1e-4)
+    likeness = torch.cosine_similarity(made[:1], made[1:])
+    (slope,) = torch.autograd.grad(likeness, images)
+    assert slope.abs().amax((1, 2, 3)).min() > 0
+    with torch.no_grad():
+        better = judge.network(judge.inputs((images + 2 * slope / slope.norm()).clamp(0, 1)))
+    assert torch.cosine_similarity(better[:1], better[1:]) > likeness + 0.05
+
+
+def test_a_recogniser_in_onnx_may_have_another_layout_and_several_outputs(weights: str, tmp_path: Path) -> None:
+    network = Small()
+    load_weights(network, Path(weights))
+    file = onnx_of(network, tmp_path / "small.onnx")
+    model = onnx.load(file)
+    turned = helper.make_node("Transpose", ["pixels"], ["images"], perm=[0, 3, 1, 2])
+    model.graph.node.insert(0, turned)
+    taken = helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["N", SIDE, SIDE, 1])
+    other = helper.make_tensor_value_info("flat", TensorProto.FLOAT, ["N", 72])
+    given = [other, *model.graph.output]
+    del model.graph.input[:], model.graph.output[:]
+    model.graph.input.append(taken)
+    model.graph.output.extend(given)
+    onnx.save(model, file)
+    plan = OnnxRecogniser(file=file, input=INPUT, layout="NHWC", output="template", align="none", trained_on=KNOWN)
+    torch.testing.assert_close(plan.load(CPU).embed(orl(3)), module(weights).load(CPU).embed(orl(3)), rtol=0, atol=1e-4)
+    with pytest.raises(GmiError, match="has no output templates; it has flat, template"):
+        replace(plan, output="templates").load(CPU)
+
+
 @pytest.mark.parametrize("kind", ["module", "onnx"])
 def test_it_is_audited_by_its_templates_behind_an_interface(weights: str, tmp_path: Path, kind: str) -> None:
     """An adversary with a copy solves for them, and the copy cannot judge."""
@@ -130,9 +185,8 @@ def test_it_is_audited_by_its_templates_behind_an_interface(weights: str, tmp_pa
     mean = torch.nn.functional.normalize(leaked).mean(0)  # which they share
     alike = [torch.nn.functional.normalize(templates) - mean for templates in (learned["templates"], leaked)]
     assert torch.cosine_similarity(*alike).min() > 0.9
-    assert isinstance(target, Served) and "weights are in both" in (
-        refusal(judge, target.parameters, frozenset()) or ""
-    )
+    assert isinstance(target, Target if kind == "module" else Served)  # a torch module has gradients
+    assert "weights are in both" in (refusal(judge, target.weights(), frozenset()) or "")
     claimed = torch.arange(6)
     accepts = VerificationOnly().open(target, None).accepts
     assert accepts(photographs.pixels, claimed).all() and not accepts(photographs.pixels, claimed.roll(1)).any()

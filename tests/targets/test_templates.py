@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -11,14 +12,17 @@ from gmi.assets.catalogue import resolve
 from gmi.data.images import Images, read
 from gmi.data.people import People
 from gmi.errors import GmiError
-from gmi.inversion import strength
 from gmi.inversion.judging import Judges
-from gmi.inversion.strength import compares
+from gmi.inversion.learnt import Learnt
+from gmi.inversion.strength import compares, followed, solved
 from gmi.judges.face import Dlib, FaceNet
 from gmi.oracles.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, VerificationOnly, WholeModel
 from gmi.oracles.shape import Shape
 from gmi.protocols import LabelOracle, VerificationOracle
+from gmi.search.evolution import Evolution
+from gmi.search.guided import Guided
 from gmi.search.selection import opinion
+from gmi.search.solve import Solve
 from gmi.targets.module import Target
 from gmi.targets.served import Served
 from gmi.targets.templates import Remembered, TemplateTarget, first
@@ -173,6 +177,30 @@ def test_templates_of_ones_own_and_of_the_wrong_length(photographs, tmp_path):
         replace(config, leaked=str(tmp_path)).load(PEOPLE, photographs)
 
 
+def test_a_list_with_names_is_read_by_them(photographs, tmp_path):
+    """Several templates of a person are one, their mean; people whom the audit does not know do not matter."""
+    made = FaceNet().load(torch.device("cpu")).embed(photographs.pixels)
+    path = tmp_path / "leaked.npz"
+    config = TemplateTarget(recogniser=FaceNet(), leaked=str(path))
+    names = np.array(["s03", "nobody", "s01", "s02", "s01"])
+    np.savez(path, names=names, templates=made[[4, 3, 0, 2, 1]].numpy())
+    leaked = config.load(PEOPLE, photographs).module.templates
+    torch.testing.assert_close(leaked, torch.stack([made[:2].mean(0), made[2], made[4]]))
+    wrong = {
+        "has no template of s02": {"names": names[:3], "templates": made[:3].numpy()},
+        r"names of shape \(5,\) .*templates of shape \(3, 512\)": {"names": names, "templates": made[:3].numpy()},
+        "needs arrays names and templates": {"templates": made.numpy()},
+        "cannot be read as .npz": {"names": names.astype(object), "templates": made[:5].numpy()},
+    }
+    for words, arrays in wrong.items():
+        np.savez(path, **arrays)
+        with pytest.raises(GmiError, match=words):
+            config.load(PEOPLE, photographs)
+    path.write_bytes(b"PK")
+    with pytest.raises(GmiError, match=r"cannot be read as \.npz"):
+        config.load(PEOPLE, photographs)
+
+
 def test_a_classifier_has_no_templates(world):
     for access in (EmbeddingsOnly(), VerificationOnly()):
         with pytest.raises(GmiError, match="is for a target of type templates"):
@@ -189,7 +217,12 @@ def test_an_interface_that_compares_is_acquitted_only_if_it_was_solved(facenet, 
     assert not any(compares(level.open(world.target, None), nobody) for level in (ScoresOnly(), LabelsOnly()))
     api = SimpleNamespace(system=None, target=Served(None, "similarities", PEOPLE, "0"))
     assert compares(LabelsOnly().open(facenet, None), api)
-    assert [strength.solved(found).severity for found in (None, 0.55, 0.9)] == ["warning", "warning", "passed"]
-    assert "type: solve" in strength.solved(None).message and "search.recogniser" in strength.solved(0.55).message
-    assert strength.solved(0.9, climbs=False).severity == "warning" and "through" in strength.solved(0.9, False).message
-    assert strength.followed().severity == "warning"
+    copy = Solve(recogniser=FaceNet(), search=Guided())
+    unsolved, unsure, sure = solved(Evolution(), None), solved(copy, Learnt(foretold=0.55)), solved(copy, Learnt(0.9))
+    assert (
+        unsolved.severity == unsure.severity == "warning" and sure.severity == solved(copy, None).severity == "passed"
+    )
+    assert "type: solve" in unsolved.message and "search.recogniser" in unsure.message
+    weak = solved(replace(copy, search=Evolution()), Learnt(0.9))
+    assert weak.severity == "warning" and "through" in weak.message
+    assert followed().severity == "warning"
