@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ _LONGEST = 900.0  # longest pause in seconds that a service may ask for
 
 class Interface(ABC):
     """Base of the oracles behind an interface. `queries` counts images, those answered from the ledger included."""
+
+    _may_show_nothing: ClassVar[bool] = False  # of an image that is like nobody
 
     def __init__(self, requests: Requests, ledger: Ledger, people: int) -> None:
         self.ledger, self.people = ledger, people
@@ -86,7 +89,8 @@ class Interface(ABC):
     def _ask(self, keys: Sequence[bytes], people: Sequence[int], images: Tensor, claims: Tensor | None) -> None:
         """Sends one request until it is answered, and keeps the answers."""
         answers = self._patiently(keys, people, images, claims)
-        if answers.ndim != 2 or len(answers) != len(keys) or answers.isinf().any() or answers.isnan().all(1).any():
+        fits = answers.ndim == 2 and len(answers) == len(keys) and not answers.isinf().any()
+        if not fits or (answers.isnan().all(1).any() and not self._may_show_nothing):
             raise GmiError(
                 f"The model answered {len(keys)} images with an array of shape {tuple(answers.shape)} or without "
                 "finite numbers: it is not what the configuration says."
@@ -197,6 +201,8 @@ class Similarities(Labels):
     They are the scores as they are: a softmax over the people would let a poor likeness with poorer rivals win.
     """
 
+    _may_show_nothing = True
+
     def similarities(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Similarities (N, K), NaN for those that are hidden."""
         return self._answers(images, classes).float().to(images.device)
@@ -212,6 +218,8 @@ class Similarities(Labels):
 
 class Embeddings(Similarities):
     """An oracle of features, such as a face recogniser's templates, which the adversary compares with leaked ones."""
+
+    _may_show_nothing = False
 
     def __init__(self, service: Service, ledger: Ledger, people: int, compare: Callable[[Tensor], Tensor]) -> None:
         """compare: similarities (N, K) of templates (N, D)."""

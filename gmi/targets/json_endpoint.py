@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Annotated, Any, ClassVar, Literal
@@ -10,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import jmespath
 import torch
 from jmespath.exceptions import JMESPathError
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
@@ -20,6 +21,8 @@ from gmi.targets.module import Input
 from gmi.targets.outputs import Labels, Named, outputs
 from gmi.targets.remote import Connection, Session, pixels, refuse_scaling
 from gmi.targets.served import Gives, Served, digest_of, refuse_claims
+
+_WITHIN = re.compile(r"\$(?:image|claim)\b")
 
 
 @settings
@@ -37,8 +40,8 @@ class JsonTarget:
     type: Literal["json"] = "json"
     url: str  # address to which images are posted
     # JSON that is posted, in which the string "$images" stands for the list of images, or "$image" for a single image
-    # (then connection.batch must be 1); where the endpoint verifies a claim, "$claims" or "$claim" for the names of the
-    # claimed people, and gives is decisions
+    # (then connection.batch must be 1), also within a string; where the endpoint verifies a claim, "$claims" or
+    # "$claim" for the names of the claimed people, and gives is decisions
     body: JsonValue
     answers: str  # JMESPath (jmespath.org) to the list of answers, or to the one answer for "$image"
     input: Input  # size and colour of the images that the endpoint takes; no mean and std
@@ -51,17 +54,26 @@ class JsonTarget:
     # people, sorted
     outputs: Named = None
     gives: Gives = "probabilities"  # meaning of the answers
+    # how the endpoint says that it sees nobody in an image, or no face: "empty", an answer that is null, [] or {}, or a
+    # status, as 422; a decision is then no. Not for labels
+    nobody: tuple[Literal["empty"] | Annotated[int, Field(ge=400, le=499)], ...] = ()
     trained_on: tuple[str, ...] = ()  # data sets besides the private one; judges trained on them are refused
     connection: Annotated[Connection, OPERATIONAL] = Connection()  # how the endpoint is reached
 
     def __post_init__(self) -> None:
         refuse_scaling(self.input)
-        text = json.dumps(self.body)
-        if ('"$images"' in text) == ('"$image"' in text):
+        held = _placeholders(self.body)
+        if ("$images" in held) == ("$image" in held):
             raise ValueError('body must hold "$images" or "$image" where the images go')
-        refuse_claims(self.gives, ('"$claims"' if '"$images"' in text else '"$claim"') in text)
-        if '"$image"' in text and self.connection.batch != 1:
+        refuse_claims(self.gives, ("$claims" if "$images" in held else "$claim") in held)
+        if "$image" in held and self.connection.batch != 1:
             raise ValueError('a body with "$image" takes one image: set connection.batch to 1')
+        if self.encoding == "pixels" and "$image" in held and '"$image"' not in json.dumps(self.body):
+            raise ValueError("a string takes an image as png or jpeg, and no rows of pixels: set encoding")
+        if self.nobody and self.gives == "labels":
+            raise ValueError("nobody: a label is always somebody's: leave it out")
+        if set(self.nobody) - {"empty"} and self.connection.batch != 1:
+            raise ValueError("nobody: a status is about one image: set connection.batch to 1")
         try:
             jmespath.compile(self.answers)
         except JMESPathError as error:
@@ -76,7 +88,8 @@ class JsonTarget:
         service = _Json(self, Labels.of(order, self.classes), order.columns, Session(self.url, self.connection))
         verifier = service if self.gives == "decisions" else None
         digest, trained_on = order.digest(digest_of(self)), frozenset(self.trained_on)
-        return Served(service, self.gives, classes, digest, trained_on, self.connection.rate, order, verifier=verifier)
+        rate, silent = self.connection.rate, bool(self.nobody)
+        return Served(service, self.gives, classes, digest, trained_on, rate, order, (), verifier, silent)
 
 
 class _Json:
@@ -87,7 +100,7 @@ class _Json:
         self.requests = session.requests
         self._plan, self._session, self._answers = plan, session, jmespath.compile(plan.answers)
         self._claimed, self._labels = [labels.names[column] for column in columns], labels
-        self._single = '"$image"' in json.dumps(plan.body)
+        self._single = "$image" in _placeholders(plan.body)
 
     def decide(self, images: Tensor, claims: Tensor) -> Tensor:
         """1 (N, 1) where images (N, C, H, W), given as bytes, pass for these people (N,), else 0."""
@@ -100,7 +113,11 @@ class _Json:
         encoded = [_encoded(image, self._plan.encoding) for image in pixels(images, self._plan.input)]
         given = {"$images": encoded, "$image": encoded[0], "$claims": [*claims], "$claim": claims[0]}
         body = _filled(self._plan.body, given)
-        response = self._session.post(json.dumps(body).encode(), {"Content-Type": "application/json"}, len(images))
+        statuses = {status for status in self._plan.nobody if status != "empty"}
+        kind = {"Content-Type": "application/json"}
+        response = self._session.post(json.dumps(body).encode(), kind, len(images), statuses)
+        if response.status in statuses:
+            return torch.tensor([self._nobody], dtype=torch.float64)
         with self._session.reading(response.content):
             return self._read(response.content, len(images))
 
@@ -111,16 +128,22 @@ class _Json:
         except JMESPathError as error:
             raise GmiError(f"target.answers fails ({error}) in {self._session.quoted(body)}: correct it.") from error
         answers = [result] if self._single else result
-        if not isinstance(answers, list) or len(answers) != images or None in answers:
+        empty = [None, [], {}] if "empty" in self._plan.nobody else []
+        if not isinstance(answers, list) or len(answers) != images or (None in answers and not empty):
             raise GmiError(
                 f"target.answers does not find {images} answers in {self._session.quoted(body)}: look "
                 "at what the endpoint answers, and correct it."
             )
         read = {"labels": self._label, "decisions": self._decision}.get(self._plan.gives, self._row)
-        rows = [read(answer) for answer in answers]
+        rows = [self._nobody if answer in empty else read(answer) for answer in answers]
         if len({len(row) for row in rows}) > 1:
             raise GmiError("target.answers finds lists of different lengths: it does not find each image's scores.")
         return torch.tensor(rows, dtype=torch.float64)
+
+    @property
+    def _nobody(self) -> list[float]:
+        """What is read where the endpoint sees nobody: no, or nothing of any class."""
+        return [0.0] if self._plan.gives == "decisions" else [float("nan")] * len(self._labels.names)
 
     def _label(self, answer: Any) -> list[float]:
         return [float(self._labels.number(answer))]
@@ -150,13 +173,24 @@ def _encoded(image: Tensor, encoding: str) -> JsonValue:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
+def _placeholders(tree: JsonValue) -> set[str]:
+    """What stands for images and claims in the strings of the tree: "$image" and "$claim" also within one."""
+    if isinstance(tree, dict | list):
+        return {each for part in (tree.values() if isinstance(tree, dict) else tree) for each in _placeholders(part)}
+    if not isinstance(tree, str):
+        return set()
+    return {tree} if tree in ("$images", "$claims") else set(_WITHIN.findall(tree))
+
+
 def _filled(tree: JsonValue, values: Mapping[str, JsonValue]) -> JsonValue:
-    """The tree with each string that is a key of `values` replaced by its value."""
+    """The tree with each string that is a key of `values` replaced by its value, and those within strings, too."""
     if isinstance(tree, dict):
         return {key: _filled(part, values) for key, part in tree.items()}
     if isinstance(tree, list):
         return [_filled(part, values) for part in tree]
-    return values.get(tree, tree) if isinstance(tree, str) else tree
+    if not isinstance(tree, str) or tree in values:
+        return values[tree] if isinstance(tree, str) else tree
+    return _WITHIN.sub(lambda found: str(values[found[0]]), tree)
 
 
 def _is_number(value: object) -> bool:

@@ -5,7 +5,7 @@ import os
 import ssl
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from math import isfinite
@@ -98,8 +98,8 @@ class Session:
             raise GmiError("target.url: a token is only sent over https: use it, or leave connection.token out.")
         return secret
 
-    def post(self, content: bytes, headers: Mapping[str, str], images: int) -> Answer:
-        """The answer, with status 200, to a request about this many images.
+    def post(self, content: bytes, headers: Mapping[str, str], images: int, also: Collection[int] = ()) -> Answer:
+        """The answer, with status 200 or one of those in `also`, to a request about this many images.
 
         Raises Busy if the server may answer later, GmiError for another status, and for an answer without an end.
         """
@@ -118,7 +118,7 @@ class Session:
             raise fault(self.quoted(f"{type(error).__name__}: {error}")) from None  # the cause could show the token
         if response.status in _LATER:
             raise Busy(f"status {response.status}", _after(response.headers.get("Retry-After")))
-        if response.status != 200:
+        if response.status != 200 and response.status not in also:
             token = f" (the token is that in {self._variable})" if self._variable else ""
             moved = response.headers.get("Location")
             hint = {401: token, 403: token, 404: ": target.url or target.model is wrong"}.get(response.status, "")

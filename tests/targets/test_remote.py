@@ -373,6 +373,35 @@ def test_a_json_endpoint_that_takes_one_picture(images):
     assert np.array_equal(np.array(arrived[0]), (images[0, 0] * 255).round().byte().numpy())
 
 
+@pytest.mark.parametrize("gives", ["probabilities", "similarities", "decisions"])
+def test_an_endpoint_that_sees_nobody_in_an_image_is_no_failure(images, gives):
+    """It answers with nobody, with null, or with a status, as where it finds no face; a decision is then no."""
+    said = iter([{"top": [["p1", 0.9]], "yes": True}, {"top": [], "yes": None}, {"top": None, "yes": None}, None])
+    asked = []
+
+    def answer(handler: Handler, body: bytes) -> None:
+        asked.append(json.loads(body)["photo"])
+        told = next(said)
+        handler.say(422, {"error": "no face"}) if told is None else handler.say(200, told)
+
+    body = {"photo": "data:image/png;base64,$image"} | ({"who": "$claim"} if gives == "decisions" else {})
+    settings = {"answers": "yes" if gives == "decisions" else "top", "gives": gives, "input": SIDES}
+    one = Connection(batch=1, concurrency=1)
+    with answering(answer) as url:
+        plan = JsonTarget(url=url, body=body, nobody=("empty", 422), connection=one, **settings)
+        if gives == "decisions":
+            oracle = VerificationOnly().open(plan.load(NAMES), None)
+            assert oracle.accepts(images[:4], torch.ones(4, dtype=torch.long)).tolist() == [True, False, False, False]
+        else:
+            oracle = ScoresOnly().open(plan.load(NAMES), None)
+            shown = oracle.similarities(images[:4]) if gives == "similarities" else oracle.scores(images[:4])
+            assert shown[0].nan_to_num(-1).argmax() == 1
+            told = shown[1:].isnan().all() if gives == "similarities" else shown[1:].exp().allclose(torch.tensor(1 / 6))
+            assert told
+        assert oracle.ledger.total.sent == 4
+    assert len({*asked}) == 4 and all(each.startswith("data:image/png;base64,iVBOR") for each in asked)
+
+
 @pytest.mark.parametrize("single", [True, False])
 def test_a_json_endpoint_that_verifies_is_told_whose_image_it_is(images, single):
     asked = []
@@ -402,6 +431,9 @@ def test_a_json_endpoint_that_verifies_is_told_whose_image_it_is(images, single)
         ({"body": {"images": "none"}}, "body must hold"),
         ({"body": {"image": "$image"}}, "set connection.batch to 1"),
         ({"answers": "a["}, "no JMESPath"),
+        ({"gives": "labels", "nobody": ("empty",)}, "a label is always somebody's"),
+        ({"nobody": (422,)}, "a status is about one image"),
+        ({"body": "data:$image", "connection": Connection(batch=1), "encoding": "pixels"}, "no rows of pixels"),
         ({"input": Input(size=(16, 16), mean=(0.5,))}, "leave them out"),
     ],
 )
