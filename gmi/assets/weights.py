@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError, because
 
-PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before the names of a network's tensors."""
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+"""What DataParallel, torch.compile and Lightning's modules put before the names of a network's tensors."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors by name from .safetensors, or from a torch file that holds only tensors (`weights_only=True`).
 
+    Of a checkpoint of a training, which holds one state_dict beside other things, that one is taken, and it is said.
     Raises GmiError if the file is missing, damaged, or a pickle that would run code.
     """
     if not path.is_file():
@@ -43,10 +44,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} cannot be read as weights, for it is damaged or of another kind: save the state_dict with "
             "safetensors."
         ) from error
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
-    ):
-        raise GmiError(f"{path} is no state_dict: save model.state_dict(), not the model or a training checkpoint.")
+    if _is_state(state):
+        return state
+    held = {key: value for key, value in state.items() if _is_state(value) and value} if isinstance(state, dict) else {}
+    if len(held) > 1:
+        several = ", ".join(map(str, held))
+        raise GmiError(f"{path} holds several state_dicts ({several}): save the one to be audited alone.")
+    if not held:
+        raise GmiError(f"{path} is no state_dict: save model.state_dict(), not the model.")
+    ((key, state),) = held.items()
+    print(f"{path} is a checkpoint: its {key} is taken.", file=sys.stderr)
     return state
 
 
@@ -57,7 +64,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
     """
     state = read_weights(path)
     own = module.state_dict()
-    while own.keys() != state.keys() and (prefix := _prefix(state)):
+    while own.keys() != state.keys() and (prefix := _prefix(state, own)):
         state = {name.removeprefix(prefix): value for name, value in state.items()}
         print(f"{path}: the prefix {prefix} of all names is left out.", file=sys.stderr)
     for name, value in state.items():
@@ -71,9 +78,16 @@ def load_weights(module: nn.Module, path: Path) -> None:
         raise GmiError(f"{path} does not fit {type(module).__name__}: {misfit(module, state)}.") from error
 
 
-def _prefix(state: Mapping[str, Tensor]) -> str:
-    """The prefix of a wrapper that all names have; empty if there is none."""
-    return next((prefix for prefix in PREFIXES if state and all(name.startswith(prefix) for name in state)), "")
+def _is_state(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(each, Tensor) for name, each in value.items()
+    )
+
+
+def _prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """The prefix of a wrapper that all names have, and none of the network's own; empty if there is none."""
+    found = (prefix for prefix in PREFIXES if state and all(name.startswith(prefix) for name in state))
+    return next((prefix for prefix in found if not any(name.startswith(prefix) for name in own)), "")
 
 
 def _refuse_kind(path: Path, name: str, value: Tensor, own: Tensor | None) -> None:

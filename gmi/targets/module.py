@@ -74,7 +74,8 @@ class Target:
             outputs = f"{len(self.classes)} classes of people" if self.order.plain else f"{len(named)} named outputs"
             raise GmiError(
                 f"The target gives outputs of shape {tuple(logits.shape)} for {outputs}: its class count does not fit "
-                "the data. If it has outputs for others, too, name them all in target.outputs."
+                "the data. If it has outputs for others, too, name them all in target.outputs. If it makes templates "
+                "(embeddings), it is the recogniser of a target of type templates."
             )
         return self.order.of_people(logits)
 

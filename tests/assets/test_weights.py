@@ -40,6 +40,33 @@ def test_a_prefix_that_is_the_networks_own_stays(tmp_path, capsys) -> None:
     assert capsys.readouterr().err == ""
 
 
+def test_of_a_checkpoint_its_only_state_dict_is_taken(tmp_path, capsys) -> None:
+    """As trainings save them: with the optimiser's state, which holds tensors at another depth."""
+    saved, file = network(), tmp_path / "checkpoint.pt"
+    optimiser = torch.optim.AdamW(saved.parameters())
+    saved(torch.randn(4, 3)).sum().backward()
+    optimiser.step()
+    state = {f"model.{name}": value for name, value in saved.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": state, "optimizer": optimiser.state_dict(), "empty": {}}, file)
+    module = network()
+    load_weights(module, file)
+    assert all(value.equal(module.state_dict()[name]) for name, value in saved.state_dict().items())
+    assert "is a checkpoint: its state_dict is taken" in capsys.readouterr().err
+    torch.save({"model": saved.state_dict(), "ema": saved.state_dict()}, file)
+    with pytest.raises(GmiError, match=r"holds several state_dicts \(model, ema\)"):
+        load_weights(module, file)
+    torch.save({"epoch": 3, "optimizer": optimiser.state_dict()}, file)
+    with pytest.raises(GmiError, match="is no state_dict"):
+        load_weights(module, file)
+
+
+def test_a_prefix_that_some_of_the_networks_own_names_have_stays(tmp_path) -> None:
+    module = nn.ModuleDict({"model": network(), "fc": nn.Linear(2, 2)})
+    save_file({f"model.{name}": value for name, value in network().state_dict().items()}, tmp_path / "w.safetensors")
+    with pytest.raises(GmiError, match=r"the file has no fc\.weight"):
+        load_weights(module, tmp_path / "w.safetensors")
+
+
 def test_a_prefix_of_some_names_is_a_misfit(tmp_path) -> None:
     state = {f"module.{name}" if "weight" in name else name: value for name, value in network().state_dict().items()}
     save_file(state, tmp_path / "model.safetensors")
