@@ -69,6 +69,8 @@ def oracle(attack: AnyAttack, model: Model, layout: Layout) -> Oracle:
             return Numbers(model) if layout.classes is None else Labels(model)
         case "labels":
             return Labels(model)
+        case "answers":
+            return Numbers(model) if layout.classes is None else Scores(model)
         case "scores":
             return Scores(model)
         case "leaves":

@@ -71,6 +71,15 @@ def outcome_answers(ask: Callable[[Array], Array], records: Records, choices: in
     return np.stack([ask(records.inputs(value))[index] for value in range(choices)], 1)
 
 
+def outcome_fit(ask: Callable[[Array], Array], records: Records, knowledge: Knowledge) -> Array:
+    """Log-probability (N, V) of each person's outcome given the model's prediction with every value in turn.
+
+    ask: an oracle's predictions (N,) for inputs (N, D + 1).
+    """
+    predicted = [ask(records.inputs(value)) for value in range(knowledge.layout.choices)]
+    return np.stack([knowledge.errors.likelihood(records.outcome, each) for each in predicted], 1)
+
+
 def guess(
     people: Records,
     examples: Records,

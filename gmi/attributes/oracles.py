@@ -5,8 +5,9 @@ from typing import Literal
 from gmi.attributes.targets import Counting, Model
 from gmi.metrics.statistics import Array
 
-Reads = Literal["predictions", "labels", "scores", "leaves"]
-"""What an attack reads of the model's answers; `predictions` are labels or, where the outcome is one, numbers."""
+Reads = Literal["predictions", "answers", "labels", "scores", "leaves"]
+"""What an attack reads of the model's answers; `predictions` are labels, `answers` scores, and both are numbers where
+the outcome is one."""
 
 
 class Oracle:

@@ -14,6 +14,7 @@ EXPLAINED = ("interval", "accuracy", "imputation", "area", "hits")
 
 WORDS: dict[Reads, str] = {
     "predictions": "predictions",
+    "answers": "scores, or predictions of a number",
     "labels": "predictions",
     "scores": "scores",
     "leaves": "the whole tree",

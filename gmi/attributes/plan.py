@@ -53,7 +53,7 @@ class AttributeAudit:
             if name not in columns or columns[name].values is None:
                 raise GmiError(f"groups: {name!r} is no column of categories that is known of people.")
         for attack in self.attacks:
-            if layout.classes is None and attack.reads != "predictions":
+            if layout.classes is None and attack.reads not in ("predictions", "answers"):
                 raise GmiError(
                     f"attacks: {attack.type} needs an outcome with classes, and {layout.outcome.name} is a number."
                 )

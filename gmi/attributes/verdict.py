@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from gmi.attributes.figures import CONTROLS, Method, gains
+from gmi.attributes.figures import CONTROLS, Gain, Method, gains
 from gmi.metrics.conclusion import Conclusion, ending
 from gmi.metrics.rates import TAIL
 from gmi.metrics.repeats import in_words, upper
-from gmi.metrics.statistics import Estimate
+from gmi.metrics.statistics import Estimate, Outcome
 
 ALPHA = 0.05
 
@@ -66,6 +66,11 @@ def verdict(methods: Sequence[Method], notable: float, useless: bool, seeds: int
                 "do not use what the records tell. Add the attack informed.",
             ),
         )
+    if unknown := [what for row in methods if row.gain is not None for what in _unknown(row.gain)]:
+        return Conclusion(
+            "inconclusive",
+            (tie, f"Of the {unknown[0]} nothing is known: attack more people, or leave that rate out of alarms."),
+        )
     bounds = {row.method: row.gain.bound for row in methods if row.gain is not None and row.gain.bound is not None}
     worst = max(bounds, key=bounds.__getitem__)
     loose = max(others, key=lambda each: upper(each.gain), default=None)
@@ -89,6 +94,12 @@ def verdict(methods: Sequence[Method], notable: float, useless: bool, seeds: int
                 ending(loose.gain.value, _spread(loose.gain), notable, loose.gain.people),
             ),
         )
+    if "informed" not in areas:
+        weak = (
+            "But no attack here uses what public records tell as well as the imputation does, and an adversary may: "
+            "add the attack informed."
+        )
+        return Conclusion("inconclusive", (tie, weak))
     excluded = f"An addition above {bounds[worst]:+.3f} of AUC can be excluded, and {notable:+g} was notable."
     return Conclusion("no evidence", (tie, excluded))
 
@@ -107,14 +118,23 @@ class _Gain:
         return self.gain.value - float(ndtri(TAIL / tests) / ndtri(TAIL)) * (self.gain.value - self.gain.low)
 
 
+def _figures(gain: Gain) -> dict[str, Outcome]:
+    hits = {f"share found at {float(rate):.1%} false alarms": hits for rate, hits in gain.hits.items()}
+    return {"accuracy": gain.accuracy, **hits}
+
+
+def _unknown(gain: Gain) -> list[str]:
+    """What could not be measured."""
+    return [what for what, found in _figures(gain).items() if not isinstance(found, Estimate)]
+
+
 def _others(methods: Sequence[Method]) -> Iterator[_Gain]:
     for row in methods:
         if row.gain is None:
             continue
-        figures = {"accuracy": row.gain.accuracy} | {
-            f"share found at {float(rate):.1%} false alarms": hits for rate, hits in row.gain.hits.items()
-        }
-        yield from (_Gain(row.method, what, gain) for what, gain in figures.items() if isinstance(gain, Estimate))
+        for what, gain in _figures(row.gain).items():
+            if isinstance(gain, Estimate):
+                yield _Gain(row.method, what, gain)
 
 
 def _spread(area: Estimate) -> float:

@@ -15,7 +15,7 @@ from gmi.extraction.inputs import Inputs
 from gmi.extraction.models import Pair
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.records import Records
-from gmi.extraction.verdict import Excess, excess, verdict
+from gmi.extraction.verdict import Excess, blind_spots, excess, verdict
 from gmi.metrics.conclusion import Conclusion, told_apart
 from gmi.metrics.detection import Detection, detection
 from gmi.metrics.rates import clopper_pearson
@@ -161,13 +161,34 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
         white_box=white_box,
         known=_known(white_box, plan.notable),
         verdict=verdict(
-            {f"{WORDS[way]}samples": found[way] for way in ways}, plan.notable, len(plan.seeds), seen, anyone
+            {f"{WORDS[way]}samples": found[way] for way in ways},
+            plan.notable,
+            len(plan.seeds),
+            seen,
+            anyone,
+            [*_blind_spots(plan, rows, len(people), ways)],
         ),
         alarms=plan.alarms,
         notable=plan.notable,
         models=_digests(plan, evidence),
         seeds=plan.seeds,
     )
+
+
+def _blind_spots(plan: ExtractionAudit, rows: Sequence[Row], records: int, ways: Sequence[str]) -> Iterator[str]:
+    """Reasons not to acquit, each once."""
+    by_role = {row.role: row for row in rows}
+    said = []
+    for way in ways:
+        target, control = by_role[f"{WORDS[way]}target"], by_role[f"{WORDS[way]}control"]
+        said += blind_spots(
+            plan.samples,
+            records,
+            plan.notable,
+            (target.copies, control.copies),
+            (control.originals, by_role["held-out"].originals),
+        )
+    yield from dict.fromkeys(said)
 
 
 def _by_person(counts: NDArray[np.int64], people: NDArray[np.int64]) -> Array:

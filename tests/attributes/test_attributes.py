@@ -43,7 +43,7 @@ from gmi.cli import accelerator, command
 from gmi.errors import GmiError
 from gmi.metrics.rates import unseen
 from gmi.metrics.repeats import upper
-from gmi.metrics.statistics import Estimate
+from gmi.metrics.statistics import Estimate, Failed
 from gmi.settings import plain
 from gmi.targets.authorisation import Authorisation
 
@@ -296,7 +296,7 @@ def test_a_tree_that_remembers_its_people_gives_them_away_and_nobody_else(tmp_pa
 def test_a_model_of_something_else_gives_nothing_away(tmp_path):
     """The negative world: the outcome is a coin, and the model too small to remember who is who."""
     file = written(tmp_path, people(4000, 0))
-    small = replace(plan(file), target=Linear(strength=1e-4), attacks=(Marginals(), Confidences(), Csmia()))
+    small = replace(plan(file), target=Linear(strength=1e-4), attacks=(Marginals(), Informed(), Csmia()))
     audit(replace(small, attacked=500, notable=0.15), tmp_path / "run")
     report = report_of(tmp_path / "run")
     assert report["verdict"]["finding"] == "no evidence"
@@ -304,7 +304,7 @@ def test_a_model_of_something_else_gives_nothing_away(tmp_path):
     assert len(added) == 3 and all(one["low"] < 0.02 for one in added)
 
 
-def test_an_outcome_that_is_a_number_is_inverted_by_marginals(tmp_path):
+def test_an_outcome_that_is_a_number_is_inverted(tmp_path):
     rng = np.random.default_rng(0)
     path = tmp_path / "doses.csv"
     with path.open("w", newline="") as file:
@@ -314,11 +314,12 @@ def test_an_outcome_that_is_a_number_is_inverted_by_marginals(tmp_path):
             ill = rng.uniform() < 0.3
             table.writerow([f"{rng.uniform(20, 80):.2f}", "abc"[rng.integers(3)], "yn"[ill], rng.normal(3 * ill)])
     changed = replace(plan(str(path)).data, outcome="dose", numbers=("age", "dose"))
-    made = replace(plan(str(path)), data=changed, target=Linear(), attacks=(Marginals(),), groups=())
+    made = replace(plan(str(path)), data=changed, target=Linear(), attacks=(Marginals(), Informed()), groups=())
     audit(made, tmp_path / "run")
     report = report_of(tmp_path / "run")
-    (row,) = [row for row in report["sets"]["held-out"]["methods"] if row["method"] == "marginals"]
-    assert row["figures"]["auc"]["value"] > 0.95 and report["is_numeric"]
+    blind, informed = [row for row in report["sets"]["held-out"]["methods"] if row["gain"] is not None]
+    assert blind["figures"]["auc"]["value"] > 0.95 and report["is_numeric"]
+    assert informed["figures"]["auc"]["value"] > 0.95  # by the records and the outcome
     with pytest.raises(GmiError, match="csmia needs an outcome with classes, and dose is a number"):
         audit(replace(made, attacks=(Csmia(),)), tmp_path / "other")
 
@@ -551,7 +552,7 @@ def row(name: str, area: Estimate | None, p: float = 1.0) -> Method:
 
 
 def test_a_verdict_does_not_overlook_an_attack_that_failed():
-    none, failed = row("csmia", Estimate(0.0, -0.01, 0.01, 9, 9)), row("lomia", None)
+    none, failed = row("informed", Estimate(0.0, -0.01, 0.01, 9, 9)), row("lomia", None)
     assert verdict([none], 0.05, False).finding == "no evidence"
     unsure = verdict([none, failed], 0.05, False)
     assert unsure.finding == "inconclusive" and "lomia" in unsure.because[1]
@@ -562,7 +563,7 @@ def test_a_verdict_does_not_overlook_an_attack_that_failed():
 
 
 def test_no_evidence_is_a_bound_on_every_attack_and_what_else_says_what_would_end_it():
-    none, wide = (row(name, Estimate(0.0, -end, end, 900, 900)) for name, end in (("csmia", 0.02), ("lomia", 0.12)))
+    none, wide = (row(name, Estimate(0.0, -end, end, 900, 900)) for name, end in (("informed", 0.02), ("lomia", 0.12)))
     found = verdict([none], 0.05, False)
     assert found.finding == "no evidence" and "over 900 people, one seed." in found.because[0]
     assert "An addition above +0.017 of AUC can be excluded, and +0.05 was notable." in found.because[1]
@@ -578,8 +579,20 @@ def test_no_evidence_is_a_bound_on_every_attack_and_what_else_says_what_would_en
         said.finding == "inconclusive" and "every attack is shown to find less than the imputation" in said.because[1]
     )
     assert verdict([*lost, none], 0.05, False).finding == "no evidence"
-    one_sided = row("csmia", Estimate(0.0, -0.055, 0.055, 900, 900))
+    one_sided = row("informed", Estimate(0.0, -0.055, 0.055, 900, 900))
     assert verdict([one_sided], 0.05, False).finding == "no evidence"
+
+
+def test_nobody_is_acquitted_by_attacks_that_do_not_use_the_records_or_by_figures_that_failed():
+    blind = verdict([row("marginals", Estimate(0.01, -0.015, 0.02, 900, 900))], 0.05, False)
+    assert blind.finding == "inconclusive" and "add the attack informed" in blind.because[1]
+    best = row("informed", Estimate(0.0, -0.02, 0.02, 900, 900))
+    assert best.gain is not None and verdict([best], 0.05, False).finding == "no evidence"
+    lost = replace(best, gain=replace(best.gain, hits={"0.01": Failed("few")}))
+    unknown = verdict([lost], 0.05, False)
+    assert (
+        unknown.finding == "inconclusive" and "share found at 1.0% false alarms nothing is known" in unknown.because[1]
+    )
 
 
 def told(truth: np.ndarray, imputed: np.ndarray, attack: np.ndarray, alarms: tuple[float, ...] = (0.1,)) -> Any:
@@ -629,7 +642,9 @@ def answered(rng: np.random.Generator, count: int, adds: float, luck: float = 0.
     common = rng.normal(0, 0.8, count)
     more = 2**0.5 * ndtri(ndtr(0.7 / 2**0.5) + adds + rng.normal(0, luck)) - 0.7
     both = [common + rng.normal(0, 0.6, count) + (0.7 + shift) * truth for shift in (0.0, more)]
-    scores: dict = {name: np.column_stack([-one, one]) for name, one in zip(("imputation", "csmia"), both, strict=True)}
+    scores: dict = {
+        name: np.column_stack([-one, one]) for name, one in zip(("imputation", "informed"), both, strict=True)
+    }
     everyone = Records(np.zeros((count, 1)), truth, truth.astype(float))
     return Answers(scores, dict.fromkeys(scores, 0), everyone)
 
@@ -655,7 +670,7 @@ def test_a_notable_leak_is_seldom_cleared_and_no_leak_seldom_accused(seeds: int,
 def test_an_attack_that_answers_as_the_imputation_is_bounded_by_people_unlike_all():
     rng = np.random.default_rng(0)
     some = answered(rng, 60, 0.0)
-    some.scores["csmia"] = some.scores["imputation"]
+    some.scores["informed"] = some.scores["imputation"]
     (_, same) = set_figures(SimpleNamespace(alarms=()), [some], 1).methods  # pyright: ignore[reportArgumentType]
     assert same.gain is not None and same.gain.bound == pytest.approx(unseen(int(some.people.sensitive.sum())))
 

@@ -1,6 +1,7 @@
 """Training records out of generative models: planted copies are found, and nothing where nothing was planted."""
 
 import json
+import re
 from dataclasses import dataclass, replace
 from datetime import date
 from hashlib import sha256
@@ -35,10 +36,11 @@ from gmi.extraction.models import Given, Pair, Trained
 from gmi.extraction.plan import ExtractionAudit, Inversion
 from gmi.extraction.records import Photographs, Records, _refuse_shared
 from gmi.extraction.side import Side
-from gmi.extraction.verdict import excess, verdict
+from gmi.extraction.verdict import blind_spots, excess, verdict
 from gmi.extraction.white_box import TIMES, denoised, inverted
 from gmi.metrics.conclusion import Conclusion
-from gmi.metrics.rates import unseen
+from gmi.metrics.rates import clopper_pearson, unseen
+from gmi.metrics.statistics import Estimate
 from gmi.priors.diffusion import Diffusion
 from gmi.priors.gan import Dcgan, DcganShape, Gan
 from gmi.priors.path import FlowPath
@@ -269,6 +271,29 @@ def test_a_notable_excess_is_seldom_cleared_and_none_seldom_accused(seeds: int):
     assert leak.count("no evidence") <= 0.07 * 300
     none = [judged(copied(0.02), copied(0.02), 0.1).finding for _ in range(300)]
     assert none.count("evidence of leakage") <= 0.05 * 300 and none.count("no evidence") > 0.8 * 300
+
+
+def test_a_few_records_that_are_copied_often_are_no_acquittal():
+    """Three of 200 people, in 300 of 1,000 samples; a mean over people hides them. So do too few samples, or a control
+    that has seen the records, too."""
+
+    def share(count: int, of: int) -> Estimate:
+        return Estimate(count / of, *clopper_pearson(count, of), of, of)
+
+    few = excess((np.arange(200) < 3)[None].astype(float), np.zeros((1, 200)))
+    none, often, fresh = share(0, 1000), share(300, 1000), share(0, 200)
+    assert verdict({"samples": few}, 0.05).finding == "no evidence"
+    cases = {
+        "few records are copied, and these often": blind_spots(1000, 200, 0.05, (often, none), (fresh, fresh)),
+        "50 samples can show too few": blind_spots(50, 200, 0.05, (none, none), (fresh, fresh)),
+        "500 samples can show too few.*make 1,000": blind_spots(500, 10_000, 0.05, (none, none), (fresh, fresh)),
+        "seems to have seen them": blind_spots(1000, 200, 0.05, (none, none), (share(40, 200), fresh)),
+    }
+    for words, doubts in cases.items():
+        said = verdict({"samples": few}, 0.05, doubts=[*doubts])
+        assert said.finding == "inconclusive" and re.search(words, said.because[1]), words
+    assert list(blind_spots(1000, 200, 0.05, (none, none), (fresh, fresh))) == []
+    assert list(blind_spots(1000, 200, 0.05, (share(1, 1000), none), (share(1, 200), fresh))) == []
 
 
 def test_one_record_of_many_people_is_no_mean_over_their_records():

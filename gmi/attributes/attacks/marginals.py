@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from gmi.attributes.knowledge import Knowledge
+from gmi.attributes.knowledge import Knowledge, outcome_fit
 from gmi.attributes.oracles import Labels, Numbers, Reads
 from gmi.attributes.records import Records
 from gmi.metrics.statistics import Array
@@ -29,8 +29,4 @@ class Marginals:
     def __call__(self, oracle: Labels | Numbers, records: Records, knowledge: Knowledge) -> Array:
         """Scores (N, V) of each value for each person: the higher, the likelier."""
         ask = oracle.labels if isinstance(oracle, Labels) else oracle.numbers
-        fit = [
-            knowledge.errors.likelihood(records.outcome, ask(records.inputs(value)))
-            for value in range(knowledge.layout.choices)
-        ]
-        return np.stack(fit, 1) + np.log(knowledge.marginal)
+        return outcome_fit(ask, records, knowledge) + np.log(knowledge.marginal)
