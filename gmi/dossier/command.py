@@ -47,6 +47,8 @@ def plain(dossier: Dossier) -> dict[str, Any]:
                 "access": part.access,
                 "attacks": part.report["attacks"],
                 "finding": part.finding,
+                "beside": part.beside,
+                "cautions": part.cautions,
                 "finished": part.report["provenance"]["finished"],
                 "gmi": part.report["gmi"],
                 "configuration": part.report["provenance"]["config_digest"],

@@ -60,6 +60,16 @@ class Part:
         return " ".join((self.report.get("verdict") or {}).get("because", ()))
 
     @property
+    def beside(self) -> tuple[str, ...]:
+        """Findings of attacks that have a verdict of their own."""
+        return brief(self.report).beside
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What is to be kept in mind when it is read."""
+        return brief(self.report).cautions
+
+    @property
     def tables(self) -> tuple[Table, ...]:
         return brief(self.report).tables
 

@@ -10,7 +10,7 @@ waivers:
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from operator import eq, ge, gt, le, lt
@@ -34,6 +34,7 @@ EXIT: dict[Result, int] = {"pass": 0, "fail": 3, "inconclusive": 4}
 _COMPARISONS = {"<=": le, ">=": ge, "==": eq, "<": lt, ">": gt}
 _STATEMENT = re.compile(r"(?P<figure>.+?)\s*(?P<sign><=|>=|==|<|>|\bnot in\b|\bin\b)\s*(?P<bound>.+)")
 _ENDS = ("low", "value", "high")
+_ATTACKS = ("search", "best_of_n", "public")  # methods that ask the target
 _KNOWN = "verdict, people, identity.METRIC, membership.METRIC, advantage, PART.METRIC or LABEL=VALUE,...:METRIC"
 _PARTS = {"membership": "related.membership.methods", "copying": "related.copying", "advantage": "verdict.advantages"}
 
@@ -135,8 +136,9 @@ class Decision:
 def decide(policy: Policy, report: Mapping[str, Any]) -> Decision:
     """The decision on a report.json, or on another kind of audit's file.
 
-    fail: a statement is missed and not waived. inconclusive: none is, but one is not known, or the audit's verdict is
-    inconclusive and no statement speaks of the verdict. Raises GmiError for a figure that the audit does not have.
+    fail: a statement is missed and not waived. inconclusive: none is, but one is not known; or no statement speaks of
+    the verdict, and it is another than "no evidence", or there is none and a check warns; or no statement speaks of
+    membership, and its own verdict is another. Raises GmiError for a figure that the audit does not have.
     """
     waived = {waiver.statement: waiver for waiver in policy.waivers}
     judged, figures = [], rows(report)
@@ -148,14 +150,24 @@ def decide(policy: Policy, report: Mapping[str, Any]) -> Decision:
             outcome, found = "waived", f"{found}; waived until {waiver.until} by {waiver.name}: {waiver.reason}"
         judged.append(Judged(text, outcome, found))
     outcomes = {each.outcome for each in judged}
-    open_verdict = (report.get("verdict") or {}).get("finding") == "inconclusive"
-    spoken_of = any(Statement.parse(text).figure == "verdict" for text in policy.require)
     result: Result = "pass"
     if "missed" in outcomes:
         result = "fail"
-    elif "not known" in outcomes or (open_verdict and not spoken_of):
+    elif "not known" in outcomes or _left_open(report, {Statement.parse(text).figure for text in policy.require}):
         result = "inconclusive"
     return Decision(policy.name, result, tuple(judged))
+
+
+def _left_open(report: Mapping[str, Any], spoken_of: Collection[str]) -> bool:
+    """Whether the audit says what no statement speaks of: figures that hold do not speak of what found more."""
+    finding = (report.get("verdict") or {}).get("finding")
+    if "verdict" not in spoken_of:
+        warned = any(check["severity"] in ("stop", "warning") for check in report.get("checks", ()))
+        if finding not in (None, "no evidence") or (finding is None and warned):
+            return True
+    beside = [report.get("known"), ((report.get("related") or {}).get("membership") or {}).get("verdict")]
+    about_members = any(figure.startswith("membership") or "white_box" in figure for figure in spoken_of)
+    return not about_members and any(each["finding"] != "no evidence" for each in beside if each is not None)
 
 
 def _judged(statement: Statement, report: Mapping[str, Any], figures: list[Row]) -> tuple[Outcome, str]:
@@ -191,7 +203,8 @@ def _named(statement: Statement, report: Mapping[str, Any], figures: list[Row]) 
         wanted["metric"] = metric.strip()
     elif name.startswith("identity."):
         judge = (report.get("verdict") or {}).get("judge", "")
-        wanted = {"part": "results", "method": "search", "judge": judge, "metric": name.removeprefix("identity.")}
+        wanted = {"part": "results", "judge": judge, "metric": name.removeprefix("identity.")}
+        figures = [row for row in figures if row.get("method") in _ATTACKS]
     else:
         part, _, metric = name.partition(".")
         wanted = {"part": _PARTS.get(part, part), "metric": metric or "leak"}

@@ -115,6 +115,8 @@ class Brief:
     access: str
     finding: str  # of the verdict; empty: this kind of audit has none
     because: tuple[str, ...]
+    beside: tuple[str, ...]  # findings of attacks that have a verdict of their own, each with its reasons
+    cautions: tuple[str, ...]  # checks that warn, and defences that hide gradients
     tables: tuple[Table, ...]
     missing: tuple[str, ...]  # attacks that were not made
     limits: tuple[str, ...]
@@ -139,6 +141,8 @@ def brief(report: Mapping[str, Any]) -> Brief:
         access=_access(report),
         finding=verdict.get("finding", ""),
         because=(*verdict.get("because", ()), *filter(None, [verdict.get("effect")])),
+        beside=tuple(_beside(report)),
+        cautions=tuple(_cautions(report)),
         tables=tuple(_tables(report)),
         missing=tuple(
             reworded(attack.what, subject) + (f" (`{attack.command}`)" if attack.command else "") for attack in missing
@@ -148,6 +152,25 @@ def brief(report: Mapping[str, Any]) -> Brief:
         gmi=report["gmi"],
         digest=report["provenance"]["config_digest"],
     )
+
+
+def _beside(report: Mapping[str, Any]) -> Iterator[str]:
+    """What is found of membership, beside the verdict of the first attack."""
+    subject, related = report.get("subject", "faces"), (report.get("related") or {}).get("membership") or {}
+    verdicts = {"related.membership.methods": related.get("verdict"), "white_box": report.get("known")}
+    for part, verdict in verdicts.items():
+        if verdict is not None:
+            yield f"{reworded(PARTS[part], subject)}: {verdict['finding']}. {' '.join(verdict['because'])}"
+
+
+def _cautions(report: Mapping[str, Any]) -> Iterator[str]:
+    """What the page warns of, unless the verdict's reasons say it already."""
+    said = (report.get("verdict") or {}).get("because", ())
+    for check in report.get("checks", ()):
+        if check["severity"] in ("stop", "warning") and check["message"] not in said:
+            yield f"{check['name'].capitalize()}: {check['message']}"
+    for arm in report.get("arms", ()):
+        yield from (f"{arm['name']}: {reason}" for reason in arm["masking"])
 
 
 def _access(report: Mapping[str, Any]) -> str:
@@ -215,6 +238,8 @@ def summary(brief: Brief) -> str:
         if brief.finding
         else "This kind of audit compares, and has no verdict.",
         "",
+        *(line for each in brief.beside for line in (plain(each), "")),
+        *(["Read with caution:", "", *(f"- {plain(each)}" for each in brief.cautions), ""] if brief.cautions else []),
         "## Figures",
         "",
         "Values with 95 % intervals. Controls stand among them: what they find is no leak.",

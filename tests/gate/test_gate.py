@@ -114,6 +114,28 @@ def test_decisions():
     assert decide(policy(missed), doubtful).result == "fail"
 
 
+def test_figures_that_hold_do_not_speak_of_what_found_more():
+    few, about = "identity.match@0.01.high <= 0.10", "verdict in [no evidence, evidence of trait leakage]"
+    assert decide(policy(few), REPORT).result == "pass"
+    traits = REPORT | {"verdict": REPORT["verdict"] | {"finding": "evidence of trait leakage"}}
+    assert decide(policy(few), traits).result == "inconclusive"
+    assert decide(policy(few, about), traits).result == "pass"  # it was said to be allowed
+    row = REPORT["results"][0]
+    selection = REPORT | {
+        "results": [*REPORT["results"], row | {"method": "best_of_n", "estimate": est(0.3, 0.2, 0.4)}]
+    }
+    assert decide(policy(few), selection).result == "fail"  # whatever asks the target is an attack
+    members = REPORT["related"]["membership"] | {"verdict": {"finding": "evidence of leakage", "because": []}}
+    known = REPORT | {"related": {"membership": members}}
+    assert decide(policy(few), known).result == "inconclusive"
+    assert decide(policy(few, "membership.auc.high <= 0.8"), known).result == "pass"
+    points = [{"name": "rung0_0", "figures": {"auc": est(0.5, 0.4, 0.6)}}]
+    check = {"name": "eyesight, dlib", "severity": "warning", "message": "dlib is blind."}
+    ladder = {"kind": "ladder", "points": points, "checks": [check], "attacked": 20}
+    assert decide(policy("points.auc.high <= 0.6"), ladder).result == "inconclusive"
+    assert decide(policy("points.auc.high <= 0.6"), ladder | {"checks": []}).result == "pass"
+
+
 @pytest.mark.parametrize(
     ("statement", "message"),
     [

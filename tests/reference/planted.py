@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 EXAMPLE = """{
-"schema_version": 7, "kind": "report", "name": "quickstart", "gmi": "0.1.0",
+"schema_version": 8, "kind": "report", "name": "quickstart", "gmi": "0.1.0",
 "subject": "faces",
 "attacks": {"representatives": ["weights"], "membership": ["api"], "copying": ["api"]},
 "authorisation": {"system": "Door 3", "allowed_by": "A. Owner, security", "until": "2027-01-31"},
@@ -56,8 +56,10 @@ EXAMPLE = """{
         "accuracy": {"value": 0.88, "low": 0.8, "high": 0.94, "n": 200, "people": 20}, "questions": 2500,
         "target_accuracy": {"value": 0.97, "low": 0.92, "high": 0.99, "n": 200, "people": 20}},
     "templates": null},
-"checks": [{"name": "rule of 30", "severity": "warning", "message": "15 false matches are few."},
-    {"name": "overlap", "severity": "passed", "message": "No public image is near a private one."}],
+"checks": [{"name": "rule of 30", "severity": "warning", "message": "15 false matches are few.",
+        "bars_acquittal": false},
+    {"name": "overlap", "severity": "passed", "message": "No public image is near a private one.",
+        "bars_acquittal": false}],
 "cost": {"queries": {"total": 4240, "search": 4000, "selection": 240}, "reconstructions": 60,
 "evaluations": {"prior": 51, "prior_with_gradient": 50, "target": 50},
     "ledger": {"budget": 5000,

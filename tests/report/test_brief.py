@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCard
-from reference.planted import example
+from reference.planted import est, example
 
 from gmi.report.brief import HEADLINES, PARTS, brief, card, plain, summary
 
@@ -22,6 +22,19 @@ def test_summary_says_who_allowed_what_was_found_and_what_was_not_tested():
     assert "- Copying the model" not in text  # it was made
     assert "gmi audit RUN/plan.yaml --out again" in text
     assert len(text.splitlines()) < 75  # one page
+
+
+def test_summary_says_what_else_was_found_and_what_to_beware_of():
+    barred = {"name": "colour", "severity": "warning", "message": "The attack beats the control."}  # a reason already
+    text = summary(brief(example(checks=[*example()["checks"], barred])))
+    assert "Whether a photograph was trained on: evidence of leakage. The AUC of LiRA is high." in text
+    assert "Read with caution:\n\n- Rule of 30: 15 false matches are few.\n\n## Figures" in text
+    assert "Read with caution" not in summary(brief(example(checks=[])))
+    arm = {"name": "bido", "leaks": [], "masking": ["It hides gradients."], "cost": None, "accuracy": est(0.9, 0.8, 1)}
+    others = ("verdict", "related", "results", "people")
+    compared = {key: value for key, value in example().items() if key not in others}
+    said = brief(compared | {"kind": "comparison", "arms": [arm]})
+    assert said.cautions == ("Rule of 30: 15 false matches are few.", "bido: It hides gradients.")
 
 
 def test_summary_without_permission_says_so():
