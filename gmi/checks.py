@@ -22,6 +22,7 @@ class Flag:
     name: str
     severity: Literal["stop", "warning", "note", "passed"]
     message: str
+    bars_acquittal: bool = False  # whether nobody is acquitted where it is a warning
 
 
 PUBLIC_PEOPLE = "overlap with the public set"

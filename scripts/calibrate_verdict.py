@@ -35,7 +35,7 @@ from gmi.audits import Hardware
 from gmi.errors import GmiError
 from gmi.inversion.audit import examine, refuse
 from gmi.inversion.scoring import verdicts
-from gmi.inversion.verdict import Exposure, Finding, decide
+from gmi.inversion.verdict import Ceiling, Exposure, Finding, decide
 from gmi.metrics.lookalikes import Within
 from gmi.metrics.rates import clopper_pearson
 from gmi.metrics.statistics import Estimate
@@ -94,12 +94,15 @@ def planted(advantage: float, people: int, rng: np.random.Generator, found: floa
     search[:, : round(found * people)] = 1.0
     nobody, prior = np.full(people, 0.5), figures(0.45, 1)
     exposures = {
-        name: Exposure(
-            auc, (nobody,), (auc >= 0.99).astype(float), 0.01, (Within(auc, np.full((1, people), 0.5), nobody),)
-        )
+        name: Exposure(auc, (nobody,), _matching(auc), 0.01, (Within(auc, np.full((1, people), 0.5), nobody),))
         for name, auc in (("search", search), ("best_of_n", best))
     }
-    return decide(exposures, prior, NOTABLE).finding
+    return decide(exposures, Ceiling(prior, _matching(prior)), NOTABLE).finding
+
+
+def _matching(auc: np.ndarray) -> np.ndarray:
+    """1 where images are more like their person than like 99 of 100 others, about a match at an FMR of 1 %."""
+    return (auc >= 0.99).astype(float)
 
 
 def shift(advantage: float) -> float:

@@ -54,7 +54,8 @@ def _finding(arm: ArmFigures, cost: Estimate) -> str:
     name = arm.name
     levels: dict[str, list[str]] = {"less": [], "more": [], "not shown": []}
     for leak in arm.leaks:
-        levels[leak.finding or "not shown"].append(leak.access)
+        kind = leak.finding or "not shown"
+        levels[kind].append(leak.access if kind == "not shown" else f"{leak.access} ({_change(leak)})")
     value, low, high = (f"{round(100 * end, 1) + 0.0:.1f}" for end in (cost.value, cost.low, cost.high))  # no -0.0
     price = f"{value} points of accuracy [{low}, {high}]"
     if arm.masking:
@@ -70,6 +71,13 @@ def _finding(arm: ArmFigures, cost: Estimate) -> str:
         return f"Do not deploy {name} as it is: it costs more than is allowed, {price}, though {against}"
     doubt = "" if arm.affordability == "yes" else ", which is not shown to be within what is allowed"
     return f"Consider {name}: {against}, for {price}{doubt}"
+
+
+def _change(leak: Leak) -> str:
+    """How the AUC differs from that on the undefended target, in words."""
+    reduction = leak.reduction[METRIC]
+    assert isinstance(reduction, Estimate)  # else there is no finding
+    return f"AUC {-reduction.value:+.2f} [{-reduction.high:+.2f}, {-reduction.low:+.2f}]"
 
 
 def _most(arm: ArmFigures) -> str:

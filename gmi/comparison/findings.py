@@ -35,7 +35,7 @@ class Findings:
     metric: str  # by which attacks are compared
     chance: dict[str, float]  # by metric
     thresholds: tuple[Cut, ...]
-    checks: tuple[Flag, ...]  # of the judge
+    checks: tuple[Flag, ...]  # of the judge and the searches
     random_prior: dict[str, Outcome]  # figures of the prior's samples, by metric
     arms: tuple[ArmFigures, ...]
     cells: tuple[CellFigures, ...]
@@ -59,7 +59,11 @@ def findings(plan: Comparison, inputs: Inputs, evidence: Evidence) -> Findings:
         metric=METRIC,
         chance={metric: level for metric, level in levels.items() if level is not None},
         thresholds=cuts(recognised),
-        checks=(eyesight(recognised), checks.rule_of_30(recognised.judge, recognised.thresholds)),
+        checks=(
+            eyesight(recognised),
+            checks.rule_of_30(recognised.judge, recognised.thresholds),
+            *evidence.strengths,
+        ),
         random_prior=figures(recognised, [RANDOM]),
         arms=annotate([table.arm(subject, arm) for subject in plan.targets for arm in plan.arms_of(subject)]),
         cells=tuple(table.cell(group) for group in table.groups),

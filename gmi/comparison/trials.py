@@ -18,7 +18,9 @@ from gmi.data.images import Images
 from gmi.defences.base import Promise
 from gmi.inversion import judging
 from gmi.inversion.attacker import Attacker
+from gmi.inversion.learnt import learnt
 from gmi.inversion.plan import RANDOM
+from gmi.inversion.strength import persuaded, strength, strengths
 from gmi.oracles.access import WholeModel
 from gmi.oracles.guards import AnyGuard, Stealthy, guard
 from gmi.run import Run
@@ -38,6 +40,7 @@ Place = tuple[str, str, int]
 class Utility:
     """Answers of one arm for one seed on enrolment images: what a user of the model has."""
 
+    named: Tensor  # (M,) the person who is named
     correct: Tensor  # (M,) 0 or 1
     confidence: Tensor  # (M,) the probability that is shown for the predicted class
 
@@ -60,6 +63,7 @@ class Evidence:
     attacks: dict[str, AttackResult]  # by `Cell.key`
     utility: dict[Place, Utility]
     gradients: dict[Place, Flag]
+    strengths: tuple[Flag, ...]  # of the searches, by arm and level of access
     promises: dict[tuple[str, str], Promise | None]  # by target and arm
 
 
@@ -78,6 +82,8 @@ class Trials:
         attacks: dict[str, AttackResult] = {}
         utility: dict[Place, Utility] = {}
         gradients: dict[Place, Flag] = {}
+        met: dict[str, list[Flag]] = {}
+        convinced: dict[str, list[Flag]] = {}
         for cell in cells(self.plan):
             place, target = (cell.subject.name, cell.arm.name, cell.seed), self.target(cell)
             if place not in utility:
@@ -86,10 +92,14 @@ class Trials:
                 gradients[place] = self._gradients(cell, target)
             if cell.key not in attacks:
                 attacks[cell.key] = self._attack(cell, target)
+            several = [cell.subject.name] if len(self.plan.targets) > 1 else []
+            level = ", ".join([*several, cell.arm.name, str(cell.attack.access)])
+            met.setdefault(level, []).append(self._strength(cell, target, utility[place]))
+            convinced.setdefault(level, []).append(persuaded(attacks[cell.key].own_opinion))
         releases = {key: attacked.images for key, attacked in attacks.items()} | {RANDOM: self._random()}
         judged = judging.judge(self.store, self.inputs.judges, None, self.inputs.people, releases)
         agreed = promises(self.plan, self.inputs.people.training.classes)
-        return Evidence(releases, judged, attacks, utility, gradients, agreed)
+        return Evidence(releases, judged, attacks, utility, gradients, (*strengths(met), *strengths(convinced)), agreed)
 
     def target(self, cell: Cell) -> Target:
         """The trained target that a cell attacks."""
@@ -150,13 +160,19 @@ class Trials:
         images = attacker.attack(f"{cell.key}/search", oracle)
         return AttackResult(images, accuracy(target, images), sum(step.queries for step in attacker.spent.values()))
 
+    def _strength(self, cell: Cell, target: Target, utility: Utility) -> Flag:
+        search = cell.attack.search
+        taught = self._attacker(cell).taught(f"{cell.key}/search")
+        known = learnt(search, [taught], self.inputs.people, utility.named)
+        return strength(search, cell.attack.access.open(target, None), comparing=False, learnt=known)
+
     def _utility(self, cell: Cell, target: Target) -> Utility:
         """The answers that this arm shows to its users."""
         enrolment = self.inputs.people.enrolment
         guarded = guard(self._guards(cell, target), target, target.digest.encode())
         shown = cell.arm.shape(guarded(answers(target, enrolment).double(), enrolment.bytes))
         confidence, predicted = shown.nan_to_num(0.0).max(1)
-        return Utility((predicted == enrolment.classes).double(), confidence)
+        return Utility(predicted, (predicted == enrolment.classes).double(), confidence)
 
     def _gradients(self, cell: Cell, target: Target) -> Flag:
         probes = self._attacker(cell).probe(WholeModel().open(target, None), name=f"checks/{cell.weights}")

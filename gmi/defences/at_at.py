@@ -24,6 +24,7 @@ class AtAt(Defence):
 
     type: Literal["at-at"] = "at-at"
     whole_network: ClassVar[bool] = True
+    misleads: ClassVar[bool] = True
     weight: NonNegative = 0.08  # weight of the loss towards the other person's label
     radius: Positive = 5e-4  # largest change of a pixel
     step: Positive = 1e-4  # change of a pixel in one inner step

@@ -49,6 +49,7 @@ class Defence:
     """Base of all defences: frozen dataclasses of hyper-parameters that override some of these methods."""
 
     whole_network: ClassVar[bool] = False  # needs images and the whole network; False: a head alone can have it too
+    misleads: ClassVar[bool] = False  # whether a search that does not know of it is led to something else than people
 
     def refuse(self, part: str | None, mirror: bool) -> None:
         """Raises GmiError if this defence does not suit a training of that part alone (None: of the whole network).

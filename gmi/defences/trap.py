@@ -23,6 +23,7 @@ class Trap(Defence):
 
     type: Literal["trap"] = "trap"
     whole_network: ClassVar[bool] = True
+    misleads: ClassVar[bool] = True
     blend: Rate = 0.02  # share of the pattern in an image
     share: Rate = 0.2  # share of the loss on images with patterns in the total
     step: Positive = 0.01  # change of a pattern's pixels in one step, in [0, 1]

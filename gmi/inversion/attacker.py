@@ -163,6 +163,12 @@ class Attacker:
         asked = search.copy(learned, self.hardware.device) if isinstance(search, OfflineSearch) else oracle
         return search.taught(learned), asked
 
+    def taught(self, step: str) -> Tensors:
+        """What the search of a step that was made had learnt of the target; empty where it learns nothing."""
+        if shared_queries(self.plan.search) == 0:
+            return {}
+        return self.run.read(f"{_before(step, 'prepare')}/0000")
+
     def random(self, name: str, oracle: VerificationOracle) -> Images:
         """Samples of the prior, as many as the attack releases images; no queries."""
         keep = self.plan.selection.keep

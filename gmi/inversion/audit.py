@@ -19,6 +19,7 @@ from gmi.inversion.findings import findings
 from gmi.inversion.forecast import forecast, refuse_overspending
 from gmi.inversion.inputs import Inputs, load, refuse_enrolled
 from gmi.inversion.judging import Releases
+from gmi.inversion.learnt import learnt
 from gmi.inversion.meter import total
 from gmi.inversion.page import render
 from gmi.inversion.plan import RANDOM, Audit
@@ -32,7 +33,6 @@ from gmi.oracles.interface import Embeddings
 from gmi.protocols import SimilarityOracle
 from gmi.run import Run
 from gmi.search.signature import OfflineSearch, refuse_misfit, students
-from gmi.search.solve import Solve
 from gmi.training.weights import refuse_untrained
 
 
@@ -65,7 +65,9 @@ def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Eviden
     drawn = [reconstruct(plan, inputs, oracle, attacker) for attacker in attackers]
     releases = {step: Images.join([each[step] for each in drawn]) for step in drawn[0]}
     judged = judging.judge(run, judges, opinion, people, releases)
-    related = related_attacks(plan, inputs, run, judged, releases, opinion, hardware)
+    taught = [attacker.taught("search") for attacker in attackers]
+    known = learnt(plan.search, taught, people, judged.answers["target"]["enrolment"].named)
+    related = related_attacks(plan, inputs, run, judged, releases, opinion, known.copying, hardware)
     recognised: tuple[Recognised, ...] = ()
     if PartialState().is_main_process:  # the others' would be the same
         recognised = tuple(
@@ -74,10 +76,7 @@ def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Eviden
         )
         _keep(plan, inputs, run, releases, recognised)
     spent = total(attacker.spent for attacker in attackers)
-    foretold = None
-    if isinstance(plan.search, Solve):
-        foretold = min(float(attacker.run.read("prepare/0000")["foretold"]) for attacker in attackers)
-    return Evidence(oracle, releases, probes, spent, judged, recognised, related, foretold)
+    return Evidence(oracle, releases, probes, spent, judged, recognised, related, known)
 
 
 def reconstruct(plan: Audit, inputs: Inputs, oracle: AnyOracle, attacker: Attacker) -> Releases:

@@ -133,9 +133,9 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
     results += literature.figures(judged, first.judge, people, releases)
     facts = {(row.method, row.judge, row.metric): row for row in results}
     naive = facts["search", "target", "top1"].estimate
-    early, doubtful = early_checks(plan, inputs, evidence, naive)
+    early = early_checks(plan, inputs, evidence, naive)
     stops = [flag.message for flag in early if flag.severity == "stop"]
-    doubts = [flag.message for flag in doubtful if flag.severity == "warning"]
+    doubts = [flag.message for flag in early if flag.severity == "warning" and flag.bars_acquittal]
     verdicts = scoring.verdicts(recognised, plan.notable, stops, doubts, public_counts(early))
     verdict = settle(verdicts)
     own: dict[str, Finding] = {name: each.finding for name, each in verdicts.items()}

@@ -22,6 +22,7 @@ from gmi.errors import Overspent
 from gmi.forecast import Forecast, seconds_of
 from gmi.inversion.inputs import Inputs, existing_target
 from gmi.inversion.plan import Audit
+from gmi.inversion.strength import compares, strength
 from gmi.inversion.verdict import FEWEST
 from gmi.metrics.power import people_needed
 from gmi.oracles.access import claims
@@ -123,6 +124,10 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     free = tuple(step for step in queries if step.startswith("oracle"))
     seconds = {step: amount for step, amount in seconds.items() if amount}
     notes = target_notes(plan)
+    oracle = plan.access.open(inputs.target, None)
+    weak = strength(plan.search, oracle, compares(oracle, inputs))
+    if weak.severity != "passed":
+        notes += (f"Whatever this search does not find, nobody is acquitted by it. {weak.message}",)
     attacks = 2 + (people.public is not None)
     needed = people_needed(GUESSING, plan.notable, attacks * len(inputs.judges.faces))
     if needed > len(people.attacked):

@@ -12,7 +12,7 @@ from torch import Tensor
 from gmi.data.people import People
 from gmi.inversion.judging import Releases
 from gmi.inversion.plan import RANDOM
-from gmi.inversion.verdict import METRIC, Exposure
+from gmi.inversion.verdict import METRIC, Ceiling, Exposure
 from gmi.metrics import identity
 from gmi.metrics.gallery import Gallery, spread
 from gmi.metrics.impostors import Impostors, Threshold
@@ -67,15 +67,28 @@ class Recognised:
         """What the verdict rests on, by attack. public: False leaves the public set out, which may show the people."""
         nobody = [name for name in NOBODY if name in self.outcomes and (public or name == RANDOM)]
         controls = tuple(self.of_people(name, METRIC)[0] for name in nobody)
-        match = f"match@{max(cut.fmr for cut in self.thresholds):g}"
-        usual = float(self.of_people(RANDOM, match).mean())
+        usual = float(self.of_people(RANDOM, self._match).mean())
         return {
-            name: Exposure(
-                self.of_people(name, METRIC), controls, self.of_people(name, match), usual, tuple(among.values())
-            )
+            name: Exposure(self.of_people(name, METRIC), controls, self._found(name), usual, tuple(among.values()))
             for name, among in self.within.items()
             if public or name != "public"
         }
+
+    @property
+    def ceiling(self) -> Ceiling | None:
+        """What the oracle projection shows; None: it was not made."""
+        if "oracle" not in self.outcomes:
+            return None
+        return Ceiling(self.of_people("oracle", METRIC), self.of_people("oracle", self._match))
+
+    def _found(self, method: str) -> Array:
+        """1 for each attacked person and draw (S, A) of whom any image matches, else 0."""
+        return identity.any_of(self.outcomes[method][self._match], self.classes[method], self.draws[method])
+
+    @property
+    def _match(self) -> str:
+        """The match rate at the audit's greatest FMR."""
+        return f"match@{max(cut.fmr for cut in self.thresholds):g}"
 
 
 def recognise(

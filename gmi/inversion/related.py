@@ -5,24 +5,22 @@ leaked templates, which people the images pass for in the system itself.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from gmi.audits import Hardware
 from gmi.data.people import People
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
+from gmi.inversion.learnt import Copying
 from gmi.inversion.membership import infer
 from gmi.inversion.plan import RANDOM, Audit
 from gmi.inversion.recognition import recognise
 from gmi.inversion.scoring import figures
 from gmi.metrics.conclusion import Conclusion, told_apart
 from gmi.metrics.detection import Detection
-from gmi.metrics.statistics import Outcome, attempt, estimate
+from gmi.metrics.statistics import Outcome
 from gmi.protocols import FaceJudge
 from gmi.run import Run
-from gmi.search.surrogate import Surrogate
-from gmi.targets.quality import answers
 from gmi.targets.templates import TemplateTarget, first
 
 METHODS = ("search", "best_of_n", RANDOM)
@@ -35,16 +33,6 @@ class Membership:
     verdict: Conclusion
     notable: float  # the excess over guessing that must be excluded for "no evidence"
     methods: tuple[Detection, ...]
-
-
-@dataclass(frozen=True)
-class Copying:
-    """How well a student copies the target, on enrolment images."""
-
-    agreement: Outcome  # names the person whom the target names
-    accuracy: Outcome  # names the right person
-    target_accuracy: Outcome  # the target's own accuracy
-    questions: int
 
 
 @dataclass(frozen=True)
@@ -74,16 +62,17 @@ def related_attacks(
     judged: Judged,
     releases: Releases,
     opinion: Callable[[Tensor, Tensor], Tensor],
+    copying: Copying | None,
     hardware: Hardware,
 ) -> Related:
-    """Carries out the related attacks that the plan asks for."""
+    """Carries out the related attacks that the plan asks for. copying: what the search itself made of that."""
     people, membership, templates = inputs.people, None, None
     if plan.membership is not None:
         rows = infer(plan.membership, plan.target, plan.training, people, opinion, run, hardware.device)
         membership = Membership(concluded(rows, plan.notable), plan.notable, rows)
     if inputs.system is not None:
         templates = irreversibility(plan, people, judged.templates, releases, inputs.system, inputs.judges.faces)
-    return Related(membership, fidelity(plan, people, run, judged), templates)
+    return Related(membership, copying, templates)
 
 
 def concluded(rows: Sequence[Detection], notable: float) -> Conclusion:
@@ -96,30 +85,6 @@ def concluded(rows: Sequence[Detection], notable: float) -> Conclusion:
         "need a target with a training block, and membership.shadows."
     )
     return Conclusion("inconclusive", (*said.because, weak))
-
-
-@torch.no_grad()
-def fidelity(plan: Audit, people: People, run: Run, judged: Judged) -> Copying | None:
-    """How often the student that the search taught agrees with the target, and is right, on enrolment images.
-
-    Jagielski et al., High Accuracy and High Fidelity Extraction of Neural Networks, USENIX Security 2020.
-    """
-    if not isinstance(plan.search, Surrogate):
-        return None
-    taught = plan.search.taught(run.read("prepare/0000"))
-    labels = answers(taught.student(len(people.names)), people.enrolment).argmax(1)
-    classes = people.enrolment.classes
-    target_labels = judged.answers["target"]["enrolment"].named
-
-    def share(hits: Tensor) -> Outcome:
-        return attempt(lambda: estimate(hits.double().numpy(), classes.numpy()))
-
-    return Copying(
-        agreement=share(labels == target_labels),
-        accuracy=share(labels == classes),
-        target_accuracy=share(target_labels == classes),
-        questions=plan.search.shared,
-    )
 
 
 def irreversibility(

@@ -125,10 +125,10 @@ def recompute(folder: Path, report: Mapping[str, Any], plan: Audit | None) -> It
 
 
 def _reasons(report: Mapping[str, Any]) -> tuple[list[str], list[str], bool]:
-    """What a verdict takes from checks: stops, doubts that it names, and whether the public set counts."""
-    flags, reasons = report["checks"], report["verdict"]["because"]
+    """What a verdict takes from checks: stops, doubts, and whether the public set counts."""
+    flags = report["checks"]
     stops = [flag["message"] for flag in flags if flag["severity"] == "stop"]
-    doubts = [flag["message"] for flag in flags if flag["severity"] == "warning" and flag["message"] in reasons]
+    doubts = [flag["message"] for flag in flags if flag["severity"] == "warning" and flag["bars_acquittal"]]
     return stops, doubts, not any(flag["name"] == PUBLIC_PEOPLE and flag["severity"] == "warning" for flag in flags)
 
 

@@ -184,7 +184,7 @@ def verdicts(
     return {
         judge.judge: decide(
             judge.exposures(public),
-            judge.of_people("oracle", METRIC) if "oracle" in judge.outcomes else None,
+            judge.ceiling,
             notable,
             stops,
             doubts,

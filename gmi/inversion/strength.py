@@ -1,30 +1,45 @@
 """Whether an attack was as strong as is known with its access: if not, what it does not find may be there."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
 from gmi.checks import Flag
 from gmi.inversion.inputs import Inputs
-from gmi.metrics.statistics import Failed, Outcome
+from gmi.inversion.learnt import Learnt
+from gmi.metrics.statistics import Failed
 from gmi.oracles.access import AnyOracle
 from gmi.oracles.interface import Embeddings, Labels, Similarities, Verification
 from gmi.oracles.local import WhiteBox
 from gmi.search.signature import Search, access, climbs
 from gmi.search.solve import Solve
+from gmi.search.surrogate import Surrogate
 from gmi.targets.served import Served
 
 
-def strength(
-    search: Search, inputs: Inputs, oracle: AnyOracle, foretold: float | None, named: tuple[Outcome, Outcome] | None
-) -> Flag:
+def strength(search: Search, oracle: AnyOracle, comparing: bool, learnt: Learnt | None = None) -> Flag:
     """Whether the search is of the kind that finds most with such access.
 
-    foretold, named: as `solved` and `taught` take them.
+    comparing: whether the interface `compares`.
+    learnt: what the search learnt; None: nothing was asked yet, and the kind of search alone is looked at.
     """
     if isinstance(oracle, WhiteBox):
         return climbed(climbs(search, oracle))
     if isinstance(oracle, Embeddings):
         return followed()
-    if compares(oracle, inputs):
-        return solved(foretold, isinstance(search, Solve) and access(search.search) == "white-box")
-    return taught(named)
+    if comparing:
+        return solved(search, learnt)
+    return taught(search, learnt)
+
+
+def strengths(flags: Mapping[str, Sequence[Flag]]) -> tuple[Flag, ...]:
+    """What is to be said of each level of access, where one search that is as strong as it gets is enough.
+
+    flags: by level, of every search with it, the costliest last.
+    """
+    levels: dict[Flag, list[str]] = {}
+    for level, its in flags.items():
+        levels.setdefault(next((each for each in its if each.severity == "passed"), its[-1]), []).append(level)
+    return tuple(replace(flag, name=f"{flag.name}: {'; '.join(its)}") for flag, its in levels.items())
 
 
 def compares(oracle: AnyOracle, inputs: Inputs) -> bool:
@@ -55,18 +70,16 @@ def followed() -> Flag:
         "search for templates",
         "warning",
         "An adversary climbs towards leaked templates with the gradients of a copy of the recogniser, or of another "
-        "one, and this search takes none: audit FaceNet with access: {type: white-box}, and another recogniser with "
-        "access: {type: scores} and search: {type: solve, through: {type: facenet}}.",
+        "one, and this search takes none: audit facenet, mobilefacenet or a torch module with access: {type: "
+        "white-box}, and dlib or an ONNX file with access: {type: scores} and search: {type: solve, through: {type: "
+        "facenet}}.",
     )
 
 
-def taught(named: tuple[Outcome, Outcome] | None) -> Flag:
-    """Whether a classifier that only answers was attacked by way of a network that learnt its answers.
-
-    named: the shares of the enrolment images that the student and the target name right; None: none was taught.
-    """
+def taught(search: Search, learnt: Learnt | None) -> Flag:
+    """Whether a classifier that only answers is attacked by way of a network that learns its answers."""
     name = "student of the target"
-    if named is None:
+    if not isinstance(search, Surrogate):
         return Flag(
             name,
             "warning",
@@ -74,7 +87,9 @@ def taught(named: tuple[Outcome, Outcome] | None) -> Flag:
             "with its gradients; this search does not, and may find far less: audit with search: {type: surrogate}, "
             "and a student on the backbone that the target may have been built on.",
         )
-    student, target = named
+    if learnt is None or learnt.copying is None:
+        return Flag(name, "passed", "A student is taught what the target says.")
+    student, target = learnt.copying.accuracy, learnt.copying.target_accuracy
     if isinstance(student, Failed) or isinstance(target, Failed):
         return Flag(name, "warning", "What the student learnt of the target could not be measured.")
     rates = f"The student names {student.value:.0%} of the enrolment images right, and the target {target.value:.0%}"
@@ -88,44 +103,42 @@ def taught(named: tuple[Outcome, Outcome] | None) -> Flag:
     return Flag(name, "passed", f"{rates}.")
 
 
-def solved(foretold: float | None, climbs: bool = True) -> Flag:
-    """Whether an interface that compares was asked as by an adversary who has a copy of the recogniser.
-
-    foretold: how well the templates that were found foretell answers, as an area; None: none were sought.
-    climbs: whether what was found is inverted with gradients.
-    """
+def solved(search: Search, learnt: Learnt | None) -> Flag:
+    """Whether an interface that compares is asked as by an adversary who has a copy of the recogniser."""
     name = "interface that compares"
-    if foretold is None:
+    if not isinstance(search, Solve):
         return Flag(
             name,
             "warning",
             "An adversary who has a copy of the recogniser finds the enrolled templates by a few hundred questions for "
             "everybody, and this search does not: audit the target with search: {type: solve}.",
         )
-    if foretold < 0.6:
+    foretold = None if learnt is None else learnt.foretold
+    if foretold is not None and foretold < 0.6:
         return Flag(
             name,
             "warning",
             f"The templates that were solved for foretell answers no better than guessing (AUC {foretold:.2f}): the "
             "copy is of another recogniser, or questions are too few: see search.recogniser and search.questions.",
         )
-    if not climbs:
+    if access(search.search) != "white-box":
         return Flag(
             name,
             "warning",
-            "The templates that were solved for are inverted without gradients, which finds far less: set search: "
+            "The templates that are solved for are inverted without gradients, which finds far less: set search: "
             "{type: guided}, and through: {type: facenet} for a copy that has no gradients.",
         )
-    return Flag(name, "passed", f"The templates that were solved for foretell answers (AUC {foretold:.2f}).")
+    area = "" if foretold is None else f", and foretell answers (AUC {foretold:.2f})"
+    return Flag(name, "passed", f"The templates are solved for{area}.")
 
 
-def persuaded(naive: Outcome) -> Flag:
+def persuaded(naive: float | Failed) -> Flag:
     """The target's accuracy on the reconstructions: a search that fails by its own measure shows nothing by failing."""
     name = "search convinces the target"
     if isinstance(naive, Failed):
         return Flag(name, "warning", f"The target's opinion of the reconstructions is not known: {naive.failed}.")
-    taken = f"The target takes {naive.value:.0%} of the reconstructions for their person"
-    if naive.value < 0.5:
+    taken = f"The target takes {naive:.0%} of the reconstructions for their person"
+    if naive < 0.5:
         return Flag(
             name,
             "warning",
@@ -133,6 +146,16 @@ def persuaded(naive: Outcome) -> Flag:
             "more candidates or another objective may mend it.",
         )
     return Flag(name, "passed", f"{taken}.")
+
+
+def misled() -> Flag:
+    """A warning on a target that was trained to mislead searches which do not know of it."""
+    return Flag(
+        "defence that misleads",
+        "warning",
+        "The target was trained so that a search finds something else than its people, and this search does not know "
+        "of it: what is left to one that does, gmi compare tells, with an adaptive attack.",
+    )
 
 
 def grey_prior() -> Flag:

@@ -1,7 +1,7 @@
 """What the findings of an audit rest on, and the checks that say whether it bears a verdict."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -12,14 +12,15 @@ from gmi.data.people import People
 from gmi.inversion import literature, scoring
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
+from gmi.inversion.learnt import Learnt
 from gmi.inversion.meter import Spent
 from gmi.inversion.plan import RANDOM, Audit
 from gmi.inversion.recognition import Recognised
-from gmi.inversion.related import Related
-from gmi.inversion.strength import grey_prior, persuaded, strength
+from gmi.inversion.related import Passing, Related
+from gmi.inversion.strength import compares, grey_prior, misled, persuaded, strength
 from gmi.inversion.verdict import METRIC, Exposure, called
 from gmi.metrics.rates import TAIL
-from gmi.metrics.statistics import Outcome, difference
+from gmi.metrics.statistics import Estimate, Failed, Outcome, difference
 from gmi.oracles.access import AnyOracle
 from gmi.protocols import ScoreOracle, SimilarityOracle
 from gmi.targets.served import Served
@@ -38,25 +39,21 @@ class Evidence:
     judged: Judged
     recognised: tuple[Recognised, ...]  # by face judge; the verdict rests on the first
     related: Related
-    foretold: float | None = None  # by templates that were solved for, see `strength.solved`; None: none were
+    learnt: Learnt  # by the search, of the target
 
 
-def early_checks(
-    plan: Audit, inputs: Inputs, evidence: Evidence, naive: Outcome
-) -> tuple[list[checks.Flag], list[checks.Flag]]:
-    """The checks that a verdict depends on; and those of them whose warnings bar an acquittal, but no evidence.
+def early_checks(plan: Audit, inputs: Inputs, evidence: Evidence, naive: Outcome) -> list[checks.Flag]:
+    """The checks that a verdict depends on. Warnings of some bar an acquittal, but no evidence.
 
     naive: the target's accuracy on the reconstructions.
     """
     people, probes = inputs.people, evidence.probes
-    copying = evidence.related.copying
-    named = None if copying is None else (copying.accuracy, copying.target_accuracy)
     overlap = [*_overlap(people, evidence.recognised[0])]
     accuracy = literature.target_accuracy(evidence.judged, people)
     doubtful = [
         checks.knows_its_people(accuracy),
-        strength(plan.search, inputs, evidence.oracle, evidence.foretold, named),
-        persuaded(naive),
+        strength(plan.search, evidence.oracle, compares(evidence.oracle, inputs), evidence.learnt),
+        persuaded(naive if isinstance(naive, Failed) else naive.value),
     ]
     prepare = getattr(plan.target, "input", None)  # a recogniser's is its own
     if people.coloured and getattr(prepare, "colour", "rgb") in _COLOURED and _colourless(evidence.releases[RANDOM]):
@@ -71,10 +68,39 @@ def early_checks(
         doubtful += [checks.flat(probes["logits"]), checks.softened(probes["logits"])]
     if "again" in probes:
         doubtful.append(checks.randomised(probes["logits"], probes["again"]))
+    if getattr(getattr(plan.target, "defence", None), "misleads", False):
+        doubtful.append(misled())
+    if evidence.related.templates is not None:
+        doubtful.append(opened(evidence.related.templates, max(plan.fmrs)))
     others = [*overlap]
     if isinstance(inputs.target, Served) and not inputs.target.parameters:
         others.append(checks.unseen_weights())
-    return [*doubtful, *others], doubtful
+    return [*(replace(flag, bars_acquittal=True) for flag in doubtful), *others]
+
+
+def opened(passing: Sequence[Passing], fmr: float) -> checks.Flag:
+    """Whether images that were made from templates pass for their people in the system that the templates are of.
+
+    That they may show nobody to another judge does not matter to the system.
+    """
+    name, metric = "the system itself", f"match@{fmr:g}"
+    for row in (each for each in passing if each.system == "same" and each.method == "search"):
+        (usual,) = [
+            each.figures[metric]
+            for each in passing
+            if (each.judge, each.photograph, each.method) == (row.judge, row.photograph, RANDOM)
+        ]
+        found = row.figures[metric]
+        if isinstance(found, Estimate) and isinstance(usual, Estimate) and found.value > usual.high:
+            photograph = "the photograph whose template leaked" if row.photograph == "leaked" else "other photographs"
+            return checks.Flag(
+                name,
+                "warning",
+                f"Compared with {photograph}, {found.value:.0%} of the images pass for their person in the recogniser "
+                f"itself at FMR {fmr:g}, and {usual.value:.0%} of samples of the prior: its templates open it, "
+                "whatever others see in the images.",
+            )
+    return checks.Flag(name, "passed", "The images are not shown to pass for their people in the recogniser itself.")
 
 
 def groups_apart(exposures: Mapping[str, Exposure], groups: Sequence[str]) -> checks.Flag:

@@ -39,8 +39,8 @@ class Exposure:
 
     auc: Array  # (S, A) of each draw and attacked person, among everybody enrolled
     nobody: tuple[Array, ...]  # (A,) of each kind of images that are made or chosen without the target
-    matched: Array  # (S, A), share of her images that match at the audit's greatest FMR
-    usual: float  # the same of the prior's samples, of everybody
+    matched: Array  # (S, A), 1 where any of her images matches at the audit's greatest FMR, else 0
+    usual: float  # share of the prior's samples that match somebody: of one image, and so never more than of several
     within: tuple[Within, ...]  # among look-alikes by the judge, and among those of her group where groups are known
 
     @property
@@ -57,6 +57,14 @@ class Exposure:
     def beyond(self) -> tuple[Array, ...]:
         """What they have (S, A) among each kind of look-alikes over images that cannot know who is who."""
         return tuple(values for among in self.within for values in among.beyond)
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """How one judge takes the oracle projection: what the search shows with the prior where it is given photographs."""
+
+    auc: Array  # (S, A)
+    matched: Array  # (S, A), share that match their person at the audit's greatest FMR
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class Verdict:
 
 def decide(
     exposures: Mapping[str, Exposure],
-    oracle: Array | None,
+    ceiling: Ceiling | None,
     notable: float,
     stops: Sequence[str] = (),
     doubts: Sequence[str] = (),
@@ -93,7 +101,7 @@ def decide(
     """From what one judge sees in every attack.
 
     exposures: by attack, "search" among them.
-    oracle: AUC (A,) or (S, A) of the oracle projection; None: it was not made.
+    ceiling: of the oracle projection; None: it was not made.
     notable: the smallest advantage that matters, in AUC and in the share of people who match; "no evidence" excludes
         both.
     stops: reasons not to conclude anything.
@@ -103,9 +111,9 @@ def decide(
     Evidence of identity leakage: an attack beats images that know nothing of the target, and both controls among every
     kind of look-alikes, each interval above 0. Trait leakage: it beats the former only. Several attacks are tested by
     Holm's method; several controls need no correction (an intersection-union test). No evidence: of every attack the
-    bound on its advantage lies below `notable`, although the prior could have shown as much, and so does the bound on
-    the share of people whom it finds beyond chance: a mean hides a few who are found. Else inconclusive, with what
-    would end it.
+    bound on its advantage lies below `notable`, and so does the bound on the share of people whom it finds beyond
+    chance, as a mean hides a few who are found; although the prior could have shown as much of both. Else inconclusive,
+    with what would end it.
     """
     search = exposures["search"]
     people, draws = search.auc.shape[1], len(search.auc)
@@ -146,7 +154,7 @@ def decide(
             f"{among}: that it is more than what look-alikes share (sex, age, skin) is not shown.",
         )
     reasons = [*_excess(figures, exposures, notable, needed), *_few(figures, notable, people)]
-    reasons += [*_reach(oracle, search, notable), *doubts]
+    reasons += [*_room(ceiling, search, notable), *doubts]
     if isinstance(optimising, Estimate) and optimising.high < 0:
         reasons.append("The search finds less than the best of the prior's samples: it works against its people.")
     tie = f"No attack is shown to find more than images that know nothing of the target ({sample})."
@@ -258,19 +266,26 @@ def _few(figures: Mapping[str, Advantage], notable: float, people: int) -> list[
     ]
 
 
-def _reach(oracle: Array | None, search: Exposure, notable: float) -> list[str]:
+def _room(ceiling: Ceiling | None, search: Exposure, notable: float) -> list[str]:
     """Why a failure of the attack would show nothing."""
     reasons = []
     if difference(search.leak, np.zeros(search.leak.shape[1])).high < 0:
         reasons.append("The search does worse than images that know nothing: it works against its people.")
-    if oracle is None:
+    if ceiling is None:
         return [*reasons, "Without the oracle projection nothing is known of what the prior can express."]
-    room = min((difference(oracle, values) for values in search.nobody), key=lambda room: room.low)
+    room = min((difference(ceiling.auc, values) for values in search.nobody), key=lambda room: room.low)
+    matches = difference(ceiling.matched, np.full(ceiling.matched.shape[1], search.usual))
+    advice = "Take more steps and a larger pool first, then another prior."
     if room.low <= notable:
         reasons.append(
             "Even the people's own photographs, projected into the prior, are hardly more like them than other images "
-            f"(AUC {_signed(room)}): with this search, this prior could not have shown a leak. Take more steps and a "
-            "larger pool first, then another prior."
+            f"(AUC {_signed(room)}): with this search, this prior could not have shown a leak. {advice}"
+        )
+    elif matches.low <= notable:
+        reasons.append(
+            f"Of the people's own photographs, projected into the prior, {matches.value:.0%} match them beyond chance "
+            f"(95 %: {matches.low:.0%} to {matches.high:.0%}): with this search and this prior, a person who is found "
+            f"may not match. {advice}"
         )
     return reasons
 

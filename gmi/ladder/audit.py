@@ -7,20 +7,23 @@ search.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 
 from gmi.audits import Hardware, Kind
+from gmi.checks import Flag
 from gmi.data.images import Images
 from gmi.errors import Overspent
 from gmi.inversion import inputs as inversion
 from gmi.inversion import judging
 from gmi.inversion.attacker import Attacker
 from gmi.inversion.inputs import Inputs
-from gmi.inversion.judging import Judges, Releases
+from gmi.inversion.judging import Judged, Judges, Releases
+from gmi.inversion.learnt import learnt
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.preflight import refuse_ignorant
+from gmi.inversion.strength import compares, strength, strengths
 from gmi.ladder.findings import Evidence, findings
 from gmi.ladder.forecast import forecast, refuse_misfits
 from gmi.ladder.page import render
@@ -28,6 +31,7 @@ from gmi.ladder.plan import Cost, Ladder, costs
 from gmi.oracles.access import Access, AnyOracle, ScoresOnly
 from gmi.oracles.interface import Embeddings, Interface
 from gmi.run import Run
+from gmi.search import AnySearch
 from gmi.search.signature import students
 from gmi.search.strangers import digests
 from gmi.settings import plain
@@ -66,41 +70,50 @@ def refuse(plan: Ladder, inputs: Inputs) -> None:
 def examine(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> Evidence:
     """The images of every attack and control, and what the judge and the target itself make of them."""
     judges, people = _judge(inputs), inputs.people
+    prices = costs(plan, inputs.prior, len(people.names))
     if plan.audit.preflight:
-        prices = costs(plan, inputs.prior, len(people.names))
         first = _open(plan, inputs, prices, run, plan.rungs[0].access)
         opinion = judging.own_opinion(inputs.target, first, hardware.device)
         refuse_ignorant(inputs.target, people, judging.enrolment_answers(run, opinion, people), run)
-    releases, oracle = reconstruct(plan, inputs, run, hardware)
-    opinion = judging.own_opinion(inputs.target, oracle, hardware.device)
-    judged = judging.judge(run, judges, opinion, people, releases)
-    return Evidence(releases, judged)
-
-
-def reconstruct(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> tuple[Releases, AnyOracle]:
-    """The images that every attack and control releases, by step, seed after seed; and the oracle of the first rung."""
-    prices = costs(plan, inputs.prior, len(inputs.people.names))
     oracles = {rung.name: _open(plan, inputs, prices, run, rung.access) for rung in plan.rungs}
     scores = _open(plan, inputs, prices, run, ScoresOnly())
-    drawn = []
-    for number, attack in enumerate(plan.audit.attacks):
-        attacker = Attacker(
-            attack, inputs.prior, inputs.people, run if number == 0 else run.part(f"seed-{attack.seed}"), hardware
-        )
-        drawn.append(_drawn(plan, attacker, oracles, scores))
-    return {step: Images.join([each[step] for each in drawn]) for step in drawn[0]}, oracles[plan.rungs[0].name]
+    attackers = [
+        Attacker(attack, inputs.prior, people, run if number == 0 else run.part(f"seed-{attack.seed}"), hardware)
+        for number, attack in enumerate(plan.audit.attacks)
+    ]
+    drawn = [_drawn(plan, attacker, oracles, scores) for attacker in attackers]
+    releases = {step: Images.join([each[step] for each in drawn]) for step in drawn[0]}
+    opinion = judging.own_opinion(inputs.target, oracles[plan.rungs[0].name], hardware.device)
+    judged = judging.judge(run, judges, opinion, people, releases)
+    return Evidence(releases, judged, _strengths(plan, inputs, judged, attackers, oracles))
 
 
 def _drawn(plan: Ladder, attacker: Attacker, oracles: Mapping[str, AnyOracle], scores: AnyOracle) -> Releases:
     """The images of every attack and control with one seed, by step."""
     releases = {}
     for step, rung, search in plan.attacks():
-        searcher = replace(attacker, plan=replace(attacker.plan, search=search))
-        releases[step] = searcher.attack(step, oracles[rung.name])
+        releases[step] = _searching(attacker, search).attack(step, oracles[rung.name])
     for step, size in plan.controls():
         releases[step] = attacker.best_of(step, scores, attacker.pool(f"{step}_pool", scores, range(size)))
     releases[RANDOM] = attacker.random(RANDOM, scores)
     return releases
+
+
+def _strengths(
+    plan: Ladder, inputs: Inputs, judged: Judged, attackers: Sequence[Attacker], oracles: Mapping[str, AnyOracle]
+) -> tuple[Flag, ...]:
+    """Whether each level of access met a search of the kind that finds most with it."""
+    named, flags = judged.answers["target"]["enrolment"].named, {}
+    for step, rung, search in plan.attacks():
+        taught = [_searching(attacker, search).taught(step) for attacker in attackers]
+        known, oracle = learnt(search, taught, inputs.people, named), oracles[rung.name]
+        flag = strength(search, oracle, compares(oracle, inputs), known)
+        flags.setdefault(str(rung.access), []).append(flag)
+    return strengths(flags)
+
+
+def _searching(attacker: Attacker, search: AnySearch) -> Attacker:
+    return replace(attacker, plan=replace(attacker.plan, search=search))
 
 
 def _judge(inputs: Inputs) -> Judges:

@@ -14,6 +14,7 @@ from gmi.inversion.literature import target_accuracy
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.recognition import recognise
 from gmi.inversion.scoring import chance_of, figures
+from gmi.inversion.strength import persuaded, strengths
 from gmi.inversion.validity import eyesight
 from gmi.ladder.plan import Ladder, baseline, costs
 from gmi.metrics.statistics import Failed, Outcome, attempt, recovered
@@ -28,6 +29,7 @@ class Evidence:
 
     releases: Releases  # by step
     judged: Judged
+    strengths: tuple[Flag, ...]  # of the searches, by level of access
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Findings:
     budget: int | None  # with one seed
     chance: dict[str, float]  # by metric
     thresholds: tuple[Cut, ...]
-    checks: tuple[Flag, ...]  # of the judge
+    checks: tuple[Flag, ...]  # of the target, the judge and the searches
     random_prior: dict[str, Outcome]  # figures of the prior's samples, by metric
     points: tuple[Point, ...]
 
@@ -99,6 +101,9 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
     def own_opinion(step: str) -> float:
         return float((opinion[step].named == evidence.releases[step].classes).double().mean())
 
+    convinced: dict[str, list[Flag]] = {}
+    for step, rung, _ in plan.attacks():
+        convinced.setdefault(str(rung.access), []).append(persuaded(own_opinion(step)))
     levels = {metric: chance_of(recognised, metric) for metric in recognised.rates}
     return Findings(
         subject=plan.audit.data.subject,
@@ -120,6 +125,8 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
             checks.knows_its_people(target_accuracy(evidence.judged, inputs.people)),
             eyesight(recognised),
             checks.rule_of_30(recognised.judge, recognised.thresholds),
+            *evidence.strengths,
+            *strengths(convinced),
         ),
         random_prior=figures(recognised, [RANDOM]),
         points=tuple(

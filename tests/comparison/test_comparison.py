@@ -320,10 +320,14 @@ def test_advice_follows_from_what_was_found():
     (alone,) = annotate([arm(0.2, 0.001, (0.2,), cheap)])
     assert alone.advice.endswith("[-1.0, 3.0] (one training of each: its luck is not known).")
     cases = {
-        "Consider it: less is found by scores, for 1.0 points": arm(0.2, 0.001, (0.1, 0.3), cheap),
+        "Consider it: less is found by scores (AUC -0.20 [-0.25, -0.15]), for 1.0 points": arm(
+            0.2, 0.001, (0.1, 0.3), cheap
+        ),
         "which is not shown to be within what is allowed": arm(0.2, 0.001, (0.1, 0.3), unsure),
         "Do not deploy it as it is: it costs more than is allowed": arm(0.2, 0.001, (0.1, 0.3), dear),
-        "Do not deploy it: more is found": arm(-0.2, 0.001, (-0.1, -0.3), cheap),
+        "Do not deploy it: more is found than without it by scores (AUC +0.20 [+0.15, +0.25])": arm(
+            -0.2, 0.001, (-0.1, -0.3), cheap
+        ),
         "Do not count on it: it is not shown": arm(0.2, 0.001, (0.5, -0.1), cheap),  # a seed disagrees
         "Do not rely on it: it hides gradients": arm(0.2, 0.001, (0.1, 0.3), cheap, "dead"),
     }
@@ -500,9 +504,19 @@ def test_the_front_is_what_nothing_beats():
 
 
 def test_the_judges_eyesight_is_among_the_checks(compared):
-    sight, rule = compared[1]["checks"]
+    sight, rule, *_ = compared[1]["checks"]
     assert (sight["name"], sight["severity"]) == ("eyesight, stranger", "passed")
     assert rule["name"] == "rule of 30, stranger"
+
+
+def test_an_arm_that_met_no_attack_of_the_strongest_kind_is_told(compared):
+    """What a weak attack does not find through a defence, a stronger one may."""
+    checks = {check["name"]: check["severity"] for check in compared[1]["checks"]}
+    arms = ("undefended", "untaught", "loud", "smoothed")
+    assert checks[f"search with the weights: {'; '.join(f'{arm}, white-box' for arm in arms)}"] == "passed"
+    assert checks[f"student of the target: {'; '.join(f'{arm}, score' for arm in arms)}"] == "warning"
+    (doubt,) = [name for name in checks if name.startswith("search convinces") and "untaught, white-box" in name]
+    assert checks[doubt] == "warning" and "undefended" not in doubt
 
 
 @pytest.mark.slow

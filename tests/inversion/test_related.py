@@ -6,9 +6,17 @@ import torch
 
 from gmi import toy
 from gmi.data.images import Images
-from gmi.inversion.related import irreversibility
+from gmi.inversion.related import Passing, irreversibility
+from gmi.inversion.validity import opened
 from gmi.judges.face import Dlib, FaceNet
+from gmi.metrics.statistics import Outcome
 from gmi.targets.templates import TemplateTarget, first
+
+
+def figures_of(rows: tuple[Passing, ...], like: Passing, method: str) -> dict[str, Outcome]:
+    """The figures of another method, in the same system and beside the same photograph."""
+    place = (like.judge, like.photograph, method)
+    return next(row.figures for row in rows if (row.judge, row.photograph, row.method) == place)
 
 
 def judge(name: str, seed: int) -> toy.Stranger:
@@ -44,6 +52,10 @@ def test_images_are_held_against_the_photograph_that_leaked_and_against_others()
         assert 0.6 < figures[system_, "other", "search"]["rank1"] <= 1
         assert figures[system_, "leaked", "best_of_n"]["rank1"] < 0.2 > figures[system_, "other", "best_of_n"]["rank1"]
         assert figures[system_, "other", "random"].keys() == {"match@0.01", "match@0.001"}  # ranks are arithmetic
+    flag = opened(rows, 0.01)
+    assert flag.severity == "warning" and "100% of the images pass for their person" in flag.message
+    shut = [replace(row, figures=figures_of(rows, row, "random")) if row.method == "search" else row for row in rows]
+    assert opened(shut, 0.01).severity == "passed"
     own = replace(plan, target=TemplateTarget(recogniser=Dlib(), leaked="of unknown photographs"))
     assert irreversibility(own, people, templates, found, system, [other]) == tuple(
         row for row in rows if row.photograph == "other"

@@ -10,11 +10,14 @@ import torch.nn.functional as F
 from gmi import checks, toy
 from gmi.inversion import strength
 from gmi.inversion.controls import Enrolled, Unmoved, random_prior
+from gmi.inversion.learnt import Copying, Learnt
+from gmi.inversion.recognition import Recognised
+from gmi.inversion.scores import _reasons
 from gmi.inversion.validity import groups_apart
-from gmi.inversion.verdict import EVIDENCE, Exposure, decide, settle
+from gmi.inversion.verdict import EVIDENCE, Ceiling, Exposure, decide, settle
 from gmi.metrics.identity import Threshold, anyone, outcomes, thresholds
 from gmi.metrics.lookalikes import Within
-from gmi.metrics.statistics import Estimate, Failed
+from gmi.metrics.statistics import Estimate, Failed, Outcome
 from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.protocols import WhiteBoxOracle
 from gmi.rng import Rng
@@ -51,6 +54,11 @@ def exposure(auc: float, within: float = 0.5, people: int = 40, spread: float = 
     )
 
 
+def ceiling(auc: float, matched: float = 0.9, people: int = 40) -> Ceiling:
+    """An oracle projection with this AUC, which so many of the people match."""
+    return Ceiling(scattered(auc, people)[None], (np.arange(people) < round(matched * people)).astype(float)[None])
+
+
 SELECTED = {"best_of_n": exposure(0.5)}
 CASES = {
     "the person": ({"search": exposure(0.9, 0.8)}, 0.95, "evidence of identity leakage", "not traits alone"),
@@ -72,7 +80,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_findings(name):
     exposures, oracle, finding, reason = CASES[name]
-    verdict = decide(exposures, None if oracle is None else scattered(oracle), 0.1)
+    verdict = decide(exposures, None if oracle is None else ceiling(oracle), 0.1)
     assert verdict.finding == finding
     assert any(reason in sentence for sentence in verdict.because), verdict.because
     assert {each.attack for each in verdict.advantages} == set(exposures)
@@ -81,8 +89,16 @@ def test_findings(name):
 
 def test_a_search_below_the_best_of_n_acquits_nobody():
     search, best = exposure(0.4, people=400), exposure(0.49, people=400)
-    beaten = decide({"search": search, "best_of_n": best}, scattered(0.95, 400), 0.1)
+    beaten = decide({"search": search, "best_of_n": best}, ceiling(0.95, people=400), 0.1)
     assert beaten.finding == "inconclusive" and any("than the best of the prior" in each for each in beaten.because)
+
+
+def test_a_prior_in_which_nobody_can_match_acquits_nobody():
+    """However like their people its images are."""
+    attacks = {"search": exposure(0.5, people=100)} | {"best_of_n": exposure(0.5, people=100)}
+    assert decide(attacks, ceiling(0.95, 0.3, 100), 0.1).finding == "no evidence"
+    blunt = decide(attacks, ceiling(0.95, 0.1, 100), 0.1)
+    assert blunt.finding == "inconclusive" and any("10% match them" in each for each in blunt.because)
 
 
 def test_a_group_that_is_found_is_told_though_a_mean_over_all_hides_it():
@@ -93,8 +109,8 @@ def test_a_group_that_is_found_is_told_though_a_mean_over_all_hides_it():
     exposures = {"search": replace(attack, auc=found), "best_of_n": control}
     flag = groups_apart(exposures, groups)
     assert flag.severity == "warning" and "night shift, 10 people: +0.3" in flag.message and "day" not in flag.message
-    assert decide(exposures, scattered(0.95, 100), 0.1).finding == "no evidence"
-    assert decide(exposures, scattered(0.95, 100), 0.1, doubts=[flag.message]).finding == "inconclusive"
+    assert decide(exposures, ceiling(0.95, people=100), 0.1).finding == "no evidence"
+    assert decide(exposures, ceiling(0.95, people=100), 0.1, doubts=[flag.message]).finding == "inconclusive"
     assert groups_apart({"search": attack, "best_of_n": control}, groups).severity == "passed"
     assert groups_apart(exposures, list(map(str, range(100)))).severity == "passed"
     assert groups_apart({"search": exposure(0.8, people=100)}, groups).severity == "note"
@@ -102,20 +118,20 @@ def test_a_group_that_is_found_is_told_though_a_mean_over_all_hides_it():
 
 def test_a_doubt_bars_an_acquittal_and_never_evidence():
     """Dead gradients, a target that does not know its people: reasons why an attack fails, not why it succeeds."""
-    doubted = decide({"search": exposure(0.5)}, scattered(0.95), 0.1, doubts=("The gradient vanishes.",))
+    doubted = decide({"search": exposure(0.5)}, ceiling(0.95), 0.1, doubts=("The gradient vanishes.",))
     assert doubted.finding == "inconclusive" and "vanishes" in doubted.because[1]
-    shown = decide({"search": exposure(0.9, 0.8)}, scattered(0.95), 0.1, doubts=("The gradient vanishes.",))
+    shown = decide({"search": exposure(0.9, 0.8)}, ceiling(0.95), 0.1, doubts=("The gradient vanishes.",))
     assert shown.finding == "evidence of identity leakage"
-    stopped = decide({"search": exposure(0.9, 0.8)}, scattered(0.95), 0.1, stops=("Copies.",))
+    stopped = decide({"search": exposure(0.9, 0.8)}, ceiling(0.95), 0.1, stops=("Copies.",))
     assert stopped.finding == "inconclusive" and stopped.because == ("Copies.",)
 
 
 def test_an_inconclusive_audit_says_in_numbers_what_would_end_it():
-    noisy = decide({"search": exposure(0.5, people=12, spread=0.3)}, scattered(0.95, 12), 0.1)
+    noisy = decide({"search": exposure(0.5, people=12, spread=0.3)}, ceiling(0.95, people=12), 0.1)
     assert noisy.finding == "inconclusive" and noisy.people_needed is not None and noisy.people_needed > 12
     assert f"about {noisy.people_needed} people would exclude it" in noisy.because[2]
     assert isinstance(noisy.smallest_effect, float) and noisy.smallest_effect > 0.1
-    between = decide({"search": exposure(0.57, people=12, spread=0.3)}, scattered(0.95, 12), 0.1)
+    between = decide({"search": exposure(0.57, people=12, spread=0.3)}, ceiling(0.95, people=12), 0.1)
     assert "More people, or more seeds" in between.because[2]
 
 
@@ -128,7 +144,7 @@ def test_a_notable_leak_is_not_acquitted_and_nobody_is():
             auc = rng.beta(2 * (0.5 + advantage), 2 * (0.5 - advantage), (1, 60))
             within = Within(auc, np.full((1, 60), 0.5), np.full(60, 0.5))
             exposures = {"search": Exposure(auc, (np.full(60, 0.5),), (auc > 0.99).astype(float), 0.01, (within,))}
-            cell.append(decide(exposures, np.full(60, 0.9) + 0.05 * rng.random(60), 0.1).finding)
+            cell.append(decide(exposures, ceiling(0.9, people=60), 0.1).finding)
         findings[advantage] = cell
     assert findings[0.1].count("no evidence") <= 12  # 5 % of 150, and three standard errors
     assert findings[0.0].count("no evidence") >= 75
@@ -142,15 +158,48 @@ def test_a_few_who_are_found_outright_are_no_acquittal(people, found):
     matched = np.zeros((1, people))
     auc[:, :found], matched[:, :found] = 1.0, 1.0
     few = replace(exposure(0.5, people=people), auc=auc, matched=matched)
-    verdict = decide({"search": few}, scattered(0.95, people), 0.1)
+    verdict = decide({"search": few}, ceiling(0.95, people=people), 0.1)
     assert verdict.finding in ("inconclusive", *EVIDENCE)
     if verdict.finding == "inconclusive":
         assert "of people beyond chance" in " ".join(verdict.because)
     assert verdict.advantages[0].matches is not None and verdict.advantages[0].matches >= 0.1
 
 
+def test_a_person_is_found_if_one_of_her_images_is():
+    """A fifth of 100 people, each by one of five images: as a share of images that is one in twenty-five."""
+    people, keep = 100, 5
+    classes = np.repeat(np.arange(people), keep)
+    hits = ((classes < 20) & (np.arange(people * keep) % keep == 2)).astype(float)
+    nobody = {"auc": np.full(people, 0.5), "match@0.01": np.zeros(people)}
+    recognised = Recognised(
+        judge="dlib",
+        people=people,
+        thresholds=(Threshold(0.01, 0.5, 15_600, 156, effective=40.0),),
+        outcomes={"search": {"auc": np.full(people * keep, 0.5), "match@0.01": hits}, "random": nobody},
+        classes={"search": classes, "random": np.arange(people)},
+        draws={"search": np.zeros(people * keep, int), "random": np.zeros(people, int)},
+        within={"search": {"auc_lookalikes": exposure(0.5, people=people).within[0]}},
+        samples={},
+        public=None,
+    )
+    exposures = recognised.exposures()
+    assert exposures["search"].matched.shape == (1, people) and exposures["search"].matched.mean() == 0.2
+    found = decide(exposures, ceiling(0.95, people=people), 0.1)
+    assert found.finding == "inconclusive" and "may find up to" in " ".join(found.because)
+
+
+def test_what_is_computed_again_knows_the_doubts_whatever_the_reasons_say():
+    """A finding that was edited in report.json is told by `gmi verify`, as the checks still bar it."""
+    flag = {"name": "colour", "severity": "warning", "message": "The prior is grey.", "bars_acquittal": True}
+    other = flag | {"name": "rule of 30", "message": "Few.", "bars_acquittal": False}
+    report = {"checks": [flag, other], "verdict": {"finding": "no evidence", "because": ["It was edited."]}}
+    assert _reasons(report) == ([], ["The prior is grey."], True)
+
+
 def test_nobody_found_is_an_acquittal_from_29_people_on():
-    few, enough = (decide({"search": exposure(0.5, people=count)}, scattered(0.95, count), 0.1) for count in (28, 29))
+    few, enough = (
+        decide({"search": exposure(0.5, people=count)}, ceiling(0.95, people=count), 0.1) for count in (28, 29)
+    )
     assert few.finding == "inconclusive" and "29 people or more would exclude it if nobody does" in few.because[1]
     assert enough.finding == "no evidence" and "more than 10% of people are matched" in enough.because[1]
 
@@ -167,8 +216,8 @@ def test_the_smallest_effect_knows_of_other_attacks_and_of_the_luck_of_seeds():
 
 
 def test_all_judges_must_agree_to_acquit():
-    clear = decide({"search": exposure(0.5)}, scattered(0.95), 0.1)
-    shown = decide({"search": exposure(0.9, 0.8)}, scattered(0.95), 0.1)
+    clear = decide({"search": exposure(0.5)}, ceiling(0.95), 0.1)
+    shown = decide({"search": exposure(0.9, 0.8)}, ceiling(0.95), 0.1)
     assert settle({"a": clear, "b": clear}).finding == "no evidence"
     apart = settle({"a": clear, "b": shown})
     assert apart.finding == "inconclusive" and "b: evidence of identity leakage" in apart.because[-1]
@@ -203,6 +252,15 @@ def strangers_and(count: int) -> np.ndarray:
 
 LOGITS = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
 ALIKE = Estimate(0.5, 0.4, 0.6, 20, 20)
+STUDENT = ModuleTarget(factory="gmi.toy:target", input=Input(size=(16, 16)))
+COPIES = Surrogate(students=(STUDENT,), training=Head())
+
+
+def learnt(accuracy: Outcome) -> Learnt:
+    """Of a student that is right so often, of a target that is right as often as not."""
+    return Learnt(copying=Copying(ALIKE, accuracy, ALIKE, 100))
+
+
 TRUSTED, FEW = Threshold(0.01, 0.5, 15_600, 156, effective=40.0), Threshold(0.001, 0.7, 15_600, 156, effective=4.0)
 CHECKS = {
     "logits": (checks.softmaxed(LOGITS), "passed"),
@@ -244,13 +302,14 @@ CHECKS = {
     "climbs": (strength.climbed(True), "passed"),
     "has the weights in vain": (strength.climbed(False), "warning"),
     "templates": (strength.followed(), "warning"),
-    "no student": (strength.taught(None), "warning"),
-    "a student": (strength.taught((Estimate(0.9, 0.8, 0.95, 20, 20), Estimate(0.95, 0.9, 1, 20, 20))), "passed"),
-    "half a student": (strength.taught((Estimate(0.3, 0.2, 0.4, 20, 20), ALIKE)), "passed"),
-    "a blind student": (strength.taught((Estimate(0.2, 0.1, 0.4, 20, 20), ALIKE)), "warning"),
-    "an unknown student": (strength.taught((Failed("none"), Failed("none"))), "warning"),
-    "persuaded": (strength.persuaded(Estimate(0.97, 0.9, 1, 20, 20)), "passed"),
-    "unpersuaded": (strength.persuaded(Estimate(0.1, 0.0, 0.3, 20, 20)), "warning"),
+    "no student": (strength.taught(Boundary(), None), "warning"),
+    "a student to be": (strength.taught(COPIES, None), "passed"),
+    "a student": (strength.taught(COPIES, learnt(Estimate(0.9, 0.8, 0.95, 20, 20))), "passed"),
+    "half a student": (strength.taught(COPIES, learnt(Estimate(0.3, 0.2, 0.4, 20, 20))), "passed"),
+    "a blind student": (strength.taught(COPIES, learnt(Estimate(0.2, 0.1, 0.4, 20, 20))), "warning"),
+    "an unknown student": (strength.taught(COPIES, learnt(Failed("none"))), "warning"),
+    "persuaded": (strength.persuaded(0.97), "passed"),
+    "unpersuaded": (strength.persuaded(0.1), "warning"),
     "not asked": (strength.persuaded(Failed("no images")), "warning"),
     "grey": (strength.grey_prior(), "warning"),
     "deceived": (checks.self_deception(Estimate(1, 0.9, 1, 20, 20), ALIKE), "note"),
@@ -309,12 +368,10 @@ def test_a_search_below_the_strongest_at_its_access_bars_an_acquittal():
     inputs = toy.inputs(6, 1.0, 0)
 
     def flag(search: Search, access: WholeModel | ScoresOnly | LabelsOnly) -> str:
-        return strength.strength(search, inputs, access.open(inputs.target, None), None, None).severity
+        return strength.strength(search, access.open(inputs.target, None), comparing=False).severity
 
     guided = Conditional(questions=8, guide=Guided())
-    student = ModuleTarget(factory="gmi.toy:target", input=Input(size=(16, 16)))
     assert [flag(each, WholeModel()) for each in (Gradient(), Guided(), Tuned(), guided)] == ["passed"] * 4
-    copied = Surrogate(students=(student,), training=Head())
-    for weak in (Evolution(), Boundary(), copied, Conditional(questions=8)):
+    for weak in (Evolution(), Boundary(), COPIES, Conditional(questions=8)):
         assert flag(weak, WholeModel()) == "warning"
     assert flag(Evolution(), ScoresOnly()) == flag(Boundary(), LabelsOnly()) == "warning"

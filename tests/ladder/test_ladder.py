@@ -260,6 +260,18 @@ def test_a_judge_that_is_blind_to_the_people_is_told(climbed, inputs, tmp_path):
     assert "Eyesight" not in (climbed[0] / "ladder.html").read_text()
 
 
+def test_a_level_of_access_without_its_strongest_kind_of_search_is_told(climbed):
+    folder, report = climbed
+    checks = {check["name"]: check["severity"] for check in report["checks"]}
+    assert checks["search with the weights: white-box"] == "passed"
+    assert checks["student of the target: score; label-only"] == "warning"
+    opinions = {point["access"]: point["own_opinion"] for point in report["points"] if point["rung"] != "best of N"}
+    for level, opinion in opinions.items():  # the last of each level
+        (severity,) = [checks[name] for name in checks if name.startswith("search convinces") and level in name]
+        assert severity == ("passed" if opinion >= 0.5 else "warning"), level
+    assert "Student of the target: score; label-only: An adversary who" in (folder / "ladder.html").read_text()
+
+
 @pytest.mark.slow
 @needs_browser
 def test_the_page_has_no_violation_and_fits_the_screen(climbed):
