@@ -60,11 +60,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def load_weights(module: nn.Module, path: Path) -> None:
     """Loads a file into the module. Raises GmiError if a name, shape or type does not fit, or a value is not finite.
 
-    Where a wrapper has put its prefix before every name, it is left out, which is said on standard error.
+    Where a wrapper has put its prefix before every name, so that none fits, it is left out, which is said on standard
+    error.
     """
     state = read_weights(path)
     own = module.state_dict()
-    while own.keys() != state.keys() and (prefix := _prefix(state, own)):
+    while not own.keys() & state.keys() and (prefix := _prefix(state)):
         state = {name.removeprefix(prefix): value for name, value in state.items()}
         print(f"{path}: the prefix {prefix} of all names is left out.", file=sys.stderr)
     for name, value in state.items():
@@ -84,10 +85,9 @@ def _is_state(value: object) -> bool:
     )
 
 
-def _prefix(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
-    """The prefix of a wrapper that all names have, and none of the network's own; empty if there is none."""
-    found = (prefix for prefix in PREFIXES if state and all(name.startswith(prefix) for name in state))
-    return next((prefix for prefix in found if not any(name.startswith(prefix) for name in own)), "")
+def _prefix(state: Mapping[str, Tensor]) -> str:
+    """The prefix of a wrapper that all names have; empty if there is none."""
+    return next((prefix for prefix in PREFIXES if state and all(name.startswith(prefix) for name in state)), "")
 
 
 def _refuse_kind(path: Path, name: str, value: Tensor, own: Tensor | None) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from gmi.audits import Hardware
 from gmi.checks import Flag, dead_gradients
 from gmi.comparison.inputs import Inputs, build, promises, target_of, try_arms
-from gmi.comparison.plan import Cell, Comparison, cells
+from gmi.comparison.plan import OPEN, Cell, Comparison, cells
 from gmi.data.images import Images
 from gmi.defences.base import Promise
 from gmi.inversion import judging
@@ -82,8 +82,7 @@ class Trials:
         attacks: dict[str, AttackResult] = {}
         utility: dict[Place, Utility] = {}
         gradients: dict[Place, Flag] = {}
-        met: dict[str, list[Flag]] = {}
-        convinced: dict[str, list[Flag]] = {}
+        met: dict[str, dict[str, list[Flag]]] = {}
         for cell in cells(self.plan):
             place, target = (cell.subject.name, cell.arm.name, cell.seed), self.target(cell)
             if place not in utility:
@@ -94,12 +93,12 @@ class Trials:
                 attacks[cell.key] = self._attack(cell, target)
             several = [cell.subject.name] if len(self.plan.targets) > 1 else []
             level = ", ".join([*several, cell.arm.name, str(cell.attack.access)])
-            met.setdefault(level, []).append(self._strength(cell, target, utility[place]))
-            convinced.setdefault(level, []).append(persuaded(attacks[cell.key].own_opinion))
+            flags = (self._strength(cell, target, utility[place]), _convinced(cell, attacks[cell.key]))
+            met.setdefault(level, {}).setdefault(cell.attack.name, []).extend(flags)
         releases = {key: attacked.images for key, attacked in attacks.items()} | {RANDOM: self._random()}
         judged = judging.judge(self.store, self.inputs.judges, None, self.inputs.people, releases)
         agreed = promises(self.plan, self.inputs.people.training.classes)
-        return Evidence(releases, judged, attacks, utility, gradients, (*strengths(met), *strengths(convinced)), agreed)
+        return Evidence(releases, judged, attacks, utility, gradients, strengths(met), agreed)
 
     def target(self, cell: Cell) -> Target:
         """The trained target that a cell attacks."""
@@ -161,7 +160,7 @@ class Trials:
         return AttackResult(images, accuracy(target, images), sum(step.queries for step in attacker.spent.values()))
 
     def _strength(self, cell: Cell, target: Target, utility: Utility) -> Flag:
-        search = cell.attack.search
+        search = _seeded(cell)
         taught = self._attacker(cell).taught(f"{cell.key}/search")
         known = learnt(search, [taught], self.inputs.people, utility.named)
         return strength(search, cell.attack.access.open(target, None), comparing=False, learnt=known)
@@ -185,6 +184,12 @@ class Trials:
 
 
 _STATE = "state."
+
+
+def _convinced(cell: Cell, attacked: AttackResult) -> Flag:
+    """Whether the attack convinces the target. That a defended one is not convinced may be what the defence does."""
+    flag = persuaded(attacked.own_opinion)
+    return replace(flag, severity="note") if cell.arm.name != OPEN and flag.severity == "warning" else flag
 
 
 def _seeded(cell: Cell) -> AnySearch:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gmi.cli.commands import Parser
+from gmi.cli.reports import pdf
 from gmi.dossier.dossier import Dossier
 from gmi.files import put
 from gmi.report import page
@@ -18,13 +19,18 @@ TEMPLATE = Path(__file__).with_name("page.html")
 
 
 def main(arguments: Sequence[str], prog: str | None = None) -> None:
-    """Writes a dossier's page and JSON. Raises GmiError where the runs are not of one system, or not finished."""
+    """Writes a dossier's page and JSON; with --to pdf, prints the page, too.
+
+    Raises GmiError where the runs are not of one system, or not finished.
+    """
     parser = Parser(prog=prog, description="Joins finished runs of one system into one page: an annex of a DPIA.")
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of finished runs, of any kind")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write index.html")
     parser.add_argument("--system", metavar="NAME", help="the system, where runs have no authorisation that names it")
+    parser.add_argument("--to", choices=("html", "pdf"), default="html", help="pdf: print the page, too")
     options = parser.parse_args(arguments)
-    print(write(Dossier.of(options.runs, options.system), options.out))
+    path = write(Dossier.of(options.runs, options.system), options.out)
+    print(pdf(path) if options.to == "pdf" else path)
 
 
 def write(dossier: Dossier, out: Path) -> Path:

@@ -34,8 +34,9 @@ EXIT: dict[Result, int] = {"pass": 0, "fail": 3, "inconclusive": 4}
 _COMPARISONS = {"<=": le, ">=": ge, "==": eq, "<": lt, ">": gt}
 _STATEMENT = re.compile(r"(?P<figure>.+?)\s*(?P<sign><=|>=|==|<|>|\bnot in\b|\bin\b)\s*(?P<bound>.+)")
 _ENDS = ("low", "value", "high")
-_ATTACKS = ("search", "best_of_n", "public")  # methods that ask the target
-_KNOWN = "verdict, people, identity.METRIC, membership.METRIC, advantage, PART.METRIC or LABEL=VALUE,...:METRIC"
+_KNOWN = (
+    "verdict, people, warnings, identity.METRIC, membership.METRIC, advantage, PART.METRIC or LABEL=VALUE,...:METRIC"
+)
 _PARTS = {"membership": "related.membership.methods", "copying": "related.copying", "advantage": "verdict.advantages"}
 
 
@@ -44,7 +45,7 @@ class Statement:
     """A figure, a sign, and what is on its other side."""
 
     text: str
-    figure: str  # "verdict", "people", or the figure's name
+    figure: str  # "verdict", "people", "warnings", or the figure's name
     end: Literal["low", "value", "high"]  # of the figure's interval
     sign: str
     bound: float | tuple[str, ...]  # a number, or findings of a verdict
@@ -67,7 +68,7 @@ class Statement:
             return cls(text, figure, "value", sign, findings)
         if sign not in _COMPARISONS or isinstance(bound, bool) or not isinstance(bound, int | float):
             raise ValueError(f"{text!r}: compare a figure with a number by <=, >=, <, > or ==")
-        if figure == "people":
+        if figure in ("people", "warnings"):
             return cls(text, figure, "value", sign, float(bound))
         name, _, end = figure.rpartition(".")
         if end not in _ENDS:
@@ -137,8 +138,9 @@ def decide(policy: Policy, report: Mapping[str, Any]) -> Decision:
     """The decision on a report.json, or on another kind of audit's file.
 
     fail: a statement is missed and not waived. inconclusive: none is, but one is not known; or no statement speaks of
-    the verdict, and it is another than "no evidence", or there is none and a check warns; or no statement speaks of
-    membership, and its own verdict is another. Raises GmiError for a figure that the audit does not have.
+    the verdict, and it is another than "no evidence"; or there is none, a check warns, and no statement speaks of
+    warnings; or no statement speaks of membership, and its own verdict is another. Raises GmiError for a figure that
+    the audit does not have.
     """
     waived = {waiver.statement: waiver for waiver in policy.waivers}
     judged, figures = [], rows(report)
@@ -158,13 +160,18 @@ def decide(policy: Policy, report: Mapping[str, Any]) -> Decision:
     return Decision(policy.name, result, tuple(judged))
 
 
+def _warnings(report: Mapping[str, Any]) -> list[str]:
+    """Names of the checks that warn."""
+    return [check["name"] for check in report.get("checks", ()) if check["severity"] in ("stop", "warning")]
+
+
 def _left_open(report: Mapping[str, Any], spoken_of: Collection[str]) -> bool:
     """Whether the audit says what no statement speaks of: figures that hold do not speak of what found more."""
     finding = (report.get("verdict") or {}).get("finding")
-    if "verdict" not in spoken_of:
-        warned = any(check["severity"] in ("stop", "warning") for check in report.get("checks", ()))
-        if finding not in (None, "no evidence") or (finding is None and warned):
-            return True
+    if finding not in (None, "no evidence") and "verdict" not in spoken_of:
+        return True
+    if finding is None and _warnings(report) and "warnings" not in spoken_of:
+        return True
     beside = [report.get("known"), ((report.get("related") or {}).get("membership") or {}).get("verdict")]
     about_members = any(figure.startswith("membership") or "white_box" in figure for figure in spoken_of)
     return not about_members and any(each["finding"] != "no evidence" for each in beside if each is not None)
@@ -183,6 +190,9 @@ def _judged(statement: Statement, report: Mapping[str, Any], figures: list[Row])
         if people is None:
             raise GmiError(f"{statement.text!r}: this kind of audit does not count people.")
         return ("met" if holds(people, bound) else "missed"), f"{people}"
+    if statement.figure == "warnings":
+        count = len(_warnings(report))
+        return ("met" if holds(count, bound) else "missed"), f"{count}"
     chosen = _named(statement, report, figures)
     ends = [row["value"] if row["low"] is None else row[statement.end] for row in chosen]
     known = [end for end in ends if end is not None]
@@ -204,7 +214,8 @@ def _named(statement: Statement, report: Mapping[str, Any], figures: list[Row]) 
     elif name.startswith("identity."):
         judge = (report.get("verdict") or {}).get("judge", "")
         wanted = {"part": "results", "judge": judge, "metric": name.removeprefix("identity.")}
-        figures = [row for row in figures if row.get("method") in _ATTACKS]
+        advantages = (report.get("verdict") or {}).get("advantages") or ()
+        figures = [row for row in figures if row.get("method") in {each["attack"] for each in advantages}]
     else:
         part, _, metric = name.partition(".")
         wanted = {"part": _PARTS.get(part, part), "metric": metric or "leak"}

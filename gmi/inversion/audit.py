@@ -67,7 +67,8 @@ def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Eviden
     judged = judging.judge(run, judges, opinion, people, releases)
     taught = [attacker.taught("search") for attacker in attackers]
     known = learnt(plan.search, taught, people, judged.answers["target"]["enrolment"].named)
-    related = related_attacks(plan, inputs, run, judged, releases, opinion, known.copying, hardware)
+    first = known.students[0] if known.students else None
+    related = related_attacks(plan, inputs, run, judged, releases, opinion, first, hardware)
     recognised: tuple[Recognised, ...] = ()
     if PartialState().is_main_process:  # the others' would be the same
         recognised = tuple(

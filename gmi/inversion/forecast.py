@@ -22,7 +22,7 @@ from gmi.errors import Overspent
 from gmi.forecast import Forecast, seconds_of
 from gmi.inversion.inputs import Inputs, existing_target
 from gmi.inversion.plan import Audit
-from gmi.inversion.strength import compares, strength
+from gmi.inversion.strength import compares, misleads, misled, strength
 from gmi.inversion.verdict import FEWEST
 from gmi.metrics.power import people_needed
 from gmi.oracles.access import claims
@@ -34,7 +34,7 @@ from gmi.search.selection import Selection
 from gmi.search.signature import OfflineSearch, access, shared_queries, students
 from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.served import Served
-from gmi.targets.templates import Matching
+from gmi.targets.templates import Matching, is_recogniser
 from gmi.training.targets import try_step
 
 Work = tuple[int, int, float]
@@ -126,8 +126,11 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     notes = target_notes(plan)
     oracle = plan.access.open(inputs.target, None)
     weak = strength(plan.search, oracle, compares(oracle, inputs))
-    if weak.severity != "passed":
-        notes += (f"Whatever this search does not find, nobody is acquitted by it. {weak.message}",)
+    bars = [weak.message] if weak.severity != "passed" else []
+    bars += [misled().message] if misleads(plan.target) else []
+    if not plan.controls.oracle:
+        bars.append("Without the oracle projection (controls.oracle) nothing is known of what the prior can express.")
+    notes += tuple(f"Whatever is not found, nobody is acquitted. {message}" for message in bars)
     attacks = 2 + (people.public is not None)
     needed = people_needed(GUESSING, plan.notable, attacks * len(inputs.judges.faces))
     if needed > len(people.attacked):
@@ -207,8 +210,12 @@ def _times(work: Work, count: int) -> Work:
 def forward_seconds(target: Target | Served, people: People, device: torch.device) -> float:
     """Seconds for one image of the people; of a served target nothing is known but how often it may be asked.
 
-    A recogniser that answers in this process is timed.
+    A recogniser in this process is timed: what it takes is mostly to find the faces.
     """
+    if isinstance(target, Target) and is_recogniser(target):
+        some = people.enrolment.pixels[:_FEW].to(device)
+        with torch.no_grad():
+            return seconds_of(lambda: target.to(device)(some)) / len(some)
     if isinstance(target, Served) and isinstance(service := target.service, Matching):
         few = people.enrolment.bytes[:_FEW]
         return seconds_of(lambda: service(few)) / len(few)

@@ -28,8 +28,8 @@ class Copying:
 class Learnt:
     """What is known of it; None: the search learns no such thing, or has not yet."""
 
-    foretold: float | None = None  # how well the templates that were solved for foretell answers, as an area
-    copying: Copying | None = None  # how well the student copies the target
+    foretold: float | None = None  # least, of all seeds: how well the templates that were solved for foretell answers
+    students: tuple[Copying, ...] = ()  # how well the student of each seed copies the target
 
 
 def learnt(search: Search, taught: Sequence[Mapping[str, Tensor]], people: People, named: Tensor) -> Learnt:
@@ -41,7 +41,7 @@ def learnt(search: Search, taught: Sequence[Mapping[str, Tensor]], people: Peopl
     if isinstance(search, Solve):
         return Learnt(foretold=min(float(each["foretold"]) for each in taught))
     if isinstance(search, Surrogate):
-        return Learnt(copying=fidelity(search, taught[0], people, named))
+        return Learnt(students=tuple(fidelity(search, each, people, named) for each in taught))
     return Learnt()
 
 

@@ -69,7 +69,14 @@ class Recognised:
         controls = tuple(self.of_people(name, METRIC)[0] for name in nobody)
         usual = float(self.of_people(RANDOM, self._match).mean())
         return {
-            name: Exposure(self.of_people(name, METRIC), controls, self._found(name), usual, tuple(among.values()))
+            name: Exposure(
+                self.of_people(name, METRIC),
+                controls,
+                self._found(name),
+                usual,
+                tuple(among.values()),
+                self._tries(name),
+            )
             for name, among in self.within.items()
             if public or name != "public"
         }
@@ -84,6 +91,10 @@ class Recognised:
     def _found(self, method: str) -> Array:
         """1 for each attacked person and draw (S, A) of whom any image matches, else 0."""
         return identity.any_of(self.outcomes[method][self._match], self.classes[method], self.draws[method])
+
+    def _tries(self, method: str) -> int:
+        """Images of each person in a draw."""
+        return len(self.classes[method]) // self._found(method).size
 
     @property
     def _match(self) -> str:

@@ -15,6 +15,8 @@ from gmi.search.solve import Solve
 from gmi.search.surrogate import Surrogate
 from gmi.targets.served import Served
 
+_ORDER = ("stop", "warning", "note", "passed")
+
 
 def strength(search: Search, oracle: AnyOracle, comparing: bool, learnt: Learnt | None = None) -> Flag:
     """Whether the search is of the kind that finds most with such access.
@@ -31,14 +33,15 @@ def strength(search: Search, oracle: AnyOracle, comparing: bool, learnt: Learnt 
     return taught(search, learnt)
 
 
-def strengths(flags: Mapping[str, Sequence[Flag]]) -> tuple[Flag, ...]:
+def strengths(flags: Mapping[str, Mapping[str, Sequence[Flag]]]) -> tuple[Flag, ...]:
     """What is to be said of each level of access, where one search that is as strong as it gets is enough.
 
-    flags: by level, of every search with it, the costliest last.
+    flags: by level and search, what is said of it, with all seeds; of several searches the costliest stands last.
     """
     levels: dict[Flag, list[str]] = {}
-    for level, its in flags.items():
-        levels.setdefault(next((each for each in its if each.severity == "passed"), its[-1]), []).append(level)
+    for level, searches in flags.items():
+        worst = [min(its, key=lambda flag: _ORDER.index(flag.severity)) for its in searches.values()]
+        levels.setdefault(next((each for each in worst if each.severity == "passed"), worst[-1]), []).append(level)
     return tuple(replace(flag, name=f"{flag.name}: {'; '.join(its)}") for flag, its in levels.items())
 
 
@@ -87,11 +90,13 @@ def taught(search: Search, learnt: Learnt | None) -> Flag:
             "with its gradients; this search does not, and may find far less: audit with search: {type: surrogate}, "
             "and a student on the backbone that the target may have been built on.",
         )
-    if learnt is None or learnt.copying is None:
+    if learnt is None or not learnt.students:
         return Flag(name, "passed", "A student is taught what the target says.")
-    student, target = learnt.copying.accuracy, learnt.copying.target_accuracy
-    if isinstance(student, Failed) or isinstance(target, Failed):
+    rights, target = [each.accuracy for each in learnt.students], learnt.students[0].target_accuracy
+    known = [each for each in rights if not isinstance(each, Failed)]
+    if isinstance(target, Failed) or len(known) < len(rights):
         return Flag(name, "warning", "What the student learnt of the target could not be measured.")
+    student = min(known, key=lambda each: each.value)  # of the seed that taught it least
     rates = f"The student names {student.value:.0%} of the enrolment images right, and the target {target.value:.0%}"
     if student.value < target.value / 2:
         return Flag(
@@ -146,6 +151,11 @@ def persuaded(naive: float | Failed) -> Flag:
             "more candidates or another objective may mend it.",
         )
     return Flag(name, "passed", f"{taken}.")
+
+
+def misleads(target: object) -> bool:
+    """Whether a target, as it is configured, has a defence that misleads searches."""
+    return bool(getattr(getattr(target, "defence", None), "misleads", False))
 
 
 def misled() -> Flag:

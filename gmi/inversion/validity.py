@@ -17,7 +17,7 @@ from gmi.inversion.meter import Spent
 from gmi.inversion.plan import RANDOM, Audit
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.related import Passing, Related
-from gmi.inversion.strength import compares, grey_prior, misled, persuaded, strength
+from gmi.inversion.strength import compares, grey_prior, misleads, misled, persuaded, strength
 from gmi.inversion.verdict import METRIC, Exposure, called
 from gmi.metrics.rates import TAIL
 from gmi.metrics.statistics import Estimate, Failed, Outcome, difference
@@ -68,7 +68,7 @@ def early_checks(plan: Audit, inputs: Inputs, evidence: Evidence, naive: Outcome
         doubtful += [checks.flat(probes["logits"]), checks.softened(probes["logits"])]
     if "again" in probes:
         doubtful.append(checks.randomised(probes["logits"], probes["again"]))
-    if getattr(getattr(plan.target, "defence", None), "misleads", False):
+    if misleads(plan.target):
         doubtful.append(misled())
     if evidence.related.templates is not None:
         doubtful.append(opened(evidence.related.templates, max(plan.fmrs)))
@@ -84,7 +84,7 @@ def opened(passing: Sequence[Passing], fmr: float) -> checks.Flag:
     That they may show nobody to another judge does not matter to the system.
     """
     name, metric = "the system itself", f"match@{fmr:g}"
-    for row in (each for each in passing if each.system == "same" and each.method == "search"):
+    for row in (each for each in passing if each.system == "same" and each.method != RANDOM):
         (usual,) = [
             each.figures[metric]
             for each in passing

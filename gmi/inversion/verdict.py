@@ -40,8 +40,9 @@ class Exposure:
     auc: Array  # (S, A) of each draw and attacked person, among everybody enrolled
     nobody: tuple[Array, ...]  # (A,) of each kind of images that are made or chosen without the target
     matched: Array  # (S, A), 1 where any of her images matches at the audit's greatest FMR, else 0
-    usual: float  # share of the prior's samples that match somebody: of one image, and so never more than of several
+    usual: float  # share of the prior's samples that match somebody, of one image
     within: tuple[Within, ...]  # among look-alikes by the judge, and among those of her group where groups are known
+    tries: int = 1  # images of each person and draw: each has a chance, of which `usual` is one
 
     @property
     def leaks(self) -> tuple[Array, ...]:
@@ -153,7 +154,7 @@ def decide(
             leak,
             f"{among}: that it is more than what look-alikes share (sex, age, skin) is not shown.",
         )
-    reasons = [*_excess(figures, exposures, notable, needed), *_few(figures, notable, people)]
+    reasons = [*_excess(figures, exposures, notable, needed), *_few(figures, exposures, notable)]
     reasons += [*_room(ceiling, search, notable), *doubts]
     if isinstance(optimising, Estimate) and optimising.high < 0:
         reasons.append("The search finds less than the best of the prior's samples: it works against its people.")
@@ -252,14 +253,16 @@ def _excess(
     return [sentence, "Another seed, or a few more people, would as a rule exclude it if there is no leak."]
 
 
-def _few(figures: Mapping[str, Advantage], notable: float, people: int) -> list[str]:
+def _few(figures: Mapping[str, Advantage], exposures: Mapping[str, Exposure], notable: float) -> list[str]:
     """Why it cannot be excluded that a notable share of people are found, whatever the mean is."""
     name = max(figures, key=lambda attack: figures[attack].matches or 0)
     matches = figures[name].matches
     if matches is None or matches < notable:
         return []
-    least = people_unseen(notable)
+    least, people, tries = people_unseen(notable), exposures[name].auc.shape[1], exposures[name].tries
     end = f": {least} people or more would exclude it if nobody does" if people < least else ""
+    if tries > 1:
+        end += f". Of {tries} images a person, that is beyond the chance of one: selection.keep: 1 has no more"
     return [
         f"{NAMES[name].capitalize()} may find up to {matches:.0%} of people beyond chance, and {notable:.0%} is "
         f"notable{end}."

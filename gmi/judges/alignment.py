@@ -16,7 +16,7 @@ from torch import Tensor
 from gmi.assets.weights import load_weights
 from gmi.errors import GmiError
 from gmi.judges.mobilefacenet import landmarks
-from gmi.views import grey
+from gmi.views import grey, single
 
 SIDE = 112
 """Pixels on each side of an aligned face, unless a recogniser takes other ones."""
@@ -56,20 +56,23 @@ class Alignment:
         was detected.
         """
         faces, boxes, missed = [], [], 0
-        for image in images:
-            with torch.no_grad():  # one image at a time on the CPU: a box does not depend on the device or on others
-                detected = self._detector.detect(image.detach().cpu().permute(1, 2, 0) * 255)[0]
-            face, box = _shrunk(image, detected)
-            faces.append(face)
-            boxes.append(box)
-            missed += detected is None
-        shown = [face.detach().cpu() for face in faces]
-        marks = self._landmarks(shown, boxes)
-        marks = self._landmarks(shown, [_around(places) for places in marks])
-        aligned = [
-            sampled(face, similarity_transform(TEMPLATE * side / SIDE, five_points(places)), side)
-            for face, places in zip(faces, marks, strict=True)
-        ]
+        with single(torch.device("cpu")), single(self._device):  # places are fractions of a pixel
+            for image in images:
+                with (
+                    torch.no_grad()
+                ):  # one at a time on the CPU: a box does not depend on the device or on other images
+                    detected = self._detector.detect(image.detach().cpu().permute(1, 2, 0) * 255)[0]
+                face, box = _shrunk(image, detected)
+                faces.append(face)
+                boxes.append(box)
+                missed += detected is None
+            shown = [face.detach().cpu() for face in faces]
+            marks = self._landmarks(shown, boxes)
+            marks = self._landmarks(shown, [_around(places) for places in marks])
+            aligned = [
+                sampled(face, similarity_transform(TEMPLATE * side / SIDE, five_points(places)), side)
+                for face, places in zip(faces, marks, strict=True)
+            ]
         return torch.stack(aligned) if aligned else images.new_empty(0, 3, side, side), missed
 
     @torch.no_grad()

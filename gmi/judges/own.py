@@ -69,7 +69,7 @@ class ModuleRecogniser:
     type: Literal["module"] = "module"
     factory: str  # "package.module:callable" that returns a torch module: code that you name and therefore trust
     arguments: dict[str, JsonValue] = field(default_factory=dict)  # the factory's; strings "asset:..." become paths
-    weights: str  # .safetensors, or a .pt of plain tensors
+    weights: str  # .safetensors, or a .pt that holds one state_dict
     input: Input  # the input that the module expects
     align: Align = "arcface"  # how faces are laid into the input; none: the whole image is resized
     trained_on: Names  # names of the data sets that it learnt from; it is refused for a target that learnt from them
@@ -81,7 +81,7 @@ class ModuleRecogniser:
             module = make_network(self.factory, self.arguments, f"The recogniser {self.name}'s factory")
         load_weights(module, resolve(self.weights))
         module = module.float().eval().requires_grad_(False).to(device)
-        return _judge(self, module, list(module.parameters()), device)
+        return _judge(self, module, [*module.parameters()] or [*module.buffers()], device)
 
 
 def _judge(
@@ -94,9 +94,8 @@ def _judge(
             f"The recogniser {plan.name} aligns faces to {height}x{width}: they are square, or align is none."
         )
     try:
-        shown = network(
-            plan.input(torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))).to(device)
-        )
+        images = plan.input(torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0)))
+        shown = network(images.to(next(iter(weights), images).device))  # a file's weights are on the CPU
         shape, finite = tuple(shown.shape), bool(shown.isfinite().all())
     except Exception as error:  # the network is the user's
         raise GmiError(

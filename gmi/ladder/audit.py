@@ -23,8 +23,8 @@ from gmi.inversion.judging import Judged, Judges, Releases
 from gmi.inversion.learnt import learnt
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.preflight import refuse_ignorant
-from gmi.inversion.strength import compares, strength, strengths
-from gmi.ladder.findings import Evidence, findings
+from gmi.inversion.strength import compares, misleads, misled, persuaded, strength, strengths
+from gmi.ladder.findings import Evidence, findings, own_opinion
 from gmi.ladder.forecast import forecast, refuse_misfits
 from gmi.ladder.page import render
 from gmi.ladder.plan import Cost, Ladder, costs
@@ -85,7 +85,7 @@ def examine(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> Evide
     releases = {step: Images.join([each[step] for each in drawn]) for step in drawn[0]}
     opinion = judging.own_opinion(inputs.target, oracles[plan.rungs[0].name], hardware.device)
     judged = judging.judge(run, judges, opinion, people, releases)
-    return Evidence(releases, judged, _strengths(plan, inputs, judged, attackers, oracles))
+    return Evidence(releases, judged, _strengths(plan, inputs, releases, judged, attackers, oracles))
 
 
 def _drawn(plan: Ladder, attacker: Attacker, oracles: Mapping[str, AnyOracle], scores: AnyOracle) -> Releases:
@@ -100,16 +100,22 @@ def _drawn(plan: Ladder, attacker: Attacker, oracles: Mapping[str, AnyOracle], s
 
 
 def _strengths(
-    plan: Ladder, inputs: Inputs, judged: Judged, attackers: Sequence[Attacker], oracles: Mapping[str, AnyOracle]
+    plan: Ladder,
+    inputs: Inputs,
+    releases: Releases,
+    judged: Judged,
+    attackers: Sequence[Attacker],
+    oracles: Mapping[str, AnyOracle],
 ) -> tuple[Flag, ...]:
     """Whether each level of access met a search of the kind that finds most with it."""
-    named, flags = judged.answers["target"]["enrolment"].named, {}
+    answers, flags = judged.answers["target"], {}
     for step, rung, search in plan.attacks():
         taught = [_searching(attacker, search).taught(step) for attacker in attackers]
-        known, oracle = learnt(search, taught, inputs.people, named), oracles[rung.name]
-        flag = strength(search, oracle, compares(oracle, inputs), known)
-        flags.setdefault(str(rung.access), []).append(flag)
-    return strengths(flags)
+        known, oracle = learnt(search, taught, inputs.people, answers["enrolment"].named), oracles[rung.name]
+        kind = strength(search, oracle, compares(oracle, inputs), known)
+        opinion = persuaded(own_opinion(answers[step], releases[step]))
+        flags.setdefault(str(rung.access), {})[step] = (kind, opinion)
+    return (*strengths(flags), *([misled()] if misleads(plan.audit.target) else []))
 
 
 def _searching(attacker: Attacker, search: AnySearch) -> Attacker:

@@ -7,14 +7,14 @@ import numpy as np
 
 from gmi import checks
 from gmi.checks import Flag
+from gmi.data.images import Images
 from gmi.inversion.findings import Cut, cuts
 from gmi.inversion.inputs import Inputs
-from gmi.inversion.judging import Judged, Releases
+from gmi.inversion.judging import Answers, Judged, Releases
 from gmi.inversion.literature import target_accuracy
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.recognition import recognise
 from gmi.inversion.scoring import chance_of, figures
-from gmi.inversion.strength import persuaded, strengths
 from gmi.inversion.validity import eyesight
 from gmi.ladder.plan import Ladder, baseline, costs
 from gmi.metrics.statistics import Failed, Outcome, attempt, recovered
@@ -71,6 +71,11 @@ class Findings:
     points: tuple[Point, ...]
 
 
+def own_opinion(answers: Answers, images: Images) -> float:
+    """The share of images that the target itself takes for their person."""
+    return float((answers.named == images.classes).double().mean())
+
+
 def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
     """Everything that the page is rendered from; the same evidence gives the same findings."""
     people, judge = len(inputs.people.attacked), inputs.judges.faces[0]
@@ -98,12 +103,6 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
             return Failed(found.failed.replace("the oracle", "the reference").replace("the control", words))
         return found
 
-    def own_opinion(step: str) -> float:
-        return float((opinion[step].named == evidence.releases[step].classes).double().mean())
-
-    convinced: dict[str, list[Flag]] = {}
-    for step, rung, _ in plan.attacks():
-        convinced.setdefault(str(rung.access), []).append(persuaded(own_opinion(step)))
     levels = {metric: chance_of(recognised, metric) for metric in recognised.rates}
     return Findings(
         subject=plan.audit.data.subject,
@@ -126,7 +125,6 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
             eyesight(recognised),
             checks.rule_of_30(recognised.judge, recognised.thresholds),
             *evidence.strengths,
-            *strengths(convinced),
         ),
         random_prior=figures(recognised, [RANDOM]),
         points=tuple(
@@ -138,7 +136,7 @@ def findings(plan: Ladder, inputs: Inputs, evidence: Evidence) -> Findings:
                 ratio=None if step == plan.reference else share(step, None),
                 baseline=starts.get(step),
                 share=share(step, starts[step]) if step in starts and step != plan.reference else None,
-                own_opinion=own_opinion(step),
+                own_opinion=own_opinion(opinion[step], evidence.releases[step]),
             )
             for step, cost in costs(plan, inputs.prior, len(inputs.people.names)).items()
         ),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gmi.settings import Count, Positive, settings
 
+_NOBODY = -1e6  # similarity of what shows nobody, in whatever unit an interface has
 _NEVER = 1e-12  # probability of what full precision shows as 0
 
 
@@ -57,9 +58,8 @@ class Shape:
 def filled(shown: Tensor) -> Tensor:
     """Similarities (N, K) with those that are hidden as high as they can be: as the least that is shown of the image.
 
-    An image of which nothing is shown is like nobody: it has the least that is shown of any.
+    An image of which nothing is shown is like nobody, whatever is shown of others.
     """
     hidden = shown.isnan()
     least = shown.nan_to_num(torch.inf).amin(1, keepdim=True)
-    nobody = least.amin() if least.amin().isfinite() else torch.zeros_like(least.amin())
-    return torch.where(hidden, least.where(least.isfinite(), nobody), shown)
+    return torch.where(hidden, least.where(least.isfinite(), _NOBODY), shown)

@@ -168,7 +168,7 @@ def _cautions(report: Mapping[str, Any]) -> Iterator[str]:
     said = (report.get("verdict") or {}).get("because", ())
     for check in report.get("checks", ()):
         if check["severity"] in ("stop", "warning") and check["message"] not in said:
-            yield f"{check['name'].capitalize()}: {check['message']}"
+            yield f"{check['name'][:1].upper()}{check['name'][1:]}: {check['message']}"
     for arm in report.get("arms", ()):
         yield from (f"{arm['name']}: {reason}" for reason in arm["masking"])
 

@@ -150,7 +150,7 @@ class ModuleTarget:
     type: Literal["module"] = "module"
     factory: str  # "package.module:callable" that returns a torch module
     arguments: dict[str, JsonValue] = field(default_factory=dict)  # the factory's; strings "asset:..." become paths
-    weights: str | None = None  # .safetensors, or a .pt of plain tensors; None: the factory loads its own
+    weights: str | None = None  # .safetensors, or a .pt that holds one state_dict; None: the factory loads its own
     input: Input  # the input that the module expects
     # names of the outputs in the model's order, or a text file with one a line: a person's is the folder's, another
     # word stands for nobody (a background class) and is ignored; natural: the people, 2 before 10; model: the

@@ -116,9 +116,11 @@ class Session:
                 ) from None
             fault = Unreached if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout) else Busy
             raise fault(self.quoted(f"{type(error).__name__}: {error}")) from None  # the cause could show the token
+        if response.status in also:
+            return response
         if response.status in _LATER:
             raise Busy(f"status {response.status}", _after(response.headers.get("Retry-After")))
-        if response.status != 200 and response.status not in also:
+        if response.status != 200:
             token = f" (the token is that in {self._variable})" if self._variable else ""
             moved = response.headers.get("Location")
             hint = {401: token, 403: token, 404: ": target.url or target.model is wrong"}.get(response.status, "")

@@ -161,9 +161,11 @@ class _Reading:
         answers = outputs.of_people(answers)
         if gives == "similarities" and not self.labels:
             return answers
-        answers[answers.isnan().all(1)] = 1 / len(self.served.classes)  # only outputs of nobody are shown
-        if self.labels:
-            return answers.nan_to_num(-torch.inf).argmax(1, keepdim=True).double()
+        nobody, people = answers.isnan().all(1, keepdim=True), len(self.served.classes)  # nobody of them is shown
+        if self.labels:  # a tie between all, which the image decides, so that it does not favour one of them
+            tied = images.long().flatten(1).sum(1, keepdim=True) % people
+            return torch.where(nobody, tied, answers.nan_to_num(-torch.inf).argmax(1, keepdim=True)).double()
+        answers = torch.where(nobody, 1 / people, answers)
         if gives == "logits":
             if answers.isnan().any():
                 raise GmiError(

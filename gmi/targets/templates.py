@@ -13,6 +13,7 @@ ISO/IEC 24745 calls the property that is tested irreversibility.
 
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -55,11 +56,12 @@ class Matcher(nn.Module):
     def __init__(self, network: nn.Module, templates: Tensor, scale: float, threshold: float) -> None:
         super().__init__()
         self.network, self.scale, self.threshold = network, scale, threshold
+        self.made = nn.Identity()  # takes the templates that the network makes
         self.register_buffer("templates", templates)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, K), scale times the cosine, of aligned faces (N, 3, 160, 160)."""
-        made = at_least_single(self.network(images))
+        """Logits (N, K), scale times the cosine, of aligned faces (N, C, H, W)."""
+        made = self.made(at_least_single(self.network(images)))
         with single(images.device):
             return self.scale * nn.functional.normalize(made) @ nn.functional.normalize(self.templates).T
 
@@ -241,7 +243,7 @@ def recogniser_of(
     """
     if isinstance(judge, FaceNetJudge | AlignedJudge) and isinstance(judge.network, nn.Module):
         module = Matcher(judge.network, templates, scale, threshold)
-        last = "network.last_linear" if isinstance(judge, FaceNetJudge) else None
+        last = "network.last_linear" if isinstance(judge, FaceNetJudge) else "made"
         return Target(module, judge.inputs, classes, judge.trained_on, last)
     weights = tuple(judge.weights())
     parts = [*weights, templates] if made is None else [*weights, templates, made]
@@ -262,7 +264,7 @@ def _of_people(path: Path, classes: tuple[str, ...]) -> Tensor:
             names, templates = arrays["names"], arrays["templates"]
     except KeyError as error:
         raise GmiError(f"target.leaked: {path} needs arrays names and templates (numpy.savez).") from error
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise GmiError(f"target.leaked: {path} cannot be read as .npz ({because(error)}).") from error
     texts = [unicodedata.normalize("NFC", f"{name}") for name in names.ravel()]
     fits = names.ndim == 1 and templates.ndim == 2 and len(templates) == len(texts)
@@ -271,10 +273,12 @@ def _of_people(path: Path, classes: tuple[str, ...]) -> Tensor:
             f"target.leaked: {path} has names of shape {names.shape} ({names.dtype}) and templates of shape "
             f"{templates.shape} ({templates.dtype}), where a text for each row of numbers is expected."
         )
-    if lacking := [name for name in classes if name not in texts]:
+    rows: dict[str, list[int]] = {name: [] for name in classes}
+    for row, text in enumerate(texts):
+        rows.get(text, []).append(row)
+    if lacking := [name for name, its in rows.items() if not its]:
         raise GmiError(f"target.leaked: {path} has no template of {lacking[0]}: name each person as the folder is.")
-    rows = [[row for row, text in enumerate(texts) if text == name] for name in classes]
-    return torch.stack([torch.from_numpy(templates[row].mean(0, dtype=np.float64)) for row in rows])
+    return torch.stack([torch.from_numpy(templates[its].mean(0, dtype=np.float64)) for its in rows.values()])
 
 
 def is_recogniser(target: Target | Served) -> bool:

@@ -513,10 +513,10 @@ def test_an_arm_that_met_no_attack_of_the_strongest_kind_is_told(compared):
     """What a weak attack does not find through a defence, a stronger one may."""
     checks = {check["name"]: check["severity"] for check in compared[1]["checks"]}
     arms = ("undefended", "untaught", "loud", "smoothed")
-    assert checks[f"search with the weights: {'; '.join(f'{arm}, white-box' for arm in arms)}"] == "passed"
     assert checks[f"student of the target: {'; '.join(f'{arm}, score' for arm in arms)}"] == "warning"
-    (doubt,) = [name for name in checks if name.startswith("search convinces") and "untaught, white-box" in name]
-    assert checks[doubt] == "warning" and "undefended" not in doubt
+    # the toy's search persuades few targets; of a defended one that may be what the defence does
+    assert checks["search convinces the target: undefended, white-box"] == "warning"
+    assert checks["search convinces the target: untaught, white-box"] == "note"
 
 
 @pytest.mark.slow

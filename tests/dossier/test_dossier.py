@@ -82,6 +82,16 @@ def test_the_page_shows_all_of_it_and_the_users_words_as_text(tmp_path, capsys):
     assert tree["runs"][0]["has_signature"] is False and "figures" in tree["requirements"][0]
 
 
+def test_a_dossier_says_what_its_runs_warn_of_and_is_printed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("gmi.dossier.command.pdf", lambda page: page.with_suffix(".pdf"))
+    main([str(put(tmp_path / "a", example(authorisation=PERMISSION))), "--out", str(tmp_path / "out"), "--to", "pdf"])
+    assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "index.pdf")
+    page, tree = (Path(tmp_path, "out", name).read_text() for name in ("index.html", "dossier.json"))
+    (run,) = json.loads(tree)["runs"]
+    assert run["cautions"] == ["Rule of 30: 15 false matches are few."] and len(run["beside"]) == 1
+    assert run["cautions"][0] in page and "Whether a photograph was trained on: evidence of leakage." in page
+
+
 @pytest.mark.parametrize(
     ("second", "system", "message"),
     [

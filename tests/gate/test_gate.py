@@ -120,11 +120,11 @@ def test_figures_that_hold_do_not_speak_of_what_found_more():
     traits = REPORT | {"verdict": REPORT["verdict"] | {"finding": "evidence of trait leakage"}}
     assert decide(policy(few), traits).result == "inconclusive"
     assert decide(policy(few, about), traits).result == "pass"  # it was said to be allowed
-    row = REPORT["results"][0]
-    selection = REPORT | {
-        "results": [*REPORT["results"], row | {"method": "best_of_n", "estimate": est(0.3, 0.2, 0.4)}]
-    }
+    more = REPORT["results"][0] | {"method": "best_of_n", "estimate": est(0.3, 0.2, 0.4)}
+    selection = REPORT | {"results": [*REPORT["results"], more, more | {"method": "public"}]}
     assert decide(policy(few), selection).result == "fail"  # whatever asks the target is an attack
+    verdict = REPORT["verdict"] | {"advantages": REPORT["verdict"]["advantages"][:1]}
+    assert decide(policy(few), selection | {"verdict": verdict}).result == "pass"  # it counts what the verdict does
     members = REPORT["related"]["membership"] | {"verdict": {"finding": "evidence of leakage", "because": []}}
     known = REPORT | {"related": {"membership": members}}
     assert decide(policy(few), known).result == "inconclusive"
@@ -134,6 +134,8 @@ def test_figures_that_hold_do_not_speak_of_what_found_more():
     ladder = {"kind": "ladder", "points": points, "checks": [check], "attacked": 20}
     assert decide(policy("points.auc.high <= 0.6"), ladder).result == "inconclusive"
     assert decide(policy("points.auc.high <= 0.6"), ladder | {"checks": []}).result == "pass"
+    assert decide(policy("points.auc.high <= 0.6", "warnings <= 1"), ladder).result == "pass"
+    assert decide(policy("points.auc.high <= 0.6", "warnings < 1"), ladder).result == "fail"
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,24 @@ def strangers_and(count: int) -> np.ndarray:
     return similarity
 
 
+def test_of_each_level_of_access_the_strongest_search_counts_and_of_a_search_its_worst():
+    kind, climbs = strength.taught(Boundary(), None), strength.climbed(True)
+    sure, unsure = strength.persuaded(0.9), strength.persuaded(0.1)
+    found = strength.strengths(
+        {
+            "labels": {"boundary": (kind, sure)},
+            "scores": {"evolution": (kind, sure), "genetic": (kind, unsure)},
+            "weights": {"gradient": (climbs, sure), "evolution": (kind, sure)},
+            "half": {"gradient": (climbs, sure, climbs, unsure)},  # with one seed of two
+        }
+    )
+    assert [(flag.name, flag.severity) for flag in found] == [
+        ("student of the target: labels; scores", "warning"),
+        ("search with the weights: weights", "passed"),
+        ("search convinces the target: half", "warning"),
+    ]
+
+
 LOGITS = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
 ALIKE = Estimate(0.5, 0.4, 0.6, 20, 20)
 STUDENT = ModuleTarget(factory="gmi.toy:target", input=Input(size=(16, 16)))
@@ -258,7 +276,8 @@ COPIES = Surrogate(students=(STUDENT,), training=Head())
 
 def learnt(accuracy: Outcome) -> Learnt:
     """Of a student that is right so often, of a target that is right as often as not."""
-    return Learnt(copying=Copying(ALIKE, accuracy, ALIKE, 100))
+    good = Copying(ALIKE, Estimate(0.5, 0.4, 0.6, 20, 20), ALIKE, 100)
+    return Learnt(students=(good, Copying(ALIKE, accuracy, ALIKE, 100)))
 
 
 TRUSTED, FEW = Threshold(0.01, 0.5, 15_600, 156, effective=40.0), Threshold(0.001, 0.7, 15_600, 156, effective=4.0)

@@ -147,6 +147,19 @@ def test_gradients_of_an_aligned_recogniser_are_those_at_the_places_of_its_faces
     assert torch.cosine_similarity(better[:1], better[1:]) > likeness + 0.05
 
 
+def test_places_of_faces_are_found_in_single_precision_whatever_the_search_works_in() -> None:
+    judge, images = MobileFaceNet().load(CPU), orl(2)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = judge.inputs(images)
+    torch.testing.assert_close(half.float(), judge.inputs(images), rtol=0, atol=1e-5)
+    photographs = Images.of((images * 255).byte(), torch.arange(2))
+    target = TemplateTarget(recogniser=MobileFaceNet(), threshold=0.4).load(("a", "b"), photographs)
+    assert isinstance(target, Target)
+    logits, features = target.activations(images)  # which the oracle projection compares
+    torch.testing.assert_close(features, judge.embed(images), rtol=0, atol=1e-4)
+    assert logits.shape == (2, 2)
+
+
 def test_a_recogniser_in_onnx_may_have_another_layout_and_several_outputs(weights: str, tmp_path: Path) -> None:
     network = Small()
     load_weights(network, Path(weights))

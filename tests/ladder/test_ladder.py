@@ -263,12 +263,10 @@ def test_a_judge_that_is_blind_to_the_people_is_told(climbed, inputs, tmp_path):
 def test_a_level_of_access_without_its_strongest_kind_of_search_is_told(climbed):
     folder, report = climbed
     checks = {check["name"]: check["severity"] for check in report["checks"]}
-    assert checks["search with the weights: white-box"] == "passed"
+    convinced = any(point["own_opinion"] >= 0.5 for point in report["points"] if point["rung"] == "whole")
+    whole = "search with the weights" if convinced else "search convinces the target"
+    assert checks[f"{whole}: white-box"] == ("passed" if convinced else "warning")
     assert checks["student of the target: score; label-only"] == "warning"
-    opinions = {point["access"]: point["own_opinion"] for point in report["points"] if point["rung"] != "best of N"}
-    for level, opinion in opinions.items():  # the last of each level
-        (severity,) = [checks[name] for name in checks if name.startswith("search convinces") and level in name]
-        assert severity == ("passed" if opinion >= 0.5 else "warning"), level
     assert "Student of the target: score; label-only: An adversary who" in (folder / "ladder.html").read_text()
 
 

@@ -100,7 +100,7 @@ def test_what_answers_tell() -> None:
     none = torch.tensor([[0.5, torch.nan, 0.2], [torch.nan, torch.nan, torch.nan]])  # others alone are shown
     low, high = next(meanings(Comparing(none), [torch.zeros(2, 1, 1, 1)], torch.linspace(0, 1, 9).double()))
     assert low[1].isinf().all() and high[1].tolist() == [0.5] * 3  # it may be as like as any
-    assert filled(none)[1].tolist() == [pytest.approx(0.2)] * 3 and filled(none[1:]).tolist() == [[0.0] * 3]
+    assert filled(none)[1:].equal(filled(none[1:])) and filled(none)[1].max() < -1000  # whatever is shown of others
     with pytest.raises(GmiError, match="shows no similarity of anybody"):
         next(meanings(Comparing(none[1:]), [torch.zeros(1, 1, 1, 1)], torch.linspace(0, 1, 9).double()))
     same = torch.full((2, 3), 0.5)

@@ -402,6 +402,14 @@ def test_an_endpoint_that_sees_nobody_in_an_image_is_no_failure(images, gives):
     assert len({*asked}) == 4 and all(each.startswith("data:image/png;base64,iVBOR") for each in asked)
 
 
+def test_the_label_of_an_image_that_shows_nobody_favours_nobody(images):
+    body = {"images": "$images"}
+    with answering(lambda handler, sent: handler.say(200, [[]] * len(json.loads(sent)["images"]))) as url:
+        plan = JsonTarget(url=url, body=body, answers="@", nobody=("empty",), input=SIDES)
+        labels = LabelsOnly().open(plan.load(NAMES), None).labels(images)
+    assert len(labels.unique()) > 1
+
+
 @pytest.mark.parametrize("single", [True, False])
 def test_a_json_endpoint_that_verifies_is_told_whose_image_it_is(images, single):
     asked = []
