@@ -12,6 +12,7 @@ from gmi.cli.reports import kind_of
 from gmi.errors import GmiError, foreign
 from gmi.report.brief import REACHES, TITLES, Table, brief
 from gmi.report.coverage import Attack, Document, Figure, Mitigation, Requirement, coverage, standards, told
+from gmi.report.figures import membership
 from gmi.report.page import read
 
 NO_VERDICT = "compared, without a verdict"
@@ -84,9 +85,8 @@ class Part:
 
     def found(self, attack: str) -> str:
         """What the run says of one of its attacks: the verdict is of the first, a test beside it has its own."""
-        related = self.report.get("related") or {}
         if attack == "membership":
-            verdict = self.report.get("known") or (related.get("membership") or {}).get("verdict")
+            verdict = membership(self.report)
             return verdict["finding"] if verdict else NO_VERDICT
         if attack == "copying":
             return "measured, without a verdict"

@@ -177,17 +177,11 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
 
 def _blind_spots(plan: ExtractionAudit, rows: Sequence[Row], records: int, ways: Sequence[str]) -> Iterator[str]:
     """Reasons not to acquit, each once."""
-    by_role = {row.role: row for row in rows}
-    said = []
+    by_role, said = {row.role: row for row in rows}, []
     for way in ways:
         target, control = by_role[f"{WORDS[way]}target"], by_role[f"{WORDS[way]}control"]
-        said += blind_spots(
-            plan.samples,
-            records,
-            plan.notable,
-            (target.copies, control.copies),
-            (control.originals, by_role["held-out"].originals),
-        )
+        copied, seen = (target.copies, control.copies), (control.originals, by_role["held-out"].originals)
+        said += blind_spots(plan.samples, records, plan.notable, copied, seen)
     yield from dict.fromkeys(said)
 
 

@@ -21,7 +21,7 @@ import yaml
 from pydantic import Field
 
 from gmi.errors import GmiError
-from gmi.report.figures import Row, rows
+from gmi.report.figures import Row, membership, rows
 from gmi.settings import settings
 from gmi.settings.mistakes import suggestion
 
@@ -172,9 +172,9 @@ def _left_open(report: Mapping[str, Any], spoken_of: Collection[str]) -> bool:
         return True
     if finding is None and _warnings(report) and "warnings" not in spoken_of:
         return True
-    beside = [report.get("known"), ((report.get("related") or {}).get("membership") or {}).get("verdict")]
     about_members = any(figure.startswith("membership") or "white_box" in figure for figure in spoken_of)
-    return not about_members and any(each["finding"] != "no evidence" for each in beside if each is not None)
+    beside = membership(report)
+    return beside is not None and not about_members and beside["finding"] != "no evidence"
 
 
 def _judged(statement: Statement, report: Mapping[str, Any], figures: list[Row]) -> tuple[Outcome, str]:

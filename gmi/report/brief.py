@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from gmi.errors import visible
 from gmi.report.coverage import coverage
-from gmi.report.figures import Row, rows
+from gmi.report.figures import Row, membership, rows
 from gmi.report.page import worded_label
 from gmi.report.subjects import reworded
 from gmi.report.terms import written
@@ -156,11 +156,10 @@ def brief(report: Mapping[str, Any]) -> Brief:
 
 def _beside(report: Mapping[str, Any]) -> Iterator[str]:
     """What is found of membership, beside the verdict of the first attack."""
-    subject, related = report.get("subject", "faces"), (report.get("related") or {}).get("membership") or {}
-    verdicts = {"related.membership.methods": related.get("verdict"), "white_box": report.get("known")}
-    for part, verdict in verdicts.items():
-        if verdict is not None:
-            yield f"{reworded(PARTS[part], subject)}: {verdict['finding']}. {' '.join(verdict['because'])}"
+    if (verdict := membership(report)) is not None:
+        part = "white_box" if "known" in report else "related.membership.methods"
+        title = reworded(PARTS[part], report.get("subject", "faces"))
+        yield f"{title}: {verdict['finding']}. {' '.join(verdict['because'])}"
 
 
 def _cautions(report: Mapping[str, Any]) -> Iterator[str]:

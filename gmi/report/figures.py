@@ -110,3 +110,9 @@ def scalars(report: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         name = "/".join([row["part"], *labels, row["metric"]])
         ends = {"": row["value"], "/low": row["low"], "/high": row["high"]}
         yield from ((f"{name}{end}", value) for end, value in ends.items() if value is not None)
+
+
+def membership(report: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The verdict on membership, which stands beside that of the first attack; None: it was not tested."""
+    beside = (report.get("related") or {}).get("membership") or {}
+    return report.get("known") or beside.get("verdict")
