@@ -23,7 +23,7 @@ from gmi.priors import AnyPrior
 from gmi.search import AnySearch
 from gmi.search.attack import refuse_few
 from gmi.search.selection import Selection
-from gmi.settings import OPERATIONAL, Count, Rate, Share, Whole, settings
+from gmi.settings import OPERATIONAL, Count, Positive, Rate, Share, Whole, settings
 from gmi.targets.authorisation import Authorisation
 from gmi.targets.module import ModuleTarget
 from gmi.tracking import Tracker
@@ -98,7 +98,10 @@ class Comparison:
     fmrs: tuple[Rate, ...] = (1e-2, 1e-3)  # false match rates at which matches are counted
     seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0, 1, 2)  # each trains and attacks anew
     margin: Share = 0.05  # accuracy that a defence may cost and still be advised
-    batch: Count = 20  # candidates at once in one process; no finding depends on it beyond rounding
+    # candidates at once in one process; no finding depends on it beyond rounding
+    batch: Annotated[Count, OPERATIONAL] = 20
+    # GB that searches may take in one process: as in an audit
+    memory: Annotated[Positive | None, OPERATIONAL] = None
 
     def __post_init__(self) -> None:
         for key, names in {

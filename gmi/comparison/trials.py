@@ -135,7 +135,7 @@ class Trials:
         return {f"{_STATE}{name}": value for name, value in module.state_dict().items()}
 
     def _attacker(self, cell: Cell) -> Attacker:
-        attack = Attack(_seeded(cell), self.plan.selection, self.plan.batch, cell.seed)
+        attack = Attack(_seeded(cell), self.plan.selection, self.plan.batch, cell.seed, self.plan.memory)
         return Attacker(attack, self.inputs.prior, self.inputs.people, self.store, self.hardware)
 
     def _guards(self, cell: Cell, target: Target) -> tuple[AnyGuard, ...]:

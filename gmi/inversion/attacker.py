@@ -13,7 +13,8 @@ from gmi.data.images import Images
 from gmi.data.people import People
 from gmi.errors import GmiError
 from gmi.inversion.controls import Unmoved, random_prior
-from gmi.inversion.meter import Meter, Spent, halved, joined
+from gmi.inversion.fitting import Fitting
+from gmi.inversion.meter import Meter, Spent, joined
 from gmi.inversion.release import release
 from gmi.oracles.interface import Interface
 from gmi.protocols import Candidates, Prior, VerificationOracle, WhiteBoxOracle
@@ -49,7 +50,7 @@ class Attacker:
 
     @property
     def _meter(self) -> Meter:
-        return Meter(self.run, self.spent)
+        return Meter(self.run, self.hardware.device, self.spent, self.plan.memory)
 
     def attack(self, step: str, oracle: VerificationOracle) -> Images:
         """What the attack releases: for each class the kept candidates, best first."""
@@ -111,12 +112,15 @@ class Attacker:
         self, name: str, oracle: VerificationOracle, numbers: range, look: Callable[[Sequence[int]], Tensor]
     ) -> Tensor:
         """Log-probabilities (N, K) of the images that `look` gives for some of the numbers."""
+        fitting = Fitting(self.hardware.device, self.plan.memory)
 
         def compute(names: list[str]) -> Iterator[Tensors]:
             for piece in map(_number, names):
-                batches = _batches(numbers[piece * _PIECE : (piece + 1) * _PIECE], self.plan.batch)
-                parts = (halved(batch, oracle, lambda some: pool_scores(oracle, look(some))) for batch in batches)
-                yield {"scores": torch.cat([scores for each in parts for _, scores, _ in each])}
+                found: list[Tensor] = []
+                for batch in _batches(numbers[piece * _PIECE : (piece + 1) * _PIECE], self.plan.batch):
+                    parts = fitting.pieces(batch, oracle, lambda some: pool_scores(oracle, look(some)))
+                    found += [scores for _, scores, _ in parts]
+                yield {"scores": torch.cat(found)}
 
         names = [f"{name}/{piece:04d}" for piece in range(-(-len(numbers) // _PIECE))]
         return torch.cat([piece["scores"] for piece in self._meter.each(name, names, oracle, compute)]).cpu()

@@ -1,25 +1,16 @@
 """What each step of an audit asks and takes: pieces of work in a run folder, which go on where they were stopped."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from gmi.data.images import Images, room
-from gmi.errors import GmiError
+from gmi.inversion.fitting import Fitting
 from gmi.oracles.interface import Interface
 from gmi.protocols import VerificationOracle
 from gmi.run import Run, Tensors
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
-
-_CRAMPED = (
-    "The device's memory does not suffice for the candidates of one person, for one sample, or for what a search asks "
-    "first: lower batch, or take a smaller prior or another device, and run the same command again."
-)
 
 
 @dataclass(frozen=True)
@@ -35,7 +26,9 @@ class Meter:
     """Work in pieces, and what each step of it cost."""
 
     run: Run
+    device: torch.device
     spent: dict[str, Spent]  # by step, filled as they are done
+    memory: float | None = None  # GB that it may take; None: all that there is
 
     def each(
         self,
@@ -47,13 +40,14 @@ class Meter:
     ) -> Iterator[dict[str, Tensor]]:
         """`Run.each`, with the queries of every piece in its shard; what was spent is known when all are read.
 
-        Where the memory does not suffice for a group, its halves are computed. Raises GmiError if it does not for one.
+        Of a group as many are computed at once as fit into memory. Raises GmiError if one does not.
         """
+        fitting = Fitting(self.device, self.memory)
 
         def metered(names: list[str]) -> Iterator[Tensors]:
             if isinstance(oracle, Interface):
                 oracle.ledger.at(self.run.within + names[0])
-            for some, pieces, asked in halved(names, oracle, lambda some: list(compute([*some]))):
+            for some, pieces, asked in fitting.pieces(names, oracle, lambda some: list(compute([*some]))):
                 queries, rest = divmod(asked, len(some))
                 for index, piece in enumerate(pieces):
                     yield dict(piece) | {"queries": torch.tensor(queries + (index < rest))}
@@ -64,33 +58,6 @@ class Meter:
             seconds += float(piece["seconds"])
             yield piece
         self.spent[step] = Spent(queries, seconds)
-
-
-def halved(
-    items: Sequence[Item], oracle: VerificationOracle, work: Callable[[Sequence[Item]], Made]
-) -> Iterator[tuple[Sequence[Item], Made, int]]:
-    """The items, what `work` makes of them, and its queries: in halves where the device's memory does not suffice.
-
-    What was answered before that answers the halves. Raises GmiError where it does not suffice for one item.
-    """
-    before, place = oracle.queries, oracle.ledger.place() if isinstance(oracle, Interface) else None
-    try:
-        made = work(items)
-    except torch.OutOfMemoryError as error:
-        if len(items) == 1:
-            raise GmiError(_CRAMPED) from error
-        made = None
-    if made is not None:
-        yield items, made, oracle.queries - before
-        return
-    oracle.queries = before
-    if isinstance(oracle, Interface) and place is not None:
-        oracle.ledger.back(place)
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    half = len(items) // 2
-    yield from halved(items[:half], oracle, work)
-    yield from halved(items[half:], oracle, work)
 
 
 def joined(pieces: Iterable[Tensors], count: int, sealed: bool) -> Images:

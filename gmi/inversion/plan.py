@@ -22,7 +22,7 @@ from gmi.search.attack import Attack, refuse_few
 from gmi.search.gradient import Gradient
 from gmi.search.selection import Selection
 from gmi.search.signature import shared_queries
-from gmi.settings import OPERATIONAL, Count, Rate, Whole, settings
+from gmi.settings import OPERATIONAL, Count, Positive, Rate, Whole, settings
 from gmi.targets import AnyTarget
 from gmi.targets.authorisation import Authorisation
 from gmi.targets.module import ModuleTarget
@@ -68,7 +68,10 @@ class Audit:
     fmrs: tuple[Rate, ...] = (1e-2, 1e-3)  # false match rates at which matches are counted
     # candidates at once in one process; the findings do not depend on it beyond rounding; lower it where there are more
     # processes than attacked people times candidates over batch: each takes whole batches
-    batch: Count = 20
+    batch: Annotated[Count, OPERATIONAL] = 20
+    # GB that searches may take in one process, of its GPU or, on Linux, of the machine: fewer candidates at once where
+    # so many do not fit, down to one person; None: all that there is
+    memory: Annotated[Positive | None, OPERATIONAL] = None
     # each decides everything that is random in the attack and its controls; several are several attacks on the same
     # target, so that intervals know of the luck of a search
     seeds: tuple[Whole, ...] = (0,)
@@ -109,7 +112,7 @@ class Audit:
     @property
     def attack(self) -> Attack:
         """The part of the plan that an attacker carries out, with the first seed."""
-        return Attack(self.search, self.selection, self.batch, self.seeds[0])
+        return Attack(self.search, self.selection, self.batch, self.seeds[0], self.memory)
 
     @property
     def attacks(self) -> list[Attack]:

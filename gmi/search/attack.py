@@ -28,3 +28,4 @@ class Attack:
     selection: Selection
     batch: int  # candidates at once in one process
     seed: int
+    memory: float | None = None  # GB that one process may take meanwhile; None: all that there is
