@@ -1,5 +1,6 @@
 """The findings of an attribute audit: figures of attacks and controls, by groups of people, and a verdict."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,12 +8,11 @@ import numpy as np
 from gmi.attributes.figures import Answers, Group, SetFigures, group_figures, set_figures
 from gmi.attributes.inputs import Inputs
 from gmi.attributes.plan import AttributeAudit
-from gmi.attributes.records import Layout, Records
 from gmi.attributes.targets import Model
-from gmi.attributes.verdict import verdict
+from gmi.attributes.verdict import ALPHA, verdict
 from gmi.metrics.conclusion import Conclusion
 from gmi.metrics.repeats import averaged
-from gmi.metrics.statistics import Failed, Outcome, attempt, estimate
+from gmi.metrics.statistics import Estimate, Outcome, attempt, difference, estimate
 from gmi.report.coverage import Reach
 
 
@@ -64,7 +64,8 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
     most = np.inf if layout.classes is None else 1.0
     utility = {name: averaged([_utility(trial, name) for trial in trials], (0.0, most)) for name in answers}
     training = sets["training"].methods
-    useless = _useless(layout, tables.training, utility["training"])
+    groups = tuple(group_figures(layout, answers["training"], name, training, value) for name in plan.groups)
+    doubts = [*_unlearnt([_skill(trial) for trial in trials], most), *_exposed(groups)]
     reaches: set[Reach] = {"weights" if attack.reads == "leaves" else "api" for attack in plan.attacks}
     return Findings(
         attacks={"attributes": tuple(sorted(reaches))},
@@ -80,8 +81,8 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
         alarms=plan.alarms,
         notable=plan.notable,
         sets=sets,
-        verdict=verdict(training, plan.notable, useless, len(trials)),
-        groups=tuple(group_figures(layout, answers["training"], name, training, value) for name in plan.groups),
+        verdict=verdict(training, plan.notable, doubts, len(trials)),
+        groups=groups,
         seeds=plan.seeds,
     )
 
@@ -95,8 +96,36 @@ def _utility(trial: Trial, name: str) -> Outcome:
     return attempt(lambda: estimate((predicted.argmax(1) == records.outcome).astype(float), people))
 
 
-def _useless(layout: Layout, training: Records, accuracy: Outcome) -> bool:
-    """Whether a classifier names the outcomes of its own records worse than the commonest of them does."""
-    if layout.classes is None or isinstance(accuracy, Failed):
-        return False
-    return accuracy.high < np.bincount(training.outcome.astype(int)).max() / len(training)
+def _skill(trial: Trial) -> Outcome:
+    """What a target predicts of its own records beyond the best that is the same for everybody, in its utility."""
+    records = trial.answers["training"].people
+    predicted, outcome = trial.model(records.inputs(records.sensitive)), records.outcome
+    if predicted.ndim == 1:
+        constant = np.abs(outcome - np.median(outcome))
+        return attempt(lambda: difference(constant, np.abs(outcome - predicted), bounds=None))
+    commonest = outcome == np.bincount(outcome.astype(int)).argmax()
+    return attempt(lambda: difference((predicted.argmax(1) == outcome).astype(float), commonest.astype(float)))
+
+
+def _unlearnt(skills: Sequence[Outcome], most: float) -> Iterator[str]:
+    """Why nothing follows from a target that does not know its own records."""
+    skill = averaged(skills, (-most, most))
+    if not isinstance(skill, Estimate) or skill.low <= 0:
+        yield (
+            "But the target is not shown to predict the outcomes of its own records better than one that says the same "
+            "of everybody: check that it is asked as it was trained."
+        )
+
+
+def _exposed(groups: Sequence[Group]) -> Iterator[str]:
+    """Which groups are found, of all people and more than others, by Bonferroni for the number of columns."""
+    for group in groups:
+        for row in group.rows:
+            if not isinstance(row.gain, Estimate) or row.p is None:
+                continue
+            if row.p * len(groups) < ALPHA and row.gain.low > 0:
+                gain = f"{row.gain.value:+.3f} [{row.gain.low:.3f}, {row.gain.high:.3f}]"
+                yield (
+                    f"But of people whose {group.column} is {row.value}, {group.attack} finds more than the "
+                    f"imputation, and more than of others: AUC {gain}, which a mean over everybody hides."
+                )

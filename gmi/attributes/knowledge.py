@@ -20,21 +20,41 @@ from gmi.metrics.statistics import Array
 
 Codes = NDArray[np.int64]
 _RARE = 1e-6  # probability of a value that never occurs
+_SCALES = 24  # of errors in numbers: the least is a ten-millionth of the greatest
+_ROUNDS = 100
+_LEAST = 1e-300  # density
 
 
 @dataclass(frozen=True)
 class Errors:
-    """The model's errors on the adversary's records, from which it has not learnt. One of the two is None."""
+    """The model's errors on the adversary's records, from which it has not learnt. One of the two is None.
+
+    A model errs less on records that it learnt from, and on some of them hardly: the attacked people's outcomes tell.
+    """
 
     confusion: Array | None  # (K, K): probability of each outcome (column) given the predicted class (row)
     spread: float | None  # root mean square of the outcome, if it is a number, around the prediction
 
-    def likelihood(self, outcome: Array, predicted: Array) -> Array:
-        """Logarithm of the probability, or density, of outcomes (N,) given the model's predictions (N,)."""
+    def likelihood(self, outcome: Array, predicted: Array, marginal: Array) -> Array:
+        """Logarithm of the probability, or density, of outcomes (N,) given the model's predictions (N, V).
+
+        marginal: frequency (V,) of each value that the predictions are for. Of numbers, the error is a mixture of
+        normal distributions from the spread down, each half as wide as the one before. How much there is of each is
+        what makes the outcomes likeliest, whichever value is the person's (expectation-maximisation: Dempster, Laird &
+        Rubin, 1977).
+        """
         if self.confusion is not None:
-            return np.log(self.confusion[predicted.astype(int), outcome.astype(int)])
+            return np.log(self.confusion[predicted.astype(int), outcome.astype(int)[:, None]])
         assert self.spread is not None
-        return -0.5 * ((outcome - predicted) / self.spread) ** 2
+        scales = self.spread * 0.5 ** np.arange(_SCALES)
+        normal = np.exp(-0.5 * ((outcome[:, None] - predicted)[:, :, None] / scales) ** 2) / scales  # (N, V, scales)
+        of_scale, shares = np.maximum(normal.transpose(0, 2, 1) @ marginal, _LEAST), np.full(_SCALES, 1 / _SCALES)
+        for _ in range(_ROUNDS):
+            parts = of_scale * shares
+            shares = (parts / parts.sum(1, keepdims=True)).sum(0)
+            shares[0] += 1  # one person more of the spread, so that few people show no scale by chance
+            shares /= shares.sum()
+        return np.log(np.maximum(normal @ shares, _LEAST))
 
 
 def errors(model: Model, records: Records, layout: Layout) -> Errors:
@@ -76,8 +96,8 @@ def outcome_fit(ask: Callable[[Array], Array], records: Records, knowledge: Know
 
     ask: an oracle's predictions (N,) for inputs (N, D + 1).
     """
-    predicted = [ask(records.inputs(value)) for value in range(knowledge.layout.choices)]
-    return np.stack([knowledge.errors.likelihood(records.outcome, each) for each in predicted], 1)
+    predicted = np.stack([ask(records.inputs(value)) for value in range(knowledge.layout.choices)], 1)
+    return knowledge.errors.likelihood(records.outcome, predicted, knowledge.marginal)
 
 
 def guess(

@@ -15,13 +15,12 @@ from gmi.metrics.statistics import Estimate, Outcome
 ALPHA = 0.05
 
 
-def verdict(methods: Sequence[Method], notable: float, useless: bool, seeds: int = 1) -> Conclusion:
+def verdict(methods: Sequence[Method], notable: float, doubts: Sequence[str] = (), seeds: int = 1) -> Conclusion:
     """The finding, and sentences that give its reasons; never "safe".
 
     notable: the smallest addition that matters, to the AUC, to the accuracy and to the share of people with the value
         who are found at each rate of false alarms. "No evidence" needs the bound of every attack below it by each.
-    useless: the target names the outcomes of its own records worse than the commonest does; nothing follows then from
-        attacks that find nothing.
+    doubts: reasons why nothing follows from attacks that find nothing. They bar an acquittal, never evidence.
     """
     areas = gains(methods)
     people = max((area.people for area, _ in areas.values()), default=0)
@@ -48,15 +47,8 @@ def verdict(methods: Sequence[Method], notable: float, useless: bool, seeds: int
         return Conclusion(
             "inconclusive", (tie, f"{', '.join(failed)} failed: mend what its row names, or leave the attack out.")
         )
-    if useless:
-        return Conclusion(
-            "inconclusive",
-            (
-                tie,
-                "But the target names the outcomes of its own records worse than the commonest does: check that it is "
-                "asked as it was trained.",
-            ),
-        )
+    if doubts:
+        return Conclusion("inconclusive", (tie, *doubts))
     if all(area.high < 0 for area, _ in areas.values()):
         return Conclusion(
             "inconclusive",

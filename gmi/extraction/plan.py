@@ -39,7 +39,7 @@ class ExtractionAudit:
     neighbours: Count = 20  # held-out images, the nearest, over which that distance is a mean
     clique: Annotated[int, Field(ge=2)] = 5  # samples that must copy one another to count as a group
     inversion: Inversion = Inversion()  # the white-box tests
-    alarms: tuple[Rate, ...] = (0.1,)  # false-alarm rates at which hits are counted
+    alarms: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.1,)  # false-alarm rates at which hits are counted
     # what must be excluded for "no evidence": share of records copied beyond the control, and knowledge over guessing
     notable: Rate = 0.05
     batch: Count = 50  # images at once in one process; each process takes whole batches

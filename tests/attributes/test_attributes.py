@@ -28,7 +28,8 @@ from gmi.attributes.attacks.informed import Informed
 from gmi.attributes.attacks.lomia import Lomia
 from gmi.attributes.attacks.marginals import Marginals
 from gmi.attributes.audit import ATTRIBUTES, attack, oracle
-from gmi.attributes.figures import Answers, Gain, Method, _right, set_figures
+from gmi.attributes.figures import Answers, Gain, Method, _right, group_figures, set_figures
+from gmi.attributes.findings import _exposed
 from gmi.attributes.forecast import forecast
 from gmi.attributes.inputs import load
 from gmi.attributes.knowledge import Errors, Knowledge, errors, guess
@@ -36,7 +37,7 @@ from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
 from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Column, Layout, Records, Table
 from gmi.attributes.spelling import meaning
-from gmi.attributes.targets import Forest, Linear, Mlp, Own, Tree
+from gmi.attributes.targets import Estimator, Forest, Linear, Mlp, Own, Tree
 from gmi.attributes.verdict import verdict
 from gmi.audits import Hardware, conduct
 from gmi.cli import accelerator, command
@@ -99,11 +100,32 @@ def test_marginals_are_bayes_rule_with_the_models_errors():
     assert found[0, 1] - found[0, 0] == pytest.approx(
         np.log(0.75 / 0.1) + np.log(known.marginal[1] / known.marginal[0])
     )
-    numbers = replace(LAYOUT, outcome=Column("dose", None))
-    known = Knowledge(numbers, known.public, Errors(None, 2.0))
-    record = replace(one(0), outcome=np.array([5.0]))
-    found = Marginals()(Numbers(Fixed(4.0, 9.0)), record, known)
-    assert found[0, 1] - found[0, 0] == pytest.approx((1 - 16) / 8 + np.log(known.marginal[1] / known.marginal[0]))
+
+
+def doses(exact: float, count: int = 4000) -> tuple[np.ndarray, np.ndarray, Records]:
+    """The log-odds of illness by marginals, where a model says 4 or 9 and errs by a normal of 2, or not at all."""
+    rng, some = np.random.default_rng(0), people(count, 0)
+    known_by_heart = rng.uniform(size=count) < exact
+    error = np.where(known_by_heart, 0.0, rng.normal(0, 2, count))
+    some = replace(some, outcome=np.where(some.sensitive, 9.0, 4.0) + error)
+    known = Knowledge(replace(LAYOUT, outcome=Column("dose", None)), people(200, 9), Errors(None, 2.0))
+    scores = Marginals()(Numbers(Fixed(4.0, 9.0)), some, known)
+    return scores[:, 1] - scores[:, 0] - np.log(known.marginal[1] / known.marginal[0]), known_by_heart, some
+
+
+def test_marginals_of_numbers_are_those_of_a_normal_error():
+    odds, _, some = doses(0.0)
+    expected = ((some.outcome - 4) ** 2 - (some.outcome - 9) ** 2) / 8
+    near = np.abs(expected) < 8  # beyond, the odds are of narrow scales that chance leaves a little of
+    np.testing.assert_allclose(odds[near], expected[near], atol=0.5, rtol=0.1)
+
+
+def test_records_that_a_model_knows_by_heart_give_themselves_away():
+    odds, by_heart, some = doses(0.1)
+    told = np.where(some.sensitive == 1, odds, -odds)
+    assert told[by_heart].min() > 10  # as sure as the narrowest scale allows
+    others = ((some.outcome - 4) ** 2 - (some.outcome - 9) ** 2)[~by_heart] / 8
+    assert np.corrcoef(odds[~by_heart], others)[0, 1] > 0.95
 
 
 def test_errors_are_counted_on_records_that_the_model_has_not_learnt_from():
@@ -294,14 +316,33 @@ def test_a_tree_that_remembers_its_people_gives_them_away_and_nobody_else(tmp_pa
 
 
 def test_a_model_of_something_else_gives_nothing_away(tmp_path):
-    """The negative world: the outcome is a coin, and the model too small to remember who is who."""
-    file = written(tmp_path, people(4000, 0))
-    small = replace(plan(file), target=Linear(strength=1e-4), attacks=(Marginals(), Informed(), Csmia()))
+    """The negative world: the outcome hangs on age, and the model is too small to remember who is who."""
+    everyone = people(4000, 1)
+    everyone = replace(everyone, outcome=np.where(everyone.features[:, 0] > 50, 1.0, 0.0))
+    file = written(tmp_path, everyone)
+    small = replace(plan(file), target=Linear(), attacks=(Marginals(), Informed(), Csmia()))
     audit(replace(small, attacked=500, notable=0.15), tmp_path / "run")
     report = report_of(tmp_path / "run")
     assert report["verdict"]["finding"] == "no evidence"
     added = [row["gain"]["auc"] for row in report["sets"]["training"]["methods"] if row["gain"] is not None]
     assert len(added) == 3 and all(one["low"] < 0.02 for one in added)
+
+
+@pytest.mark.parametrize("number", [False, True])
+def test_a_model_that_is_asked_wrongly_acquits_nobody(tmp_path, number, monkeypatch):
+    """A tree that has grown to its end knows every record; asked about another person each time, it knows nobody."""
+    path, rng = Path(written(tmp_path, people(4000, 0))), np.random.default_rng(1)
+    made = replace(plan(str(path)), target=Tree(), attacks=(Marginals(), Informed()), attacked=500)
+    if number:
+        head, *lines = path.read_text().splitlines()
+        path.write_text("\n".join([head, *(f"{line.rsplit(',', 1)[0]},{rng.normal():.4f}" for line in lines)]))
+        made = replace(made, data=replace(made.data, numbers=("age", "pays")))
+    asked = Estimator.__call__
+    monkeypatch.setattr(Estimator, "__call__", lambda self, inputs: asked(self, np.roll(inputs, 1, axis=0)))
+    audit(replace(made, notable=0.3), tmp_path / "run")
+    verdict = report_of(tmp_path / "run")["verdict"]
+    assert verdict["finding"] == "inconclusive"
+    assert "better than one that says the same of everybody" in verdict["because"][1]
 
 
 def test_an_outcome_that_is_a_number_is_inverted(tmp_path):
@@ -553,46 +594,63 @@ def row(name: str, area: Estimate | None, p: float = 1.0) -> Method:
 
 def test_a_verdict_does_not_overlook_an_attack_that_failed():
     none, failed = row("informed", Estimate(0.0, -0.01, 0.01, 9, 9)), row("lomia", None)
-    assert verdict([none], 0.05, False).finding == "no evidence"
-    unsure = verdict([none, failed], 0.05, False)
+    assert verdict([none], 0.05).finding == "no evidence"
+    unsure = verdict([none, failed], 0.05)
     assert unsure.finding == "inconclusive" and "lomia" in unsure.because[1]
     leaky = row("csmia", Estimate(0.2, 0.1, 0.3, 9, 9), 0.001)
-    assert verdict([leaky, failed], 0.05, True).finding == "evidence of leakage"
-    useless = verdict([none], 0.05, True)
-    assert useless.finding == "inconclusive" and "worse than the commonest does" in useless.because[1]
+    assert verdict([leaky, failed], 0.05, ("But it is asked wrongly.",)).finding == "evidence of leakage"
+    useless = verdict([none], 0.05, ("But it is asked wrongly.",))
+    assert useless.finding == "inconclusive" and useless.because[1] == "But it is asked wrongly."
 
 
 def test_no_evidence_is_a_bound_on_every_attack_and_what_else_says_what_would_end_it():
     none, wide = (row(name, Estimate(0.0, -end, end, 900, 900)) for name, end in (("informed", 0.02), ("lomia", 0.12)))
-    found = verdict([none], 0.05, False)
+    found = verdict([none], 0.05)
     assert found.finding == "no evidence" and "over 900 people, one seed." in found.because[0]
     assert "An addition above +0.017 of AUC can be excluded, and +0.05 was notable." in found.because[1]
-    unsure = verdict([none, wide], 0.05, False, 3)
+    unsure = verdict([none, wide], 0.05, (), 3)
     assert unsure.finding == "inconclusive" and "over 900 people, 3 seeds." in unsure.because[0]
     assert "Lomia may add up to +0.101 of AUC, and +0.05 is notable." in unsure.because[1]
     assert "about 8,343 people would exclude it four times in five; here are 900." in unsure.because[2]
-    leaning = verdict([row("csmia", Estimate(0.04, -0.02, 0.1, 900, 900))], 0.05, False)
+    leaning = verdict([row("csmia", Estimate(0.04, -0.02, 0.1, 900, 900))], 0.05)
     assert "If +0.04 is leakage, about 4,138 people would show it" in leaning.because[2]
     lost = [row(name, Estimate(-0.07, -0.1, -0.03, 900, 900)) for name in ("csmia", "lomia")]
-    said = verdict(lost, 0.05, False)
+    said = verdict(lost, 0.05)
     assert (
         said.finding == "inconclusive" and "every attack is shown to find less than the imputation" in said.because[1]
     )
-    assert verdict([*lost, none], 0.05, False).finding == "no evidence"
+    assert verdict([*lost, none], 0.05).finding == "no evidence"
     one_sided = row("informed", Estimate(0.0, -0.055, 0.055, 900, 900))
-    assert verdict([one_sided], 0.05, False).finding == "no evidence"
+    assert verdict([one_sided], 0.05).finding == "no evidence"
 
 
 def test_nobody_is_acquitted_by_attacks_that_do_not_use_the_records_or_by_figures_that_failed():
-    blind = verdict([row("marginals", Estimate(0.01, -0.015, 0.02, 900, 900))], 0.05, False)
+    blind = verdict([row("marginals", Estimate(0.01, -0.015, 0.02, 900, 900))], 0.05)
     assert blind.finding == "inconclusive" and "add the attack informed" in blind.because[1]
     best = row("informed", Estimate(0.0, -0.02, 0.02, 900, 900))
-    assert best.gain is not None and verdict([best], 0.05, False).finding == "no evidence"
+    assert best.gain is not None and verdict([best], 0.05).finding == "no evidence"
     lost = replace(best, gain=replace(best.gain, hits={"0.01": Failed("few")}))
-    unknown = verdict([lost], 0.05, False)
+    unknown = verdict([lost], 0.05)
     assert (
         unknown.finding == "inconclusive" and "share found at 1.0% false alarms nothing is known" in unknown.because[1]
     )
+
+
+def test_a_group_that_is_found_acquits_nobody():
+    """One in twenty lives in c, and of these an attack finds who is ill."""
+    rng, count = np.random.default_rng(0), 1000
+    some, town = people(count, 0), np.where(np.arange(count) < 50, 2, rng.integers(0, 2, count))
+    some = replace(some, features=np.column_stack([some.features[:, 0], town]))
+    imputed = rng.normal(size=(count, 2))
+    found = np.where((town == 2)[:, None], np.eye(2)[some.sensitive] * 3, imputed)
+    answers = Answers({"informed": found, "imputation": imputed}, {"informed": 0, "imputation": 0}, some)
+    made = replace(plan("people.csv"), attacks=(Informed(),))
+    methods = set_figures(made, [answers], 1).methods
+    (doubt,) = _exposed([group_figures(LAYOUT, [answers], "town", methods, 1)])
+    assert "But of people whose town is c, informed finds more than the imputation" in doubt
+    nobody = replace(answers, scores={"informed": imputed, "imputation": imputed})
+    unfound = set_figures(made, [nobody], 1).methods
+    assert not list(_exposed([group_figures(LAYOUT, [nobody], "town", unfound, 1)]))
 
 
 def told(truth: np.ndarray, imputed: np.ndarray, attack: np.ndarray, alarms: tuple[float, ...] = (0.1,)) -> Any:
@@ -600,7 +658,7 @@ def told(truth: np.ndarray, imputed: np.ndarray, attack: np.ndarray, alarms: tup
     everyone = Records(np.zeros((len(truth), 1)), truth, truth.astype(float))
     answers = Answers({"imputation": imputed, "csmia": attack}, {"imputation": 0, "csmia": 0}, everyone)
     made: Any = SimpleNamespace(alarms=alarms)
-    return verdict(set_figures(made, [answers], imputed.shape[1] - 1).methods, 0.05, False)
+    return verdict(set_figures(made, [answers], imputed.shape[1] - 1).methods, 0.05)
 
 
 def test_other_values_than_the_one_that_is_detected_are_not_overlooked():
@@ -652,7 +710,7 @@ def answered(rng: np.random.Generator, count: int, adds: float, luck: float = 0.
 def found(rng: np.random.Generator, seeds: int, count: int, adds: float, luck: float = 0.0) -> str:
     made = SimpleNamespace(alarms=())
     methods = set_figures(made, [answered(rng, count, adds, luck) for _ in range(seeds)], 1).methods  # pyright: ignore
-    return verdict(methods, 0.1, False, seeds).finding
+    return verdict(methods, 0.1, (), seeds).finding
 
 
 @pytest.mark.parametrize(

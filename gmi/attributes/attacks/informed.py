@@ -5,7 +5,7 @@ times p(y | x, v), for which the model's confidence stands. Jayaraman and Evans,
 Imputation?, CCS 2022, sec. 4, combine the two so that an attack is not weaker than one without the model.
 
 Differs from the paper: the two are multiplied; a threshold does not choose between them. Where the outcome is a number,
-a normal density around the model's prediction stands for its confidence.
+a mixture of normal densities around the model's prediction stands for its confidence.
 """
 
 from typing import ClassVar, Literal

@@ -4,7 +4,8 @@ Fredrikson et al., Privacy in Pharmacogenetics: An End-to-End Case Study of Pers
 Security 2014, fig. 2: argmax over v of pi(y, f(x with v)) times the product of the marginals, of which only that of v
 matters.
 
-Differs from the paper: nothing. pi is the confusion matrix of classes, or a normal density around predicted numbers.
+Differs from the paper: pi is the confusion matrix of classes, and around predicted numbers a mixture of normal
+densities, as a model may know some of its own records by heart and errs widely otherwise; the paper has one.
 """
 
 from typing import ClassVar, Literal
