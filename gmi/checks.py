@@ -232,6 +232,14 @@ def faces_found(judge: str, undetected: Mapping[str, float]) -> Flag:
     name = f"faces found, {judge}"
     worst = max(undetected, key=lambda method: undetected[method])
     message = f"{judge} found no face in up to {undetected[worst]:.0%} of images ({worst}) and took a fixed box."
+    searched = undetected.get("search", 0.0)
+    if searched > 0.25 and searched > 2 * undetected.get("oracle", 0.0):
+        return Flag(
+            name,
+            "warning",
+            f"{judge} found no face in {searched:.0%} of the search's images, and took a fixed box: whom it does not "
+            "see there may be there all the same. Fewer steps, other views or a prior of faces alone mend it.",
+        )
     return Flag(name, "note" if undetected[worst] > 0.1 else "passed", message)
 
 

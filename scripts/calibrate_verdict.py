@@ -5,10 +5,10 @@
 Whole audits of a toy world (gmi/toy.py), by the shipped code and rule: targets trained on shuffled labels, which know
 nobody; leaks in five strengths, the share of labels that are right; worlds in which people share traits in groups and
 labels are shuffled within the groups, so that the target knows traits alone; and targets whose classes stand in another
-order. Then verdicts on planted figures, thousands a cell: people whose AUC has a known advantage, from 10 to 100 of
-them, and people of whom a few are found outright. Prints how often each finding comes out, and what an audit must not
-say: evidence where nobody is known, identity where traits alone are, no evidence where the advantage, or the share of
-people who are found, is notable.
+order. Then verdicts on planted figures, thousands a cell: people whose AUC has a known advantage, from 10 to 200 of
+them, and people of whom a few are found, as well as the prior can show people. Prints how often each finding comes out,
+and what an audit must not say: evidence where nobody is known, identity where traits alone are, no evidence where the
+advantage, or the share of people who are found, is notable.
 """
 
 import argparse
@@ -46,8 +46,9 @@ from scripts.record_result import record_script
 PEOPLE, NOTABLE = 40, 0.1
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 TRAITS = (2, 4)
-SIZES, ADVANTAGES = (10, 20, 40, 60, 100), (0.0, 0.05, 0.1, 0.15, 0.2)
+SIZES, ADVANTAGES = (10, 20, 40, 60, 100, 200), (0.0, 0.05, 0.1, 0.15, 0.2)
 FOUND = (0.05, 0.1, 0.2)
+MATCHING = (0.8, 0.4)  # share of people found, or projected into the prior, who match
 ORDER: tuple[Finding | str, ...] = (
     *("evidence of identity leakage", "evidence of trait leakage", "inconclusive", "no evidence"),
     "stopped",
@@ -79,10 +80,13 @@ def audited(world: World) -> tuple[str, float]:
     return verdict.finding, max(each.leak.value for each in verdict.advantages if isinstance(each.leak, Estimate))
 
 
-def planted(advantage: float, people: int, rng: np.random.Generator, found: float = 0.0) -> Finding:
+def planted(
+    advantage: float, people: int, rng: np.random.Generator, found: float = 0.0, matching: float = MATCHING[0]
+) -> Finding:
     """The verdict on people whose AUC exceeds 0.5 by the advantage on average: normal on the probit scale.
 
-    found: share of people whom the search finds outright, while the others' AUC stays as it is.
+    found: share of people whom the search finds, while the others' AUC stays as it is.
+    matching: share of people found, and of the oracle projection's, who match.
     """
 
     def figures(mean: float, count: int) -> np.ndarray:
@@ -91,13 +95,15 @@ def planted(advantage: float, people: int, rng: np.random.Generator, found: floa
         return ndtr(np.sqrt(2) * shift(mean) + mine)
 
     search, best = figures(advantage, 1), figures(advantage / 2, 1)
-    search[:, : round(found * people)] = 1.0
+    search[:, : (those := round(found * people))] = 1.0
     nobody, prior = np.full(people, 0.5), figures(0.45, 1)
+    matched, of_prior = _matching(search), (rng.uniform(size=prior.shape) < matching).astype(float)
+    matched[:, :those] = rng.uniform(size=(1, those)) < matching
     exposures = {
-        name: Exposure(auc, (nobody,), _matching(auc), 0.01, (Within(auc, np.full((1, people), 0.5), nobody),))
-        for name, auc in (("search", search), ("best_of_n", best))
+        name: Exposure(auc, (nobody,), hits, 0.01, (Within(auc, np.full((1, people), 0.5), nobody),))
+        for name, auc, hits in (("search", search, matched), ("best_of_n", best, _matching(best)))
     }
-    return decide(exposures, Ceiling(prior, _matching(prior)), NOTABLE).finding
+    return decide(exposures, Ceiling(prior, of_prior), NOTABLE).finding
 
 
 def _matching(auc: np.ndarray) -> np.ndarray:
@@ -110,11 +116,12 @@ def shift(advantage: float) -> float:
     return float(ndtri(0.5 + advantage))
 
 
-def cell(task: tuple[float, int, int, float]) -> list[Finding]:
+def cell(task: tuple[int, int, tuple[float, float, float]]) -> list[Finding]:
     """So many verdicts on planted figures."""
-    advantage, people, count, found = task
-    rng = np.random.default_rng([round(1000 * advantage), people, round(1000 * found)])
-    return [planted(advantage, people, rng, found) for _ in range(count)]
+    people, count, world = task
+    advantage, found, matching = world
+    rng = np.random.default_rng([people, *(round(1000 * each) for each in world)])
+    return [planted(advantage, people, rng, found, matching) for _ in range(count)]
 
 
 def table(
@@ -148,12 +155,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kinds = [("shuffled labels", 0.0, 0), *((f"{right:.0%} right", right, 0) for right in STRENGTHS)]
     kinds += [(f"{traits} groups of traits", 0.0, traits) for traits in TRAITS] + [("another order", 1.0, 0)]
     worlds = [(*kind, 10_000 * index + seed) for index, kind in enumerate(kinds) for seed in range(count)]
-    planting = [*((advantage, 0.0) for advantage in ADVANTAGES), *((0.0, found) for found in FOUND)]
-    tasks = [(advantage, people, options.draws, found) for people in SIZES for advantage, found in planting]
+    worlds_of = {f"advantage {each:+.2f}": (each, 0.0, MATCHING[0]) for each in ADVANTAGES}
+    worlds_of |= {f"{each:.0%} of people found": (0.0, each, MATCHING[0]) for each in FOUND}
+    worlds_of |= {
+        f"{each:.0%} found, {MATCHING[1]:.0%} of them match": (0.0, each, MATCHING[1]) for each in (0.0, *FOUND)
+    }
+    tasks = [(people, options.draws, world) for people in SIZES for world in worlds_of.values()]
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         outcomes = list(pool.map(audited, worlds, chunksize=4))
-        keys = ((people, advantage, found) for advantage, people, _, found in tasks)
-        drawn = dict(zip(keys, pool.map(cell, tasks), strict=True))
+        drawn = dict(zip(tasks, pool.map(cell, tasks), strict=True))
     cells = {
         name: [finding for world, (finding, _) in zip(worlds, outcomes, strict=True) if world[0] == name]
         for name, *_ in kinds
@@ -175,11 +185,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     print("mean of the most that any attack has: " + ", ".join(f"{name} {leak:+.2f}" for name, leak in leaks.items()))
     for people in SIZES:
-        here = {f"advantage {each:+.2f}": drawn[people, each, 0.0] for each in ADVANTAGES}
-        here |= {f"{each:.0%} of people found": drawn[people, 0.0, each] for each in FOUND}
-        faults: dict[str, Sequence[str]] = {"advantage +0.00": (identity, trait)}
-        effects = (*ADVANTAGES, *FOUND)
-        faults |= {name: (acquitted,) for name, each in zip(here, effects, strict=True) if each >= NOTABLE}
+        here = {name: drawn[people, options.draws, world] for name, world in worlds_of.items()}
+        faults: dict[str, Sequence[str]] = {
+            name: (identity, trait) for name, (advantage, found, _) in worlds_of.items() if advantage == found == 0
+        }
+        faults |= {
+            name: (acquitted,) for name, (advantage, found, _) in worlds_of.items() if max(advantage, found) >= NOTABLE
+        }
         rows += table({"of": "planted", "people": str(people)}, f"{people} people, {options.draws} draws", here, faults)
     seconds = perf_counter() - start
     print(f"\n{seconds:.0f} s, {platform.machine()}, {date.today()}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, get_args
 
-from gmi.inversion.verdict import EVIDENCE, Finding
+from gmi.inversion.verdict import Finding
 from gmi.metrics.rates import clopper_pearson
 from gmi.report.figures import Row, line
 from scripts.record_result import record_script
@@ -49,7 +49,7 @@ def shares(counts: Mapping[str, int], name: str) -> list[Row]:
         low, high = clopper_pearson(count, total)
         rows.append(line("verdicts", {"of": name}, finding, (count / total, low, high), "share"))
         print(f"{finding:32}{count / total:8.1%} [{low:.1%}, {high:.1%}]")
-    print(f"evidence: {sum(counts.get(finding, 0) for finding in EVIDENCE)} of {total}")
+    print(f"evidence: {sum(number for finding, number in counts.items() if finding.startswith('evidence'))} of {total}")
     return rows
 
 

@@ -59,7 +59,7 @@ def _finding(arm: ArmFigures, cost: Estimate) -> str:
     value, low, high = (f"{round(100 * end, 1) + 0.0:.1f}" for end in (cost.value, cost.low, cost.high))  # no -0.0
     price = f"{value} points of accuracy [{low}, {high}]"
     if arm.masking:
-        return f"Do not rely on {name}: it hides gradients rather than people, for {price}"
+        return f"Do not rely on {name}: it misleads these searches rather than hides people, for {price}"
     if levels["more"]:
         return f"Do not deploy {name}: more is found than without it by {_and(levels['more'])}, for {price}"
     if not levels["less"]:
@@ -77,7 +77,10 @@ def _change(leak: Leak) -> str:
     """How the AUC differs from that on the undefended target, in words."""
     reduction = leak.reduction[METRIC]
     assert isinstance(reduction, Estimate)  # else there is no finding
-    return f"AUC {-reduction.value:+.2f} [{-reduction.high:+.2f}, {-reduction.low:+.2f}]"
+    change = f"AUC {-reduction.value:+.2f} [{-reduction.high:+.2f}, {-reduction.low:+.2f}]"
+    if leak.own_opinion >= 0.5:
+        return change
+    return f"{change}, by a search that the target takes for its people in {leak.own_opinion:.0%} of cases"
 
 
 def _most(arm: ArmFigures) -> str:

@@ -14,6 +14,7 @@ from gmi.comparison.trials import Evidence, Utility
 from gmi.defences.base import Promise
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.scoring import figures
+from gmi.inversion.strength import misleads, misled
 from gmi.inversion.verdict import METRIC
 from gmi.metrics.detection import Difference
 from gmi.metrics.repeats import trained_difference
@@ -43,6 +44,7 @@ class Leak:
     # of no reduction, by people and trainings; after `advice.annotate` Holm's, over all arms and levels. None: nothing
     # is compared, or it is the same attack on the same weights, and there is no reduction by construction
     p: float | None
+    own_opinion: float  # share of the attack's images that the target itself takes for their person
     finding: Literal["less", "more", "not shown"] | None = None  # filled in by `advice.annotate`
 
 
@@ -60,7 +62,7 @@ class ArmFigures:
     affordability: Literal["yes", "no", "not shown"] | None  # whether the cost is within the margin
     promise: Promise | None
     leaks: tuple[Leak, ...]  # by level of access
-    masking: tuple[str, ...]  # reasons to think that it hides gradients rather than people
+    masking: tuple[str, ...]  # reasons to think that it misleads these searches rather than hides people
     has_adaptive_attack: bool  # whether it met an attack that knows of it
     mitigation: tuple[str, ...]
     advice: str | None = None  # filled in by `advice.annotate`
@@ -134,17 +136,20 @@ class Figures:
 
     def cell(self, group: Sequence[Cell]) -> CellFigures:
         """The figures of one attack on one arm."""
-        first, attacks = group[0], [self.evidence.attacks[cell.key] for cell in group]
+        first = group[0]
         return CellFigures(
             target=first.subject.name,
             arm=first.arm.name,
             attack=first.attack.name,
             access=str(first.access),
             is_adaptive=first.adaptive,
-            queries=max(attacked.queries for attacked in attacks),
+            queries=max(self.evidence.attacks[cell.key].queries for cell in group),
             figures=figures(self.recognised, [cell.key for cell in group]),
-            own_opinion=float(np.mean([attacked.own_opinion for attacked in attacks])),
+            own_opinion=self._own_opinion(group),
         )
+
+    def _own_opinion(self, group: Sequence[Cell]) -> float:
+        return float(np.mean([self.evidence.attacks[cell.key].own_opinion for cell in group]))
 
     def arm(self, subject: Subject, arm: Arm) -> ArmFigures:
         """The cost of an arm, and what is left to the strongest attack by each access."""
@@ -230,13 +235,15 @@ class Figures:
             },
             seeds=seeds,
             p=main.p if isinstance(main, Difference) and not identical else None,
+            own_opinion=self._own_opinion(strongest),
         )
 
     def masking(self, subject: Subject, arm: Arm) -> list[str]:
-        """Reasons to think that the defence hides gradients, not people, which do not hold of the undefended target."""
+        """Reasons to think that it misleads searches rather than hides people; they do not hold of the bare target."""
         if arm.trained == OPEN:
             return []
-        bare, reasons, flags = self.plan.arms_of(subject)[0], [], self.evidence.gradients
+        bare, flags = self.plan.arms_of(subject)[0], self.evidence.gradients
+        reasons = [misled().message] if misleads(arm) and not arm.adaptive else []
         for seed in self.plan.seeds:
             flag, usual = (flags[subject.name, each.name, seed] for each in (arm, bare))
             if flag.severity != "passed" == usual.severity:

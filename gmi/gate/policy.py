@@ -21,6 +21,7 @@ import yaml
 from pydantic import Field
 
 from gmi.errors import GmiError
+from gmi.metrics.conclusion import EVIDENCE
 from gmi.report.figures import Row, membership, rows
 from gmi.settings import settings
 from gmi.settings.mistakes import suggestion
@@ -34,6 +35,7 @@ EXIT: dict[Result, int] = {"pass": 0, "fail": 3, "inconclusive": 4}
 _COMPARISONS = {"<=": le, ">=": ge, "==": eq, "<": lt, ">": gt}
 _STATEMENT = re.compile(r"(?P<figure>.+?)\s*(?P<sign><=|>=|==|<|>|\bnot in\b|\bin\b)\s*(?P<bound>.+)")
 _ENDS = ("low", "value", "high")
+_FINDINGS = ("no evidence", "inconclusive", *(finding for kind in EVIDENCE for finding in kind))
 _KNOWN = (
     "verdict, people, warnings, identity.METRIC, membership.METRIC, advantage, PART.METRIC or LABEL=VALUE,...:METRIC"
 )
@@ -65,6 +67,9 @@ class Statement:
             findings = tuple(bound) if isinstance(bound, list) else (bound,)
             if sign not in ("in", "not in", "==") or not all(isinstance(each, str) for each in findings):
                 raise ValueError(f"{text!r}: a verdict is in or not in a list, as verdict in [no evidence]")
+            if unknown := next((each for each in findings if each not in _FINDINGS), None):
+                near = suggestion(unknown, _FINDINGS)
+                raise ValueError(f"{text!r}: no verdict is {unknown!r}{near}; it is {', '.join(_FINDINGS)}")
             return cls(text, figure, "value", sign, findings)
         if sign not in _COMPARISONS or isinstance(bound, bool) or not isinstance(bound, int | float):
             raise ValueError(f"{text!r}: compare a figure with a number by <=, >=, <, > or ==")
@@ -161,8 +166,9 @@ def decide(policy: Policy, report: Mapping[str, Any]) -> Decision:
 
 
 def _warnings(report: Mapping[str, Any]) -> list[str]:
-    """Names of the checks that warn."""
-    return [check["name"] for check in report.get("checks", ()) if check["severity"] in ("stop", "warning")]
+    """Names of the checks that warn, and of the defences that mislead searches rather than hide people."""
+    names = [check["name"] for check in report.get("checks", ()) if check["severity"] in ("stop", "warning")]
+    return names + [arm["name"] for arm in report.get("arms", ()) for _ in arm["masking"]]
 
 
 def _left_open(report: Mapping[str, Any], spoken_of: Collection[str]) -> bool:
@@ -183,6 +189,9 @@ def _judged(statement: Statement, report: Mapping[str, Any], figures: list[Row])
         finding = (report.get("verdict") or {}).get("finding")
         if finding is None:
             raise GmiError(f"{statement.text!r}: this kind of audit has no verdict.")
+        kind = next((findings for findings in EVIDENCE if finding in findings), ())
+        if kind and statement.sign == "not in" and not set(kind) & set(statement.bound):
+            return "not known", f"{finding}, of which the statement does not speak: name {' and '.join(kind)}"
         return ("met" if (finding in statement.bound) == (statement.sign != "not in") else "missed"), finding
     holds, bound = _COMPARISONS[statement.sign], statement.bound
     if statement.figure == "people":

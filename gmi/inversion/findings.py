@@ -11,7 +11,7 @@ from gmi.data.people import People
 from gmi.inversion import literature, scoring
 from gmi.inversion.cost import Cost, cost_of
 from gmi.inversion.inputs import Inputs
-from gmi.inversion.plan import Audit
+from gmi.inversion.plan import RANDOM, Audit
 from gmi.inversion.prior_fit import PriorFit, prior_fit
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.related import Related
@@ -133,7 +133,7 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
     results += literature.figures(judged, first.judge, people, releases)
     facts = {(row.method, row.judge, row.metric): row for row in results}
     naive = facts["search", "target", "top1"].estimate
-    early = early_checks(plan, inputs, evidence, naive)
+    early = early_checks(plan, inputs, evidence, naive, facts[RANDOM, "target", "top1"].estimate)
     stops = [flag.message for flag in early if flag.severity == "stop"]
     doubts = [flag.message for flag in early if flag.severity == "warning" and flag.bars_acquittal]
     verdicts = scoring.verdicts(recognised, plan.notable, stops, doubts, public_counts(early))
@@ -143,7 +143,6 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
         "the best of the prior's samples": verdict.optimising,
         "images that know nothing of the target": verdict.advantages[0].leak,
     }
-    faces = plan.data.subject == "faces"
     defence = _defence(plan)
     flags = [
         *early,
@@ -154,7 +153,6 @@ def findings(plan: Audit, inputs: Inputs, evidence: Evidence) -> Findings:
         *([] if defence is None else [checks.defence_shown(str(defence.settings["type"]), defence.recorded)]),
         *(checks.rule_of_30(judge.judge, judge.thresholds) for judge in recognised),
         *(checks.training_stated(judge.name, judge.trained_on) for judge in inputs.judges.faces),
-        *(checks.faces_found(judge.judge, judged.undetected[judge.judge]) for judge in recognised if faces),
     ]
     judgement = Judgement(
         access=str(plan.access),

@@ -54,8 +54,8 @@ class Peak:
 class Fitting:
     """Items in pieces that fit, for one kind of work.
 
-    Where there is a limit, one item comes first, and as many follow as fit by what the piece before took for each: one
-    at least, whatever it takes.
+    Where there is a limit, one item comes first, and as many follow as fit by what the piece before took for each, but
+    at most twice as many as that had, as what a process takes comes and goes; one at least, whatever it takes.
     Where the memory does not suffice for a piece all the same, its half is tried, and no more from then on.
     """
 
@@ -102,5 +102,5 @@ class Fitting:
         before = self._before = taken if self._before is None else self._before
         made = work(some)
         each = max(1.0, (self._peak.read() - before) / len(some))
-        self._most = max(1, int((self._limit - before) / each))
+        self._most = max(1, min(2 * len(some), int((self._limit - before) / each)))
         return made

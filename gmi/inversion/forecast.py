@@ -128,6 +128,11 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     weak = strength(plan.search, oracle, compares(oracle, inputs))
     bars = [weak.message] if weak.severity != "passed" else []
     bars += [misled().message] if misleads(plan.target) else []
+    if compares(oracle, inputs):
+        bars.append(
+            "Images that a system of templates takes for its people let an adversary in, and a search whose images it "
+            "does not take has failed."
+        )
     if not plan.controls.oracle:
         bars.append("Without the oracle projection (controls.oracle) nothing is known of what the prior can express.")
     notes += tuple(f"Whatever is not found, nobody is acquitted. {message}" for message in bars)

@@ -20,7 +20,7 @@ from gmi.inversion.related import Passing, Related
 from gmi.inversion.strength import compares, grey_prior, misleads, misled, persuaded, strength
 from gmi.inversion.verdict import METRIC, Exposure, called
 from gmi.metrics.rates import TAIL
-from gmi.metrics.statistics import Estimate, Failed, Outcome, difference
+from gmi.metrics.statistics import Failed, Outcome, difference
 from gmi.oracles.access import AnyOracle
 from gmi.protocols import ScoreOracle, SimilarityOracle
 from gmi.targets.served import Served
@@ -42,10 +42,10 @@ class Evidence:
     learnt: Learnt  # by the search, of the target
 
 
-def early_checks(plan: Audit, inputs: Inputs, evidence: Evidence, naive: Outcome) -> list[checks.Flag]:
+def early_checks(plan: Audit, inputs: Inputs, evidence: Evidence, naive: Outcome, random: Outcome) -> list[checks.Flag]:
     """The checks that a verdict depends on. Warnings of some bar an acquittal, but no evidence.
 
-    naive: the target's accuracy on the reconstructions.
+    naive, random: the target's accuracy on the reconstructions, and on samples of the prior.
     """
     people, probes = inputs.people, evidence.probes
     overlap = [*_overlap(people, evidence.recognised[0])]
@@ -72,6 +72,10 @@ def early_checks(plan: Audit, inputs: Inputs, evidence: Evidence, naive: Outcome
         doubtful.append(misled())
     if evidence.related.templates is not None:
         doubtful.append(opened(evidence.related.templates, max(plan.fmrs)))
+    if compares(evidence.oracle, inputs):
+        doubtful.append(admitted(naive, random))
+    if plan.data.subject == "faces":
+        doubtful += [checks.faces_found(*found) for found in evidence.judged.undetected.items()]
     others = [*overlap]
     if isinstance(inputs.target, Served) and not inputs.target.parameters:
         others.append(checks.unseen_weights())
@@ -91,7 +95,11 @@ def opened(passing: Sequence[Passing], fmr: float) -> checks.Flag:
             if (each.judge, each.photograph, each.method) == (row.judge, row.photograph, RANDOM)
         ]
         found = row.figures[metric]
-        if isinstance(found, Estimate) and isinstance(usual, Estimate) and found.value > usual.high:
+        if isinstance(failed := found, Failed) or isinstance(failed := usual, Failed):
+            return checks.Flag(
+                name, "warning", f"Whether its templates open it could not be measured: {failed.failed}."
+            )
+        if found.value > usual.high:
             photograph = "the photograph whose template leaked" if row.photograph == "leaked" else "other photographs"
             return checks.Flag(
                 name,
@@ -101,6 +109,24 @@ def opened(passing: Sequence[Passing], fmr: float) -> checks.Flag:
                 "whatever others see in the images.",
             )
     return checks.Flag(name, "passed", "The images are not shown to pass for their people in the recogniser itself.")
+
+
+def admitted(naive: Outcome, random: Outcome) -> checks.Flag:
+    """Whether a system that compares lets its people's reconstructions in, by its own threshold.
+
+    naive, random: share of reconstructions, and of samples of the prior, that it takes for their person.
+    """
+    name = "the system's own threshold"
+    if isinstance(failed := naive, Failed) or isinstance(failed := random, Failed):
+        return checks.Flag(name, "warning", f"Whether it lets the images in could not be measured: {failed.failed}.")
+    if naive.low > random.high:
+        return checks.Flag(
+            name,
+            "warning",
+            f"The system takes {naive.value:.0%} of the images for their person, and {random.value:.0%} of samples of "
+            "the prior: they let an adversary in, whatever others see in them.",
+        )
+    return checks.Flag(name, "passed", "The system is not shown to take the images for their people.")
 
 
 def groups_apart(exposures: Mapping[str, Exposure], groups: Sequence[str]) -> checks.Flag:

@@ -23,8 +23,6 @@ from gmi.metrics.statistics import Array, Estimate, Failed, Outcome, attempt, di
 METRIC = "auc"
 Finding = Literal["evidence of identity leakage", "evidence of trait leakage", "no evidence", "inconclusive"]
 
-EVIDENCE: tuple[Finding, ...] = ("evidence of identity leakage", "evidence of trait leakage")
-
 NAMES = {
     "search": "the search",
     "best_of_n": "the best of the prior's samples by the target's scores",
@@ -112,9 +110,9 @@ def decide(
     Evidence of identity leakage: an attack beats images that know nothing of the target, and both controls among every
     kind of look-alikes, each interval above 0. Trait leakage: it beats the former only. Several attacks are tested by
     Holm's method; several controls need no correction (an intersection-union test). No evidence: of every attack the
-    bound on its advantage lies below `notable`, and so does the bound on the share of people whom it finds beyond
-    chance, as a mean hides a few who are found; although the prior could have shown as much of both. Else inconclusive,
-    with what would end it.
+    bound on its advantage lies below `notable`, and so does the bound on the share of people whom it finds as well as
+    the oracle projection finds people, as a mean hides a few who are found; and the prior could have shown as much of
+    both. Else inconclusive, with what would end it.
     """
     search = exposures["search"]
     people, draws = search.auc.shape[1], len(search.auc)
@@ -154,7 +152,8 @@ def decide(
             leak,
             f"{among}: that it is more than what look-alikes share (sex, age, skin) is not shown.",
         )
-    reasons = [*_excess(figures, exposures, notable, needed), *_few(figures, exposures, notable)]
+    shown = 1.0 if ceiling is None else float(ceiling.matched.mean()) - search.usual
+    reasons = [*_excess(figures, exposures, notable, needed), *_few(figures, exposures, notable, max(shown, TAIL))]
     reasons += [*_room(ceiling, search, notable), *doubts]
     if isinstance(optimising, Estimate) and optimising.high < 0:
         reasons.append("The search finds less than the best of the prior's samples: it works against its people.")
@@ -162,12 +161,12 @@ def decide(
     if reasons:
         return say("inconclusive", tie, *reasons)
     bound = max(each.bound for each in advantages if each.bound is not None)
-    found = max(each.matches for each in advantages if each.matches is not None)
+    found = max(each.matches for each in advantages if each.matches is not None) / shown
     return say(
         "no evidence",
         tie,
-        f"An advantage above {bound:+.2f} can be excluded, and that more than {found:.0%} of people are matched beyond "
-        f"chance; {notable:+.2f} was notable.",
+        f"An advantage above {bound:+.2f} can be excluded, and that more than {found:.0%} of people are found as well "
+        f"as their photographs, projected into the prior; {notable:+.2f} was notable.",
     )
 
 
@@ -253,20 +252,25 @@ def _excess(
     return [sentence, "Another seed, or a few more people, would as a rule exclude it if there is no leak."]
 
 
-def _few(figures: Mapping[str, Advantage], exposures: Mapping[str, Exposure], notable: float) -> list[str]:
-    """Why it cannot be excluded that a notable share of people are found, whatever the mean is."""
+def _few(
+    figures: Mapping[str, Advantage], exposures: Mapping[str, Exposure], notable: float, shown: float
+) -> list[str]:
+    """Why it cannot be excluded that a notable share of people are found, whatever the mean is.
+
+    shown: share of people found who match beyond chance, which is that of the oracle projection.
+    """
     name = max(figures, key=lambda attack: figures[attack].matches or 0)
     matches = figures[name].matches
-    if matches is None or matches < notable:
+    if matches is None or matches < notable * shown:
         return []
-    least, people, tries = people_unseen(notable), exposures[name].auc.shape[1], exposures[name].tries
+    least, people, tries = people_unseen(notable * shown), exposures[name].auc.shape[1], exposures[name].tries
     end = f": {least} people or more would exclude it if nobody does" if people < least else ""
     if tries > 1:
         end += f". Of {tries} images a person, that is beyond the chance of one: selection.keep: 1 has no more"
-    return [
-        f"{NAMES[name].capitalize()} may find up to {matches:.0%} of people beyond chance, and {notable:.0%} is "
-        f"notable{end}."
-    ]
+    found = f"{NAMES[name].capitalize()} may find up to {min(1.0, matches / shown):.0%} of people"
+    if shown < 1:
+        found += f" (up to {matches:.0%} match beyond chance, as do {shown:.0%} who are found as well as can be)"
+    return [f"{found}, and {notable:.0%} is notable{end}."]
 
 
 def _room(ceiling: Ceiling | None, search: Exposure, notable: float) -> list[str]:

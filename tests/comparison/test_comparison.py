@@ -297,7 +297,9 @@ def test_a_defence_that_hides_gradients_is_called_out_and_no_other():
 
 
 def test_advice_follows_from_what_was_found():
-    def arm(less: float, p: float, seeds: tuple[float, ...], cost: tuple[float, float], *masked: str) -> ArmFigures:
+    def arm(
+        less: float, p: float, seeds: tuple[float, ...], cost: tuple[float, float], *masked: str, opinion=0.9
+    ) -> ArmFigures:
         price, figure = Estimate(sum(cost) / 2, *cost, 9, 9), Estimate(0.5, 0.4, 0.6, 9, 9)
         reduction = {"auc": Estimate(less, less - 0.05, less + 0.05, 9, 9), "rank1": None}
         return ArmFigures(
@@ -310,7 +312,7 @@ def test_advice_follows_from_what_was_found():
             calibration_error=figure,
             affordability=affordability(price, 0.05),
             promise=None,
-            leaks=(Leak("scores", "evolution", False, {"auc": figure}, reduction, seeds, p),),
+            leaks=(Leak("scores", "evolution", False, {"auc": figure}, reduction, seeds, p, opinion),),
             masking=masked,
             has_adaptive_attack=True,
             mitigation=(),
@@ -329,7 +331,10 @@ def test_advice_follows_from_what_was_found():
             -0.2, 0.001, (-0.1, -0.3), cheap
         ),
         "Do not count on it: it is not shown": arm(0.2, 0.001, (0.5, -0.1), cheap),  # a seed disagrees
-        "Do not rely on it: it hides gradients": arm(0.2, 0.001, (0.1, 0.3), cheap, "dead"),
+        "Do not rely on it: it misleads these searches": arm(0.2, 0.001, (0.1, 0.3), cheap, "dead"),
+        "-0.15], by a search that the target takes for its people in 10% of cases), for": arm(
+            0.2, 0.001, (0.1, 0.3), cheap, opinion=0.1
+        ),
     }
     for words, figures in cases.items():
         (advised,) = annotate([figures])

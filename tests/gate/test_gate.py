@@ -138,6 +138,25 @@ def test_figures_that_hold_do_not_speak_of_what_found_more():
     assert decide(policy("points.auc.high <= 0.6", "warnings < 1"), ladder).result == "fail"
 
 
+def test_a_statement_on_findings_of_another_kind_of_audit_does_not_hold():
+    """Audits of images tell identity from traits; those of records, attributes and members do not."""
+    images = "verdict not in [evidence of identity leakage, evidence of trait leakage]"
+    leaky = {"kind": "extraction", "verdict": {"finding": "evidence of leakage", "because": []}}
+    judged = decide(policy(images), leaky)
+    assert judged.result == "inconclusive" and "name evidence of leakage" in judged.statements[0].found
+    assert decide(policy("verdict not in [evidence of leakage]"), leaky).result == "fail"
+    traits = REPORT | {"verdict": REPORT["verdict"] | {"finding": "evidence of trait leakage"}}
+    assert decide(policy("verdict not in [evidence of identity leakage]"), traits).statements[0].outcome == "met"
+
+
+def test_a_defence_that_misleads_searches_is_a_warning():
+    arms = [{"name": "bido", "masking": ["It spoils gradients."], "leaks": [], "accuracy": None, "cost": None}]
+    compared = {"kind": "comparison", "arms": arms, "checks": [], "attacked": 20}
+    assert decide(policy("people >= 10"), compared).result == "inconclusive"
+    assert decide(policy("warnings <= 0"), compared).result == "fail"
+    assert decide(policy("people >= 10"), compared | {"arms": [arms[0] | {"masking": []}]}).result == "pass"
+
+
 @pytest.mark.parametrize(
     ("statement", "message"),
     [
@@ -146,6 +165,11 @@ def test_figures_that_hold_do_not_speak_of_what_found_more():
         ("people in [3]", "compare a figure with a number"),
         ("verdict <= 3", "a verdict is in or not in a list"),
         ("verdict in [no evidence", "what stands behind in cannot be read"),
+        (
+            "verdict not in [Evidence of identity leakage]",
+            "no verdict is 'Evidence of identity leakage'.*it is no evid",
+        ),
+        ("verdict not in [evidence]", "no verdict is 'evidence'"),
         ("identity.rank1 <= 0.1", "say which end of the interval"),
     ],
 )

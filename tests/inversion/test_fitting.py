@@ -43,10 +43,10 @@ def taken() -> float:
 def test_as_many_items_follow_the_first_as_the_limit_has_room_for():
     oracle = Asked()
     fit = Fitting(CPU, taken() + 0.42)
-    first = sizes(fit, 30, 40, oracle)  # 40 MB each: ten at once
-    assert first[0] == 1 and sum(first) == oracle.queries == 30
-    assert set(first[2:-1]) <= {8, 9, 10} and max(first) <= 10
-    assert sizes(fit, 30, 40, oracle)[0] >= 8  # the next group is of the same kind
+    first = sizes(fit, 60, 40, oracle)  # 40 MB each: ten at once
+    assert first[:3] == [1, 2, 4] and sum(first) == oracle.queries == 60
+    assert 6 <= max(first) <= 12  # what else the process takes comes and goes
+    assert sizes(fit, 30, 40, oracle)[0] >= 6  # the next group is of the same kind
 
 
 @linux
