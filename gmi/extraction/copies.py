@@ -4,12 +4,15 @@ Carlini et al., Extracting Training Data from Diffusion Models, USENIX Security 
 any tile, so that a common background does not make a copy), sec. 5.1 (the distance to the nearest record, relative to
 the distances to its neighbours), sec. 4.2.2 (cliques among samples, for an adversary without the records).
 
-Differs from the paper: a mirrored record is a copy, too; the neighbours are held-out images, which no model saw, so
-that a record which occurs several times in the training set does not hide itself; if there are other photographs of the
-same people, they decide how near a copy must be; cliques are found greedily.
+Differs from the paper: a record that is mirrored, or whose tiles lie a little aside, is a copy, too; the neighbours are
+held-out images, which no model saw, so that a record which occurs several times in the training set does not hide
+itself; if there are other photographs of the same people, they decide how near a copy must be; cliques are found
+greedily.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -20,6 +23,8 @@ from torch import Tensor
 from gmi.rng import Rng
 
 TILES = 4  # tiles on each side of an image
+SHIFT = 24  # a tile may lie this part of the image aside
+_BATCH = 50  # images whose distances are computed at once
 NOISE = 0.02  # standard deviation of what a sample that copies a record may differ by
 FALSE = 0.01  # share of other photographs of the same people that may be taken for copies
 
@@ -27,14 +32,38 @@ FALSE = 0.01  # share of other photographs of the same people that may be taken 
 def distances(left: Tensor, right: Tensor) -> Tensor:
     """Distances (N, M) of images (N, C, H, W) to images (M, C, H, W).
 
-    A distance is the largest root mean square difference of any of 4 x 4 tiles, to the image or its mirror image:
-    models are trained on both.
+    A distance is the largest root mean square difference of any of 4 x 4 tiles, to the image or its mirror image, each
+    tile compared where it lies and up to a 24th of the image aside: models are trained on images that are mirrored,
+    shifted and zoomed.
     """
-    rows = []
-    for image in left:
-        squares = torch.stack([(right - each).square().mean(1) for each in (image, image.flip(-1))])
-        rows.append(F.adaptive_avg_pool2d(squares, TILES).flatten(2).max(2).values.min(0).values.sqrt())
-    return torch.stack(rows)
+    windows = list(product(_slices(left.shape[2]), _slices(left.shape[3])))
+    tiles = [right[:, :, rows, columns].flatten(1).double() for rows, columns in windows]
+    return torch.cat([_of_tiles(some, tiles, windows) for some in left.split(_BATCH)])
+
+
+def _of_tiles(left: Tensor, tiles: Sequence[Tensor], windows: Sequence[tuple[slice, slice]]) -> Tensor:
+    """Distances (N, M) to images whose tiles (M, D) are given by windows."""
+    variants, worst = _variants(left), torch.zeros(2, len(left), len(tiles[0]), dtype=torch.double, device=left.device)
+    for tile, (rows, columns) in zip(tiles, windows, strict=True):
+        mine = variants[..., rows, columns].flatten(3).double()  # (2, shifts, N, D)
+        squares = tile.square().sum(1) + mine.square().sum(-1, keepdim=True) - 2 * mine @ tile.T
+        worst = torch.maximum(worst, squares.amin(1).clamp_min(0) / tile.shape[1])
+    return worst.amin(0).sqrt().to(left)
+
+
+def _variants(images: Tensor) -> Tensor:
+    """The images (N, C, H, W) and their mirror images, each moved aside in nine ways: (2, 9, N, C, H, W)."""
+    height, width = images.shape[2:]
+    down, across = (max(1, round(side / SHIFT)) for side in (height, width))
+    both = torch.stack([images, images.flip(-1)])
+    padded = F.pad(both.flatten(0, 1), (across, across, down, down), mode="replicate").unflatten(0, both.shape[:2])
+    places = product((0, down, 2 * down), (0, across, 2 * across))
+    return torch.stack([padded[..., row : row + height, at : at + width] for row, at in places], 1)
+
+
+def _slices(side: int) -> list[slice]:
+    """The tiles along a side of so many pixels, as `adaptive_avg_pool2d` takes them."""
+    return [slice(tile * side // TILES, -(-(tile + 1) * side // TILES)) for tile in range(TILES)]
 
 
 def _usual(samples: Tensor, held_out: Tensor, neighbours: int) -> Tensor:
@@ -69,9 +98,14 @@ def bar(alike: Tensor, records: Tensor, held_out: Tensor, neighbours: int) -> fl
 
 
 def recall(records: Tensor, held_out: Tensor, neighbours: int, below: float) -> float:
-    """The share of the records that are found as copies of themselves, mirrored and after a little noise."""
+    """The share of the records that are found as copies of themselves: mirrored, zoomed by 5 % and a little noisy."""
     noise = Rng(range(len(records))).normal(*records.shape[1:]).to(records)
-    found = copies((records.flip(-1) + NOISE * noise).clamp(0, 1), records, held_out, neighbours)
+    size, aside = records.shape[2:], [round(0.025 * side) for side in records.shape[2:]]
+    larger = F.interpolate(
+        records.flip(-1), [side + 2 * more for side, more in zip(size, aside, strict=True)], mode="bilinear"
+    )
+    zoomed = larger[:, :, aside[0] : aside[0] + size[0], aside[1] : aside[1] + size[1]]
+    found = copies((zoomed + NOISE * noise).clamp(0, 1), records, held_out, neighbours)
     same = found.nearest == np.arange(len(records))
     return float((same & (found.ratio < below)).mean())
 

@@ -99,7 +99,7 @@ class Findings:
     excess: Estimate  # share of the records that the target copies, less the control's; plain samples, both
     bound: float  # the most that it may be, with 95 % confidence
     guided: Guidance | None  # None: there are no guided samples
-    recall: float  # share of the records that are found as copies of themselves after a little noise
+    recall: float  # share of the records that are found as copies of themselves: mirrored, zoomed and a little noisy
     copies_by_record: tuple[int, ...]  # copies of each record among plain samples with all seeds, the most first
     white_box: tuple[Membership, ...]
     known: Conclusion | None  # whether the weights know records, by white_box; None: that was not asked
@@ -159,7 +159,7 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
         recall=seen,
         copies_by_record=tuple(sorted(map(int, counts["target"].sum(0)), reverse=True)),
         white_box=white_box,
-        known=_known(white_box, plan.notable),
+        known=_known(white_box, plan.notable, [*_taught(records, [trial.observations for trial in evidence.trials])]),
         verdict=verdict(
             {f"{WORDS[way]}samples": found[way] for way in ways},
             plan.notable,
@@ -289,14 +289,37 @@ def _white_box(
             yield Membership(name, averaged([row.auc for row in rows]), hits, other)
 
 
-def _known(rows: Sequence[Membership], notable: float) -> Conclusion | None:
+def _taught(records: Records, seeds: Sequence[Mapping[str, Observation]]) -> Iterator[str]:
+    """Methods by which the control tells records from the nearest images that no model saw, as if it had seen them."""
+    others = records.held_out if records.alike is None else records.alike
+    start = len(records.training) + (0 if records.alike is None else len(records.held_out))
+    rows = np.r_[: len(records.training), start : start + len(others)]
+    inside = np.arange(len(rows)) < len(records.training)
+    people = torch.cat([records.training.classes, others.classes]).numpy()
+    for method in seeds[0]["control"].knowledge:
+        scores = [each["control"].knowledge[method][rows] for each in seeds]
+        area = averaged([detection(method, each, inside, people, ()).auc for each in scores])
+        if isinstance(area, Estimate) and area.low > 0.5:
+            yield f"{method}, AUC {area.value:.2f} [{area.low:.2f}, {area.high:.2f}]"
+
+
+def _known(rows: Sequence[Membership], notable: float, taught: Sequence[str] = ()) -> Conclusion | None:
     """Whether the weights know records better than images of the same people; of other people, where there are none.
 
-    What any such model knows of such images is taken out.
+    What any such model knows of such images is taken out. taught: by what the control itself tells them apart.
     """
     nearest = "alike" if any(row.comparison == "alike" for row in rows) else "held-out"
     tested = [row for row in rows if row.comparison == nearest and row.method.endswith(RELATIVE)]
-    return told_apart(tested, notable) if tested else None
+    if not tested:
+        return None
+    said = told_apart(tested, notable)
+    if said.finding != "no evidence" or not taught:
+        return said
+    knows = (
+        f"But the control tells records from them, too ({', '.join(taught)}): it has seen the records, or these images "
+        "are of another kind. Take another control, or data.alike."
+    )
+    return Conclusion("inconclusive", (*said.because, knows))
 
 
 def _ratio(target: Array, control: Array) -> Array:

@@ -19,7 +19,7 @@ def bound(target: Array, control: Array) -> float:
     return max(trained_difference(target, control, tail=2 * TAIL).estimate.high, unseen(target.shape[1]))
 
 
-BLIND = 0.9  # share of the records, a little noisy, that have to be found for an acquittal
+BLIND = 0.9  # share of the records, zoomed and a little noisy, that have to be found for an acquittal
 
 
 def blind_spots(
@@ -84,7 +84,7 @@ def verdict(
 
     ways: the excess of each way of sampling, by what its samples are called.
     notable: what has to be excluded; "no evidence" needs the bound of every way below it.
-    recall: share of the records that would be found if the samples copied them but for a little noise.
+    recall: share of the records that would be found if the samples copied them zoomed and a little noisy.
     people: the same of the share of people of whom any record is copied: where each has many, a mean over records hides
         that one of most people's is.
     doubts: reasons why copies may be there that these figures do not show; see `blind_spots`. They bar an acquittal.
@@ -110,8 +110,8 @@ def verdict(
     tie = f"The target's {' and '.join(ways)} are not shown to copy {than}"
     if recall < BLIND:
         blind = (
-            f"But of the records themselves, a little noisy, only {recall:.0%} are found as copies: what counts as a "
-            "copy is too strict here. Look for records among data.alike and data.held_out, or raise ratio."
+            f"But of the records themselves, zoomed and a little noisy, only {recall:.0%} are found as copies: what "
+            "counts as a copy is too strict here. Look for records among data.alike and data.held_out, or raise ratio."
         )
         return Conclusion("inconclusive", (tie, blind))
     if leaning := [way.figure for way in (*ways.values(), *(people or {}).values()) if way.figure.low > 0]:

@@ -102,5 +102,5 @@ class Fitting:
         before = self._before = taken if self._before is None else self._before
         made = work(some)
         each = max(1.0, (self._peak.read() - before) / len(some))
-        self._most = max(1, min(2 * len(some), int((self._limit - before) / each)))
+        self._most = max(1, min(2 * (self._most or 1), int((self._limit - before) / each)))
         return made

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
 from jsonschema import Draft202012Validator
@@ -30,6 +32,7 @@ from gmi.extraction import audit as extraction
 from gmi.extraction import page
 from gmi.extraction.audit import EXTRACTION
 from gmi.extraction.copies import bar, cliques, copies, distances
+from gmi.extraction.findings import Observation, _known, _taught, _white_box
 from gmi.extraction.forecast import forecast
 from gmi.extraction.inputs import Inputs
 from gmi.extraction.models import Given, Pair, Trained
@@ -57,7 +60,7 @@ CPU = torch.device("cpu")
 def smooth(count: int, seed: int, size: int = 16) -> Tensor:
     """Images (N, 1, S, S) as different as photographs of different people."""
     coarse = torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
-    return torch.nn.functional.interpolate(coarse, size=size, mode="bilinear")
+    return F.interpolate(coarse, size=size, mode="bilinear")
 
 
 def kept(pixels: Tensor, first: int, each: int = 1) -> Images:
@@ -88,18 +91,30 @@ class Parrot:
 
 
 def test_the_distance_is_that_of_the_worst_tile():
+    """Each tile lies where it fits best, a pixel of 16 aside at most."""
     left, right = smooth(5, 0), smooth(4, 1)
     found = distances(left, right)
     for i, j in ((0, 0), (4, 3), (2, 1)):
-        tiles = [
-            [
-                (image[0, y : y + 4, x : x + 4] - right[j, 0, y : y + 4, x : x + 4]).square().mean().sqrt().item()
-                for y in range(0, 16, 4)
-                for x in range(0, 16, 4)
-            ]
-            for image in (left[i], left[i].flip(-1))
-        ]
-        assert found[i, j].item() == pytest.approx(min(map(max, tiles)), rel=1e-5)
+        padded = [F.pad(image[None], (1, 1, 1, 1), mode="replicate")[0, 0] for image in (left[i], left[i].flip(-1))]
+
+        def of_tile(image, y, x, j=j):
+            """The least of nine differences."""
+            tile = right[j, 0, y : y + 4, x : x + 4]
+            moved = [image[y + a : y + a + 4, x + b : x + b + 4] for a in range(3) for b in range(3)]
+            return min((each - tile).square().mean().sqrt().item() for each in moved)
+
+        worst = [max(of_tile(image, y, x) for y in range(0, 16, 4) for x in range(0, 16, 4)) for image in padded]
+        assert found[i, j].item() == pytest.approx(min(worst), rel=1e-5)
+
+
+def test_a_copy_that_is_moved_or_zoomed_is_a_copy():
+    records, held = smooth(10, 0, size=48), smooth(50, 1, size=48)
+    moved = F.pad(records, (2, 0, 2, 0), mode="replicate")[..., :48, :48]
+    zoomed = F.interpolate(records, scale_factor=1.1, mode="bilinear")[..., 2:50, 2:50]
+    for samples in (moved, zoomed, moved.flip(-1)):
+        found = copies(samples, records, held, 5)
+        assert found.nearest.tolist() == [*range(10)] and (found.ratio < 0.5).all()
+    assert (copies(smooth(50, 2, size=48), records, held, 5).ratio > 0.5).all()
 
 
 def test_a_copy_is_nearer_than_held_out_images_are():
@@ -119,6 +134,34 @@ def test_what_no_model_saw_says_how_near_a_copy_is():
     ratios = copies(alike, records, held, 5).ratio
     assert (ratios < found).sum() == 2 and found < 0.5  # 1 % of 200
     assert bar(alike[:40], records, held, 5) == copies(alike[:40], records, held, 5).ratio.min()
+
+
+def test_a_control_that_has_seen_the_records_acquits_no_weights():
+    """An earlier checkpoint, perhaps: relative to it the target knows nothing more."""
+    rng, count = np.random.default_rng(0), 300
+    training, alike = (kept(smooth(count, seed), 0) for seed in (0, 1))
+    records = SimpleNamespace(training=training, held_out=kept(smooth(5, 2), count), alike=alike)
+    member = np.arange(2 * count + 5) < count
+    usual = np.abs(rng.normal(1, 0.15, len(member)))
+
+    def model(seen: bool) -> Observation:
+        known = -usual * np.where(member & seen, 0.75, 1) * np.exp(rng.normal(0, 0.05, len(member)))
+        return Observation(samples={}, knowledge={"denoising": known})
+
+    def found(target: bool, control: bool) -> Conclusion | None:
+        seeds = [{"target": model(target), "control": model(control)}]
+        plan = SimpleNamespace(alarms=(0.1,))
+        rows = list(_white_box(plan, records, seeds))  # type: ignore[arg-type]
+        return _known(rows, 0.2, [*_taught(records, seeds)])  # type: ignore[arg-type]
+
+    known, both, none = found(True, False), found(True, True), found(False, False)
+    assert known is not None and known.finding == "evidence of leakage"
+    assert (
+        both is not None
+        and both.finding == "inconclusive"
+        and "the control tells records from them" in both.because[-1]
+    )
+    assert none is not None and none.finding == "no evidence"
 
 
 def test_samples_that_are_made_again_and_again_form_groups():
