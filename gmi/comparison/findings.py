@@ -14,6 +14,7 @@ from gmi.inversion.findings import Cut, cuts
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.recognition import recognise
 from gmi.inversion.scoring import chance_of, figures
+from gmi.inversion.strength import grey_prior
 from gmi.inversion.validity import eyesight
 from gmi.inversion.verdict import METRIC
 from gmi.metrics.statistics import Outcome
@@ -43,6 +44,7 @@ class Findings:
 
 def findings(plan: Comparison, inputs: Inputs, evidence: Evidence) -> Findings:
     """Everything that the page is rendered from; the same evidence gives the same findings."""
+    samples = evidence.releases[RANDOM]
     (judge,), first = inputs.judges.faces, next(cells(plan)).key
     templates = evidence.judged.templates[judge.name]
     recognised = recognise(judge, templates, inputs.people, evidence.releases, plan.fmrs, attack=first)
@@ -63,6 +65,7 @@ def findings(plan: Comparison, inputs: Inputs, evidence: Evidence) -> Findings:
             eyesight(recognised),
             checks.rule_of_30(recognised.judge, recognised.thresholds),
             *evidence.strengths,
+            *dict.fromkeys(flag for each in plan.targets for flag in grey_prior(each.target, inputs.people, samples)),
         ),
         random_prior=figures(recognised, [RANDOM]),
         arms=annotate([table.arm(subject, arm) for subject in plan.targets for arm in plan.arms_of(subject)]),

@@ -20,9 +20,10 @@ from gmi.inversion import judging
 from gmi.inversion.attacker import Attacker
 from gmi.inversion.learnt import learnt
 from gmi.inversion.plan import RANDOM
-from gmi.inversion.strength import persuaded, strength, strengths
+from gmi.inversion.strength import answered, persuaded, strength, strengths
 from gmi.oracles.access import WholeModel
 from gmi.oracles.guards import AnyGuard, Stealthy, guard
+from gmi.oracles.interface import Interface
 from gmi.run import Run
 from gmi.search import AnySearch
 from gmi.search.attack import Attack
@@ -93,7 +94,8 @@ class Trials:
                 attacks[cell.key] = self._attack(cell, target)
             several = [cell.subject.name] if len(self.plan.targets) > 1 else []
             level = ", ".join([*several, cell.arm.name, str(cell.attack.access)])
-            flags = (self._strength(cell, target, utility[place]), _convinced(cell, attacks[cell.key]))
+            flags = [self._strength(cell, target, utility[place]), _convinced(cell, attacks[cell.key])]
+            flags += self._answered(cell, target)
             met.setdefault(level, {}).setdefault(cell.attack.name, []).extend(flags)
         releases = {key: attacked.images for key, attacked in attacks.items()} | {RANDOM: self._random()}
         judged = judging.judge(self.store, self.inputs.judges, None, self.inputs.people, releases)
@@ -164,6 +166,13 @@ class Trials:
         taught = self._attacker(cell).taught(f"{cell.key}/search")
         known = learnt(search, [taught], self.inputs.people, utility.named)
         return strength(search, cell.attack.access.open(target, None), comparing=False, learnt=known)
+
+    def _answered(self, cell: Cell, target: Target) -> list[Flag]:
+        """Whether an interface answers so that a search can go by it; of the weights, `gradients` tells."""
+        oracle = cell.attack.access.behind(self._guards(cell, target), cell.arm.shape).open(target, None)
+        if not isinstance(oracle, Interface):
+            return []
+        return answered(oracle, self._attacker(cell).probe(oracle, f"checks/{cell.key}"))
 
     def _utility(self, cell: Cell, target: Target) -> Utility:
         """The answers that this arm shows to its users."""

@@ -21,8 +21,7 @@ import yaml
 from pydantic import Field
 
 from gmi.errors import GmiError
-from gmi.metrics.conclusion import EVIDENCE
-from gmi.report.figures import Row, membership, rows
+from gmi.report.figures import EVIDENCE, Row, membership, rows
 from gmi.settings import settings
 from gmi.settings.mistakes import suggestion
 

@@ -26,6 +26,9 @@ from gmi.search.selection import keep_best, opinion, pool_scores, preselect, rob
 from gmi.search.signature import ConfinedSearch, JointSearch, OfflineSearch, Search, shared_queries
 from gmi.views import grey
 
+PROBES = 8
+"""Images by which the checks see how a target answers: of an interface, they are asked about twice."""
+
 _PIECE = 250  # images of a pool in one piece of work
 
 
@@ -125,7 +128,7 @@ class Attacker:
         names = [f"{name}/{piece:04d}" for piece in range(-(-len(numbers) // _PIECE))]
         return torch.cat([piece["scores"] for piece in self._meter.each(name, names, oracle, compute)]).cpu()
 
-    def probe(self, oracle: WhiteBoxOracle | Interface, name: str = "checks", count: int = 8) -> dict[str, Tensor]:
+    def probe(self, oracle: WhiteBoxOracle | Interface, name: str = "checks", count: int = PROBES) -> dict[str, Tensor]:
         """The answers that checks look at: log-probabilities (N, K) of prior samples, asked for twice.
 
         Where the adversary has the model, they are its logits, and the norms (N,) of their gradients are there, too.

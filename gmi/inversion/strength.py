@@ -3,18 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from torch import Tensor
+
+from gmi import checks
 from gmi.checks import Flag
+from gmi.data.images import Images
+from gmi.data.people import People
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.learnt import Learnt
 from gmi.metrics.statistics import Failed
 from gmi.oracles.access import AnyOracle
 from gmi.oracles.interface import Embeddings, Labels, Similarities, Verification
 from gmi.oracles.local import WhiteBox
+from gmi.protocols import ScoreOracle, SimilarityOracle
 from gmi.search.signature import Search, access, climbs
 from gmi.search.solve import Solve
 from gmi.search.surrogate import Surrogate
 from gmi.targets.served import Served
 
+_COLOURED = ("rgb", "bgr")  # inputs of networks that see colour
 _ORDER = ("stop", "warning", "note", "passed")
 
 
@@ -168,11 +175,30 @@ def misled() -> Flag:
     )
 
 
-def grey_prior() -> Flag:
-    """A warning on a prior without colour for a model of photographs in colour."""
-    return Flag(
-        "colour",
-        "warning",
-        "The target sees photographs in colour, and the prior makes grey images: take a prior in colour, such as "
-        "priors/flow64 of a clone of gmi.",
-    )
+def grey_prior(target: object, people: People, samples: Images) -> list[Flag]:
+    """A warning on a prior without colour, of which these are samples, for a model of photographs in colour."""
+    prepare = getattr(target, "input", None)  # a recogniser's is its own
+    if not people.coloured or getattr(prepare, "colour", "rgb") not in _COLOURED:
+        return []
+    if not bool((samples.bytes == samples.bytes[:, :1]).all()):
+        return []
+    return [
+        Flag(
+            "colour",
+            "warning",
+            "The target sees photographs in colour, and the prior makes grey images: take a prior in colour, such as "
+            "priors/flow64 of a clone of gmi.",
+        )
+    ]
+
+
+def answered(oracle: AnyOracle, probes: Mapping[str, Tensor]) -> list[Flag]:
+    """Whether a target answers so that a search can go by what it says. probes: of `Attacker.probe`."""
+    flags = []
+    if "gradients" in probes:  # scores and labels are what they are, and no gradient is asked for
+        flags += [checks.softmaxed(probes["logits"]), checks.dead_gradients(probes["gradients"])]
+    elif isinstance(oracle, ScoreOracle) and not isinstance(oracle, SimilarityOracle):
+        flags += [checks.flat(probes["logits"]), checks.softened(probes["logits"])]
+    if "again" in probes:
+        flags.append(checks.randomised(probes["logits"], probes["again"]))
+    return flags

@@ -7,7 +7,6 @@ import numpy as np
 from torch import Tensor
 
 from gmi import checks
-from gmi.data.images import Images
 from gmi.data.people import People
 from gmi.inversion import literature, scoring
 from gmi.inversion.inputs import Inputs
@@ -17,15 +16,12 @@ from gmi.inversion.meter import Spent
 from gmi.inversion.plan import RANDOM, Audit
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.related import Passing, Related
-from gmi.inversion.strength import compares, grey_prior, misleads, misled, persuaded, strength
+from gmi.inversion.strength import answered, compares, grey_prior, misleads, misled, persuaded, strength
 from gmi.inversion.verdict import METRIC, Exposure, called
 from gmi.metrics.rates import TAIL
 from gmi.metrics.statistics import Failed, Outcome, difference
 from gmi.oracles.access import AnyOracle
-from gmi.protocols import ScoreOracle, SimilarityOracle
 from gmi.targets.served import Served
-
-_COLOURED = ("rgb", "bgr")  # inputs of networks that see colour
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ def early_checks(plan: Audit, inputs: Inputs, evidence: Evidence, naive: Outcome
 
     naive, random: the target's accuracy on the reconstructions, and on samples of the prior.
     """
-    people, probes = inputs.people, evidence.probes
+    people = inputs.people
     overlap = [*_overlap(people, evidence.recognised[0])]
     accuracy = literature.target_accuracy(evidence.judged, people)
     doubtful = [
@@ -55,19 +51,12 @@ def early_checks(plan: Audit, inputs: Inputs, evidence: Evidence, naive: Outcome
         strength(plan.search, evidence.oracle, compares(evidence.oracle, inputs), evidence.learnt),
         persuaded(naive if isinstance(naive, Failed) else naive.value),
     ]
-    prepare = getattr(plan.target, "input", None)  # a recogniser's is its own
-    if people.coloured and getattr(prepare, "colour", "rgb") in _COLOURED and _colourless(evidence.releases[RANDOM]):
-        doubtful.append(grey_prior())
+    doubtful += grey_prior(plan.target, people, evidence.releases[RANDOM])
     doubtful += [eyesight(each) for each in evidence.recognised]
     if people.groups is not None:
         groups = [people.groups[person] for person in sorted(people.attacked)]
         doubtful.append(groups_apart(evidence.recognised[0].exposures(public_counts(overlap)), groups))
-    if "gradients" in probes:  # scores and labels are what they are, and no gradient is asked for
-        doubtful += [checks.softmaxed(probes["logits"]), checks.dead_gradients(probes["gradients"])]
-    elif isinstance(evidence.oracle, ScoreOracle) and not isinstance(evidence.oracle, SimilarityOracle):
-        doubtful += [checks.flat(probes["logits"]), checks.softened(probes["logits"])]
-    if "again" in probes:
-        doubtful.append(checks.randomised(probes["logits"], probes["again"]))
+    doubtful += answered(evidence.oracle, evidence.probes)
     if misleads(plan.target):
         doubtful.append(misled())
     if evidence.related.templates is not None:
@@ -147,10 +136,6 @@ def groups_apart(exposures: Mapping[str, Exposure], groups: Sequence[str]) -> ch
 def public_counts(flags: Iterable[checks.Flag]) -> bool:
     """Whether the public set is an attack and a control: it does not seem to show the people."""
     return all(flag.severity != "warning" for flag in flags if flag.name == checks.PUBLIC_PEOPLE)
-
-
-def _colourless(images: Images) -> bool:
-    return bool((images.bytes == images.bytes[:, :1]).all())
 
 
 def _overlap(people: People, recognised: Recognised) -> Iterator[checks.Flag]:

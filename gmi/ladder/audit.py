@@ -17,13 +17,13 @@ from gmi.data.images import Images
 from gmi.errors import Overspent
 from gmi.inversion import inputs as inversion
 from gmi.inversion import judging
-from gmi.inversion.attacker import Attacker
+from gmi.inversion.attacker import PROBES, Attacker
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Judges, Releases
 from gmi.inversion.learnt import learnt
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.preflight import refuse_ignorant
-from gmi.inversion.strength import compares, misleads, misled, persuaded, strength, strengths
+from gmi.inversion.strength import answered, compares, grey_prior, misleads, misled, persuaded, strength, strengths
 from gmi.ladder.findings import Evidence, findings, own_opinion
 from gmi.ladder.forecast import forecast, refuse_misfits
 from gmi.ladder.page import render
@@ -114,8 +114,10 @@ def _strengths(
         known, oracle = learnt(search, taught, inputs.people, answers["enrolment"].named), oracles[rung.name]
         kind = strength(search, oracle, compares(oracle, inputs), known)
         opinion = persuaded(own_opinion(answers[step], releases[step]))
-        flags.setdefault(str(rung.access), {})[step] = (kind, opinion)
-    return (*strengths(flags), *([misled()] if misleads(plan.audit.target) else []))
+        asked = answered(oracle, attackers[0].probe(oracle, f"checks/{rung.name}", PROBES))
+        flags.setdefault(str(rung.access), {})[step] = (kind, opinion, *asked)
+    misleading = [misled()] if misleads(plan.audit.target) else []
+    return (*strengths(flags), *misleading, *grey_prior(plan.audit.target, inputs.people, releases[RANDOM]))
 
 
 def _searching(attacker: Attacker, search: AnySearch) -> Attacker:
@@ -138,7 +140,7 @@ def _open(plan: Ladder, inputs: Inputs, prices: Mapping[str, Cost], run: Run, ac
         people = len(inputs.people.attacked)
         asked = sum(cost.queries(people) for cost in prices.values() if cost.access == str(access))
         seeds, released = len(plan.audit.seeds), (len(prices) + 1) * people * plan.audit.selection.keep
-        most = seeds * (asked + released) + len(inputs.people.enrolment)
+        most = seeds * (asked + released) + len(inputs.people.enrolment) + 2 * PROBES * len(plan.rungs)
     whole = sha256(json.dumps(plain(replace(access, budget=None)), sort_keys=True).encode()).hexdigest()[:8]
     name = re.sub(r"[^a-z0-9]+", "-", str(access)).strip("-")
     oracle = access.open(inputs.target, run.folder / "ledgers" / f"{name}-{whole}")

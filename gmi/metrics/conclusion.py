@@ -12,8 +12,6 @@ from gmi.metrics.rates import TAIL
 from gmi.metrics.statistics import Estimate, Failed
 
 FEWEST = 10  # people, of whom anything is concluded
-EVIDENCE = (("evidence of identity leakage", "evidence of trait leakage"), ("evidence of leakage",))
-"""Findings that something leaks, by kinds of audit: what those of images say, and what others do."""
 
 
 @dataclass(frozen=True)

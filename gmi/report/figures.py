@@ -23,6 +23,8 @@ SHARES |= {"share", "ratio", "calibration_error", "own_opinion", "precision", "r
 SHARES |= {"target_accuracy", "covered", "flagged"}
 DIFFERENCES = ("cost", "reduction", "gain", "contrast", "excess", "leak", "identity", "optimising")
 
+EVIDENCE = (("evidence of identity leakage", "evidence of trait leakage"), ("evidence of leakage",))
+"""Findings that something leaks, by kinds of audit: what those of images say, and what others do."""
 COLUMNS = ("metric", "value", "low", "high", "unit", "people", "failed")
 """Keys of every row; the others, besides its part, are labels."""
 

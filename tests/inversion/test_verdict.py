@@ -1,6 +1,7 @@
 """The verdict's rule on planted figures, the checks on planted faults, and the controls in closed form."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from gmi import checks, toy
+from gmi.data.images import Images
 from gmi.inversion import strength
 from gmi.inversion.controls import Enrolled, Unmoved, random_prior
 from gmi.inversion.learnt import Copying, Learnt
@@ -357,7 +359,6 @@ CHECKS = {
     "persuaded": (strength.persuaded(0.97), "passed"),
     "unpersuaded": (strength.persuaded(0.1), "warning"),
     "not asked": (strength.persuaded(Failed("no images")), "warning"),
-    "grey": (strength.grey_prior(), "warning"),
     "deceived": (checks.self_deception(Estimate(1, 0.9, 1, 20, 20), ALIKE), "note"),
     "modest": (checks.self_deception(ALIKE, ALIKE), "passed"),
 }
@@ -367,6 +368,16 @@ CHECKS = {
 def test_checks(name):
     flag, severity = CHECKS[name]
     assert flag.severity == severity and flag.message.endswith(".") and len(flag.message) > 20
+
+
+def test_a_grey_prior_is_told_where_the_target_sees_colour():
+    people = SimpleNamespace(coloured=True)
+    grey, coloured = (Images.of(torch.rand(4, count, 8, 8).expand(4, 3, 8, 8), torch.arange(4)) for count in (1, 3))
+    sees, blind = (SimpleNamespace(input=Input(size=(8, 8), colour=colour)) for colour in ("rgb", "grey"))
+    found = [strength.grey_prior(target, people, grey) for target in (sees, object(), blind)]  # type: ignore[arg-type]
+    assert [len(flags) for flags in found] == [1, 1, 0] and found[0][0].severity == "warning"
+    assert not strength.grey_prior(sees, people, coloured)  # type: ignore[arg-type]
+    assert not strength.grey_prior(sees, SimpleNamespace(coloured=False), grey)  # type: ignore[arg-type]
 
 
 def test_enrolled_knows_people_by_the_mean_of_their_photographs():

@@ -19,6 +19,7 @@ from gmi import toy
 from gmi.audits import Asset, Hardware, conduct
 from gmi.cli import audits
 from gmi.errors import GmiError
+from gmi.inversion.attacker import PROBES
 from gmi.inversion.judging import Judges
 from gmi.ladder import page
 from gmi.ladder.audit import LADDER
@@ -126,7 +127,7 @@ def test_every_point_is_made_with_each_seed(inputs, tmp_path):
     assert point["queries"] == 80 + 15 * 80  # of one adversary
     assert (tmp_path / "run" / "shards" / "seed-5" / "rung1_0").is_dir()
     foreseen, alone = (forecast(each, inputs, CPU).queries for each in (plan, once))
-    assert foreseen == {step: 2 * count for step, count in alone.items()}
+    assert foreseen == {step: count if step == "checks" else 2 * count for step, count in alone.items()}
     conduct(LADDER, once, tmp_path / "once", CPU, inputs)
     first = json.loads((tmp_path / "once" / "ladder.json").read_text())["points"]
     shards = [tmp_path / name / "shards" / "rung1_0" / "0003.safetensors" for name in ("run", "once")]
@@ -142,7 +143,8 @@ def test_the_ledger_of_a_rung_holds_what_the_rung_is_said_to_cost(climbed):
         with closing(sqlite3.connect(ledger)) as file:
             ((sent,),) = file.execute("SELECT sent FROM total")
         (said,) = (point["queries"] for point in report["points"] if point["name"] == name)
-        assert said + more - again <= sent <= said + more  # an image that comes again costs nothing
+        asked = said + more + 2 * PROBES
+        assert asked - again <= sent <= asked  # an image that comes again costs nothing
 
 
 def test_a_second_start_asks_nobody(climbed, inputs, monkeypatch):
@@ -179,6 +181,7 @@ def test_a_forecast_says_what_the_report_says(climbed, inputs):
     _, report = climbed
     foreseen = forecast(PLAN, inputs, CPU)
     queries = {step.split()[0]: count for step, count in foreseen.queries.items()}
+    assert queries.pop("checks") == 2 * 2 * PROBES  # of two interfaces
     assert queries == {point["name"]: point["queries"] for point in report["points"]}
     assert all(seconds > 0 for seconds in foreseen.seconds.values()) and "judge stranger" in foreseen.seconds
     assert foreseen.notes[2] == "rung1_0: 80 queries for everybody, 80 for each of 15 people"
