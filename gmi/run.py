@@ -35,6 +35,11 @@ from gmi.settings.documents import parse_yaml
 
 Tensors = Mapping[str, Tensor]
 
+OUTPUTS = "outputs.txt"
+"""Whom the outputs of a target stand for, as preflight found: the next run may name this file."""
+LEFT = ("error.log", OUTPUTS)
+"""Files that a run leaves which did not get far."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -90,6 +95,14 @@ class Run:
             with suppress(GmiError):  # a full disk may be the error
                 self.write(log.name, "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
             raise
+
+    def void(self) -> None:
+        """Empties the folder but for `LEFT`, as nothing was attacked: a run of another configuration may have it."""
+        for path in self.folder.iterdir() if PartialState().is_main_process else ():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name not in LEFT:
+                path.unlink(missing_ok=True)
 
     def part(self, name: str) -> "Run":
         """The same run, with pieces in a folder of their own."""
@@ -230,5 +243,5 @@ def _changed(old: JsonValue, new: JsonValue, at: str = "") -> list[str]:
 
 
 def _unfinished(path: Path) -> bool:
-    """True for what a run leaves that did not get far: a process that was killed, or an error."""
-    return path.name.startswith(".config.yaml-") or path.name == "error.log"
+    """True for what a run leaves that did not get far: a process that was killed, an error, or preflight."""
+    return path.name.startswith(".config.yaml-") or path.name in LEFT

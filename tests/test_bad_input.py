@@ -228,7 +228,7 @@ MISTAKES = {
     "half a shape": (lambda case: case.write("prior/config.json", b'{"type": "dcgan"}'), "config.json: latent: field"),
     "weights as prior": (lambda case: case.write("prior/model.safetensors", b""), "model.safetensors cannot be read"),
     "bomb": (bomb, "replace or remove it"),
-    "four channels": (lambda case: case.save(BEN, Image.new("RGBA", (16, 16))), "convert it to grey (L)"),
+    "sixteen bits": (lambda case: case.save(BEN, Image.new("I;16", (16, 16))), "convert it to grey (L)"),
     "another size": (lambda case: case.save(BEN, Image.new("L", (16, 20))), "set data.size"),
     "copied": (copied, "enrolment images must be others"),
     "too few people": (lambda case: case.set("data.attacked", 4), "has 3 people"),

@@ -162,3 +162,18 @@ def test_a_model_that_sees_colour_gets_a_prior_in_colour_where_there_is_one(own,
     text = init.configuration(Path("audit.yaml"), "a", "b")
     assert yaml.safe_load(text)["prior"]["folder"] == ("priors/flow64" if there else "priors/flow48")
     assert yaml.safe_load(text)["target"]["input"]["colour"] == "rgb"
+
+
+def test_photographs_of_several_sizes_set_no_size_by_the_first(own, capsys):
+    Image.fromarray(np.zeros((900, 1200), np.uint8)).save("a/x/0.png")
+    command(["init", *own])
+    text = Path("audit.yaml").read_text("utf-8")
+    assert text.count("size: [224, 224]") == 2 and "CHECK, as photographs are large or of several sizes" in text
+    assert "weights that fit" in capsys.readouterr().out
+
+
+def test_a_factory_of_many_models_is_told_which_one(own, capsys, monkeypatch):
+    monkeypatch.setattr(init, "find_factory", lambda name: tiny)
+    command(["init", *own[:-1], "timm:create_model"])
+    assert "still to be filled in: target.arguments, size," in capsys.readouterr().out
+    assert read("audit.yaml", Audit).target.arguments == {"model_name": "CHECK", "num_classes": PEOPLE}

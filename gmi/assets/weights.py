@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from safetensors.torch import load_file
@@ -27,6 +28,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise GmiError(f"There are no weights at {path}.")
+    if path.suffix.lower() == ".onnx":
+        raise GmiError(
+            f"{path} is an ONNX model, which needs no factory: take target: {{type: onnx, file: {path}, input: ...}}, "
+            "as docs/api.md shows."
+        )
+    if _is_script(path):
+        raise GmiError(
+            f"{path} is TorchScript, which holds code: save the state_dict of its module, or export it to ONNX "
+            "(torch.onnx.export) and take target: {type: onnx}."
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -77,6 +88,15 @@ def load_weights(module: nn.Module, path: Path) -> None:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise GmiError(f"{path} does not fit {type(module).__name__}: {misfit(module, state)}.") from error
+
+
+def _is_script(path: Path) -> bool:
+    """Whether a file is what torch.jit.save writes: a zip with code in it."""
+    try:
+        with ZipFile(path) as archive:
+            return any(name.partition("/")[2].startswith("code/") for name in archive.namelist())
+    except (OSError, BadZipFile):
+        return False
 
 
 def _is_state(value: object) -> bool:

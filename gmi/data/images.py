@@ -42,6 +42,8 @@ SYSTEM = {
 """Names, in lower case, of folders that storage and systems make beside those of their users."""
 HELD = 2**28
 """Bytes of images that are held in memory."""
+_MODES = {"L": "L", "LA": "L", "1": "L", "RGB": "RGB", "RGBA": "RGB", "P": "RGB", "PA": "RGB", "CMYK": "RGB"}
+"""What becomes of an image's channels; transparency is left out, as by the loaders of most trainings."""
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -170,6 +172,15 @@ def left_out(folder: Path, public: bool = False) -> list[str]:
     return [f"{path.relative_to(folder.parent).as_posix()}: {why}" for path, why in left.items()]
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    """Height and width of the image in a file, as its header says. Raises GmiError if it cannot be read."""
+    with (
+        foreign(lambda why: f"{path} cannot be read as an image ({why}): replace or remove it."),
+        Image.open(path, formats=FORMATS) as image,
+    ):
+        return image.height, image.width
+
+
 def people(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, str, int]]]:
     """Names of the people that have a folder in this one, sorted, and (path, relative name, person) of their images.
 
@@ -186,7 +197,9 @@ def people(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, str, int]]]:
         )
     paths = [files(path) for path in sorted(found, key=found.__getitem__)]
     if empty := [name for name, group in zip(names, paths, strict=True) if not group]:
-        raise GmiError(f"{folder / empty[0]} holds no image: add some, or remove the folder.")
+        others = sorted({path.suffix.lower() for path in (folder / empty[0]).rglob("*") if path.is_file()} - {""})
+        kinds = f" (but {', '.join(others)}: convert these to JPEG or PNG)" if others else ""
+        raise GmiError(f"{folder / empty[0]} holds no image{kinds}: add some, or remove the folder.")
     return names, [
         (path, path.relative_to(folder).as_posix(), person) for person, group in enumerate(paths) for path in group
     ]
@@ -293,8 +306,9 @@ def _decode(path: Path, content: bytes, size: tuple[int, int] | None) -> Tensor:
             image.load()  # TIFFs are turned by this already, and then say so
             turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
             upright = image if turn is None else image.transpose(turn)
-            if upright.mode not in ("L", "RGB"):
+            if (mode := _MODES.get(upright.mode)) is None:
                 raise GmiError(f"{path} has the channels {upright.mode}: convert it to grey (L) or colour (RGB).")
+            upright = upright if upright.mode == mode else upright.convert(mode)
             if size is not None and (upright.height, upright.width) != size:
                 upright = ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BICUBIC)
             return pil_to_tensor(upright)

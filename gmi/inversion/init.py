@@ -30,6 +30,9 @@ QUESTIONS = {
     "model": ("FILE", "the model's state_dict, as .safetensors or as a .pt of tensors alone"),
     "factory": ("MODULE:CALLABLE", "what makes the torch module: torchvision.models:resnet18, or my_module:network"),
 }
+LARGEST = 224  # pixels of a side, where photographs do not tell
+LOOKED_AT = 200  # photographs whose sizes are read
+CHECK = "CHECK"  # what is still to be filled in
 COUNTS = ("num_classes", "n_classes", "classes", "num_labels", "people")
 """What factories call their number of classes."""
 
@@ -85,7 +88,9 @@ def configuration(
     for key, name in (("--held-out", held_out), ("--public", public)):
         if name is not None:
             images.folder(name, key)
-    channels, height, width = images.read([photographs[0][0]], [0], None).bytes.shape[1:]
+    channels, *size = images.read([photographs[0][0]], [0], None).bytes.shape[1:]
+    alike = _alike([path for path, _, _ in photographs]) and max(size) <= LARGEST
+    height, width = size if alike else (LARGEST, LARGEST)
     fewest = min([person for _, _, person in photographs].count(number) for number in range(len(names)))
     colour = _colour(channels, model)
     note = "Other images of the same people, that the model never saw: reconstructions are compared with them."
@@ -114,9 +119,15 @@ def configuration(
         run=file.stem,
         height=height,
         width=width,
+        size_check="" if alike else "CHECK, as photographs are large or of several sizes. ",
         enrolment_note=note,
         public="# public: faces/public" if public is None else f"public: {json.dumps(public, ensure_ascii=False)}",
     )
+
+
+def _alike(photographs: Sequence[Path]) -> bool:
+    """Whether photographs are of one size, as far as they are looked at."""
+    return len({images.size_of(path) for path in photographs[:: max(1, len(photographs) // LOOKED_AT)]}) == 1
 
 
 def _colour(channels: int, model: str | None) -> str:
@@ -127,8 +138,15 @@ def _colour(channels: int, model: str | None) -> str:
     return "grey" if taken == 1 else "rgb" if channels == 3 else "grey as rgb"
 
 
-def _arguments(factory: str, people: int) -> dict[str, int]:
-    """The number of people under the name that the factory has for it, if it is one of the usual names."""
+def _arguments(factory: str, people: int) -> dict[str, int | str]:
+    """The number of people under the name that the factory has for it, if it is one of the usual names.
+
+    What factories of many models need besides, "CHECK" stands for.
+    """
+    if factory in ("timm:create_model", "timm.models:create_model"):
+        return {"model_name": CHECK, "num_classes": people}
+    if factory.startswith("transformers:") and factory.endswith(".from_pretrained"):
+        return {"pretrained_model_name_or_path": CHECK, "num_labels": people}
     try:
         known = inspect.signature(find_factory(factory)).parameters
     except (TypeError, ValueError):  # there is none of what is written in C
@@ -147,6 +165,8 @@ def checked(file: Path, missing: Sequence[str]) -> str:
         "factory": "target.factory",
     }
     todo = [place for name, place in places.items() if name in missing]
+    open_arguments = isinstance(plan.target, ModuleTarget) and CHECK in plan.target.arguments.values()
+    todo += ["target.arguments"] if open_arguments else []
     todo += ["size, colour, mean and std in target.input", "target.trained_on"]
     loaded, remark = f"{file} is written", ""
     try:
@@ -155,7 +175,7 @@ def checked(file: Path, missing: Sequence[str]) -> str:
             f": {len(people.names)} people with {len(people.training)} training and {len(people.enrolment)} enrolment "
             "images"
         )
-        if isinstance(plan.target, ModuleTarget) and not {"model", "factory"} & {*missing}:
+        if isinstance(plan.target, ModuleTarget) and not open_arguments and not {"model", "factory"} & {*missing}:
             refuse_unfit(plan.target.load(people.names), people, True)
             loaded += ", and weights that fit"
         if len(people.attacked) < FEWEST:

@@ -78,7 +78,7 @@ class Audit:
     # smallest advantage that matters, as AUC over images that know nothing of the target: "no evidence" excludes it
     notable: Rate = 0.1
     # stop before anything is attacked where the target does not know its people, and say why; false: go on all the same
-    preflight: bool = True
+    preflight: Annotated[bool, OPERATIONAL] = True
     report: ReportConfig = ReportConfig()  # settings of the report
 
     def __post_init__(self) -> None:

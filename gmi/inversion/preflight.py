@@ -17,7 +17,7 @@ from gmi.data.people import People
 from gmi.errors import GmiError
 from gmi.inversion.judging import Answers
 from gmi.metrics.statistics import Estimate, attempt, estimate
-from gmi.run import Run
+from gmi.run import OUTPUTS, Run
 from gmi.targets.module import Target
 from gmi.targets.served import Served
 from gmi.targets.templates import is_recogniser
@@ -46,7 +46,8 @@ class Remedy:
 def refuse_ignorant(target: Target | Served, people: People, answers: Answers, run: Run) -> None:
     """Raises GmiError where the target's answers to the enrolment images name people no better than chance.
 
-    Where another order of the outputs explains them, it is put into the run folder as `outputs.txt`.
+    Where another order of the outputs explains them, it is put into the run folder as `outputs.txt`. Nothing else stays
+    there, so that the run with what was mended may have the folder.
     """
     right = attempt(lambda: estimate(answers.top(1), people.enrolment.classes))
     if not isinstance(right, Estimate) or right.low > 1 / len(people.names):
@@ -56,9 +57,11 @@ def refuse_ignorant(target: Target | Served, people: People, answers: Answers, r
     known = f"The target names {right.value:.1%} of the enrolment images right, which is no better than chance"
     if remedies:
         best = max(remedies, key=lambda remedy: remedy.share)
+        run.void()
         raise GmiError(f"{known}; {best.sentence} it names {best.share:.0%}.")
     if right.high >= 0.5:  # so few people that it may well know them
         return
+    run.void()
     raise GmiError(
         f"{known}, and no usual preparation of images nor another order of its outputs mends it: check target.weights, "
         "target.input and that data.folder holds its people (preflight: false goes on all the same)."
@@ -76,7 +79,7 @@ def _orders(target: Target | Served, people: People, named: NDArray[np.int64], r
     share = float((order[named[rest]] == classes[rest]).mean())
     if share > 0.5:
         names = target.order.renamed([people.names[person] for person in order])
-        file = run.write("outputs.txt", names.encode())
+        file = run.write(OUTPUTS, names.encode())
         sentence = f"its outputs stand in another order than the people's sorted names: with target.outputs: {file}"
         if is_recogniser(target):
             sentence = f"target.leaked is in another order than the people's sorted names, likely that of {file}: in it"

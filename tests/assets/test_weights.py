@@ -1,11 +1,13 @@
 """Weights from files: prefixes of wrappers, and names that do not fit."""
 
+from zipfile import ZipFile
+
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from gmi.assets.weights import contents, load_weights
+from gmi.assets.weights import contents, load_weights, read_weights
 from gmi.errors import GmiError
 from gmi.judges.face import Dlib, FaceNet
 from gmi.judges.own import OnnxRecogniser
@@ -147,3 +149,14 @@ def test_what_settings_name_is_known_by_its_content(tmp_path) -> None:
     taught = Surrogate(students=(student,), training=Head())
     assert contents(taught).keys() == {str(backbone)}
     assert digests([search]) == {own.file: after[own.file]}
+
+
+def test_models_of_other_kinds_are_named_with_the_way_to_audit_them(tmp_path) -> None:
+    script, onnx = tmp_path / "model.pt", tmp_path / "model.onnx"
+    with ZipFile(script, "w") as archive:  # as torch.jit.save writes, which is deprecated
+        for name in ("data.pkl", "code/__torch__/net.py", "constants.pkl"):
+            archive.writestr(f"model/{name}", b"x")
+    onnx.write_bytes(b"anything")
+    for path, words in ((script, "is TorchScript.*export it to ONNX"), (onnx, r"take target: \{type: onnx, file: ")):
+        with pytest.raises(GmiError, match=words):
+            read_weights(path)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from gmi.data import images
 from gmi.data.images import read
 from gmi.data.people import Faces, People
 from gmi.errors import GmiError
@@ -389,3 +390,25 @@ def test_what_is_nobodys_is_named_and_a_persons_link_is_followed(tmp_path):
     found = faces(folder)
     assert found.names == ("a", "b", "c")
     assert found.left_out == ("faces/stray.png: it is in no person's folder",)
+
+
+@pytest.mark.parametrize(
+    ("mode", "channels"), [("RGBA", 3), ("P", 3), ("CMYK", 3), ("LA", 1), ("1", 1), ("RGB", 3), ("L", 1)]
+)
+def test_photographs_of_any_usual_kind_are_read_as_trainings_read_them(tmp_path, mode, channels):
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    Image.fromarray(noise).convert(mode).save(path)
+    image = images.read([path], [0], None).bytes[0]
+    with Image.open(path) as usual:
+        expected = np.asarray(usual.convert("RGB" if channels == 3 else "L")).reshape(16, 16, channels)
+    assert image.shape == (channels, 16, 16) and (image.permute(1, 2, 0).numpy() == expected).all()
+
+
+def test_a_person_of_whom_no_photograph_can_be_read_is_told_the_kind(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "a" / "0.png")
+    (tmp_path / "b" / "0.HEIC").write_bytes(b"x")
+    with pytest.raises(GmiError, match=r"b holds no image \(but \.heic: convert these to JPEG or PNG\)"):
+        images.people(tmp_path)

@@ -48,8 +48,11 @@ def test_classes_in_another_order_stop_the_audit_and_the_order_is_found(usual, t
     assert file.read_text().split() == [f"p{person}" for person in order]
     mended = Target(target.module, target.input, target.classes, outputs=outputs(str(file), target.classes))
     assert mended.digest != target.digest
-    conduct(INVERSION, toy.plan(), tmp_path / "mended", CPU, replace(usual, target=mended))
+    conduct(INVERSION, toy.plan(), tmp_path / "run", CPU, replace(usual, target=mended))  # nothing stands in its way
+    assert file.is_file() and (tmp_path / "run" / "report.json").is_file()
     conduct(INVERSION, replace(toy.plan(), preflight=False), tmp_path / "on", CPU, replace(usual, target=target))
+    with pytest.raises(GmiError, match="another configuration"):  # what was attacked is kept
+        conduct(INVERSION, toy.plan(), tmp_path / "on", CPU, replace(usual, target=mended))
 
 
 def test_an_order_is_mended_where_outputs_are_named_already(usual, tmp_path):
