@@ -22,5 +22,6 @@ if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
     exec python -m gmi "$command" "${configs[$SLURM_ARRAY_TASK_ID]}" "$@"
 fi
 read -r head < <(scontrol show hostnames "$SLURM_JOB_NODELIST")  # the first machine, where the others meet
+export SRUN_CPUS_PER_TASK="${SLURM_CPUS_PER_TASK:-1}"  # which srun does not take over by itself
 exec srun --kill-on-bad-exit=1 torchrun --nnodes "$SLURM_JOB_NUM_NODES" --nproc_per_node "${SLURM_GPUS_ON_NODE:-1}" \
     --rdzv_id "$SLURM_JOB_ID" --rdzv_backend c10d --rdzv_endpoint "$head:${PORT:-$((20000 + SLURM_JOB_ID % 20000))}" -m gmi "$@"

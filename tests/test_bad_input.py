@@ -220,7 +220,7 @@ MISTAKES = {
     "a huge number": (lambda case: case.set("selection.pool", 2**70), "selection.pool: input should be less than"),
     "one person": (lambda case: case.remove("faces/ann", "faces/cem"), "one folder for each of two or more"),
     "no image": (lambda case: case.remove(*(f"faces/ben/{i}.png" for i in range(3))), "add some, or remove the folder"),
-    "one image": (lambda case: case.remove(BEN, "faces/ben/2.png"), "needs at least 2"),
+    "one image": (lambda case: case.remove(BEN, "faces/ben/2.png"), "needs 2 images or more"),
     "truncated": (lambda case: case.write(BEN, (case.folder / BEN).read_bytes()[:100]), "replace or remove it"),
     "unreadable": (lambda case: case.write(BEN, b"no image"), "1.png holds no image that can be read: replace or"),
     "damaged weights": (lambda case: case.write("model.safetensors", b"odd"), "it is damaged or of another kind"),

@@ -225,13 +225,16 @@ def _groups(file: Path, names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _refuse_few(photographs: Sequence[tuple[Path, str, int]], count: int) -> None:
     """Raises GmiError for a person whose images would all be set aside."""
-    for person, images_of_person in Counter(person for _, _, person in photographs).items():
-        if images_of_person <= count:
-            path = next(path for path, _, shown in photographs if shown == person)
-            raise GmiError(
-                f"{path.parent} has {images_of_person} image{'s' * (images_of_person != 1)}: with data.enrolment "
-                f"{count} each person needs at least {count + 1}."
-            )
+    counts = Counter(person for _, _, person in photographs)
+    few = {person: size for person, size in counts.items() if size <= count}
+    if few:
+        names = {person: relative.partition("/")[0] for _, relative, person in photographs}
+        listed = ", ".join(f"{names[person]} ({size})" for person, size in few.items())
+        raise GmiError(
+            f"With data.enrolment {count} each person needs {count + 1} images or more, and some have fewer: {listed}. "
+            "Add images, or lower data.enrolment; or move their folders away, and name all outputs of the model in "
+            "target.outputs, theirs as background."
+        )
 
 
 def _enrolment(names: tuple[str, ...], folder: Path) -> list[Photo]:

@@ -98,7 +98,7 @@ class Attacker:
             _refuse_broken(candidates.images, "The search ends in images")
             return self._released(oracle, candidates, rng)
 
-        return self._people(step, oracle, compute, max(1, self.plan.batch // count))
+        return self._people(step, oracle, compute, self.plan.people_at_once)
 
     def pool(self, name: str, oracle: VerificationOracle, numbers: range) -> Tensor:
         """Log-probabilities (N, K) of the prior's samples with these numbers, the same ones for every oracle."""

@@ -21,6 +21,7 @@ from gmi.inversion.verdict import METRIC, NAMES, Advantage, Finding, settle
 from gmi.metrics.statistics import Estimate, Failed, Outcome, attempt
 from gmi.oracles.access import reach
 from gmi.report.coverage import Reach
+from gmi.search.solve import Solve
 from gmi.settings import plain
 from gmi.targets.module import ModuleTarget
 from gmi.training.weights import record_of
@@ -244,7 +245,8 @@ def _data(plan: Audit, people: People) -> DataFigures:
 
 def _attacks(plan: Audit, related: Related) -> dict[str, tuple[Reach, ...]]:
     """The attacks that were made; those beside the verdict ask for answers alone."""
-    first = "representatives" if related.templates is None else "templates"
+    of_templates = related.templates is not None or isinstance(plan.search, Solve)
+    first = "templates" if of_templates else "representatives"
     made: dict[str, tuple[Reach, ...]] = {first: (reach(plan.access),)}
     beside = {"membership": related.membership, "copying": related.copying}
     made.update((name, ("api",)) for name, finding in beside.items() if finding is not None)

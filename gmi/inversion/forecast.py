@@ -136,6 +136,10 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     if not plan.controls.oracle:
         bars.append("Without the oracle projection (controls.oracle) nothing is known of what the prior can express.")
     notes += tuple(f"Whatever is not found, nobody is acquitted. {message}" for message in bars)
+    shares, processes = -(-len(people.attacked) // plan.attack.people_at_once), PartialState().num_processes
+    if shares < processes:
+        share = max(1, plan.selection.candidates * len(people.attacked) // processes)
+        notes += (f"The search is work for {shares} of {processes} processes: --batch {share} is for more of them.",)
     attacks = 2 + (people.public is not None)
     needed = people_needed(GUESSING, plan.notable, attacks * len(inputs.judges.faces))
     if needed > len(people.attacked):

@@ -142,6 +142,8 @@ def bearings(report: Mapping[str, Any]) -> list[Bearing]:
     for requirement in standards().requirements:
         chosen = [(figure, figure.of(report)) for figure in requirement.figures]
         if evidence := tuple(told(figure, group) for figure, group in chosen if group):
+            verdict = report.get("verdict") or {}
+            evidence += (f"the run's finding: {verdict['finding']}",) if "finding" in verdict else ()
             found.append(Bearing(requirement, standards().documents[requirement.document], evidence))
     return found
 

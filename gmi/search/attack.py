@@ -29,3 +29,8 @@ class Attack:
     batch: int  # candidates at once in one process
     seed: int
     memory: float | None = None  # GB that one process may take meanwhile; None: all that there is
+
+    @property
+    def people_at_once(self) -> int:
+        """How many people's candidates are in a batch."""
+        return max(1, self.batch // self.selection.candidates)

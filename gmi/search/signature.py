@@ -114,6 +114,10 @@ class TeachingSearch(Protocol):
         """Configurations of the networks, which cannot judge what the search finds."""
         ...
 
+    def refuse_students(self, people: int, prior: Prior) -> None:
+        """Raises GmiError where they cannot take the prior's images, or have not so many classes."""
+        ...
+
 
 @runtime_checkable
 class PackagedSearch(Protocol):
@@ -172,6 +176,8 @@ def refuse_misfit(search: Any, oracle: VerificationOracle | None, prior: Prior) 
         own.refuse_missing()
     if isinstance(own, OfflineSearch) and oracle is not None:
         own.refuse(oracle)
+    if isinstance(own, TeachingSearch) and oracle is not None:
+        own.refuse_students(oracle.people, prior)
     for part_search, its_oracle in _parts(search, oracle):
         refuse_misfit(part_search, its_oracle, prior)
     for part, given in (("oracle", oracle), ("prior", prior)):

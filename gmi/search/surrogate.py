@@ -95,14 +95,18 @@ class Surrogate:
         """The searches that it is made of, each with the oracle it is given; None: the student."""
         return [(self.search, None), *([] if self.polish is None else [(self.polish, oracle)])]
 
+    def refuse_students(self, people: int, prior: Prior) -> None:
+        """Raises GmiError where a student cannot take the prior's images, or has not so many classes."""
+        image = prior.decode(prior.sample(Rng([0]))).clamp(0, 1)
+        for student, module in self._untaught().to(image.device).members:
+            _refuse_misfit(student, module, people, image)
+
     def prepare(self, oracle: LabelOracle, prior: Prior, rng: Rng) -> dict[str, Tensor]:
         """The students' weights, those that are not as they were, from one image per generator."""
         starts = [number * len(rng) // self.rounds for number in range(self.rounds + 1)]
         first = rng[: starts[1]]
         device = prior.sample(Rng([0])).device
         images = questions(self.photographs, prior, first)[: len(first)]
-        for student, module in self._untaught().to(device).members:
-            _refuse_misfit(student, module, oracle.people, images[:1].to(device))
         scores = _asked(oracle, images, device)
         ensemble = self._learn(oracle, images, scores, device)
         for start, end in pairwise(starts[1:]):
@@ -191,10 +195,10 @@ def _asked(oracle: LabelOracle, images: Tensor, device: torch.device) -> Tensor:
 
 
 def _refuse_misfit(student: ModuleTarget, module: nn.Module, people: int, image: Tensor) -> None:
-    """Raises GmiError where a student cannot take an image (1, C, H, W), given as bytes, or has other classes."""
+    """Raises GmiError where a student cannot take an image (1, C, H, W), or has other classes."""
     cannot = "A student cannot take an image: check the input in search.students"
     with torch.no_grad(), foreign(lambda why: f"{cannot} ({why})."):
-        outputs = module.eval()(student.input(image.float() / 255))
+        outputs = module.eval()(student.input(image))
     if tuple(outputs.shape) != (1, people):
         raise GmiError(
             f"A student gives outputs of shape {tuple(outputs.shape)} and the target has {people} classes: set their "

@@ -64,7 +64,10 @@ class Labels:
         """Those that target.classes names; None: as in `order`. Raises GmiError if it has another number of names."""
         names = order.names if classes is None else tuple(_composed(name) for name in classes)
         if len(names) != len(order.names):
-            raise GmiError(f"target.classes names {len(names)} classes, and there are {len(order.names)} outputs.")
+            raise GmiError(
+                f"target.classes names {len(names)} classes, and there are {len(order.names)} outputs: if some are of "
+                "nobody in data.folder, name all outputs in target.outputs, these as background."
+            )
         if classes is not None and len({*names}) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise GmiError(f"target.classes names {twice} twice: each output needs a name of its own.")
@@ -92,7 +95,11 @@ class Labels:
                 "the model's names of its outputs, in their order, in target.classes."
             )
         if meant is None:
-            mend = "it is none of target.classes" if self.stated else "set target.classes"
+            mend = (
+                "it is none of target.classes"
+                if self.stated
+                else "set target.classes, or target.outputs if it knows others, too"
+            )
             raise GmiError(f"The model answers with a class {label!r} that the data lacks: {mend}.")
         return meant
 

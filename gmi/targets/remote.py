@@ -99,7 +99,7 @@ class Session:
         return secret
 
     def post(self, content: bytes, headers: Mapping[str, str], images: int, also: Collection[int] = ()) -> Answer:
-        """The answer, with status 200 or one of those in `also`, to a request about this many images.
+        """The answer, with a status from 200 to 299 or one of those in `also`, to a request about this many images.
 
         Raises Busy if the server may answer later, GmiError for another status, and for an answer without an end.
         """
@@ -120,8 +120,9 @@ class Session:
             return response
         if response.status in _LATER:
             raise Busy(f"status {response.status}", _after(response.headers.get("Retry-After")))
-        if response.status != 200:
-            token = f" (the token is that in {self._variable})" if self._variable else ""
+        if not 200 <= response.status < 300:
+            expired = "if it has expired, export another and start the same command again"
+            token = f" (the token is that in {self._variable}: {expired})" if self._variable else ""
             moved = response.headers.get("Location")
             hint = {401: token, 403: token, 404: ": target.url or target.model is wrong"}.get(response.status, "")
             hint = f": it has moved to {self.quoted(moved)}, set target.url" if moved else hint

@@ -197,6 +197,11 @@ def _add_up(answers: Tensor, total: float) -> bool:
 
 def refuse_claims(gives: Gives, claims: bool) -> None:
     """Raises ValueError where a model gives decisions and takes no claimed person, or the other way round."""
+    if gives == "similarities" and claims:
+        raise ValueError(
+            "gives: similarities to a claimed person are audited as decisions at a threshold of your own: set gives: "
+            "decisions, and answers: score >= `0.8`; who sees the number is stronger than that audit's adversary"
+        )
     if (gives == "decisions") != claims:
         raise ValueError("gives: decisions are about a claimed person: name where the claim goes, and only then")
 

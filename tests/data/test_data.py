@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from gmi.data import images
+from gmi.data import images as photographs
 from gmi.data.images import read
 from gmi.data.people import Faces, People
 from gmi.errors import GmiError
@@ -237,7 +237,7 @@ def test_the_digest_is_of_files_roles_and_people(tmp_path, change, same):
     ("changes", "words"),
     [
         ({"attacked": 4}, "has 3 people"),
-        ({"enrolment": 6}, "at least 7"),
+        ({"enrolment": 6}, "needs 7 images or more"),
         ({"public": "absent"}, r"data\.public: there is no folder"),
         ({"enrolment": "absent"}, r"data\.enrolment: there is no folder"),
     ],
@@ -399,7 +399,7 @@ def test_photographs_of_any_usual_kind_are_read_as_trainings_read_them(tmp_path,
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     Image.fromarray(noise).convert(mode).save(path)
-    image = images.read([path], [0], None).bytes[0]
+    image = photographs.read([path], [0], None).bytes[0]
     with Image.open(path) as usual:
         expected = np.asarray(usual.convert("RGB" if channels == 3 else "L")).reshape(16, 16, channels)
     assert image.shape == (channels, 16, 16) and (image.permute(1, 2, 0).numpy() == expected).all()
@@ -411,4 +411,4 @@ def test_a_person_of_whom_no_photograph_can_be_read_is_told_the_kind(tmp_path):
     Image.new("L", (4, 4)).save(tmp_path / "a" / "0.png")
     (tmp_path / "b" / "0.HEIC").write_bytes(b"x")
     with pytest.raises(GmiError, match=r"b holds no image \(but \.heic: convert these to JPEG or PNG\)"):
-        images.people(tmp_path)
+        photographs.people(tmp_path)
