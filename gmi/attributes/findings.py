@@ -15,6 +15,11 @@ from gmi.metrics.repeats import averaged
 from gmi.metrics.statistics import Estimate, Outcome, attempt, difference, estimate
 from gmi.report.coverage import Reach
 
+LIMITS = (
+    "An attack that has no more than the imputation shows that this attack failed; a stronger one may succeed.",
+    "What the imputation alone infers about a person does not come from the model, but it still concerns the person.",
+)
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -50,6 +55,7 @@ class Findings:
     sets: dict[str, SetFigures]  # training, held-out
     verdict: Conclusion
     groups: tuple[Group, ...]
+    limits: tuple[str, ...]  # what the audit does not tell
     seeds: tuple[int, ...]
 
 
@@ -83,6 +89,7 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
         sets=sets,
         verdict=verdict(training, plan.notable, doubts, len(trials)),
         groups=groups,
+        limits=LIMITS,
         seeds=plan.seeds,
     )
 

@@ -107,6 +107,7 @@ class Findings:
     alarms: tuple[float, ...]
     notable: float
     models: dict[str, str]  # digests: target, control; of trained ones, of each seed
+    limits: tuple[str, ...]  # what the audit does not tell
     seeds: tuple[int, ...]
 
 
@@ -159,6 +160,7 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
         recall=seen,
         copies_by_record=tuple(sorted(map(int, counts["target"].sum(0)), reverse=True)),
         white_box=white_box,
+        limits=tuple(_limits(plan)),
         known=_known(white_box, plan.notable, [*_taught(records, [trial.observations for trial in evidence.trials])]),
         verdict=verdict(
             {f"{WORDS[way]}samples": found[way] for way in ways},
@@ -257,6 +259,18 @@ def _compare(
         smallest_ratio=min(float(each.ratio.min()) for each in compared),
     )
     return row, counts
+
+
+def _limits(plan: ExtractionAudit) -> Iterator[str]:
+    yield (
+        f"A record that none of these samples copies may be copied by the next: not found in {plan.samples:,} samples "
+        "does not mean absent."
+    )
+    if len(plan.seeds) == 1:
+        yield (
+            "One target and one control were compared, with one seed: another training, or other samples, may copy "
+            "more or fewer records."
+        )
 
 
 def _share(hits: int, samples: int) -> Outcome:

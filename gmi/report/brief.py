@@ -42,7 +42,10 @@ HEADLINES = {
     },
     "ladder": {"points": ("queries", "match", "rank1", "auc"), "random_prior": ("match",)},
     "comparison": {"arms": ("accuracy", "cost"), "arms.leaks": ("auc", "reduction.auc")},
-    "attributes": {"sets.training.methods": ("accuracy", "gain.accuracy", "auc", "gain.auc")},
+    "attributes": {
+        "sets.training.methods": ("accuracy", "gain.accuracy", "auc", "gain.auc"),
+        "groups.rows": ("gain", "contrast"),
+    },
     "extraction": {"data": ("excess",), "rows": ("copies", "originals"), "white_box": ("auc",)},
     "watch": {
         "control": ("queries", "windows", "flagged"),
@@ -62,6 +65,7 @@ PARTS = {
     "random_prior": "Samples of the prior, which know nothing of the model",
     "arms": "What each defence costs",
     "arms.leaks": "What it leaves to an adversary",
+    "groups.rows": "By groups of people: gains over the imputation, and over everybody else's",
     "sets.training.methods": "The attribute of people in the training set; gains over an imputation without the model",
     "data": "Records copied, in excess of a model that never saw them",
     "rows": "What samples copy",
@@ -80,6 +84,8 @@ WORDS = {
     "accuracy": "accuracy",
     "gain.accuracy": "gain",
     "gain.auc": "gain in AUC",
+    "gain": "gain in AUC",
+    "contrast": "beyond everybody else's",
     "copies": "samples that are copies",
     "originals": "records that are copied",
     "excess": "share",

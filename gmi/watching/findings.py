@@ -67,6 +67,13 @@ class Attacked(Traffic):
     disguised: tuple[Disguised, ...]  # by share of photographs between the queries
 
 
+LIMITS = (
+    "An adversary who asks with many keys, each for less than a window, was not tried.",
+    "These attacks are those of the configuration: the queries of another search may look more like a camera's.",
+    "A watch tells who asks, and hides nobody: what the attacks find, gmi ladder tells.",
+)
+
+
 @dataclass(frozen=True)
 class Findings:
     """The keys of watch.json after the header's."""
@@ -80,6 +87,7 @@ class Findings:
     control: Traffic  # of the target's people at a camera
     strangers: Traffic | None  # of other people at it; None: the data has no photographs of them
     traffic: tuple[Attacked, ...]  # of every attack that asks an interface
+    limits: tuple[str, ...]  # what the trial does not tell
     attacks: dict[str, tuple[Reach, ...]] = field(default_factory=dict)  # none: what they recover is not measured
 
 
@@ -93,6 +101,7 @@ def findings(plan: Watching, inputs: Inputs, streams: Mapping[str, Sequence[Stre
         seeds=plan.audit.seeds,
         window=window,
         alarm=plan.watch.alarm,
+        limits=LIMITS,
         control=Traffic(**noticed(streams[CAMERA], window)),
         strangers=Traffic(**noticed(streams[STRANGERS], window)) if STRANGERS in streams else None,
         traffic=tuple(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -182,6 +183,17 @@ def test_a_forecast_asks_the_target_nothing_and_takes_seconds(world):
         assert f"{step:16}{queries:10,}" in table
     total = sum(count for step, count in made[0].queries.items() if not step.startswith("oracle"))
     assert f"{'total':16}{total:10,}" in table
+
+
+def test_processes_without_work_are_told(world, monkeypatch):
+    plan, inputs = built(CASES["public"], world)
+    people, candidates = len(inputs.people.attacked), plan.selection.candidates
+    state = SimpleNamespace(num_processes=people, is_main_process=True)
+    monkeypatch.setattr("gmi.inversion.forecast.PartialState", lambda: state)
+    idle = forecast(replace(plan, batch=people * candidates), inputs, Hardware(CPU))
+    assert f"The search is work for 1 of {people} processes: --batch {candidates} is for more" in " ".join(idle.notes)
+    busy = forecast(replace(plan, batch=candidates), inputs, Hardware(CPU))
+    assert "is work for" not in " ".join(busy.notes)
 
 
 def test_a_recogniser_that_never_computes_in_half_precision_has_a_forecast(world):

@@ -87,3 +87,5 @@ def test_requirements_without_figures_are_not_shown():
     report = {"kind": "report", "related": {"membership": {"methods": [{"method": "LiRA", "auc": estimate}]}}}
     (found,) = bearings(report)
     assert found.requirement.id == "C11.2.5" and "0.60 [0.50, 0.70]" in found.evidence[0]
+    (judged,) = bearings(report | {"verdict": {"finding": "inconclusive"}})
+    assert judged.evidence == (*found.evidence, "the run's finding: inconclusive")

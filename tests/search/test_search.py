@@ -23,7 +23,7 @@ from gmi.search.gradient import Gradient
 from gmi.search.layered import Layered
 from gmi.search.objectives import max_margin, poincare
 from gmi.search.selection import Selection, robust_scores
-from gmi.search.signature import ConfinedSearch, shared_queries
+from gmi.search.signature import ConfinedSearch, refuse_misfit, shared_queries
 from gmi.search.strangers import Strangers
 from gmi.search.surrogate import Surrogate
 from gmi.search.tuned import Tuned
@@ -444,3 +444,11 @@ def test_who_keeps_all_candidates_asks_nothing_to_choose(world, keep: int, asked
         world.oracle(), world.prior.decode(world.truth), CLASSES, Rng(range(6)), selection.final_views
     )
     assert scores.equal(torch.zeros(6)) == (keep == 3)
+
+
+def test_a_student_of_another_number_of_classes_is_refused_before_anything_is_asked(world):
+    odd = dataclasses.replace(STUDENT, arguments={"people": 5})
+    with pytest.raises(GmiError, match=r"A student gives outputs of shape \(1, 5\) and the target has 6 classes"):
+        refuse_misfit(Surrogate(students=(odd,), training=LESSONS), world.oracle(), world.prior)
+    refuse_misfit(Surrogate(students=(STUDENT,), training=LESSONS), oracle := world.oracle(), world.prior)
+    assert oracle.queries == 0

@@ -402,6 +402,19 @@ def test_an_endpoint_that_sees_nobody_in_an_image_is_no_failure(images, gives):
     assert len({*asked}) == 4 and all(each.startswith("data:image/png;base64,iVBOR") for each in asked)
 
 
+def test_an_answer_that_was_created_is_an_answer(images):
+    with answering(lambda handler, body: handler.say(201, good(9))) as url:
+        oracle = ScoresOnly().open(in_text(url).load(NAMES), None)
+        assert oracle.scores(images).argmax(1).tolist() == [0] * 9
+
+
+def test_similarity_to_a_claimed_person_says_how_it_is_audited():
+    with pytest.raises(ValueError, match=r"audited as decisions at a threshold.*answers: score >= `0\.8`"):
+        JsonTarget(
+            url="http://x", body={"p": "$image", "who": "$claim"}, answers="score", gives="similarities", input=SIDES
+        )
+
+
 def test_the_label_of_an_image_that_shows_nobody_favours_nobody(images):
     body = {"images": "$images"}
     with answering(lambda handler, sent: handler.say(200, [[]] * len(json.loads(sent)["images"]))) as url:
@@ -544,6 +557,7 @@ def test_no_more_images_a_second_than_allowed(images):
         handler.say(200, good(3))
 
     with answering(answer) as url:
+        start = time.monotonic()
         ScoresOnly().open(in_text(url, batch=3, rate=30.0).load(NAMES), None).scores(images)
-    first, second, third = arrived
-    assert second - first > 0.09 and third - second > 0.09  # 3 images at 30 a second
+    _, second, third = arrived
+    assert second - start > 0.1 and third - start > 0.2  # 3 images at 30 a second; a busy machine is later
