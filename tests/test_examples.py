@@ -5,8 +5,10 @@ import json
 import os
 import runpy
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
+import httpx2
 import nbformat
 import numpy as np
 import pytest
@@ -14,12 +16,16 @@ import torch
 import yaml
 from nbclient import NotebookClient
 from PIL import Image
+from reference.servers import Handler, answering
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 
 from gmi import toy
+from gmi.oracles.access import ScoresOnly
 from gmi.priors.gan import Gan
 from gmi.search.gradient import Gradient
+from gmi.targets.json_endpoint import JsonTarget
+from gmi.views import Input
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
@@ -45,6 +51,26 @@ def test_ones_own_model_is_audited_in_a_few_lines(tmp_path, monkeypatch):
     assert page.name == "report.html" and "nconclusive" in page.read_text("utf-8")
     (main,) = [part for part in ast.parse(example.read_text("utf-8")).body if isinstance(part, ast.FunctionDef)]
     assert (main.end_lineno or 0) - main.body[0].lineno < 15
+
+
+@pytest.mark.parametrize("refused", [401, 429])
+def test_an_api_of_forms_is_asked_with_a_token_that_is_fetched_anew(tmp_path, monkeypatch, refused):
+    """The first request is refused: the token has expired, or the API is busy."""
+    count = "sh -c 'echo >> tokens; echo token-$(wc -l < tokens)'"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOKEN_COMMAND", count)
+    kind, arrived = runpy.run_path(str(EXAMPLES / "audit_your_api.py"))["Forms"], []
+
+    def answer(handler: Handler, body: bytes) -> None:
+        arrived.append((handler.headers["Authorization"], b'name="photo"' in body and b"PNG" in body))
+        handler.say(refused if len(arrived) == 1 else 200, {"scores": [0.7, 0.2, 0.1]})
+
+    with answering(answer) as url, httpx2.Client() as client:
+        plan = JsonTarget(url=url, body={"photo": "$images"}, answers="scores", input=Input(size=(8, 8)))
+        target = replace(plan.load(("a", "b", "c")), service=kind(plan, client))
+        oracle = ScoresOnly().open(target, None)
+        assert oracle.scores(torch.rand(1, 1, 16, 16)).exp()[0].tolist() == pytest.approx([0.7, 0.2, 0.1])
+    assert arrived == [("Bearer token-1", True), (f"Bearer token-{2 if refused == 401 else 1}", True)]
 
 
 def test_a_pod_takes_the_configuration_of_its_number(tmp_path):
