@@ -39,6 +39,8 @@ OUTPUTS = "outputs.txt"
 """Whom the outputs of a target stand for, as preflight found: the next run may name this file."""
 LEFT = ("error.log", OUTPUTS)
 """Files that a run leaves which did not get far."""
+_PREFLIGHT = ("config.yaml", "ledger.", "ledgers/", "shards/answers/target/enrolment/")
+"""How the names of files begin that lie in a run folder before anything is attacked."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,19 @@ class Run:
             raise
 
     def void(self) -> None:
-        """Empties the folder but for `LEFT`, as nothing was attacked: a run of another configuration may have it."""
-        for path in self.folder.iterdir() if PartialState().is_main_process else ():
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.name not in LEFT:
+        """Deletes what preflight left, but for `LEFT`: a run of another configuration may have the folder then.
+
+        Where anything else lies in it, all stays as it is.
+        """
+        if not PartialState().is_main_process:
+            return
+        files = [path for path in self.folder.rglob("*") if path.is_file()]
+        mine = [path for path in files if path.relative_to(self.folder).as_posix().startswith(_PREFLIGHT)]
+        if {path.name for path in files if path not in mine} <= {*LEFT}:
+            for path in mine:
                 path.unlink(missing_ok=True)
+            for name in ("shards", "ledgers"):
+                shutil.rmtree(self.folder / name, ignore_errors=True)  # folders that are empty now
 
     def part(self, name: str) -> "Run":
         """The same run, with pieces in a folder of their own."""

@@ -13,6 +13,7 @@ from gmi.data.people import People
 from gmi.errors import GmiError
 from gmi.inversion.audit import INVERSION
 from gmi.inversion.preflight import assignment
+from gmi.run import Run
 from gmi.targets.module import Target
 from gmi.targets.outputs import outputs
 from gmi.targets.quality import refuse_unfit
@@ -53,6 +54,20 @@ def test_classes_in_another_order_stop_the_audit_and_the_order_is_found(usual, t
     conduct(INVERSION, replace(toy.plan(), preflight=False), tmp_path / "on", CPU, replace(usual, target=target))
     with pytest.raises(GmiError, match="another configuration"):  # what was attacked is kept
         conduct(INVERSION, toy.plan(), tmp_path / "on", CPU, replace(usual, target=mended))
+    with pytest.raises(GmiError, match="no better than chance"):  # of a run that went on all the same, too
+        conduct(INVERSION, toy.plan(), tmp_path / "on", CPU, replace(usual, target=target))
+    assert (tmp_path / "on" / "report.json").is_file() and any((tmp_path / "on" / "shards").rglob("*.safetensors"))
+
+
+def test_files_of_ones_own_stay_in_a_folder_that_preflight_stopped(tmp_path):
+    run = Run.open(tmp_path / "run", {})
+    run.save("answers/target/enrolment/0000", {"named": torch.zeros(1)})
+    (run.folder / "notes.txt").write_text("mine")
+    run.void()
+    assert (run.folder / "config.yaml").is_file() and run.has("answers/target/enrolment/0000")
+    (run.folder / "notes.txt").unlink()
+    run.void()
+    assert not list(run.folder.iterdir())
 
 
 def test_an_order_is_mended_where_outputs_are_named_already(usual, tmp_path):
