@@ -246,7 +246,7 @@ class Provenance:
 class Header:
     """What the JSON of every kind of audit begins with."""
 
-    schema_version: Literal[8]
+    schema_version: Literal[9]
     kind: str
     name: str
     gmi: str

@@ -39,8 +39,6 @@ OUTPUTS = "outputs.txt"
 """Whom the outputs of a target stand for, as preflight found: the next run may name this file."""
 LEFT = ("error.log", OUTPUTS)
 """Files that a run leaves which did not get far."""
-_PREFLIGHT = ("config.yaml", "ledger.", "ledgers/", "shards/answers/target/enrolment/")
-"""How the names of files begin that lie in a run folder before anything is attacked."""
 
 
 @dataclass(frozen=True)
@@ -101,17 +99,17 @@ class Run:
     def void(self) -> None:
         """Deletes what preflight left, but for `LEFT`: a run of another configuration may have the folder then.
 
-        Where anything else lies in it, all stays as it is.
+        Where anything else lies in it, all stays as it is: a ledger, too, as it knows what was sent. Every process must
+        call this.
         """
+        processes.wait()  # until all have read what is deleted
         if not PartialState().is_main_process:
             return
-        files = [path for path in self.folder.rglob("*") if path.is_file()]
-        mine = [path for path in files if path.relative_to(self.folder).as_posix().startswith(_PREFLIGHT)]
-        if {path.name for path in files if path not in mine} <= {*LEFT}:
-            for path in mine:
-                path.unlink(missing_ok=True)
-            for name in ("shards", "ledgers"):
-                shutil.rmtree(self.folder / name, ignore_errors=True)  # folders that are empty now
+        record, pieces = self.folder / "config.yaml", self.folder / "shards" / "answers" / "target" / "enrolment"
+        files = {path for path in self.folder.rglob("*") if path.is_file() and not _unfinished(path)}
+        if all(path == record or path.parent == pieces for path in files):
+            shutil.rmtree(self.folder / "shards", ignore_errors=True)
+            record.unlink(missing_ok=True)
 
     def part(self, name: str) -> "Run":
         """The same run, with pieces in a folder of their own."""

@@ -71,7 +71,7 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
     utility = {name: averaged([_utility(trial, name) for trial in trials], (0.0, most)) for name in answers}
     training = sets["training"].methods
     groups = tuple(group_figures(layout, answers["training"], name, training, value) for name in plan.groups)
-    doubts = [*_unlearnt([_skill(trial) for trial in trials], most), *_exposed(groups)]
+    doubts = [*_unlearnt([_skill(trial) for trial in trials], 2 * most), *_exposed(groups)]
     reaches: set[Reach] = {"weights" if attack.reads == "leaves" else "api" for attack in plan.attacks}
     return Findings(
         attacks={"attributes": tuple(sorted(reaches))},
@@ -104,14 +104,20 @@ def _utility(trial: Trial, name: str) -> Outcome:
 
 
 def _skill(trial: Trial) -> Outcome:
-    """What a target predicts of its own records beyond the best that is the same for everybody, in its utility."""
+    """By how much a target's squared error on its own records is below that of what is best for everybody alike.
+
+    Of classes, it is that of the probabilities (Brier, Verification of Forecasts Expressed in Terms of Probability,
+    1950).
+    """
     records = trial.answers["training"].people
     predicted, outcome = trial.model(records.inputs(records.sensitive)), records.outcome
-    if predicted.ndim == 1:
-        constant = np.abs(outcome - np.median(outcome))
-        return attempt(lambda: difference(constant, np.abs(outcome - predicted), bounds=None))
-    commonest = outcome == np.bincount(outcome.astype(int)).argmax()
-    return attempt(lambda: difference((predicted.argmax(1) == outcome).astype(float), commonest.astype(float)))
+    if predicted.ndim == 2:
+        outcome = np.eye(predicted.shape[1])[outcome.astype(int)]
+        shares = predicted / np.maximum(predicted.sum(1, keepdims=True), 1e-12)
+        usual, mine = ((outcome - each) ** 2 for each in (outcome.mean(0), shares))
+        return attempt(lambda: difference(usual.sum(1), mine.sum(1), bounds=(-2.0, 2.0)))
+    usual, mine = ((outcome - each) ** 2 for each in (outcome.mean(), predicted))
+    return attempt(lambda: difference(usual, mine, bounds=None))
 
 
 def _unlearnt(skills: Sequence[Outcome], most: float) -> Iterator[str]:

@@ -39,16 +39,21 @@ class Errors:
         """Logarithm of the probability, or density, of outcomes (N,) given the model's predictions (N, V).
 
         marginal: frequency (V,) of each value that the predictions are for. Of numbers, the error is a mixture of
-        normal distributions from the spread down, each half as wide as the one before. How much there is of each is
-        what makes the outcomes likeliest, whichever value is the person's (expectation-maximisation: Dempster, Laird &
-        Rubin, 1977).
+        normal distributions from the spread down, each half as wide as the one before, and none narrower than half the
+        least gap between two outcomes: where these are counts, a prediction that equals one is mostly chance. How much
+        there is of each is what makes the outcomes likeliest, whichever value is the person's
+        (expectation-maximisation: Dempster, Laird & Rubin, 1977).
         """
         if self.confusion is not None:
             return np.log(self.confusion[predicted.astype(int), outcome.astype(int)[:, None]])
         assert self.spread is not None
         scales = self.spread * 0.5 ** np.arange(_SCALES)
+        scales = scales[: max(1, int((scales >= np.diff(np.unique(outcome)).min(initial=np.inf) / 2).sum()))]
         normal = np.exp(-0.5 * ((outcome[:, None] - predicted)[:, :, None] / scales) ** 2) / scales  # (N, V, scales)
-        of_scale, shares = np.maximum(normal.transpose(0, 2, 1) @ marginal, _LEAST), np.full(_SCALES, 1 / _SCALES)
+        of_scale, shares = (
+            np.maximum(normal.transpose(0, 2, 1) @ marginal, _LEAST),
+            np.full(len(scales), 1 / len(scales)),
+        )
         for _ in range(_ROUNDS):
             parts = of_scale * shares
             shares = (parts / parts.sum(1, keepdims=True)).sum(0)

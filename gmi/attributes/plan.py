@@ -28,10 +28,8 @@ class AttributeAudit:
     attacked: Annotated[int, Field(ge=20)] = 1000  # training records, and as many held-out ones
     value: str | None = None  # sensitive value that AUC and hits are about; None: the rarest
     groups: tuple[str, ...] = ()  # columns of categories for whose values figures are given, too
-    alarms: Annotated[tuple[Rate, ...], Field(min_length=1)] = (
-        0.1,
-        0.01,
-    )  # false-alarm rates at which hits are counted
+    # false-alarm rates at which hits are counted
+    alarms: Annotated[tuple[Rate, ...], Field(min_length=1)] = (0.1, 0.01)
     notable: Rate = 0.05  # addition to the AUC that must be excluded for "no evidence"
     # each decides a split, a training, and who is attacked; several tell of the luck of these
     seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0,)

@@ -14,7 +14,7 @@ from gmi.comparison.trials import Evidence, Utility
 from gmi.defences.base import Promise
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.scoring import figures
-from gmi.inversion.strength import misleads, misled
+from gmi.inversion.strength import misleads
 from gmi.inversion.verdict import METRIC
 from gmi.metrics.detection import Difference
 from gmi.metrics.repeats import trained_difference
@@ -29,6 +29,9 @@ MITIGATION = {
     "guards": "AML.M0002 Passive AI Output Obfuscation",
 }
 """The names that MITRE ATLAS has for defences of training and of answers."""
+
+
+_UNADAPTED = "It was trained so that a search finds something else than its people, and no attack here knows of it."
 
 
 @dataclass(frozen=True)
@@ -243,7 +246,7 @@ class Figures:
         if arm.trained == OPEN:
             return []
         bare, flags = self.plan.arms_of(subject)[0], self.evidence.gradients
-        reasons = [misled().message] if misleads(arm) and not arm.adaptive else []
+        reasons = [_UNADAPTED] if misleads(arm) and not arm.adaptive else []
         for seed in self.plan.seeds:
             flag, usual = (flags[subject.name, each.name, seed] for each in (arm, bare))
             if flag.severity != "passed" == usual.severity:

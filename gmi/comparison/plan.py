@@ -99,7 +99,7 @@ class Comparison:
     seeds: Annotated[tuple[Whole, ...], Field(min_length=1)] = (0, 1, 2)  # each trains and attacks anew
     margin: Share = 0.05  # accuracy that a defence may cost and still be advised
     # candidates at once in one process; no finding depends on it beyond rounding
-    batch: Annotated[Count, OPERATIONAL] = 20
+    batch: Count = 20
     # GB that searches may take in one process: as in an audit
     memory: Annotated[Positive | None, OPERATIONAL] = None
 

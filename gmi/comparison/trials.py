@@ -172,7 +172,8 @@ class Trials:
         oracle = cell.attack.access.behind(self._guards(cell, target), cell.arm.shape).open(target, None)
         if not isinstance(oracle, Interface):
             return []
-        return answered(oracle, self._attacker(cell).probe(oracle, f"checks/{cell.key}"))
+        flags = answered(oracle, self._attacker(cell).probe(oracle, f"checks/{cell.key}"))
+        return [_excused(cell, flag) for flag in flags]
 
     def _utility(self, cell: Cell, target: Target) -> Utility:
         """The answers that this arm shows to its users."""
@@ -197,7 +198,11 @@ _STATE = "state."
 
 def _convinced(cell: Cell, attacked: AttackResult) -> Flag:
     """Whether the attack convinces the target. That a defended one is not convinced may be what the defence does."""
-    flag = persuaded(attacked.own_opinion)
+    return _excused(cell, persuaded(attacked.own_opinion))
+
+
+def _excused(cell: Cell, flag: Flag) -> Flag:
+    """The flag; of a defended target a warning is a note, as it may be what the defence does."""
     return replace(flag, severity="note") if cell.arm.name != OPEN and flag.severity == "warning" else flag
 
 

@@ -100,7 +100,7 @@ def bar(alike: Tensor, records: Tensor, held_out: Tensor, neighbours: int) -> fl
 def recall(records: Tensor, held_out: Tensor, neighbours: int, below: float) -> float:
     """The share of the records that are found as copies of themselves: mirrored, zoomed by 5 % and a little noisy."""
     noise = Rng(range(len(records))).normal(*records.shape[1:]).to(records)
-    size, aside = records.shape[2:], [round(0.025 * side) for side in records.shape[2:]]
+    size, aside = records.shape[2:], [max(1, round(0.025 * side)) for side in records.shape[2:]]
     larger = F.interpolate(
         records.flip(-1), [side + 2 * more for side, more in zip(size, aside, strict=True)], mode="bilinear"
     )
@@ -118,6 +118,7 @@ def cliques(samples: Tensor, held_out: Tensor, neighbours: int, below: float, si
     between = distances(samples, samples)
     usual = _usual(samples, held_out, neighbours)
     linked = (between / torch.minimum(usual[:, None], usual) < below).cpu().numpy()
+    linked &= linked.T  # of two samples each may lie aside in the other
     np.fill_diagonal(linked, False)
     free, groups = np.ones(len(samples), bool), []
     while True:

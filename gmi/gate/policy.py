@@ -189,7 +189,8 @@ def _judged(statement: Statement, report: Mapping[str, Any], figures: list[Row])
         if finding is None:
             raise GmiError(f"{statement.text!r}: this kind of audit has no verdict.")
         kind = next((findings for findings in EVIDENCE if finding in findings), ())
-        if kind and statement.sign == "not in" and not set(kind) & set(statement.bound):
+        named = {each for each in statement.bound if each.startswith("evidence")}
+        if kind and statement.sign == "not in" and named and not named & set(kind):
             return "not known", f"{finding}, of which the statement does not speak: name {' and '.join(kind)}"
         return ("met" if (finding in statement.bound) == (statement.sign != "not in") else "missed"), finding
     holds, bound = _COMPARISONS[statement.sign], statement.bound

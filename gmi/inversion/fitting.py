@@ -16,7 +16,7 @@ Made = TypeVar("Made")
 _PROC = Path("/proc/self")
 _CRAMPED = (
     "The device's memory does not suffice for the candidates of one person, for one sample, or for what a search asks "
-    "first: lower batch, or take a smaller prior or another device, and run the same command again."
+    "first: lower batch and choose another --out, or take a smaller prior or another device."
 )
 
 
@@ -64,6 +64,7 @@ class Fitting:
         self._limit = None if limit is None else limit * 1e9
         self._peak = Peak(device)
         self._most: int | None = None if limit is None else 1
+        self._cap: int | None = None  # half of a piece that did not fit; None: all did
         self._before: int | None = None  # bytes that were taken before the first piece
 
     def pieces(
@@ -92,7 +93,7 @@ class Fitting:
                 oracle.ledger.back(place)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            self._most = len(some) // 2
+            self._most = self._cap = len(some) // 2
 
     def _measured(self, some: Sequence[Item], work: Callable[[Sequence[Item]], Made]) -> Made:
         """What `work` makes of the items, and from then on as many at once as fit."""
@@ -102,5 +103,6 @@ class Fitting:
         before = self._before = taken if self._before is None else self._before
         made = work(some)
         each = max(1.0, (self._peak.read() - before) / len(some))
-        self._most = max(1, min(2 * (self._most or 1), int((self._limit - before) / each)))
+        fit = int((self._limit - before) / each)
+        self._most = max(1, min(2 * (self._most or 1), fit, self._cap or fit))
         return made

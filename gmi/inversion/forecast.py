@@ -130,16 +130,17 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     bars += [misled().message] if misleads(plan.target) else []
     if compares(oracle, inputs):
         bars.append(
-            "Images that a system of templates takes for its people let an adversary in, and a search whose images it "
-            "does not take has failed."
+            "Images that a system of templates takes for its people give these away, and a search whose images it does "
+            "not take has failed."
         )
     if not plan.controls.oracle:
         bars.append("Without the oracle projection (controls.oracle) nothing is known of what the prior can express.")
     notes += tuple(f"Whatever is not found, nobody is acquitted. {message}" for message in bars)
     shares, processes = -(-len(people.attacked) // plan.attack.people_at_once), PartialState().num_processes
     if shares < processes:
-        share = max(1, plan.selection.candidates * len(people.attacked) // processes)
-        notes += (f"The search is work for {shares} of {processes} processes: --batch {share} is for more of them.",)
+        share = max(1, len(people.attacked) // processes) * plan.selection.candidates
+        mend = f"--batch {share} is for more of them" if share < plan.batch else "no more of them have any"
+        notes += (f"The search is work for {shares} of {processes} processes: {mend}.",)
     attacks = 2 + (people.public is not None)
     needed = people_needed(GUESSING, plan.notable, attacks * len(inputs.judges.faces))
     if needed > len(people.attacked):

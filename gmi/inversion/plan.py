@@ -68,7 +68,7 @@ class Audit:
     fmrs: tuple[Rate, ...] = (1e-2, 1e-3)  # false match rates at which matches are counted
     # candidates at once in one process; the findings do not depend on it beyond rounding; lower it where there are more
     # processes than attacked people times candidates over batch: each takes whole batches
-    batch: Annotated[Count, OPERATIONAL] = 20
+    batch: Count = 20
     # GB that searches may take in one process, of its GPU or, on Linux, of the machine: fewer candidates at once where
     # so many do not fit, down to one person; None: all that there is
     memory: Annotated[Positive | None, OPERATIONAL] = None

@@ -101,19 +101,20 @@ def opened(passing: Sequence[Passing], fmr: float) -> checks.Flag:
 
 
 def admitted(naive: Outcome, random: Outcome) -> checks.Flag:
-    """Whether a system that compares lets its people's reconstructions in, by its own threshold.
+    """Whether a system that compares takes its people's reconstructions for them.
 
-    naive, random: share of reconstructions, and of samples of the prior, that it takes for their person.
+    naive, random: share of reconstructions, and of samples of the prior, that it takes for their person: by its
+    threshold where it decides about a claim, else as the person who is most alike.
     """
-    name = "the system's own threshold"
+    name = "whom the system sees"
     if isinstance(failed := naive, Failed) or isinstance(failed := random, Failed):
-        return checks.Flag(name, "warning", f"Whether it lets the images in could not be measured: {failed.failed}.")
+        return checks.Flag(name, "warning", f"Whom it sees in the images could not be measured: {failed.failed}.")
     if naive.low > random.high:
         return checks.Flag(
             name,
             "warning",
             f"The system takes {naive.value:.0%} of the images for their person, and {random.value:.0%} of samples of "
-            "the prior: they let an adversary in, whatever others see in them.",
+            "the prior: it gives away whom it looks for, whatever others see in them.",
         )
     return checks.Flag(name, "passed", "The system is not shown to take the images for their people.")
 

@@ -28,7 +28,7 @@ from gmi.ladder.findings import Evidence, findings, own_opinion
 from gmi.ladder.forecast import forecast, refuse_misfits
 from gmi.ladder.page import render
 from gmi.ladder.plan import Cost, Ladder, costs
-from gmi.oracles.access import Access, AnyOracle, ScoresOnly
+from gmi.oracles.access import Access, AnyOracle, ScoresOnly, claims
 from gmi.oracles.interface import Embeddings, Interface
 from gmi.run import Run
 from gmi.search import AnySearch
@@ -140,7 +140,8 @@ def _open(plan: Ladder, inputs: Inputs, prices: Mapping[str, Cost], run: Run, ac
         people = len(inputs.people.attacked)
         asked = sum(cost.queries(people) for cost in prices.values() if cost.access == str(access))
         seeds, released = len(plan.audit.seeds), (len(prices) + 1) * people * plan.audit.selection.keep
-        most = seeds * (asked + released) + len(inputs.people.enrolment) + 2 * PROBES * len(plan.rungs)
+        probes = 2 * PROBES * len(plan.rungs) * claims(access, len(inputs.people.names))
+        most = seeds * (asked + released) + len(inputs.people.enrolment) + probes
     whole = sha256(json.dumps(plain(replace(access, budget=None)), sort_keys=True).encode()).hexdigest()[:8]
     name = re.sub(r"[^a-z0-9]+", "-", str(access)).strip("-")
     oracle = access.open(inputs.target, run.folder / "ledgers" / f"{name}-{whole}")

@@ -6,7 +6,7 @@ from gmi.inversion.attacker import PROBES
 from gmi.inversion.forecast import attack_work, judging_seconds, pace, served_note, target_notes
 from gmi.inversion.inputs import Inputs
 from gmi.ladder.plan import Ladder, costs
-from gmi.oracles.access import ScoresOnly
+from gmi.oracles.access import ScoresOnly, claims
 from gmi.oracles.interface import Interface
 from gmi.oracles.ledger import OWN_OPINION
 from gmi.search.signature import refuse_misfit, students
@@ -44,7 +44,7 @@ def forecast(plan: Ladder, inputs: Inputs, hardware: Hardware) -> Forecast:
     seconds |= judging_seconds({f"judge {judge.name}": judge}, people, released)
     interfaces = [rung for rung in plan.rungs if isinstance(rung.access.open(inputs.target, None), Interface)]
     if interfaces:
-        queries["checks"] = 2 * PROBES * len(interfaces)
+        queries["checks"] = sum(2 * PROBES * claims(rung.access, len(people.names)) for rung in interfaces)
     if isinstance(inputs.target, Served):
         queries[OWN_OPINION] = len(people.enrolment) + released
         seconds[OWN_OPINION] = tempo.seconds((0, queries[OWN_OPINION], 0))

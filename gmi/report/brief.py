@@ -122,7 +122,7 @@ class Brief:
     finding: str  # of the verdict; empty: this kind of audit has none
     because: tuple[str, ...]
     beside: tuple[str, ...]  # findings of attacks that have a verdict of their own, each with its reasons
-    cautions: tuple[str, ...]  # checks that warn, and defences that hide gradients
+    cautions: tuple[str, ...]  # checks that warn, and defences that mislead searches
     tables: tuple[Table, ...]
     missing: tuple[str, ...]  # attacks that were not made
     limits: tuple[str, ...]

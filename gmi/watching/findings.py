@@ -72,6 +72,7 @@ LIMITS = (
     "These attacks are those of the configuration: the queries of another search may look more like a camera's.",
     "A watch tells who asks, and hides nobody: what the attacks find, gmi ladder tells.",
 )
+UNHIDDEN = "An adversary who hides among photographs was not tried: watch.disguises."
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def findings(plan: Watching, inputs: Inputs, streams: Mapping[str, Sequence[Stre
         seeds=plan.audit.seeds,
         window=window,
         alarm=plan.watch.alarm,
-        limits=LIMITS,
+        limits=LIMITS if plan.watch.disguises else (*LIMITS, UNHIDDEN),
         control=Traffic(**noticed(streams[CAMERA], window)),
         strangers=Traffic(**noticed(streams[STRANGERS], window)) if STRANGERS in streams else None,
         traffic=tuple(

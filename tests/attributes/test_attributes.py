@@ -102,19 +102,22 @@ def test_marginals_are_bayes_rule_with_the_models_errors():
     )
 
 
-def doses(exact: float, count: int = 4000) -> tuple[np.ndarray, np.ndarray, Records]:
+def doses(exact: float, count: int = 4000, whole: bool = False) -> tuple[np.ndarray, np.ndarray, Records]:
     """The log-odds of illness by marginals, where a model says 4 or 9 and errs by a normal of 2, or not at all."""
     rng, some = np.random.default_rng(0), people(count, 0)
     known_by_heart = rng.uniform(size=count) < exact
     error = np.where(known_by_heart, 0.0, rng.normal(0, 2, count))
+    error = error.round() if whole else error
     some = replace(some, outcome=np.where(some.sensitive, 9.0, 4.0) + error)
     known = Knowledge(replace(LAYOUT, outcome=Column("dose", None)), people(200, 9), Errors(None, 2.0))
     scores = Marginals()(Numbers(Fixed(4.0, 9.0)), some, known)
     return scores[:, 1] - scores[:, 0] - np.log(known.marginal[1] / known.marginal[0]), known_by_heart, some
 
 
-def test_marginals_of_numbers_are_those_of_a_normal_error():
-    odds, _, some = doses(0.0)
+@pytest.mark.parametrize("whole", [False, True], ids=["numbers", "counts"])
+def test_marginals_of_numbers_are_those_of_a_normal_error(whole):
+    """A count that is what the model predicts is chance: one in five is."""
+    odds, _, some = doses(0.0, whole=whole)
     expected = ((some.outcome - 4) ** 2 - (some.outcome - 9) ** 2) / 8
     near = np.abs(expected) < 8  # beyond, the odds are of narrow scales that chance leaves a little of
     np.testing.assert_allclose(odds[near], expected[near], atol=0.5, rtol=0.1)
@@ -343,6 +346,24 @@ def test_a_model_that_is_asked_wrongly_acquits_nobody(tmp_path, number, monkeypa
     verdict = report_of(tmp_path / "run")["verdict"]
     assert verdict["finding"] == "inconclusive"
     assert "better than one that says the same of everybody" in verdict["because"][1]
+
+
+@pytest.mark.parametrize("number", [False, True], ids=["rare", "skewed"])
+def test_a_model_that_knows_little_is_not_taken_for_one_that_is_asked_wrongly(tmp_path, number):
+    """All of a rare outcome are taken for the commonest, and a mean of skewed costs errs more than the median."""
+    rng, path = np.random.default_rng(0), Path(written(tmp_path, people(4000, 0)))
+    head, *lines = path.read_text().splitlines()
+    risk = np.array([float(line.split(",")[0]) for line in lines]) / 80
+    costs = [f"{cost:.4f}" for cost in risk * rng.lognormal(0, 1.0, len(lines))]
+    fails = np.where(rng.uniform(size=len(lines)) < 0.3 * risk**3, "yes", "no")
+    told = [f"{line.rsplit(',', 1)[0]},{each}" for line, each in zip(lines, costs if number else fails, strict=True)]
+    path.write_text("\n".join([head, *told]))
+    data = replace(plan(str(path)).data, numbers=("age", "pays") if number else ("age",), training=1500)
+    made = replace(
+        plan(str(path)), data=data, target=Linear(), attacks=(Marginals(), Informed()), attacked=1000, groups=()
+    )
+    audit(replace(made, notable=0.3), tmp_path / "run")
+    assert report_of(tmp_path / "run")["verdict"]["finding"] == "no evidence"
 
 
 def test_an_outcome_that_is_a_number_is_inverted(tmp_path):

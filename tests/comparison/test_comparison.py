@@ -29,12 +29,15 @@ from gmi.comparison.forecast import forecast
 from gmi.comparison.inputs import Inputs, promises, refuse
 from gmi.comparison.plan import Arm, Comparison, NamedAttack, Subject, cells
 from gmi.data.people import Faces, People
+from gmi.defences.at_at import AtAt
 from gmi.defences.bido import Bido
 from gmi.defences.dp_sgd import DpSgd
 from gmi.defences.erasing import Erasing
 from gmi.defences.label_smoothing import LabelSmoothing
+from gmi.defences.trap import Trap
 from gmi.errors import GmiError
 from gmi.inversion.judging import Judges
+from gmi.inversion.strength import strengths
 from gmi.metrics.statistics import Estimate
 from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.oracles.guards import Noise, Stealthy
@@ -238,14 +241,21 @@ class Means(SimpleNamespace):
         return np.atleast_2d(self.values[key])
 
 
-def masks(blind: set[str], arm: dict[str, float], bare: dict[str, float], bare_only: float | None = None) -> list[str]:
+def masks(
+    blind: set[str],
+    arm: dict[str, float],
+    bare: dict[str, float],
+    bare_only: float | None = None,
+    defended: Arm = PLAN.arms[2],
+) -> list[str]:
     """Reasons, where the arms in `blind` have no gradient and attacks find so much on average of either arm.
 
     bare_only: what a white-box attack finds that knows of another defence, and so meets the undefended target, too.
+    defended: the defended arm; what knows of its defence finds nothing.
     """
     margin = NamedAttack(name="margin", access=WholeModel(), search=Gradient(objective="max_margin"))
     other = (Arm(name="erasing", defence=Erasing(), adaptive=(margin,)),) if bare_only is not None else ()
-    plan = replace(PLAN, arms=(*PLAN.arms[2:], *other), seeds=(0,))
+    plan = replace(PLAN, arms=(defended, *other), seeds=(0,))
     noise = np.random.default_rng(0).normal(0, 0.02, (2, 2, 30))
     values = {
         f"mlp/{name}/open/{attack}/0": figures[attack] + noise[row, column]
@@ -253,6 +263,7 @@ def masks(blind: set[str], arm: dict[str, float], bare: dict[str, float], bare_o
         for column, attack in enumerate(("gradient", "evolution"))
     }
     values["mlp/undefended/open/margin/0"] = np.full(30, bare_only or 0.0)
+    values |= {f"mlp/{name}/open/averaged/0": np.zeros(30) for name in ("smoothed", "undefended")}
     flags = {
         ("mlp", name, 0): Flag("gradients", "warning" if name in blind else "passed", "no gradient")
         for name in ("smoothed", "undefended")
@@ -294,6 +305,15 @@ def test_a_defence_that_hides_gradients_is_called_out_and_no_other():
     assert masks(set(), weak, weak) == []  # a search that is weak without the defence, too
     assert masks(set(), {"gradient": 0.5, "evolution": 0.5}, usual) == []
     assert masks(set(), weak, weak, bare_only=0.8) == []  # an attack that only the undefended target met
+
+
+@pytest.mark.parametrize("defence", [Trap(), AtAt()], ids=lambda defence: defence.type)
+def test_a_defence_that_misleads_searches_is_called_out_where_none_knows_of_it(defence):
+    usual, arm = {"gradient": 0.9, "evolution": 0.8}, replace(PLAN.arms[2], defence=defence)
+    assert masks(set(), usual, usual, defended=arm) == [
+        "It was trained so that a search finds something else than its people, and no attack here knows of it."
+    ]
+    assert masks(set(), usual, usual, defended=replace(arm, adaptive=(ADAPTED,))) == []
 
 
 def test_advice_follows_from_what_was_found():
@@ -522,6 +542,17 @@ def test_an_arm_that_met_no_attack_of_the_strongest_kind_is_told(compared):
     # the toy's search persuades few targets; of a defended one that may be what the defence does
     assert checks["search convinces the target: undefended, white-box"] == "warning"
     assert checks["search convinces the target: untaught, white-box"] == "note"
+
+
+def test_answers_that_a_defence_spoils_are_no_fault_of_the_trial(tmp_path, monkeypatch):
+    """A target that is sure of nobody is what the arm is about; of the undefended one it would be a warning."""
+    met = []
+    monkeypatch.setattr("gmi.comparison.trials.strengths", lambda flags: met.append(flags) or strengths(flags))
+    warm = Arm(name="warm", shape=Shape(temperature=100.0))
+    compare(replace(PLAN, arms=(warm,), attacks=PLAN.attacks[1:], seeds=(0,)), tmp_path / "run")
+    named = {level: {flag.name: flag.severity for flag in flags["evolution"]} for level, flags in met[0].items()}
+    assert named["warm, score"]["scores are softmaxed once"] == "note"
+    assert named["undefended, score"]["scores are softmaxed once"] == "passed"
 
 
 @pytest.mark.slow

@@ -145,6 +145,7 @@ def test_a_statement_on_findings_of_another_kind_of_audit_does_not_hold():
     judged = decide(policy(images), leaky)
     assert judged.result == "inconclusive" and "name evidence of leakage" in judged.statements[0].found
     assert decide(policy("verdict not in [evidence of leakage]"), leaky).result == "fail"
+    assert decide(policy("verdict not in [inconclusive]"), leaky).result == "pass"
     traits = REPORT | {"verdict": REPORT["verdict"] | {"finding": "evidence of trait leakage"}}
     assert decide(policy("verdict not in [evidence of identity leakage]"), traits).statements[0].outcome == "met"
 

@@ -75,6 +75,21 @@ def test_what_did_not_fit_once_is_not_tried_again():
     assert tried == [12, 6, 3, 3, 3, 3, 3, 3, 3, 3] and oracle.queries == 24
 
 
+@linux
+def test_what_did_not_fit_is_not_tried_again_under_a_limit_either():
+    """The limit is for more than the device has room for."""
+    tried = []
+
+    def work(items):
+        tried.append(len(items))
+        if len(items) > 3:
+            raise torch.OutOfMemoryError
+        return list(items)
+
+    found = [item for some, _, _ in Fitting(CPU, 1e6).pieces(range(12), Asked(), work) for item in some]  # type: ignore[arg-type]
+    assert found == [*range(12)] and tried == [1, 2, 4, 2, 2, 2, 2, 1]
+
+
 def test_a_system_that_does_not_tell_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(fitting, "_PROC", tmp_path / "nowhere")
     with pytest.raises(GmiError, match="memory: this system does not tell what a process takes: leave it out"):

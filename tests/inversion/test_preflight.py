@@ -59,15 +59,25 @@ def test_classes_in_another_order_stop_the_audit_and_the_order_is_found(usual, t
     assert (tmp_path / "on" / "report.json").is_file() and any((tmp_path / "on" / "shards").rglob("*.safetensors"))
 
 
-def test_files_of_ones_own_stay_in_a_folder_that_preflight_stopped(tmp_path):
+@pytest.mark.parametrize(
+    "name",
+    ["notes.txt", "config.yaml.bak", "ledger.sqlite", "ledgers/notes.txt", "shards/search/0000.safetensors"],
+)
+def test_what_preflight_has_not_made_stays_with_all_the_rest(tmp_path, name):
+    """A ledger, too: it knows how much of a budget is spent."""
     run = Run.open(tmp_path / "run", {})
     run.save("answers/target/enrolment/0000", {"named": torch.zeros(1)})
-    (run.folder / "notes.txt").write_text("mine")
+    other, log = run.folder / name, run.folder / "error.log"
+    other.parent.mkdir(exist_ok=True, parents=True)
+    other.write_text("mine")
+    (run.folder / ".config.yaml-1").touch()  # of a start that was killed
     run.void()
-    assert (run.folder / "config.yaml").is_file() and run.has("answers/target/enrolment/0000")
-    (run.folder / "notes.txt").unlink()
+    assert (run.folder / "config.yaml").is_file() and run.has("answers/target/enrolment/0000") and other.is_file()
+    other.unlink()
+    log.write_text("what stopped it")
     run.void()
-    assert not list(run.folder.iterdir())
+    assert log.is_file() and not run.has("answers/target/enrolment/0000")
+    assert not (run.folder / "config.yaml").exists()
 
 
 def test_an_order_is_mended_where_outputs_are_named_already(usual, tmp_path):

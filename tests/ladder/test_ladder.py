@@ -21,11 +21,12 @@ from gmi.cli import audits
 from gmi.errors import GmiError
 from gmi.inversion.attacker import PROBES
 from gmi.inversion.judging import Judges
+from gmi.judges.face import FaceNet
 from gmi.ladder import page
 from gmi.ladder.audit import LADDER
 from gmi.ladder.forecast import forecast
 from gmi.ladder.plan import Ladder, Rung, baseline, costs
-from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
+from gmi.oracles.access import LabelsOnly, ScoresOnly, VerificationOnly, WholeModel
 from gmi.oracles.ledger import Ledger
 from gmi.oracles.local import Model
 from gmi.report.brief import brief
@@ -33,9 +34,11 @@ from gmi.rng import Rng
 from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
+from gmi.search.solve import Solve
 from gmi.settings import plain
 from gmi.targets.authorisation import Authorisation
 from gmi.targets.module import Target
+from gmi.targets.templates import Matcher
 from gmi.training.targets import Head
 
 SCHEMA = json.loads(Path(page.__file__).with_name("page.schema.json").read_text("utf-8"))
@@ -249,6 +252,24 @@ class Blind(toy.Stranger):
 
     def embed(self, images):
         return Rng(range(len(images))).normal(64)
+
+
+def test_a_ladder_with_claims_asks_what_it_says(tmp_path):
+    """Every image that is asked about for everybody is one claim for each person, those of checks too."""
+    inputs, rung = toy.inputs(4, 1.0, 0), "rung0_0"
+    network = inputs.target.module[:-1]
+    with torch.no_grad():
+        enrolled = network(inputs.target.input(inputs.people.training.pixels)).view(4, -1, 128).mean(1)
+    target = Target(Matcher(network, enrolled, 20.0, 0.5), inputs.target.input, inputs.target.classes)
+    search = Solve(recogniser=FaceNet(), questions=8, search=Gradient(steps=1, objective="logit"))
+    doors = Rung(name="doors", access=VerificationOnly(), searches=(search,))
+    plan, inputs = replace(PLAN, rungs=(doors,), best_of=(20,), budget=40), replace(inputs, target=target)
+    conduct(LADDER, plan, tmp_path / "run", CPU, inputs)
+    foreseen = {step.split()[0]: count for step, count in forecast(plan, inputs, CPU).queries.items()}
+    assert foreseen[rung] == 4 * 8 and foreseen["checks"] == 4 * 2 * PROBES > plan.budget
+    (ledger,) = (tmp_path / "run" / "ledgers").glob("verification-*/ledger.sqlite")
+    with closing(sqlite3.connect(ledger)) as file:
+        assert file.execute("SELECT sent FROM total").fetchone() == (foreseen[rung] + foreseen["checks"],)
 
 
 def test_a_judge_that_is_blind_to_the_people_is_told(climbed, inputs, tmp_path):

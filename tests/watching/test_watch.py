@@ -39,8 +39,8 @@ from gmi.targets.served import Served
 from gmi.targets.templates import Matcher
 from gmi.watching import page
 from gmi.watching.audit import WATCHING, listening
+from gmi.watching.findings import CAMERA, findings, noticed
 from gmi.watching.findings import Stream as Seen
-from gmi.watching.findings import noticed
 from gmi.watching.plan import Trial, Watching
 from gmi.watching.traffic import disguised, strangers
 
@@ -318,6 +318,14 @@ def test_a_watch_that_could_see_nothing_is_refused_before_anything_is_spent(inpu
     with pytest.raises(GmiError, match=message):
         conduct(WATCHING, replace(PLAN, **changes), tmp_path / "run", CPU, inputs)
     assert not (tmp_path / "run").exists()
+
+
+def test_that_nobody_hid_among_photographs_is_said(watched):
+    _, report, inputs = watched
+    still = [Seen(48, torch.zeros(3, 3, dtype=torch.bool))]
+    plan = replace(PLAN, watch=replace(PLAN.watch, disguises=()))
+    limits = findings(plan, inputs, {CAMERA: still, "rung1_0": still}).limits
+    assert [*limits] == [*report["limits"], "An adversary who hides among photographs was not tried: watch.disguises."]
 
 
 def test_no_watch_looks_at_who_is_given_templates(inputs, recogniser, tmp_path):
