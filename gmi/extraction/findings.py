@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import torch
@@ -12,18 +11,17 @@ from torch import Tensor
 from gmi.data.images import Images
 from gmi.extraction.copies import bar, cliques, copies, recall
 from gmi.extraction.inputs import Inputs
+from gmi.extraction.knowledge import Knowledge, Membership, known, memberships, taught
 from gmi.extraction.models import Pair
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.records import Records
 from gmi.extraction.verdict import Excess, blind_spots, excess, verdict
-from gmi.metrics.conclusion import Conclusion, told_apart
-from gmi.metrics.detection import Detection, detection
+from gmi.metrics.conclusion import Conclusion
 from gmi.metrics.rates import clopper_pearson
 from gmi.metrics.repeats import averaged, trained_difference
 from gmi.metrics.statistics import Array, Estimate, Outcome, attempt, by_draw, estimate
 from gmi.report.coverage import Reach
 
-RELATIVE = ", relative to the control"
 WORDS = {"plain": "", "guided": "guided "}
 """What stands before a role, or before "samples", by way of sampling."""
 
@@ -33,7 +31,7 @@ class Observation:
     """What one model shows."""
 
     samples: dict[str, Tensor]  # by way of sampling, plain and guided: (S, C, H, W)
-    knowledge: dict[str, Array]  # by method, of training, held-out and alike images: higher where it knows them better
+    knowledge: Knowledge
     clusters: int = 0  # among its own samples, to which guided ones are led
 
 
@@ -65,13 +63,6 @@ class Row:
     cliques: int  # groups of samples that copy one another
     clique_hits: int  # groups whose centre copies an image
     smallest_ratio: float  # the smallest ratio of any sample with any seed
-
-
-@dataclass(frozen=True)
-class Membership(Detection):
-    """How well a white-box method tells records from other images."""
-
-    comparison: str  # which images: held-out or alike
 
 
 @dataclass(frozen=True)
@@ -141,7 +132,8 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
     found = {way: excess(target[way], control[way], tests) for way in ways}
     anyone = {f"{WORDS[way]}samples": excess(np.ceil(target[way]), np.ceil(control[way]), tests) for way in ways}
     seen = recall(records.training.pixels, held, plan.neighbours, ratio)
-    white_box = tuple(_white_box(plan, records, [trial.observations for trial in evidence.trials]))
+    knowledge = [{name: each.knowledge for name, each in trial.observations.items()} for trial in evidence.trials]
+    white_box = tuple(memberships(records, knowledge, plan.alarms))
     sizes = {"training": len(records.training), "people": len(np.unique(people)), "held-out": len(held)}
     made: dict[str, tuple[Reach, ...]] = {"records": ("api",) if plan.guided is None else ("api", "weights")}
     if white_box:
@@ -161,7 +153,7 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
         copies_by_record=tuple(sorted(map(int, counts["target"].sum(0)), reverse=True)),
         white_box=white_box,
         limits=tuple(_limits(plan)),
-        known=_known(white_box, plan.notable, [*_taught(records, [trial.observations for trial in evidence.trials])]),
+        known=known(white_box, plan.notable, taught(records, knowledge)),
         verdict=verdict(
             {f"{WORDS[way]}samples": found[way] for way in ways},
             plan.notable,
@@ -280,62 +272,3 @@ def _share(hits: int, samples: int) -> Outcome:
 
 def _mean(numbers: Sequence[int]) -> int:
     return round(sum(numbers) / len(numbers))
-
-
-def _white_box(
-    plan: ExtractionAudit, records: Records, seeds: Sequence[Mapping[str, Observation]]
-) -> Iterator[Membership]:
-    """Whether the target's knowledge tells records from images that no model saw, alone and relative to the control."""
-    sets = {"training": records.training, "held-out": records.held_out, "alike": records.alike}
-    present = {name: images for name, images in sets.items() if images is not None}
-    part = np.repeat(list(present), [len(images) for images in present.values()])
-    people = torch.cat([images.classes for images in present.values()]).numpy()
-    for method, other in product(seeds[0]["target"].knowledge, list(present)[1:]):
-        inside = (part == "training") | (part == other)
-        sides = [[each[name].knowledge[method] for name in ("target", "control")] for each in seeds]
-        alone, relative = [target for target, _ in sides], [_ratio(*both) for both in sides]
-        for name, scores in {method: alone, method + RELATIVE: relative}.items():
-            rows = [
-                detection(name, each[inside], part[inside] == "training", people[inside], plan.alarms)
-                for each in scores
-            ]
-            hits = {rate: averaged([row.hits[rate] for row in rows]) for rate in rows[0].hits}
-            yield Membership(name, averaged([row.auc for row in rows]), hits, other)
-
-
-def _taught(records: Records, seeds: Sequence[Mapping[str, Observation]]) -> Iterator[str]:
-    """Methods by which the control tells records from the nearest images that no model saw, as if it had seen them."""
-    others = records.held_out if records.alike is None else records.alike
-    start = len(records.training) + (0 if records.alike is None else len(records.held_out))
-    rows = np.r_[: len(records.training), start : start + len(others)]
-    inside = np.arange(len(rows)) < len(records.training)
-    people = torch.cat([records.training.classes, others.classes]).numpy()
-    for method in seeds[0]["control"].knowledge:
-        scores = [each["control"].knowledge[method][rows] for each in seeds]
-        area = averaged([detection(method, each, inside, people, ()).auc for each in scores])
-        if isinstance(area, Estimate) and area.low > 0.5:
-            yield f"{method}, AUC {area.value:.2f} [{area.low:.2f}, {area.high:.2f}]"
-
-
-def _known(rows: Sequence[Membership], notable: float, taught: Sequence[str] = ()) -> Conclusion | None:
-    """Whether the weights know records better than images of the same people; of other people, where there are none.
-
-    What any such model knows of such images is taken out. taught: by what the control itself tells them apart.
-    """
-    nearest = "alike" if any(row.comparison == "alike" for row in rows) else "held-out"
-    tested = [row for row in rows if row.comparison == nearest and row.method.endswith(RELATIVE)]
-    if not tested:
-        return None
-    said = told_apart(tested, notable)
-    if said.finding != "no evidence" or not taught:
-        return said
-    knows = (
-        f"But the control tells records from them, too ({', '.join(taught)}): it has seen the records, or these images "
-        "are of another kind. Take another control, or data.alike."
-    )
-    return Conclusion("inconclusive", (*said.because, knows))
-
-
-def _ratio(target: Array, control: Array) -> Array:
-    """The logarithm (N,) of the control's distance over the target's; both are given as their negatives."""
-    return np.log(np.maximum(-control, 1e-12)) - np.log(np.maximum(-target, 1e-12))

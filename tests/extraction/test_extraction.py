@@ -32,9 +32,9 @@ from gmi.extraction import audit as extraction
 from gmi.extraction import page
 from gmi.extraction.audit import EXTRACTION
 from gmi.extraction.copies import bar, cliques, copies, distances
-from gmi.extraction.findings import Observation, _known, _taught, _white_box
 from gmi.extraction.forecast import forecast
 from gmi.extraction.inputs import Inputs
+from gmi.extraction.knowledge import Knowledge, known, memberships, taught
 from gmi.extraction.models import Given, Pair, Trained
 from gmi.extraction.plan import ExtractionAudit, Inversion
 from gmi.extraction.records import Photographs, Records, _refuse_shared
@@ -144,23 +144,18 @@ def test_a_control_that_has_seen_the_records_acquits_no_weights():
     member = np.arange(2 * count + 5) < count
     usual = np.abs(rng.normal(1, 0.15, len(member)))
 
-    def model(seen: bool) -> Observation:
-        known = -usual * np.where(member & seen, 0.75, 1) * np.exp(rng.normal(0, 0.05, len(member)))
-        return Observation(samples={}, knowledge={"denoising": known})
+    def model(seen: bool) -> Knowledge:
+        return {"denoising": -usual * np.where(member & seen, 0.75, 1) * np.exp(rng.normal(0, 0.05, len(member)))}
 
     def found(target: bool, control: bool) -> Conclusion | None:
         seeds = [{"target": model(target), "control": model(control)}]
-        plan = SimpleNamespace(alarms=(0.1,))
-        rows = list(_white_box(plan, records, seeds))  # type: ignore[arg-type]
-        return _known(rows, 0.2, [*_taught(records, seeds)])  # type: ignore[arg-type]
+        rows = list(memberships(records, seeds, (0.1,)))  # type: ignore[arg-type]
+        return known(rows, 0.2, taught(records, seeds))  # type: ignore[arg-type]
 
-    known, both, none = found(True, False), found(True, True), found(False, False)
-    assert known is not None and known.finding == "evidence of leakage"
-    assert (
-        both is not None
-        and both.finding == "inconclusive"
-        and "the control tells records from them" in both.because[-1]
-    )
+    one, both, none = found(True, False), found(True, True), found(False, False)
+    assert one is not None and one.finding == "evidence of leakage"
+    assert both is not None and both.finding == "inconclusive"
+    assert "the control tells records from them" in both.because[-1]
     assert none is not None and none.finding == "no evidence"
 
 
