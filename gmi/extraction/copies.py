@@ -100,11 +100,9 @@ def bar(alike: Tensor, records: Tensor, held_out: Tensor, neighbours: int) -> fl
 def recall(records: Tensor, held_out: Tensor, neighbours: int, below: float) -> float:
     """The share of the records that are found as copies of themselves: mirrored, zoomed by 5 % and a little noisy."""
     noise = Rng(range(len(records))).normal(*records.shape[1:]).to(records)
-    size, aside = records.shape[2:], [max(1, round(0.025 * side)) for side in records.shape[2:]]
-    larger = F.interpolate(
-        records.flip(-1), [side + 2 * more for side, more in zip(size, aside, strict=True)], mode="bilinear"
-    )
-    zoomed = larger[:, :, aside[0] : aside[0] + size[0], aside[1] : aside[1] + size[1]]
+    other = torch.tensor([[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]).div(1.05).expand(len(records), 2, 3).to(records)
+    grid = F.affine_grid(other, [*records.shape], align_corners=False)
+    zoomed = F.grid_sample(records, grid, align_corners=False)
     found = copies((zoomed + NOISE * noise).clamp(0, 1), records, held_out, neighbours)
     same = found.nearest == np.arange(len(records))
     return float((same & (found.ratio < below)).mean())
