@@ -165,6 +165,15 @@ class VerificationOracle(Protocol):
 
 
 @runtime_checkable
+class ComparingOracle(VerificationOracle, Protocol):
+    """Access to how alike an image and each enrolled person are."""
+
+    def similarities(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Similarities (N, K), NaN for those that are hidden."""
+        ...
+
+
+@runtime_checkable
 class LabelOracle(VerificationOracle, Protocol):
     """Access to the predicted class only. `classes` (N,) tells the ledger for whom each image is asked."""
 
@@ -183,12 +192,8 @@ class ScoreOracle(LabelOracle, Protocol):
 
 
 @runtime_checkable
-class SimilarityOracle(ScoreOracle, Protocol):
-    """Access to how alike an image and each enrolled person are. Its scores are similarities, each by itself."""
-
-    def similarities(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Similarities (N, K), NaN for those that are hidden."""
-        ...
+class SimilarityOracle(ScoreOracle, ComparingOracle, Protocol):
+    """Access to the similarities to everybody at once. They are its scores, each by itself."""
 
 
 @runtime_checkable

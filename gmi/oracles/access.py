@@ -15,14 +15,14 @@ from torch import Tensor
 
 from gmi.errors import GmiError
 from gmi.oracles.guards import AnyGuard, guard
-from gmi.oracles.interface import Embeddings, Labels, Scores, Similarities, Verification
+from gmi.oracles.interface import Comparison, Embeddings, Labels, Scores, Similarities, Verification
 from gmi.oracles.ledger import Ledger, Repeats
 from gmi.oracles.local import Model, WhiteBox, WhiteBoxRecogniser
 from gmi.oracles.shape import Shape
 from gmi.processes import machines
 from gmi.settings import OPERATIONAL, Count, settings
 from gmi.targets.module import Target
-from gmi.targets.served import Requests, Served, Service
+from gmi.targets.served import Comparer, Requests, Served, Service
 from gmi.targets.templates import Matcher, templates_of, verifier_of
 
 
@@ -110,19 +110,20 @@ class LabelsOnly:
 
 @settings
 class VerificationOnly:
-    """A recogniser's yes or no: an image and a claimed person, accepted or rejected at the system's threshold.
+    """A recogniser's yes or no to an image and a claimed person, at the system's threshold; perhaps with a number.
 
     The commonest biometric interface. A query is an image with one claim.
     """
 
     type: Literal["verification"] = "verification"
+    numbers: bool = False  # whether the similarity by which it decides is shown
     # images that may be asked in all, those of checks, selection and controls included; None: any number
     budget: Annotated[Count | None, OPERATIONAL] = None
     # whether a claim is answered from the ledger when it comes again ("free"), or asked and charged anew ("asked")
     repeats: Repeats = "free"
 
     def __str__(self) -> str:
-        return "verification"
+        return "verification by numbers" if self.numbers else "verification"
 
     def behind(self, guards: tuple[AnyGuard, ...], shape: Shape) -> "VerificationOnly":
         """The same access. Raises GmiError where there are guards, which are made for scores."""
@@ -131,7 +132,12 @@ class VerificationOnly:
         return self
 
     def open(self, target: Target | Served, folder: Path | None) -> Verification:
-        return Verification(verifier_of(target), _ledger(self, folder), len(target.classes))
+        verifier, ledger, people = verifier_of(target), _ledger(self, folder), len(target.classes)
+        if not self.numbers:
+            return Verification(verifier, ledger, people)
+        if not isinstance(verifier, Comparer):
+            raise GmiError("access.numbers: the target decides and shows no number: leave it out.")
+        return Comparison(verifier, ledger, people)
 
 
 @settings

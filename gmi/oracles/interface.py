@@ -18,7 +18,7 @@ from gmi.errors import GmiError
 from gmi.oracles.ledger import SHARED, Ledger
 from gmi.oracles.local import Naming
 from gmi.oracles.shape import Shape, filled
-from gmi.targets.served import Busy, Requests, Service, Unreached, Unsent, Verifier
+from gmi.targets.served import Busy, Comparer, Requests, Service, Unreached, Unsent, Verifier
 
 _log = logging.getLogger(__name__)  # warnings are shown, unless the application decides otherwise
 _PATIENCE = 60.0  # longest pause in seconds between two tries, unless the service asks for a longer one
@@ -134,16 +134,23 @@ class Verification(Interface):
 
     def accepts(self, images: Tensor, classes: Tensor) -> Tensor:
         """True (N,) where images (N, C, H, W) pass for these classes (N,)."""
-        return self._answers(images, classes, classes)[:, 0].bool().to(images.device)
+        return self._passes(self._answers(images, classes, classes)[:, 0]).to(images.device)
 
     def everybody(self, images: Tensor) -> Tensor:
-        """True (N, K) where images (N, C, H, W) pass for each class; each costs K queries, which serve nobody alone.
+        """True (N, K) where images (N, C, H, W) pass for each class; each costs K queries, which serve nobody alone."""
+        return self._passes(self._of_everybody(images)).to(images.device)
+
+    def _passes(self, answers: Tensor) -> Tensor:
+        """Which answers are a yes."""
+        return answers.bool()
+
+    def _of_everybody(self, images: Tensor) -> Tensor:
+        """The answers (N, K) about images (N, C, H, W) and everybody.
 
         It is asked about all images, or 512 of them, for one person after another: a watch sees an image again after as
         many others.
         """
-        rows = [self._everybody(few) for few in images.split(_SHOWN)]
-        return torch.cat(rows).to(images.device)
+        return torch.cat([self._everybody(few) for few in images.split(_SHOWN)])
 
     def _everybody(self, images: Tensor) -> Tensor:
         parts = []
@@ -151,7 +158,7 @@ class Verification(Interface):
             claims = people.repeat_interleave(len(images))
             answers = self._answers(images.repeat(len(people), 1, 1, 1), None, claims)
             parts.append(answers.reshape(len(people), len(images)).T)
-        return torch.cat(parts, 1).bool()
+        return torch.cat(parts, 1)
 
     def _send(self, images: Tensor, claims: Tensor | None) -> Tensor:
         assert claims is not None
@@ -162,6 +169,27 @@ class Verification(Interface):
                 "all 1 (yes) or 0 (no): name in target the output that is."
             )
         return answers
+
+
+class Comparison(Verification):
+    """An oracle of decisions that shows the similarity by which it takes each."""
+
+    _may_show_nothing = True
+
+    def __init__(self, service: Comparer, ledger: Ledger, people: int) -> None:
+        super().__init__(service, ledger, people)
+        self._comparer = service
+
+    def similarities(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Similarities (N, K), NaN for those that are hidden; an image costs K queries, which serve nobody alone."""
+        return self._of_everybody(images).float().to(images.device)
+
+    def _passes(self, answers: Tensor) -> Tensor:
+        return answers >= self._comparer.threshold
+
+    def _send(self, images: Tensor, claims: Tensor | None) -> Tensor:
+        assert claims is not None
+        return self._comparer.compare(images, claims)
 
 
 class Labels(Naming, Interface):

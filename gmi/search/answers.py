@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gmi.errors import GmiError
-from gmi.protocols import SimilarityOracle, VerificationOracle
+from gmi.protocols import ComparingOracle, VerificationOracle
 from gmi.search.selection import opinion
 
 
@@ -20,7 +20,7 @@ def meanings(
     distribution is then that of similarities between strangers (M,). What is not shown of an image lies below what is.
     Where answers are labels or decisions, the threshold is that which as large a share of strangers reach as said yes.
     """
-    if isinstance(oracle, SimilarityOracle):
+    if isinstance(oracle, ComparingOracle):
         shown = torch.cat([oracle.similarities(batch) for batch in batches]).cpu().double()
         hidden = shown.isnan()
         if hidden.all():

@@ -20,7 +20,7 @@ from gmi.settings import OPERATIONAL, settings
 from gmi.targets.module import Input
 from gmi.targets.outputs import Labels, Named, outputs
 from gmi.targets.remote import Connection, Session, pixels, refuse_scaling
-from gmi.targets.served import Gives, Served, digest_of, refuse_claims
+from gmi.targets.served import Gives, Served, digest_of, refuse_claims, verifier
 
 _WITHIN = re.compile(r"\$(?:image|claim)\b")
 
@@ -33,7 +33,7 @@ class JsonTarget:
     [class, number], as from `predictions[*].top[*].[label, score]`; classes that it leaves out are hidden. An answer
     with labels is a class. A class is a name, or a number: its place from 0 on, or where classes are called by numbers,
     its name in `classes`. An answer with decisions, about a claimed person, is true or
-    false, or 1 or 0.
+    false, or 1 or 0; one with similarities to that person is a number.
     """
 
     networked: ClassVar = True
@@ -41,7 +41,7 @@ class JsonTarget:
     url: str  # address to which images are posted
     # JSON that is posted, in which the string "$images" stands for the list of images, or "$image" for a single image
     # (then connection.batch must be 1), also within a string; where the endpoint verifies a claim, "$claims" or
-    # "$claim" for the names of the claimed people, and gives is decisions
+    # "$claim" for the names of the claimed people, and gives is decisions or similarities
     body: JsonValue
     answers: str  # JMESPath (jmespath.org) to the list of answers, or to the one answer for "$image"
     input: Input  # size and colour of the images that the endpoint takes; no mean and std
@@ -54,6 +54,7 @@ class JsonTarget:
     # people, sorted
     outputs: Named = None
     gives: Gives = "probabilities"  # meaning of the answers
+    threshold: float | None = None  # of similarities to a claimed person: the least that the system accepts; else None
     # how the endpoint says that it sees nobody in an image, or no face: "empty", an answer that is null, [] or {}, or a
     # status, as 422; a decision is then no. Not for labels
     nobody: tuple[Literal["empty"] | Annotated[int, Field(ge=400, le=499)], ...] = ()
@@ -65,7 +66,7 @@ class JsonTarget:
         held = _placeholders(self.body)
         if ("$images" in held) == ("$image" in held):
             raise ValueError('body must hold "$images" or "$image" where the images go')
-        refuse_claims(self.gives, ("$claims" if "$images" in held else "$claim") in held)
+        refuse_claims(self.gives, self.claims, self.threshold)
         if "$image" in held and self.connection.batch != 1:
             raise ValueError('a body with "$image" takes one image: set connection.batch to 1')
         if self.encoding == "pixels" and "$image" in held and '"$image"' not in json.dumps(self.body):
@@ -79,6 +80,12 @@ class JsonTarget:
         except JMESPathError as error:
             raise ValueError(f"answers is no JMESPath ({error})") from error
 
+    @property
+    def claims(self) -> bool:
+        """Whether a request names the people whom its images are said to show."""
+        held = _placeholders(self.body)
+        return ("$claims" if "$images" in held else "$claim") in held
+
     def load(self, classes: tuple[str, ...]) -> Served:
         """The served model for these people, without any query yet.
 
@@ -86,10 +93,10 @@ class JsonTarget:
         """
         order = outputs(self.outputs, classes)
         service = _Json(self, Labels.of(order, self.classes), order.columns, Session(self.url, self.connection))
-        verifier = service if self.gives == "decisions" else None
         digest, trained_on = order.digest(digest_of(self)), frozenset(self.trained_on)
         rate, silent = self.connection.rate, bool(self.nobody)
-        return Served(service, self.gives, classes, digest, trained_on, rate, order, (), verifier, silent)
+        asked = verifier(service, self.gives, self.threshold)
+        return Served(service, self.gives, classes, digest, trained_on, rate, order, (), asked, silent)
 
 
 class _Json:
@@ -103,7 +110,7 @@ class _Json:
         self._single = "$image" in _placeholders(plan.body)
 
     def decide(self, images: Tensor, claims: Tensor) -> Tensor:
-        """1 (N, 1) where images (N, C, H, W), given as bytes, pass for these people (N,), else 0."""
+        """What it says (N, 1) of images (N, C, H, W), given as bytes, and these people (N,)."""
         return self._asked(images, [self._claimed[person] for person in claims.tolist()])
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -134,7 +141,8 @@ class _Json:
                 f"target.answers does not find {images} answers in {self._session.quoted(body)}: look "
                 "at what the endpoint answers, and correct it."
             )
-        read = {"labels": self._label, "decisions": self._decision}.get(self._plan.gives, self._row)
+        kinds = {"labels": self._label, "decisions": self._decision}
+        read = kinds.get(self._plan.gives, self._number if self._plan.claims else self._row)
         rows = [self._nobody if answer in empty else read(answer) for answer in answers]
         if len({len(row) for row in rows}) > 1:
             raise GmiError("target.answers finds lists of different lengths: it does not find each image's scores.")
@@ -143,7 +151,9 @@ class _Json:
     @property
     def _nobody(self) -> list[float]:
         """What is read where the endpoint sees nobody: no, or nothing of any class."""
-        return [0.0] if self._plan.gives == "decisions" else [float("nan")] * len(self._labels.names)
+        if self._plan.gives == "decisions":
+            return [0.0]
+        return [float("nan")] * (1 if self._plan.claims else len(self._labels.names))
 
     def _label(self, answer: Any) -> list[float]:
         return [float(self._labels.number(answer))]
@@ -151,6 +161,11 @@ class _Json:
     def _decision(self, answer: Any) -> list[float]:
         if answer not in (0, 1):
             raise GmiError(f"target.answers finds {answer!r} where true or false should be.")
+        return [float(answer)]
+
+    def _number(self, answer: Any) -> list[float]:
+        if not _is_number(answer):
+            raise GmiError(f"target.answers finds {answer!r} where a similarity to the claimed person should be.")
         return [float(answer)]
 
     def _row(self, answer: Any) -> list[float]:

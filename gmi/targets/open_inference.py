@@ -16,7 +16,7 @@ from gmi.settings import OPERATIONAL, settings
 from gmi.targets.module import Input
 from gmi.targets.outputs import Labels, Named, Outputs, outputs
 from gmi.targets.remote import Answer, Connection, Session, pixels, refuse_scaling
-from gmi.targets.served import Gives, Served, digest_of, refuse_claims
+from gmi.targets.served import Gives, Served, digest_of, refuse_claims, verifier
 
 _TYPES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8", "BOOL": "?"}
 _TYPES |= {f"INT{size * 8}": f"<i{size}" for size in (1, 2, 4, 8)} | {
@@ -48,8 +48,9 @@ class OpenInferenceTarget:
     # the folders
     classes: tuple[str, ...] | None = None
     # name of the input tensor (INT64) with the number of each image's claimed person, of a model that verifies a claim;
-    # its output is 1 for yes and 0 for no, and gives is decisions
+    # its output is 1 for yes and 0 for no, and gives is decisions, or a number, and gives is similarities
     claims: str | None = None
+    threshold: float | None = None  # of similarities to a claimed person: the least that the system accepts; else None
     # names of the outputs in the model's order, or a text file with one a line: a person's is the folder's, another
     # word stands for nobody (a background class) and is ignored; natural: the people, 2 before 10; None: the
     # people, sorted
@@ -58,7 +59,7 @@ class OpenInferenceTarget:
     connection: Annotated[Connection, OPERATIONAL] = Connection()  # how the server is reached
 
     def __post_init__(self) -> None:
-        refuse_claims(self.gives, self.claims is not None)
+        refuse_claims(self.gives, self.claims is not None, self.threshold)
         if self.datatype == "UINT8":
             refuse_scaling(self.input)
         if self.places is not None and self.output is None:
@@ -70,9 +71,9 @@ class OpenInferenceTarget:
         session = Session(f"{self.url.rstrip('/')}/v2/models/{self.model}{version}/infer", self.connection)
         order = outputs(self.outputs, classes)
         service = _OpenInference(self, order, Labels.of(order, self.classes), session)
-        verifier = None if self.claims is None else service
         digest, trained_on = order.digest(digest_of(self)), frozenset(self.trained_on)
-        return Served(service, self.gives, classes, digest, trained_on, self.connection.rate, order, verifier=verifier)
+        rate, asked = self.connection.rate, verifier(service, self.gives, self.threshold)
+        return Served(service, self.gives, classes, digest, trained_on, rate, order, verifier=asked)
 
 
 class _OpenInference:
@@ -83,7 +84,7 @@ class _OpenInference:
         self._plan, self._order, self._labels, self._session = plan, order, labels, session
 
     def decide(self, images: Tensor, claims: Tensor) -> Tensor:
-        """1 (N, 1) where images (N, C, H, W), given as bytes, pass for these people (N,), else 0."""
+        """What it says (N, 1) of images (N, C, H, W), given as bytes, and these people (N,)."""
         return self._asked(images, {str(self._plan.claims): torch.tensor(self._order.columns)[claims]})
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -66,6 +66,37 @@ class Verifier(Protocol):
         ...
 
 
+@runtime_checkable
+class Comparer(Verifier, Protocol):
+    """A verifier that shows the number by which it decides."""
+
+    @property
+    def threshold(self) -> float:
+        """The least similarity that passes."""
+        ...
+
+    def compare(self, images: Tensor, claims: Tensor) -> Tensor:
+        """Float64 (N, 1): how alike images (N, C, H, W), given as bytes, and these people (N,) are; NaN: not shown."""
+        ...
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """A `Comparer` that decides at a threshold."""
+
+    compared: Callable[[Tensor, Tensor], Tensor]  # as `compare`
+    threshold: float
+    requests: Requests
+
+    def compare(self, images: Tensor, claims: Tensor) -> Tensor:
+        """Float64 (N, 1): how alike images (N, C, H, W), given as bytes, and these people (N,) are; NaN: not shown."""
+        return self.compared(images, claims)
+
+    def decide(self, images: Tensor, claims: Tensor) -> Tensor:
+        """1 (N, 1) where images (N, C, H, W), given as bytes, pass for these people (N,), else 0."""
+        return (self.compared(images, claims) >= self.threshold).double()
+
+
 _ROWS = 8  # answers from which on it is seen that logits are none
 Answers = Literal["probabilities", "percentages", "logits", "labels", "similarities"]
 Gives = Literal[Answers, "decisions"]
@@ -84,7 +115,7 @@ class Served:
     rate: float | None = None  # most images per second; None: no limit
     outputs: Outputs | None = None  # whom the outputs mean; None: they are the people in their order
     parameters: tuple[Tensor, ...] = ()  # the weights, where the model is a file that holds them
-    verifier: Verifier | None = None  # that of a model which decides about a claimed person; None: there is none
+    verifier: Verifier | None = None  # that of a model which is asked about a claimed person; None: it is not
     silent: bool = False  # whether it may show nothing of an image, as of one without a face: a row of NaN
 
     def __post_init__(self) -> None:
@@ -110,23 +141,21 @@ class Served:
     def scores(self) -> Service:
         """A service of probabilities, or similarities where the target gives them (N, K), NaN for hidden classes.
 
-        Raises GmiError if there are labels or decisions only.
+        Raises GmiError if there are labels only, or answers to claims.
         """
-        self._refuse_decisions()
+        self._refuse_claims()
         if self.gives == "labels":
             raise GmiError("The target gives labels only: choose access: {type: labels}.")
         return _Reading(self)
 
     def labels(self) -> Service:
-        """A service of predicted classes (N, 1). Raises GmiError if there are decisions only."""
-        self._refuse_decisions()
+        """A service of predicted classes (N, 1). Raises GmiError if it answers claims only."""
+        self._refuse_claims()
         return _Reading(self, labels=True)
 
-    def _refuse_decisions(self) -> None:
-        if self.gives == "decisions":
-            raise GmiError(
-                "The target gives decisions about a claimed person only: choose access: {type: verification}."
-            )
+    def _refuse_claims(self) -> None:
+        if self.verifier is not None:
+            raise GmiError("The target answers about a claimed person only: choose access: {type: verification}.")
 
 
 @dataclass(frozen=True)
@@ -195,15 +224,28 @@ def _add_up(answers: Tensor, total: float) -> bool:
     return bool((answers >= 0).all() and ((answers.sum(1) - total).abs() < 0.005 * total).all())
 
 
-def refuse_claims(gives: Gives, claims: bool) -> None:
-    """Raises ValueError where a model gives decisions and takes no claimed person, or the other way round."""
-    if gives == "similarities" and claims:
+def refuse_claims(gives: Gives, claims: bool, threshold: float | None) -> None:
+    """Raises ValueError where a model decides and takes no claimed person, or the other way round.
+
+    threshold: least similarity to a claimed person that passes.
+    """
+    if (gives == "decisions" and not claims) or (claims and gives not in ("decisions", "similarities")):
         raise ValueError(
-            "gives: similarities to a claimed person are audited as decisions at a threshold of your own: set gives: "
-            "decisions, and answers: score >= `0.8`; who sees the number is stronger than that audit's adversary"
+            "gives: decisions are about a claimed person, and similarities may be: name where the claim goes, and only "
+            "then"
         )
-    if (gives == "decisions") != claims:
-        raise ValueError("gives: decisions are about a claimed person: name where the claim goes, and only then")
+    if (gives == "similarities" and claims) != (threshold is not None):
+        raise ValueError(
+            "threshold is the least similarity to a claimed person at which the image is taken for that person: say it "
+            "where gives is similarities and the request names somebody, and only there"
+        )
+
+
+def verifier(service: Verifier, gives: Gives, threshold: float | None) -> Verifier | None:
+    """What is asked about claimed people: the service, or its similarities at a threshold; None: it takes no claim."""
+    if threshold is not None:
+        return Deciding(service.decide, threshold, service.requests)
+    return service if gives == "decisions" else None
 
 
 def digest_of(plan: Any) -> str:

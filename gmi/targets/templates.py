@@ -36,7 +36,7 @@ from gmi.judges.own import ModuleRecogniser, OnnxRecogniser
 from gmi.protocols import FaceJudge
 from gmi.settings import Positive, Rate, settings
 from gmi.targets.module import Target
-from gmi.targets.served import Requests, Served, Verifier
+from gmi.targets.served import Deciding, Requests, Served, Verifier
 from gmi.views import at_least_single, single
 
 AnyRecogniser = Annotated[
@@ -136,34 +136,24 @@ class Remembered:
         return torch.stack([known[name] for name in names])
 
 
-@dataclass(frozen=True)
-class Deciding:
-    """A `Verifier` over templates: it accepts an image whose similarity to the claimed person's reaches a threshold."""
-
-    similar: Callable[[Tensor], Tensor]  # from images as bytes (N, C, H, W) to their similarities to everybody (N, K)
-    threshold: float
-
-    @property
-    def requests(self) -> Requests:
-        return Requests(batch=1024)
-
-    def decide(self, images: Tensor, claims: Tensor) -> Tensor:
-        """1 (N, 1) where images (N, C, H, W), given as bytes, pass for these people (N,), else 0."""
-        return (self.similar(images).gather(1, claims[:, None]) >= self.threshold).double()
-
-
 def verifier_of(target: Target | Served) -> Verifier:
     """The interface that accepts or rejects a claimed person. Raises GmiError where the target has none."""
     if isinstance(target, Served) and target.verifier is not None:
         return target.verifier
     if isinstance(target, Served) and isinstance(target.service, Matching):
-        return Deciding(Remembered(target.service), target.service.threshold)
+        return _deciding(target.service, target.service.threshold)
     if isinstance(target, Target) and isinstance(target.module, Matcher):
-        return Deciding(Remembered(partial(_similar, target, target.module.scale)), target.module.threshold)
+        return _deciding(partial(_similar, target, target.module.scale), target.module.threshold)
     raise GmiError(
         "access: {type: verification} is for a target of type templates, or for an API whose target.claims names where "
         "the claimed person goes: a classifier says who it is."
     )
+
+
+def _deciding(similar: Callable[[Tensor], Tensor], threshold: float) -> Deciding:
+    """similar: from images as bytes (N, C, H, W) to their similarities to everybody (N, K)."""
+    rows = Remembered(similar)
+    return Deciding(lambda images, claims: rows(images).gather(1, claims[:, None]), threshold, Requests(batch=1024))
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from gmi.search.signature import OfflineSearch
 from gmi.serving.watch import STATISTICS, Watcher, features, overheard
 from gmi.serving.watch import Stream as Overlapping
 from gmi.targets.module import Target
-from gmi.targets.served import Requests
+from gmi.targets.served import Comparer, Requests
 from gmi.targets.templates import Remembered, verifier_of
 from gmi.training.weights import refuse_untrained
 from gmi.watching.findings import CAMERA, STRANGERS, Stream, findings
@@ -121,10 +121,10 @@ def attacked(inputs: Inputs, attack: Attack, access: Access, run: Run, hardware:
 
 
 class Overheard:
-    """A `Verifier` of whose claims the images are heard; queries: takes their unit features and predicted classes."""
+    """A `Comparer` of whose claims the images are heard; queries: takes their unit features and predicted classes."""
 
-    def __init__(self, target: Target, queries: list[tuple[Tensor, Tensor]]) -> None:
-        self._verifier, self._queries = verifier_of(target), queries
+    def __init__(self, target: Target, verifier: Comparer, queries: list[tuple[Tensor, Tensor]]) -> None:
+        self._verifier, self._queries = verifier, queries
         self._seen = Remembered(lambda images: torch.column_stack(features(target, images.float() / 255)))
 
     @property
@@ -132,11 +132,24 @@ class Overheard:
         """Those of the verifier."""
         return self._verifier.requests
 
+    @property
+    def threshold(self) -> float:
+        """That of the verifier."""
+        return self._verifier.threshold
+
+    def compare(self, images: Tensor, claims: Tensor) -> Tensor:
+        """The verifier's similarities."""
+        self._hear(images)
+        return self._verifier.compare(images, claims)
+
     def decide(self, images: Tensor, claims: Tensor) -> Tensor:
         """The verifier's decisions."""
+        self._hear(images)
+        return self._verifier.decide(images, claims)
+
+    def _hear(self, images: Tensor) -> None:
         seen = self._seen(images)
         self._queries.append((seen[:, :-1], seen[:, -1].long()))
-        return self._verifier.decide(images, claims)
 
 
 @contextmanager
@@ -145,7 +158,9 @@ def listening(target: Target, access: Access) -> Iterator[tuple[AnyOracle, Queri
     oracle = access.open(target, None)
     if isinstance(oracle, Verification):
         claims: list[tuple[Tensor, Tensor]] = []
-        yield Verification(Overheard(target, claims), oracle.ledger, oracle.people), claims
+        verifier = verifier_of(target)
+        assert isinstance(verifier, Comparer)  # as a target with weights is
+        yield type(oracle)(Overheard(target, verifier, claims), oracle.ledger, oracle.people), claims
     else:
         with overheard(target) as queries:
             yield oracle, queries

@@ -19,7 +19,9 @@ from gmi.errors import GmiError
 from gmi.oracles import interface
 from gmi.oracles.access import LabelsOnly, ScoresOnly, VerificationOnly
 from gmi.oracles.ledger import Account
+from gmi.protocols import ComparingOracle
 from gmi.rng import Rng
+from gmi.search.answers import meanings
 from gmi.targets.json_endpoint import JsonTarget
 from gmi.targets.module import Input
 from gmi.targets.open_inference import OpenInferenceTarget
@@ -408,11 +410,39 @@ def test_an_answer_that_was_created_is_an_answer(images):
         assert oracle.scores(images).argmax(1).tolist() == [0] * 9
 
 
-def test_similarity_to_a_claimed_person_says_how_it_is_audited():
-    with pytest.raises(ValueError, match=r"audited as decisions at a threshold.*answers: score >= `0\.8`"):
-        JsonTarget(
-            url="http://x", body={"p": "$image", "who": "$claim"}, answers="score", gives="similarities", input=SIDES
-        )
+@pytest.mark.parametrize("single", [True, False])
+def test_an_endpoint_says_how_alike_an_image_and_a_claimed_person_are(images, single):
+    """A claim is a query. The system decides at its threshold, whether it shows the number or not; none is a no."""
+    similar = {name: None if name == "p5" else 0.2 * number for number, name in enumerate(NAMES)}
+
+    def answer(handler: Handler, body: bytes) -> None:
+        who = json.loads(body)["who"]
+        handler.say(200, {"alike": similar[who] if single else [similar[name] for name in who]})
+
+    body = {"image": "$image", "who": "$claim"} if single else {"images": "$images", "who": "$claims"}
+    connection = Connection(batch=1 if single else 4, concurrency=1)
+    settings = {"body": body, "answers": "alike", "gives": "similarities", "input": SIDES, "nobody": ("empty",)}
+    with answering(answer) as url:
+        target = JsonTarget(url=url, threshold=0.6, connection=connection, **settings).load(NAMES)
+        deciding, showing = (VerificationOnly(numbers=numbers).open(target, None) for numbers in (False, True))
+        for oracle in (deciding, showing):
+            assert oracle.accepts(images[:3], torch.tensor([2, 3, 5])).tolist() == [False, True, False]
+            assert oracle.everybody(images[:2]).tolist() == [[False, False, False, True, True, False]] * 2
+        told = torch.tensor([[0, 0.2, 0.4, 0.6, 0.8, torch.nan]] * 2)
+        assert isinstance(showing, ComparingOracle) and not isinstance(deciding, ComparingOracle)
+        torch.testing.assert_close(showing.similarities(images[:2]), told, equal_nan=True)
+        assert deciding.ledger.total.images == showing.ledger.total.images == 2 * 6 + 3 - 2  # two claims came again
+        low, high = next(iter(meanings(showing, [images[:2]], torch.linspace(0, 1, 9).double())))
+        assert high[:, :5].equal(told[:, :5].double()) and low[:, 5].isinf().all()
+        with pytest.raises(GmiError, match="choose access"):
+            ScoresOnly().open(target, None)
+
+
+def test_an_endpoint_that_decides_shows_no_number(images):
+    body, one = {"image": "$image", "who": "$claim"}, Connection(batch=1)
+    plan = JsonTarget(url="http://a", body=body, answers="same", gives="decisions", input=SIDES, connection=one)
+    with pytest.raises(GmiError, match=r"access\.numbers: the target decides and shows no number"):
+        VerificationOnly(numbers=True).open(plan.load(NAMES), None)
 
 
 def test_the_label_of_an_image_that_shows_nobody_favours_nobody(images):
@@ -449,6 +479,9 @@ def test_a_json_endpoint_that_verifies_is_told_whose_image_it_is(images, single)
     [
         ({"gives": "decisions"}, "name where the claim goes"),
         ({"body": ["$images", "$claims"]}, "name where the claim goes"),
+        ({"body": ["$images", "$claims"], "gives": "similarities"}, "threshold is the least similarity"),
+        ({"gives": "similarities", "threshold": 0.5}, "threshold is the least similarity"),
+        ({"body": ["$images", "$claims"], "gives": "decisions", "threshold": 0.5}, "threshold is the least similarity"),
         ({"body": {"images": "none"}}, "body must hold"),
         ({"body": {"image": "$image"}}, "set connection.batch to 1"),
         ({"answers": "a["}, "no JMESPath"),

@@ -18,7 +18,7 @@ from gmi.inversion.strength import compares, followed, solved
 from gmi.judges.face import Dlib, FaceNet
 from gmi.oracles.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, VerificationOnly, WholeModel
 from gmi.oracles.shape import Shape
-from gmi.protocols import LabelOracle, VerificationOracle
+from gmi.protocols import ComparingOracle, LabelOracle, VerificationOracle
 from gmi.search.evolution import Evolution
 from gmi.search.guided import Guided
 from gmi.search.selection import opinion
@@ -132,6 +132,18 @@ def test_a_claim_is_accepted_at_the_threshold_and_is_a_query_of_its_own(kind, ph
     told = opinion(oracle, photographs.pixels).exp() > 0.5
     assert told.equal(similar >= threshold) and oracle.ledger.total.images == 18
     assert not isinstance(oracle, LabelOracle) and isinstance(oracle, VerificationOracle)
+
+
+def test_a_verifier_may_show_by_which_number_it_decides(facenet, photographs):
+    oracle, claims = VerificationOnly(numbers=True).open(facenet, None), (photographs.classes + 1) % 3
+    assert isinstance(oracle, ComparingOracle) and not isinstance(oracle, LabelOracle)
+    similar = ScoresOnly().open(facenet, None).scores(photographs.pixels)
+    torch.testing.assert_close(oracle.similarities(photographs.pixels), similar)
+    assert oracle.queries == oracle.ledger.total.images == 18
+    plain = VerificationOnly().open(facenet, None)
+    assert oracle.everybody(photographs.pixels).equal(plain.everybody(photographs.pixels))
+    assert oracle.accepts(photographs.pixels, claims).equal(plain.accepts(photographs.pixels, claims))
+    assert oracle.ledger.total.images == 18  # nothing new
 
 
 def test_an_interface_may_show_a_part_of_the_similarities(facenet, dlib, photographs):

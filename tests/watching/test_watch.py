@@ -123,6 +123,9 @@ def test_claims_are_overheard_in_the_order_in_which_they_are_made(recogniser):
     unit, labels = features(recogniser, images)
     torch.testing.assert_close(seen, torch.cat([unit[:5].repeat(4, 1), unit[5:]]))
     assert named.equal(torch.cat([labels[:5].repeat(4), labels[5:]]))
+    with listening(recogniser, VerificationOnly(numbers=True)) as (oracle, queries):
+        torch.testing.assert_close(oracle.similarities(images[:5]), similar[:5])
+    assert sum(len(labels) for _, labels in queries) == 4 * 5
     with listening(recogniser, ScoresOnly()) as (oracle, queries):
         oracle.similarities(images)
     torch.testing.assert_close(queries[0], (unit, labels))
