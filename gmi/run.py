@@ -103,13 +103,13 @@ class Run:
         call this.
         """
         processes.wait()  # until all have read what is deleted
-        if not PartialState().is_main_process:
-            return
-        record, pieces = self.folder / "config.yaml", self.folder / "shards" / "answers" / "target" / "enrolment"
-        files = {path for path in self.folder.rglob("*") if path.is_file() and not _unfinished(path)}
-        if all(path == record or path.parent == pieces for path in files):
-            shutil.rmtree(self.folder / "shards", ignore_errors=True)
-            record.unlink(missing_ok=True)
+        if PartialState().is_main_process:
+            record, pieces = self.folder / "config.yaml", self.folder / "shards" / "answers" / "target" / "enrolment"
+            files = {path for path in self.folder.rglob("*") if path.is_file() and not _unfinished(path)}
+            if all(path == record or path.parent == pieces for path in files):
+                shutil.rmtree(self.folder / "shards", ignore_errors=True)
+                record.unlink(missing_ok=True)
+        processes.wait()  # before any ends, and with it the others
 
     def part(self, name: str) -> "Run":
         """The same run, with pieces in a folder of their own."""
@@ -251,4 +251,5 @@ def _changed(old: JsonValue, new: JsonValue, at: str = "") -> list[str]:
 
 def _unfinished(path: Path) -> bool:
     """True for what a run leaves that did not get far: a process that was killed, an error, or preflight."""
-    return path.name.startswith(".config.yaml-") or path.name in LEFT
+    drafts = tuple(f".{name}-" for name in ("config.yaml", *LEFT))
+    return path.name.startswith(drafts) or path.name in LEFT

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import rankdata
 
 from gmi.attributes.figures import Answers, Group, SetFigures, group_figures, set_figures
 from gmi.attributes.inputs import Inputs
@@ -71,7 +72,7 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
     utility = {name: averaged([_utility(trial, name) for trial in trials], (0.0, most)) for name in answers}
     training = sets["training"].methods
     groups = tuple(group_figures(layout, answers["training"], name, training, value) for name in plan.groups)
-    doubts = [*_unlearnt([_skill(trial) for trial in trials], 2 * most), *_exposed(groups)]
+    doubts = [*_unlearnt([_skill(trial) for trial in trials]), *_exposed(groups)]
     reaches: set[Reach] = {"weights" if attack.reads == "leaves" else "api" for attack in plan.attacks}
     return Findings(
         attacks={"attributes": tuple(sorted(reaches))},
@@ -104,25 +105,24 @@ def _utility(trial: Trial, name: str) -> Outcome:
 
 
 def _skill(trial: Trial) -> Outcome:
-    """By how much a target's squared error on its own records is below that of what is best for everybody alike.
+    """How far a target's predictions go with the outcomes of its own records: 0 where it knows nothing of them.
 
-    Of classes, it is that of the probabilities (Brier, Verification of Forecasts Expressed in Terms of Probability,
-    1950).
+    Of classes, by how much likelier it takes each person's than the same class of the others. Of numbers, the product
+    of prediction's and outcome's ranks, from -1 to 1, whose mean is a third of Spearman's correlation: neither leans on
+    how well it is calibrated, nor on a few large numbers.
     """
     records = trial.answers["training"].people
     predicted, outcome = trial.model(records.inputs(records.sensitive)), records.outcome
     if predicted.ndim == 2:
-        outcome = np.eye(predicted.shape[1])[outcome.astype(int)]
-        shares = predicted / np.maximum(predicted.sum(1, keepdims=True), 1e-12)
-        usual, mine = ((outcome - each) ** 2 for each in (outcome.mean(0), shares))
-        return attempt(lambda: difference(usual.sum(1), mine.sum(1), bounds=(-2.0, 2.0)))
-    usual, mine = ((outcome - each) ** 2 for each in (outcome.mean(), predicted))
-    return attempt(lambda: difference(usual, mine, bounds=None))
+        own, others = predicted[np.arange(len(outcome)), outcome.astype(int)], predicted.mean(0)[outcome.astype(int)]
+        return attempt(lambda: difference(own, others))
+    ranks = [2 * rankdata(each) / (len(outcome) + 1) - 1 for each in (predicted, outcome)]
+    return attempt(lambda: estimate(ranks[0] * ranks[1], np.arange(len(outcome)), bounds=(-1.0, 1.0)))
 
 
-def _unlearnt(skills: Sequence[Outcome], most: float) -> Iterator[str]:
+def _unlearnt(skills: Sequence[Outcome]) -> Iterator[str]:
     """Why nothing follows from a target that does not know its own records."""
-    skill = averaged(skills, (-most, most))
+    skill = averaged(skills, (-1.0, 1.0))
     if not isinstance(skill, Estimate) or skill.low <= 0:
         yield (
             "But the target is not shown to predict the outcomes of its own records better than one that says the same "

@@ -21,6 +21,7 @@ from gmi.metrics.statistics import Array
 Codes = NDArray[np.int64]
 _RARE = 1e-6  # probability of a value that never occurs
 _SCALES = 24  # of errors in numbers: the least is a ten-millionth of the greatest
+_AGAIN = 0.01  # share of all errors from which on one recurs
 _ROUNDS = 100
 _LEAST = 1e-300  # density
 
@@ -40,16 +41,15 @@ class Errors:
 
         marginal: frequency (V,) of each value that the predictions are for. Of numbers, the error is a mixture of
         normal distributions from the spread down, each half as wide as the one before, and none narrower than half the
-        least gap between two outcomes: where these are counts, a prediction that equals one is mostly chance. How much
-        there is of each is what makes the outcomes likeliest, whichever value is the person's
+        `_lattice`. How much there is of each is what makes the outcomes likeliest, whichever value is the person's
         (expectation-maximisation: Dempster, Laird & Rubin, 1977).
         """
         if self.confusion is not None:
             return np.log(self.confusion[predicted.astype(int), outcome.astype(int)[:, None]])
         assert self.spread is not None
-        scales = self.spread * 0.5 ** np.arange(_SCALES)
-        scales = scales[: max(1, int((scales >= np.diff(np.unique(outcome)).min(initial=np.inf) / 2).sum()))]
-        normal = np.exp(-0.5 * ((outcome[:, None] - predicted)[:, :, None] / scales) ** 2) / scales  # (N, V, scales)
+        scales, apart = self.spread * 0.5 ** np.arange(_SCALES), (outcome[:, None] - predicted) / self.spread
+        scales = scales[: max(1, int((scales >= self.spread * _lattice(apart) / 2).sum()))]
+        normal = np.exp(-0.5 * (self.spread * apart[:, :, None] / scales) ** 2) / scales  # (N, V, scales)
         of_scale, shares = (
             np.maximum(normal.transpose(0, 2, 1) @ marginal, _LEAST),
             np.full(len(scales), 1 / len(scales)),
@@ -60,6 +60,19 @@ class Errors:
             shares[0] += 1  # one person more of the spread, so that few people show no scale by chance
             shares /= shares.sum()
         return np.log(np.maximum(normal @ shares, _LEAST))
+
+
+def _lattice(errors: Array) -> float:
+    """The least gap between errors (N, V) that occur again and again, where most errors above 0 do; else 0.
+
+    They do where outcomes and predictions are counts or ratings: that the two are equal is then mostly chance, and an
+    odd number among them changes nothing.
+    """
+    sizes, times = np.unique(np.abs(errors).round(6), return_counts=True)
+    often = times >= _AGAIN * errors.size
+    if times[often & (sizes > 0)].sum() <= times[sizes > 0].sum() / 2:
+        return 0.0
+    return float(np.diff(sizes[often]).min(initial=np.inf))
 
 
 def errors(model: Model, records: Records, layout: Layout) -> Errors:

@@ -7,7 +7,9 @@ from gmi.audits import Hardware
 from gmi.comparison.inputs import Inputs, build, target_of, try_arms
 from gmi.comparison.plan import Cell, Comparison, Training, cells
 from gmi.forecast import Forecast
+from gmi.inversion.attacker import PROBES
 from gmi.inversion.forecast import Pace, Work, attack_work, forward_seconds, judging_seconds, pace
+from gmi.oracles.access import WholeModel
 from gmi.search.signature import students
 from gmi.training.targets import Head
 
@@ -34,6 +36,8 @@ def forecast(plan: Comparison, inputs: Inputs, hardware: Hardware) -> Forecast:
         queries[step] += shared + attacked * person
         steps = attack_work(cell.attack.search, plan.selection, attacked, prior)
         seconds[step] += sum(map(paces[_place(cell)].seconds, steps.values()))
+        if not isinstance(cell.attack.access, WholeModel):
+            queries["checks"] += 2 * PROBES
     (judge,) = inputs.judges.faces
     released = (len(attacks) + 1) * attacked * plan.selection.keep
     seconds |= judging_seconds({f"judge {judge.name}": judge}, people, released)

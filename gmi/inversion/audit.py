@@ -4,6 +4,7 @@ target never saw, and a verdict says what that shows. What is done lies in the r
 
 import json
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -51,16 +52,23 @@ def refuse(plan: Audit, inputs: Inputs) -> None:
 def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Evidence:
     """Everything that the findings rest on: attacks and controls, and what the judges see in them."""
     people, judges = inputs.people, inputs.everyone
-    oracle = plan.access.open(inputs.target, run.folder)
-    if isinstance(oracle, Embeddings):  # whose answers are templates
-        oracle.ledger.vault = run.vault
+
+    @cache
+    def opened() -> AnyOracle:
+        """The target as the adversary has it. From then on there is a ledger, and the folder is this run's."""
+        oracle = plan.access.open(inputs.target, run.folder)
+        if isinstance(oracle, Embeddings):  # whose answers are templates
+            oracle.ledger.vault = run.vault
+        return oracle
+
     attackers = [
         Attacker(attack, inputs.prior, people, run if number == 0 else run.part(f"seed-{attack.seed}"), hardware)
         for number, attack in enumerate(plan.attacks)
     ]
-    opinion = judging.own_opinion(inputs.target, oracle, hardware.device)
+    opinion = judging.own_opinion(inputs.target, opened, hardware.device)
     if plan.preflight:
         refuse_ignorant(inputs.target, people, judging.enrolment_answers(run, opinion, people), run)
+    oracle = opened()
     probes = attackers[0].probe(oracle)
     drawn = [reconstruct(plan, inputs, oracle, attacker) for attacker in attackers]
     releases = {step: Images.join([each[step] for each in drawn]) for step in drawn[0]}

@@ -16,7 +16,7 @@ Made = TypeVar("Made")
 _PROC = Path("/proc/self")
 _CRAMPED = (
     "The device's memory does not suffice for the candidates of one person, for one sample, or for what a search asks "
-    "first: lower batch and choose another --out, or take a smaller prior or another device."
+    "first: take fewer candidates or a batch below these, with another --out, a smaller prior or another device."
 )
 
 

@@ -138,8 +138,9 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     notes += tuple(f"Whatever is not found, nobody is acquitted. {message}" for message in bars)
     shares, processes = -(-len(people.attacked) // plan.attack.people_at_once), PartialState().num_processes
     if shares < processes:
-        share = max(1, len(people.attacked) // processes) * plan.selection.candidates
-        mend = f"--batch {share} is for more of them" if share < plan.batch else "no more of them have any"
+        each = max(1, len(people.attacked) // processes)
+        fewer = f"--batch {each * plan.selection.candidates} is for more of them"
+        mend = fewer if each < plan.attack.people_at_once else "no more of them have any"
         notes += (f"The search is work for {shares} of {processes} processes: {mend}.",)
     attacks = 2 + (people.public is not None)
     needed = people_needed(GUESSING, plan.notable, attacks * len(inputs.judges.faces))

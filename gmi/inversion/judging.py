@@ -249,15 +249,17 @@ class Panel:
         return grouped
 
 
-def own_opinion(target: Target | Served, oracle: AnyOracle, device: torch.device) -> judging.Opinion:
+def own_opinion(target: Target | Served, opened: Callable[[], AnyOracle], device: torch.device) -> judging.Opinion:
     """The target's opinion of images. A served target is asked through the ledger, apart from the adversary.
 
-    Where it decides on claims, each image is claimed to be of its person.
+    Where it decides on claims, each image is claimed to be of its person. opened: the oracle, which is opened when a
+    served target is asked.
     """
     if isinstance(target, Target):
         return lambda images, classes: target(images.to(device))
 
     def asked(images: Tensor, classes: Tensor) -> Tensor:
+        oracle = opened()
         if isinstance(oracle, Interface) and oracle.ledger.step != OWN_OPINION:
             oracle.ledger.at(OWN_OPINION)
         return opinion(oracle, images, classes if isinstance(oracle, Verification) else None)

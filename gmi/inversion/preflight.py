@@ -46,8 +46,8 @@ class Remedy:
 def refuse_ignorant(target: Target | Served, people: People, answers: Answers, run: Run) -> None:
     """Raises GmiError where the target's answers to the enrolment images name people no better than chance.
 
-    Where another order of the outputs explains them, it is put into the run folder as `outputs.txt`. Unless an
-    interface was asked, nothing else stays there, so that the run with what was mended may have the folder.
+    Where another order of the outputs explains them, it is put into the run folder as `outputs.txt`. Nothing else
+    stays there, so that the run with what was mended may have the folder, unless a served target was asked.
     """
     right = attempt(lambda: estimate(answers.top(1), people.enrolment.classes))
     if not isinstance(right, Estimate) or right.low > 1 / len(people.names):

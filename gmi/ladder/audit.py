@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from hashlib import sha256
 
 from gmi.audits import Hardware, Kind
@@ -72,7 +73,7 @@ def examine(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> Evide
     judges, people = _judge(inputs), inputs.people
     prices = costs(plan, inputs.prior, len(people.names))
     if plan.audit.preflight:
-        first = _open(plan, inputs, prices, run, plan.rungs[0].access)
+        first = cache(partial(_open, plan, inputs, prices, run, plan.rungs[0].access))
         opinion = judging.own_opinion(inputs.target, first, hardware.device)
         refuse_ignorant(inputs.target, people, judging.enrolment_answers(run, opinion, people), run)
     oracles = {rung.name: _open(plan, inputs, prices, run, rung.access) for rung in plan.rungs}
@@ -83,7 +84,7 @@ def examine(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> Evide
     ]
     drawn = [_drawn(plan, attacker, oracles, scores) for attacker in attackers]
     releases = {step: Images.join([each[step] for each in drawn]) for step in drawn[0]}
-    opinion = judging.own_opinion(inputs.target, oracles[plan.rungs[0].name], hardware.device)
+    opinion = judging.own_opinion(inputs.target, lambda: oracles[plan.rungs[0].name], hardware.device)
     judged = judging.judge(run, judges, opinion, people, releases)
     return Evidence(releases, judged, _strengths(plan, inputs, releases, judged, attackers, oracles))
 

@@ -36,6 +36,7 @@ from gmi.defences.erasing import Erasing
 from gmi.defences.label_smoothing import LabelSmoothing
 from gmi.defences.trap import Trap
 from gmi.errors import GmiError
+from gmi.inversion.attacker import PROBES
 from gmi.inversion.judging import Judges
 from gmi.inversion.strength import strengths
 from gmi.metrics.statistics import Estimate
@@ -467,7 +468,7 @@ def test_the_calibration_error_is_the_bins_weighed_distance():
 def test_a_forecast_names_each_attack_once_and_what_it_asks():
     said = forecast(PLAN, inputs(), CPU)
     assert said.notes == ("6 targets to train, 18 attacks to make: each line is for 2 seeds together",)
-    assert len(said.queries) == 9 and all(seconds > 0 for seconds in said.seconds.values())
+    assert len(said.queries) == 9 + 1 and all(seconds > 0 for seconds in said.seconds.values())
     once = {"gradient": 2 * 40 + COUNT * 40, "averaged": 2 * 40 + COUNT * 12 * 10}
     assert said.queries["mlp, undefended: gradient, white-box access"] == 2 * once["gradient"]
     assert said.queries["mlp, loud: averaged, score behind noise 30 access"] == 2 * once["averaged"]
@@ -487,6 +488,7 @@ def test_a_forecast_says_what_the_run_asks(compared):
     assert len(asked) == len(report["cells"]) == 10
     once = "gradient, white-box access"  # "loud" has the undefended target's weights
     assert asked.pop(f"mlp, loud: {once}") == asked[f"mlp, undefended: {once}"]
+    assert said.pop("checks") == 2 * PROBES * (len(PLAN.seeds) * sum("white-box" not in cell for cell in asked))
     assert said == asked
 
 

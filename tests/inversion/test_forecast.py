@@ -192,6 +192,10 @@ def test_processes_without_work_are_told(world, monkeypatch):
     monkeypatch.setattr("gmi.inversion.forecast.PartialState", lambda: state)
     idle = forecast(replace(plan, batch=people * candidates), inputs, Hardware(CPU))
     assert f"The search is work for 1 of {people} processes: --batch {candidates} is for more" in " ".join(idle.notes)
+    monkeypatch.setattr(state, "num_processes", people + 1)
+    least = forecast(replace(plan, batch=candidates), inputs, Hardware(CPU))
+    assert f"work for {people} of {people + 1} processes: no more of them have any" in " ".join(least.notes)
+    monkeypatch.setattr(state, "num_processes", people)
     busy = forecast(replace(plan, batch=candidates), inputs, Hardware(CPU))
     assert "is work for" not in " ".join(busy.notes)
 

@@ -13,7 +13,9 @@ from gmi.data.people import People
 from gmi.errors import GmiError
 from gmi.inversion.audit import INVERSION
 from gmi.inversion.preflight import assignment
+from gmi.oracles.access import ScoresOnly
 from gmi.run import Run
+from gmi.search.evolution import Evolution
 from gmi.targets.module import Target
 from gmi.targets.outputs import outputs
 from gmi.targets.quality import refuse_unfit
@@ -59,6 +61,18 @@ def test_classes_in_another_order_stop_the_audit_and_the_order_is_found(usual, t
     assert (tmp_path / "on" / "report.json").is_file() and any((tmp_path / "on" / "shards").rglob("*.safetensors"))
 
 
+def test_a_run_by_an_interface_is_mended_in_its_folder_where_the_weights_were_asked(usual, tmp_path):
+    """An own model, audited as behind an interface: preflight looks at it, and the interface was not asked yet."""
+    order = np.random.default_rng(0).permutation(PEOPLE).tolist()
+    target = Target(Permuted(usual.target.module, order), usual.target.input, usual.target.classes)
+    search = Evolution(generations=2, population=4, radius=32**0.5)
+    plan = replace(toy.plan(), access=ScoresOnly(budget=5000), search=search)
+    with pytest.raises(GmiError, match="another order"):
+        conduct(INVERSION, plan, tmp_path / "run", CPU, replace(usual, target=target))
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"outputs.txt", "error.log"}
+    conduct(INVERSION, plan, tmp_path / "run", CPU, usual)
+
+
 @pytest.mark.parametrize(
     "name",
     ["notes.txt", "config.yaml.bak", "ledger.sqlite", "ledgers/notes.txt", "shards/search/0000.safetensors"],
@@ -70,7 +84,8 @@ def test_what_preflight_has_not_made_stays_with_all_the_rest(tmp_path, name):
     other, log = run.folder / name, run.folder / "error.log"
     other.parent.mkdir(exist_ok=True, parents=True)
     other.write_text("mine")
-    (run.folder / ".config.yaml-1").touch()  # of a start that was killed
+    for draft in (".config.yaml-1", ".error.log-1", ".outputs.txt-1"):  # of starts that were killed
+        (run.folder / draft).touch()
     run.void()
     assert (run.folder / "config.yaml").is_file() and run.has("answers/target/enrolment/0000") and other.is_file()
     other.unlink()
