@@ -10,7 +10,7 @@ waivers:
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from operator import eq, ge, gt, le, lt
@@ -118,7 +118,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Judged:
-    """A statement, and what the audit says of it."""
+    """A statement, or what no statement speaks of, and what the audit says of it."""
 
     statement: str
     outcome: Outcome
@@ -143,8 +143,8 @@ def decide(policy: Policy, report: Mapping[str, Any]) -> Decision:
 
     fail: a statement is missed and not waived. inconclusive: none is, but one is not known; or no statement speaks of
     the verdict, and it is another than "no evidence"; or there is none, a check warns, and no statement speaks of
-    warnings; or no statement speaks of membership, and its own verdict is another. Raises GmiError for a figure that
-    the audit does not have.
+    warnings; or of an arm with which more is found; or of membership, whose own verdict is another. What none speaks
+    of stands among the statements, as not known. Raises GmiError for a figure that the audit does not have.
     """
     waived = {waiver.statement: waiver for waiver in policy.waivers}
     judged, figures = [], rows(report)
@@ -155,11 +155,12 @@ def decide(policy: Policy, report: Mapping[str, Any]) -> Decision:
             waiver = waived[text]
             outcome, found = "waived", f"{found}; waived until {waiver.until} by {waiver.name}: {waiver.reason}"
         judged.append(Judged(text, outcome, found))
+    judged += _left_open(report, {Statement.parse(text).figure for text in policy.require})
     outcomes = {each.outcome for each in judged}
     result: Result = "pass"
     if "missed" in outcomes:
         result = "fail"
-    elif "not known" in outcomes or _left_open(report, {Statement.parse(text).figure for text in policy.require}):
+    elif "not known" in outcomes:
         result = "inconclusive"
     return Decision(policy.name, result, tuple(judged))
 
@@ -170,16 +171,24 @@ def _warnings(report: Mapping[str, Any]) -> list[str]:
     return names + [arm["name"] for arm in report.get("arms", ()) for _ in arm["masking"]]
 
 
-def _left_open(report: Mapping[str, Any], spoken_of: Collection[str]) -> bool:
-    """Whether the audit says what no statement speaks of: figures that hold do not speak of what found more."""
-    finding = (report.get("verdict") or {}).get("finding")
+def _left_open(report: Mapping[str, Any], spoken_of: Collection[str]) -> Iterator[Judged]:
+    """What the audit says and no statement speaks of: figures that hold do not speak of what found more."""
+
+    def silent(about: str, found: str) -> Judged:
+        return Judged(about, "not known", f"{found}, of which no statement speaks")
+
+    finding, warned = (report.get("verdict") or {}).get("finding"), _warnings(report)
     if finding not in (None, "no evidence") and "verdict" not in spoken_of:
-        return True
-    if finding is None and _warnings(report) and "warnings" not in spoken_of:
-        return True
-    about_members = any(figure.startswith("membership") or "white_box" in figure for figure in spoken_of)
+        yield silent("verdict", finding)
+    if finding is None and warned and "warnings" not in spoken_of:
+        yield silent("warnings", f"{', '.join(dict.fromkeys(warned))} warned")
+    worse = [arm["name"] for arm in report.get("arms", ()) if any(leak["finding"] == "more" for leak in arm["leaks"])]
+    if worse and not any(figure.startswith("arms.leaks") for figure in spoken_of):
+        yield silent("arms.leaks", f"more is found with {', '.join(worse)} than without")
     beside = membership(report)
-    return beside is not None and not about_members and beside["finding"] != "no evidence"
+    about_members = any(figure.startswith("membership") or "white_box" in figure for figure in spoken_of)
+    if beside is not None and not about_members and beside["finding"] != "no evidence":
+        yield silent("membership", beside["finding"])
 
 
 def _judged(statement: Statement, report: Mapping[str, Any], figures: list[Row]) -> tuple[Outcome, str]:

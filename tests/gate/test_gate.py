@@ -150,6 +150,25 @@ def test_a_statement_on_findings_of_another_kind_of_audit_does_not_hold():
     assert decide(policy("verdict not in [evidence of identity leakage]"), traits).statements[0].outcome == "met"
 
 
+def test_what_no_statement_speaks_of_stands_in_every_format():
+    found = REPORT | {"verdict": REPORT["verdict"] | {"finding": "evidence of identity leakage"}}
+    decision = decide(policy("people >= 10"), found)
+    assert decision.result == "inconclusive" and decision.statements[-1].statement == "verdict"
+    said = "evidence of identity leakage, of which no statement speaks"
+    assert said in str(decision) and said in sarif(decision, "a", "a.html")
+    (suite,) = ElementTree.fromstring(junit(decision, "a"))
+    assert suite.attrib["errors"] == "1" and said in junit(decision, "a")
+
+
+def test_a_defence_with_which_more_is_found_is_no_pass():
+    arm = {"name": "soft", "masking": [], "leaks": [{"finding": "more"}], "accuracy": None, "cost": None}
+    compared = {"kind": "comparison", "arms": [arm], "checks": [], "attacked": 20}
+    decision = decide(policy("people >= 10"), compared)
+    assert decision.result == "inconclusive" and "more is found with soft" in str(decision)
+    helps = compared | {"arms": [arm | {"leaks": [{"finding": "less"}]}]}
+    assert decide(policy("people >= 10"), helps).result == "pass"
+
+
 def test_a_defence_that_misleads_searches_is_a_warning():
     arms = [{"name": "bido", "masking": ["It spoils gradients."], "leaks": [], "accuracy": None, "cost": None}]
     compared = {"kind": "comparison", "arms": arms, "checks": [], "attacked": 20}
