@@ -67,15 +67,16 @@ class Recognised:
         """What the verdict rests on, by attack. public: False leaves the public set out, which may show the people."""
         nobody = [name for name in NOBODY if name in self.outcomes and (public or name == RANDOM)]
         controls = tuple(self.of_people(name, METRIC)[0] for name in nobody)
-        usual = float(self.of_people(RANDOM, self._match).mean())
+        chance = self.of_people(RANDOM, self._match)
         return {
             name: Exposure(
                 self.of_people(name, METRIC),
                 controls,
                 self._found(name),
-                usual,
+                float(chance.mean()),
                 tuple(among.values()),
                 self._tries(name),
+                float(chance.max(0).mean()),
             )
             for name, among in self.within.items()
             if public or name != "public"

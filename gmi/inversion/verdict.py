@@ -16,7 +16,7 @@ import numpy as np
 from gmi.metrics.conclusion import FEWEST
 from gmi.metrics.lookalikes import Within
 from gmi.metrics.power import detectable, people_needed, people_unseen
-from gmi.metrics.rates import TAIL
+from gmi.metrics.rates import TAIL, any_of_m
 from gmi.metrics.repeats import in_words
 from gmi.metrics.statistics import Array, Estimate, Failed, Outcome, attempt, difference
 
@@ -41,6 +41,7 @@ class Exposure:
     usual: float  # share of the prior's samples that match somebody, of one image
     within: tuple[Within, ...]  # among look-alikes by the judge, and among those of her group where groups are known
     tries: int = 1  # images of each person and draw: each has a chance, of which `usual` is one
+    lucky: float = 0.0  # share of people whom any of the prior's samples matches, one with each draw
 
     @property
     def leaks(self) -> tuple[Array, ...]:
@@ -73,7 +74,8 @@ class Advantage:
     attack: str
     leak: Outcome  # over images that know nothing of the target
     bound: float | None  # the most that it may be, with 95 % confidence
-    matches: float | None  # the most that its match rate may have over samples of the prior's, with 95 % confidence
+    # the most that its match rate, by one draw or any of several, may have over the prior's samples: 95 % confidence
+    matches: float | None
     identity: Outcome  # the same among look-alikes, over the strongest of their controls
 
 
@@ -111,8 +113,9 @@ def decide(
     kind of look-alikes, each interval above 0. Trait leakage: it beats the former only. Several attacks are tested by
     Holm's method; several controls need no correction (an intersection-union test). No evidence: of every attack the
     bound on its advantage lies below `notable`, and so does the bound on the share of people whom it finds as well as
-    the oracle projection finds people, as a mean hides a few who are found; and the prior could have shown as much of
-    both. Else inconclusive, with what would end it.
+    the oracle projection finds people, as a mean hides a few who are found, in one draw or another; none is shown to
+    match more people than chance; and the prior could have shown as much of both. Else inconclusive, with what would
+    end it.
     """
     search = exposures["search"]
     people, draws = search.auc.shape[1], len(search.auc)
@@ -154,7 +157,7 @@ def decide(
         )
     shown = 1.0 if ceiling is None else float(ceiling.matched.mean()) - search.usual
     reasons = [*_excess(figures, exposures, notable, needed), *_few(figures, exposures, notable, max(shown, TAIL))]
-    reasons += [*_room(ceiling, search, notable), *doubts]
+    reasons += [*_met(exposures), *_room(ceiling, search, notable), *doubts]
     if isinstance(optimising, Estimate) and optimising.high < 0:
         reasons.append("The search finds less than the best of the prior's samples: it works against its people.")
     tie = f"No attack is shown to find more than images that know nothing of the target ({sample})."
@@ -191,7 +194,8 @@ def _advantage(name: str, exposure: Exposure) -> Advantage:
     beyond = min(exposure.beyond, key=np.mean)
     leak = attempt(lambda: difference(exposure.leak, np.zeros(exposure.leak.shape[1])))
     bound = None if isinstance(leak, Failed) else max(map(_bound, exposure.leaks))
-    matches = None if isinstance(leak, Failed) else _bound(exposure.matched - exposure.usual)
+    anyone = exposure.matched.max(0, keepdims=True) - (exposure.lucky if len(exposure.matched) > 1 else exposure.usual)
+    matches = None if isinstance(leak, Failed) else max(_bound(exposure.matched - exposure.usual), _bound(anyone))
     return Advantage(name, leak, bound, matches, attempt(lambda: difference(beyond, np.zeros(beyond.shape[1]))))
 
 
@@ -271,6 +275,21 @@ def _few(
     if shown < 1:
         found += f" (up to {matches:.0%} match beyond chance, as do {shown:.0%} who are found as well as can be)"
     return [f"{found}, and {notable:.0%} is notable{end}."]
+
+
+def _met(exposures: Mapping[str, Exposure]) -> list[str]:
+    """Attacks that match more people than chance, by Bonferroni for their number, though their mean shows nothing."""
+    reasons = []
+    for name, exposure in exposures.items():
+        chance = np.full(exposure.matched.shape[1], any_of_m(exposure.usual, exposure.tries))
+        found = difference(exposure.matched, chance, tail=TAIL / len(exposures))
+        if found.low > 0:
+            reasons.append(
+                f"But images of {NAMES[name]} match {exposure.matched.mean():.1%} of people, and {chance[0]:.1%} would "
+                "by chance: some people are found, which the mean hides. See who they are (scores.jsonl), and whether "
+                "they are a group (data.groups)."
+            )
+    return reasons
 
 
 def _room(ceiling: Ceiling | None, search: Exposure, notable: float) -> list[str]:

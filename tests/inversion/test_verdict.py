@@ -222,6 +222,34 @@ def test_people_who_are_found_as_well_as_the_prior_can_show_are_not_overlooked()
     assert findings.count("no evidence") <= 3
 
 
+def test_few_people_who_are_shown_to_be_found_acquit_nobody():
+    """A twentieth of 200, which no bound excludes as notable: more match than chance, though the mean shows nothing."""
+    auc = np.clip(scattered(0.5, 200, 0.15), 0, 0.98)[None]
+    found = np.zeros((1, 200))
+    found[:, :2] = 1
+    search = replace(exposure(0.5, people=200), auc=auc, matched=found, usual=0.01)
+    few = replace(search, matched=np.maximum(found, np.arange(200) < 10))
+    top = replace(ceiling(0.95, people=200), matched=np.full((1, 200), 0.95))
+    assert decide({"search": search}, top, 0.1).finding == "no evidence"
+    verdict = decide({"search": few}, top, 0.1)
+    assert verdict.finding == "inconclusive"
+    assert "images of the search match 5.0% of people, and 1.0% would by chance" in verdict.because[1]
+    many = decide({"search": replace(few, tries=10)}, top, 0.1)  # ten images of each person match as often by chance
+    assert "by chance" not in " ".join(many.because)
+
+
+def test_people_who_are_found_with_any_seed_are_found():
+    """Of 100 people 15 are found with one seed of three each: a mean over seeds has 5."""
+    auc = np.clip(scattered(0.5, 100, 0.15), 0, 0.98)[None].repeat(3, 0)
+    found = np.array([(np.arange(100) // 5 == seed).astype(float) for seed in range(3)])
+    search = replace(exposure(0.5, people=100), auc=auc, matched=found, usual=0.01, lucky=0.03)
+    verdict = decide({"search": search}, ceiling(0.95, people=100), 0.1)
+    assert verdict.finding == "inconclusive" and verdict.advantages[0].matches is not None
+    assert verdict.advantages[0].matches > 0.15
+    none = decide({"search": replace(search, matched=np.zeros((3, 100)))}, ceiling(0.95, people=100), 0.1)
+    assert none.finding == "no evidence"
+
+
 def test_the_smallest_effect_knows_of_other_attacks_and_of_the_luck_of_seeds():
     one = exposure(0.5)
     lucky = replace(one, auc=one.auc + np.array([[-0.04], [0], [0.04]]))
