@@ -18,6 +18,7 @@ from gmi.report.coverage import Reach
 
 LIMITS = (
     "An attack that has no more than the imputation shows that this attack failed; a stronger one may succeed.",
+    "The adversary is taken to know all the other columns: to one who knows fewer, the model may tell more.",
     "What the imputation alone infers about a person does not come from the model, but it still concerns the person.",
 )
 

@@ -49,6 +49,16 @@ def verdict(methods: Sequence[Method], notable: float, doubts: Sequence[str] = (
         )
     if doubts:
         return Conclusion("inconclusive", (tie, *doubts))
+    alone = next((row.figures.get("auc") for row in methods if row.method == "imputation"), None)
+    if isinstance(alone, Estimate) and 1 - alone.value < notable:
+        return Conclusion(
+            "inconclusive",
+            (
+                tie,
+                f"But the records tell the attribute without the model (AUC {alone.value:.3f}): no attack could add "
+                f"{notable:+g}. What the model tells of it is seen without the columns that do: data.without.",
+            ),
+        )
     if all(area.high < 0 for area, _ in areas.values()):
         return Conclusion(
             "inconclusive",

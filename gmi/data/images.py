@@ -164,12 +164,26 @@ def left_out(folder: Path, public: bool = False) -> list[str]:
     if public:
         left = listing(folder)[1]
     else:
-        found = [path for path in sorted(folder.iterdir()) if path.is_dir() and not _hidden(path.name)]
+        found = folders(folder)
         top = [path for path in sorted(folder.iterdir()) if path.is_file() and not _hidden(path.name)]
         left = {path: "it is in no person's folder" for path in top if path.suffix.lower() in SUFFIXES}
         left |= {path: why for path, why in listing(folder)[1].items() if path not in found}
         left |= {path: why for person in found for path, why in listing(person)[1].items()}
     return [f"{path.relative_to(folder.parent).as_posix()}: {why}" for path, why in left.items()]
+
+
+def folders(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted, but for hidden ones."""
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not _hidden(path.name)]
+
+
+def refuse_empty(person: Path) -> None:
+    """Raises GmiError where a person's folder holds no image that is read."""
+    if files(person):
+        return
+    others = sorted({path.suffix.lower() for path in person.rglob("*") if path.is_file()} - {""})
+    kinds = f" (but {', '.join(others)}: convert these to JPEG or PNG)" if others else ""
+    raise GmiError(f"{person} holds no image{kinds}: add some, or remove the folder.")
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -187,7 +201,7 @@ def people(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, str, int]]]:
     Raises GmiError for fewer than two people, for a person without images, and for names that are equal in Unicode's
     normal form.
     """
-    found = {path: name_of(path) for path in folder.iterdir() if path.is_dir() and not _hidden(path.name)}
+    found = {path: name_of(path) for path in folders(folder)}
     names = tuple(sorted(found.values()))
     if twice := [name for name, after in pairwise(names) if name == after]:
         raise GmiError(f"{folder} has two folders of {twice[0]}, which differ in how Unicode writes it: join them.")
@@ -195,11 +209,9 @@ def people(folder: Path) -> tuple[tuple[str, ...], list[tuple[Path, str, int]]]:
         raise GmiError(
             f"{folder} has folders of {len(names)} people: an audit needs one folder for each of two or more."
         )
+    for person in found:
+        refuse_empty(person)
     paths = [files(path) for path in sorted(found, key=found.__getitem__)]
-    if empty := [name for name, group in zip(names, paths, strict=True) if not group]:
-        others = sorted({path.suffix.lower() for path in (folder / empty[0]).rglob("*") if path.is_file()} - {""})
-        kinds = f" (but {', '.join(others)}: convert these to JPEG or PNG)" if others else ""
-        raise GmiError(f"{folder / empty[0]} holds no image{kinds}: add some, or remove the folder.")
     return names, [
         (path, path.relative_to(folder).as_posix(), person) for person, group in enumerate(paths) for path in group
     ]

@@ -152,7 +152,7 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
         recall=seen,
         copies_by_record=tuple(sorted(map(int, counts["target"].sum(0)), reverse=True)),
         white_box=white_box,
-        limits=tuple(_limits(plan)),
+        limits=tuple(_limits(plan, records)),
         known=known(white_box, plan.notable, taught(records, knowledge)),
         verdict=verdict(
             {f"{WORDS[way]}samples": found[way] for way in ways},
@@ -253,11 +253,16 @@ def _compare(
     return row, counts
 
 
-def _limits(plan: ExtractionAudit) -> Iterator[str]:
+def _limits(plan: ExtractionAudit, records: Records) -> Iterator[str]:
     yield (
         f"A record that none of these samples copies may be copied by the next: not found in {plan.samples:,} samples "
         "does not mean absent."
     )
+    if records.left_out:
+        yield (
+            f"Of the files in the folders {len(records.left_out):,} were not read as images (such as "
+            f"{records.left_out[0]}): nothing is known of records among them."
+        )
     if len(plan.seeds) == 1:
         yield (
             "One target and one control were compared, with one seed: another training, or other samples, may copy "

@@ -1,6 +1,6 @@
 """Training records of a generative model, images for a control to learn from, and images that neither model saw."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import groupby
@@ -27,6 +27,7 @@ class Records:
     other: Images | None  # images that the control learns from, if it is trained here
     held_out: Images  # images of other people that neither model saw
     alike: Images | None = None  # more images of the trained people, which neither model saw
+    left_out: tuple[str, ...] = ()  # what lies in the folders and was not read as an image, each with the reason
 
     @property
     def digest(self) -> str:
@@ -92,6 +93,7 @@ class Photographs:
             self._read([group[: self.images] for group in other], len(people)) if other else None,
             self._read([group[: self.images] for group in held_out], 2 * len(people)),
             self._read(alike, 0) if any(alike) else None,
+            tuple(self._left_out()),
         )
         if self.alike and records.alike is None:
             raise GmiError(f"data.alike: there are no more photographs of the people in {where}.")
@@ -105,10 +107,19 @@ class Photographs:
         paths = images.files(folder)
         if not paths:
             raise GmiError(f"data: {folder} holds no image.")
+        for person in images.folders(folder):
+            images.refuse_empty(person)
         flat = {path.name: [path] for path in paths if path.parent == folder}
         inner = [path for path in paths if path.parent != folder]
         nested = groupby(inner, key=lambda path: path.relative_to(folder).parts[0])
         return flat | {name: list(group) for name, group in nested}
+
+    def _left_out(self) -> Iterator[str]:
+        for place in dict.fromkeys((self.folder, self.held_out, self.alike)):
+            if isinstance(place, str):
+                root = images.folder(place, "data")
+                for path, why in images.listing(root)[1].items():
+                    yield f"{path.relative_to(root.parent).as_posix()}: {why}"
 
     def _read(self, people: Sequence[Sequence[Path]], first: int) -> Images:
         """The images of these people, numbered from `first`."""

@@ -645,6 +645,19 @@ def test_a_verdict_does_not_overlook_an_attack_that_failed():
     assert useless.finding == "inconclusive" and useless.because[1] == "But it is asked wrongly."
 
 
+def test_records_that_tell_the_attribute_by_themselves_acquit_no_model():
+    """Who is given a medicine is ill: no model could add as much as would be notable."""
+    none = row("informed", Estimate(0.0, -0.01, 0.01, 900, 900))
+    told = Method("imputation", 0, None, {"auc": Estimate(0.989, 0.98, 0.995, 900, 900)}, None)
+    assert verdict([replace(told, figures={"auc": Estimate(0.9, 0.89, 0.92, 900, 900)}), none], 0.05).finding == (
+        "no evidence"
+    )
+    found = verdict([told, none], 0.05)
+    assert found.finding == "inconclusive" and "(AUC 0.989): no attack could add +0.05" in found.because[1]
+    leaky = row("informed", Estimate(0.009, 0.005, 0.01, 900, 900), 0.001)
+    assert verdict([told, leaky], 0.05).finding == "evidence of leakage"
+
+
 def test_no_evidence_is_a_bound_on_every_attack_and_what_else_says_what_would_end_it():
     none, wide = (row(name, Estimate(0.0, -end, end, 900, 900)) for name, end in (("informed", 0.02), ("lomia", 0.12)))
     found = verdict([none], 0.05)

@@ -32,6 +32,7 @@ from gmi.extraction import audit as extraction
 from gmi.extraction import page
 from gmi.extraction.audit import EXTRACTION
 from gmi.extraction.copies import bar, cliques, copies, distances
+from gmi.extraction.findings import _limits
 from gmi.extraction.forecast import forecast
 from gmi.extraction.inputs import Inputs
 from gmi.extraction.knowledge import Knowledge, known, memberships, taught
@@ -412,6 +413,23 @@ def test_pictures_of_a_person_are_no_copies_of_a_record(tmp_path):
     rows = {row["role"]: row for row in report["rows"]}
     assert report["verdict"]["finding"] == "evidence of leakage" and rows["target"]["records"] == 12
     assert rows["alike"]["records"] < 0.1 * 72
+
+
+def test_records_that_are_not_read_are_told(tmp_path):
+    where = Path(faces(tmp_path / "all", 6, 2, 0))
+    photographs = Photographs(name="toy", folder=str(where), held_out=2, size=16, grey=True)
+    assert photographs.load().left_out == ()
+    (where / "p01" / "more.heic").write_bytes(b"0")
+    records = photographs.load()
+    assert records.left_out == ("all/p01/more.heic: .heic is not read",)
+    plan = SimpleNamespace(samples=100, seeds=(0, 1))
+    assert [*_limits(plan, records)][1].startswith(
+        "Of the files in the folders 1 were not read as images (such as all/p01"
+    )  # type: ignore[arg-type]
+    for image in (where / "p02").iterdir():
+        image.rename(image.with_suffix(".gif"))
+    with pytest.raises(GmiError, match=r"p02 holds no image \(but \.gif: convert these to JPEG or PNG\)"):
+        photographs.load()
 
 
 def test_samples_do_not_depend_on_their_batch(tmp_path):
