@@ -1,5 +1,7 @@
 """What every kind of audit is: six functions, and the one way in which they are carried out."""
 
+import json
+import logging
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -17,6 +19,7 @@ from pydantic import JsonValue
 
 from gmi import processes
 from gmi.assets.catalogue import fetch, provenance
+from gmi.errors import GmiError
 from gmi.evidence.checked import Checked
 from gmi.evidence.handling import AnyHandling, Handling, Kept, kept, refuse_unready, vault
 from gmi.evidence.purge import RECORD, left, purge
@@ -32,6 +35,8 @@ from gmi.report.subjects import sentences
 from gmi.run import Run, refuse_other
 from gmi.settings import identity, plain, words
 from gmi.tracking import Tracker, refuse_missing, tracking
+
+_log = logging.getLogger(__name__)  # warnings are shown, unless the application decides otherwise
 
 PACKAGES = (
     *("torch", "torchvision", "accelerate", "diffusers", "facenet-pytorch", "lpips", "dlib-bin", "numpy", "scipy"),
@@ -144,7 +149,7 @@ def conduct(
     """
     state = PartialState()
     if (folder / RECORD).exists():  # it ended, and there is nothing left to do it again from
-        refuse_other(folder, identity(plan))
+        refuse_other(folder, identity(plan), _digests(kind, plan, hardware, inputs))
         if state.is_main_process:
             _finish(kind, plan, folder)
         return folder / f"{kind.name}.html"
@@ -164,7 +169,7 @@ def conduct(
             found = told(kind, plan, inputs, evidence)
             report = asdict(header(kind, plan, run, inputs, hardware, assets)) | found
             run.write("plan.yaml", yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True).encode())
-            path = run.write_json(f"{kind.name}.json", report)
+            path = run.write_json(f"{kind.name}.json", _dated(report, run.folder / f"{kind.name}.json"))
             unsign(path)
             if isinstance(plan.evidence, Handling) and plan.evidence.sign is not None:
                 sign(path, plan.evidence.sign)
@@ -174,6 +179,36 @@ def conduct(
         _finish(kind, plan, run.folder)
     processes.wait()
     return run.folder / f"{kind.name}.html"
+
+
+def _digests(
+    kind: Kind[Plan, Inputs, Any], plan: Plan, hardware: Hardware, inputs: Inputs | None
+) -> Mapping[str, JsonValue] | None:
+    """Digests of what a plan names now; None, and a warning, where it is not there any more."""
+    try:
+        return (kind.load(plan, hardware) if inputs is None else inputs).digests
+    except GmiError as error:
+        _log.warning("Whether the run is of what the configuration names now is not known: %s", error)
+        return None
+
+
+def _dated(report: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The report; where the file holds the same, of the time when that was found, of which a warning tells."""
+    try:
+        earlier = page.read(path) if path.exists() else {}
+    except GmiError:  # it is damaged, or of another version: it is written anew
+        return report
+    mine = json.loads(json.dumps(report))
+    times = earlier.get("provenance", {}).get("finished"), earlier.get("provenance", {}).get("started")
+    mine["provenance"] |= {"finished": times[0], "started": times[1]}
+    if mine != earlier:
+        return report
+    _log.warning(
+        "Nothing was asked or computed: the figures are of %s. A model that has changed behind an interface since then "
+        "needs another --out.",
+        times[0],
+    )
+    return mine
 
 
 def _precision(kind: Kind[Any, Any, Any], hardware: Hardware) -> dict[str, str]:

@@ -211,17 +211,27 @@ def digest_of(config: Mapping[str, JsonValue]) -> str:
     return sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
-def refuse_other(folder: Path, configuration: JsonValue) -> None:
-    """Raises GmiError where a finished run's folder is of another configuration than this."""
+def refuse_other(folder: Path, configuration: JsonValue, inputs: Mapping[str, JsonValue] | None) -> None:
+    """Raises GmiError where a finished run's folder is of another configuration, or of other models or data.
+
+    inputs: their digests; None: they are not there any more.
+    """
     try:
-        held = parse_yaml((folder / "config.yaml").read_text("utf-8"))["config"]["configuration"]
+        held = parse_yaml((folder / "config.yaml").read_text("utf-8"))["config"]
+        old = {"configuration": held["configuration"]} | ({} if inputs is None else {"inputs": _files(held["inputs"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise GmiError(f"{folder / 'config.yaml'} cannot be read ({because(error)}): choose another --out.") from error
-    if held != configuration:
-        what = ", ".join(_changed(held, configuration))
+    new = {"configuration": configuration} | ({} if inputs is None else {"inputs": _files(inputs)})
+    if old != new:
         raise GmiError(
-            f"{folder} holds a run of another configuration (it differs in {what}): choose another --out, or remove it."
+            f"{folder} holds a run of another configuration (it differs in {', '.join(_differences(old, new))}): "
+            "choose another --out, or remove it."
         )
+
+
+def _files(inputs: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """The digests, but for the version of gmi: a finished run may be looked at with a later one."""
+    return {name: digest for name, digest in inputs.items() if name != "gmi"}
 
 
 def _other(old: dict[str, Any], new: dict[str, Any]) -> str:
@@ -236,9 +246,13 @@ def _other(old: dict[str, Any], new: dict[str, Any]) -> str:
     names = [plan.get("name") for plan in plans]
     if names[0] != names[1] or plans[0].keys() != plans[1].keys() or old.keys() != new.keys():
         return f"another run{f' ({names[0]})' * bool(names[0])}, and every run needs a folder of its own"
+    return f"a run of another configuration (it differs in {', '.join(_differences(old, new))})"
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between two runs' trees, in words."""
     parts = [name.partition(".") for name in _changed(old, new)]
-    changed = [key if top in ("configuration", "training") else f"the files of {key or top}" for top, _, key in parts]
-    return f"a run of another configuration (it differs in {', '.join(changed)})"
+    return [key if top in ("configuration", "training") else f"the files of {key or top}" for top, _, key in parts]
 
 
 def _changed(old: JsonValue, new: JsonValue, at: str = "") -> list[str]:

@@ -45,6 +45,7 @@ def plain(dossier: Dossier) -> dict[str, Any]:
     """A dossier as plain data: runs and what they found, attacks that none made, evidence by requirement."""
     return {
         "system": dossier.system,
+        "apart": dossier.apart,
         "runs": [
             {
                 "name": part.name,
@@ -57,6 +58,7 @@ def plain(dossier: Dossier) -> dict[str, Any]:
                 "cautions": part.cautions,
                 "finished": part.report["provenance"]["finished"],
                 "gmi": part.report["gmi"],
+                "model": part.model,
                 "configuration": part.report["provenance"]["config_digest"],
                 "evidence": part.report["evidence"],
                 "has_signature": part.has_signature,

@@ -49,6 +49,11 @@ class Part:
         return (self.report["authorisation"] or {}).get("system")
 
     @property
+    def model(self) -> str | None:
+        """SHA-256 of the model that was attacked; None: there were several, or none is named."""
+        return self.report["provenance"]["digests"].get("target")
+
+    @property
     def finding(self) -> str:
         return (self.report.get("verdict") or {}).get("finding", NO_VERDICT)
 
@@ -131,6 +136,20 @@ class Dossier:
             nameless = next(part for part in parts if part.system is None)
             raise GmiError(f"{nameless.folder} does not say which system it is of (authorisation): use --system NAME.")
         return cls(system or str(known), parts)
+
+    @property
+    def apart(self) -> str:
+        """That the runs attacked different models, in a sentence; empty where they did not, or do not say."""
+        models: dict[str, str] = {}
+        for part in self.parts:
+            if part.model is not None:
+                models.setdefault(part.model, part.name)
+        if len(models) < 2:
+            return ""
+        return (
+            f"The runs attacked {len(models)} different models ({', '.join(models.values())}): what one of them does "
+            "not find is said of its own model alone."
+        )
 
     @property
     def tested(self) -> Iterator[tuple[Attack, Part, str]]:

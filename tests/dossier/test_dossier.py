@@ -57,6 +57,17 @@ def test_a_dossier_tells_what_was_tested_and_what_was_not(runs):
     assert findings["membership", "quickstart"] == "evidence of leakage"
 
 
+def test_runs_on_different_models_are_told_apart(runs, tmp_path):
+    assert Dossier.of(runs).apart == ""
+    older = ladder(name="before")
+    older["provenance"] = older["provenance"] | {"digests": {"target": "a1" * 32}}
+    dossier = Dossier.of([*runs, put(tmp_path / "c", older)])
+    assert "attacked 2 different models (quickstart, before)" in dossier.apart
+    main([*map(str, [*runs, tmp_path / "c"]), "--out", str(tmp_path / "out")])
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert "2 different models" in text and "a1a1a1a1a1a1" in text
+
+
 def test_measures_are_those_that_reach_the_attack_with_what_runs_tell(runs):
     risks = {risk.attack.nist: risk for risk in Dossier.of(runs).risks if risk.attack.edpb == "model inversion"}
     measures = {measure.id: figures for measure, figures in risks["NISTAML.032"].measures}

@@ -536,12 +536,36 @@ def test_a_run_that_was_not_finished_can_be_purged(run, capsys):
     assert not left(run) and not (run / "purged.json").exists()
 
 
-def test_a_purged_run_needs_neither_its_key_nor_its_inputs_and_refuses_another_configuration(sealed, tmp_path):
+def test_a_purged_run_needs_neither_its_key_nor_its_inputs_and_refuses_another_configuration(sealed, tmp_path, caplog):
     folder = Path(shutil.copytree(sealed, tmp_path / "run"))
     purge([str(folder)])
     conduct(INVERSION, SEALED, folder, CPU)  # no key, and no photographs
+    assert "Whether the run is of what the configuration names now is not known" in caplog.text
     with pytest.raises(GmiError, match="differs in seeds"):
         conduct(INVERSION, replace(SEALED, seeds=(5,)), folder, CPU)
+
+
+def test_a_report_without_pieces_does_not_stand_for_another_model(tmp_path):
+    """No image is kept, so that nothing could be computed again; the new weights were never looked at."""
+    plan = replace(PLAN, report=replace(PLAN.report, images=False))
+    audit(tmp_path / "run", plan)
+    audit(tmp_path / "run", plan)
+    other = toy.inputs(PEOPLE, 0.0, 0)
+    with pytest.raises(GmiError, match="it differs in the files of target"):
+        conduct(INVERSION, plan, tmp_path / "run", CPU, other)
+
+
+def test_a_report_is_of_the_day_on_which_its_figures_were_found(run, caplog):
+    """A second start asks nothing, and what a service answers by then may be another model's."""
+    path = run / "report.json"
+    report = json.loads(path.read_text())
+    report["provenance"]["finished"] = "2020-02-02T02:02:02+00:00"
+    path.write_text(json.dumps(report))
+    assert audit(run) == report
+    assert "Nothing was asked or computed: the figures are of 2020-02-02" in caplog.text
+    report["data"]["people"] += 1  # another report: it is written anew, as of now
+    path.write_text(json.dumps(report))
+    assert audit(run)["provenance"]["finished"] > "2026"
 
 
 def test_a_report_that_is_made_again_without_signing_has_no_old_signature(run, keys):
