@@ -26,6 +26,9 @@ from gmi.targets.templates import TemplateTarget, first
 METHODS = ("search", "best_of_n", RANDOM)
 
 
+_SAME = 0.05  # share of enrolment images that may be training images once more
+
+
 @dataclass(frozen=True)
 class Membership:
     """Whether photographs that were trained on are told from others of the same people."""
@@ -69,15 +72,24 @@ def related_attacks(
     people, membership, templates = inputs.people, None, None
     if plan.membership is not None:
         rows = infer(plan.membership, plan.target, plan.training, people, opinion, run, hardware.device)
-        membership = Membership(concluded(rows, plan.notable), plan.notable, rows)
+        membership = Membership(concluded(rows, plan.notable, people.twins), plan.notable, rows)
     if inputs.system is not None:
         templates = irreversibility(plan, people, judged.templates, releases, inputs.system, inputs.judges.faces)
     return Related(membership, copying, templates)
 
 
-def concluded(rows: Sequence[Detection], notable: float) -> Conclusion:
-    """As `told_apart`, but that the threshold alone acquits nobody."""
+def concluded(rows: Sequence[Detection], notable: float, same: float = 0.0) -> Conclusion:
+    """As `told_apart`, but that nobody is acquitted by the threshold alone, or by images that are no others.
+
+    same: share of the images that the target has not seen which are, nearly, images that it has seen.
+    """
     said = told_apart(rows, notable)
+    if said.finding == "no evidence" and same > _SAME:
+        known = (
+            f"But {same:.0%} of the enrolment photographs are training photographs once more, in another file: a "
+            "target that knows these knows those. Enrol photographs of other occasions."
+        )
+        return Conclusion("inconclusive", (*said.because, known))
     if said.finding != "no evidence" or len(rows) > 1:
         return said
     weak = (

@@ -1,14 +1,17 @@
 """Whether a photograph was trained on: closed forms, planted members, and what is refused."""
 
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import norm
 
 from gmi import toy
 from gmi.data.images import Images
+from gmi.data.people import Faces
 from gmi.errors import GmiError
 from gmi.inversion.membership import Membership, calibrated, confidence, infer, learnt, likelihood_ratio, robust
 from gmi.inversion.related import concluded
@@ -187,3 +190,19 @@ def test_the_threshold_alone_acquits_nobody():
     assert said.finding == "inconclusive" and "membership.shadows" in said.because[-1]
     leak = replace(rows[0], auc=Estimate(0.7, 0.65, 0.75, 400, 400))
     assert concluded([leak], 0.1).finding == "evidence of leakage"
+    same = concluded(rows, 0.1, 0.5)
+    assert same.finding == "inconclusive" and "50% of the enrolment photographs are training photographs" in str(same)
+    assert concluded([leak], 0.1, 0.5).finding == "evidence of leakage"
+
+
+def test_training_photographs_that_were_encoded_once_more_are_told_from_others():
+    def encoded(image: torch.Tensor) -> torch.Tensor:
+        Image.fromarray(image[0].numpy()).save(file := BytesIO(), "jpeg", quality=75)
+        return torch.from_numpy(np.array(Image.open(file)))[None]
+
+    people = Faces(name="ORL", folder="asset:orl/images", enrolment=5).load()
+    assert people.twins == 0
+    again = Images.of(torch.stack([encoded(each) for each in people.training.bytes]), people.training.classes)
+    assert replace(people, enrolment=again).twins == 1
+    moved = replace(again, classes=(again.classes + 1) % len(people.names))  # of another person it is no twin
+    assert replace(people, enrolment=moved).twins == 0
