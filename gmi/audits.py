@@ -193,22 +193,24 @@ def _digests(
 
 
 def _dated(report: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The report; where the file holds the same, of the time when that was found, of which a warning tells."""
+    """The report; where the file has the same figures, of the time when these were found, of which a warning tells.
+
+    Another authorisation does not make them new.
+    """
     try:
         earlier = page.read(path) if path.exists() else {}
     except GmiError:  # it is damaged, or of another version: it is written anew
         return report
     mine = json.loads(json.dumps(report))
-    times = earlier.get("provenance", {}).get("finished"), earlier.get("provenance", {}).get("started")
-    mine["provenance"] |= {"finished": times[0], "started": times[1]}
-    if mine != earlier:
+    if any(earlier.get(key) != mine[key] for key in mine.keys() - {"authorisation", "evidence", "provenance"}):
         return report
+    times = {key: earlier["provenance"][key] for key in ("started", "finished")}
     _log.warning(
         "Nothing was asked or computed: the figures are of %s. A model that has changed behind an interface since then "
         "needs another --out.",
-        times[0],
+        times["finished"],
     )
-    return mine
+    return mine | {"provenance": mine["provenance"] | times}
 
 
 def _precision(kind: Kind[Any, Any, Any], hardware: Hardware) -> dict[str, str]:

@@ -50,10 +50,8 @@ class Errors:
         scales, apart = self.spread * 0.5 ** np.arange(_SCALES), (outcome[:, None] - predicted) / self.spread
         scales = scales[: max(1, int((scales >= self.spread * _lattice(apart) / 2).sum()))]
         normal = np.exp(-0.5 * (self.spread * apart[:, :, None] / scales) ** 2) / scales  # (N, V, scales)
-        of_scale, shares = (
-            np.maximum(normal.transpose(0, 2, 1) @ marginal, _LEAST),
-            np.full(len(scales), 1 / len(scales)),
-        )
+        of_scale = np.maximum(normal.transpose(0, 2, 1) @ marginal, _LEAST)  # (N, scales)
+        shares = np.full(len(scales), 1 / len(scales))
         for _ in range(_ROUNDS):
             parts = of_scale * shares
             shares = (parts / parts.sum(1, keepdims=True)).sum(0)

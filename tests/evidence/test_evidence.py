@@ -563,6 +563,9 @@ def test_a_report_is_of_the_day_on_which_its_figures_were_found(run, caplog):
     path.write_text(json.dumps(report))
     assert audit(run) == report
     assert "Nothing was asked or computed: the figures are of 2020-02-02" in caplog.text
+    permission = Authorisation(system="gate", allowed_by="A. Owner", until=date(2999, 1, 1))
+    renewed = audit(run, replace(PLAN, authorisation=permission))  # it is no new figure
+    assert renewed["authorisation"]["system"] == "gate" and renewed["provenance"] == report["provenance"]
     report["data"]["people"] += 1  # another report: it is written anew, as of now
     path.write_text(json.dumps(report))
     assert audit(run)["provenance"]["finished"] > "2026"
