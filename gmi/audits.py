@@ -1,16 +1,13 @@
 """What every kind of audit is: six functions, and the one way in which they are carried out."""
 
-import json
 import logging
-import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 import yaml
@@ -21,7 +18,7 @@ from gmi import processes
 from gmi.assets.catalogue import fetch, provenance
 from gmi.errors import GmiError
 from gmi.evidence.checked import Checked
-from gmi.evidence.handling import AnyHandling, Handling, Kept, kept, refuse_unready, vault
+from gmi.evidence.handling import AnyHandling, Handling, kept, refuse_unready, vault
 from gmi.evidence.purge import RECORD, left, purge
 from gmi.evidence.signature import sign, unsign
 from gmi.evidence.vault import forget
@@ -30,6 +27,7 @@ from gmi.forecast import Forecast
 from gmi.report import page
 from gmi.report.brief import brief, card, summary
 from gmi.report.figures import scalars, table
+from gmi.report.header import Asset, Header, Provenance, dated, digests, environment, refuse_withdrawn
 from gmi.report.page import SCHEMA_VERSION
 from gmi.report.subjects import sentences
 from gmi.run import Run, refuse_other
@@ -37,12 +35,6 @@ from gmi.settings import identity, plain, words
 from gmi.tracking import Tracker, refuse_missing, tracking
 
 _log = logging.getLogger(__name__)  # warnings are shown, unless the application decides otherwise
-
-PACKAGES = (
-    *("torch", "torchvision", "accelerate", "diffusers", "facenet-pytorch", "lpips", "dlib-bin", "numpy", "scipy"),
-    *("scikit-learn", "cma", "opacus", "onnxruntime"),
-)
-"""Packages that the provenance names where they are installed."""
 
 
 class Permission(Protocol):
@@ -116,7 +108,6 @@ class Kind(Generic[Plan, Inputs, Evidence]):
     render: Callable[[Path], Path]  # the page: a pure function of the folder
     shows: Callable[[Plan], bool] = lambda plan: True  # whether its page may show people; else none are kept
     searches: bool = False  # whether it works in bf16 where accelerate is told to
-    suffix: str = ""  # of the run folder's name, where another kind has the same configurations
     # figures of the JSON, computed again from scores in the folder, where this kind of audit leaves any
     recompute: Callable[[Path, Mapping[str, Any], Plan | None], Iterator[Checked]] | None = None
 
@@ -161,15 +152,17 @@ def conduct(
         assets = tuple(credits(plan))  # fetched and known before hours of work
         known = {"configuration": identity(plan), "inputs": inputs.digests, **_precision(kind, hardware)}
         run = Run.open(folder, known, sealing)
+        path = folder / f"{kind.name}.json"
+        refuse_withdrawn(plan.authorisation is not None, path)
         if plan.evidence == "none" and state.is_main_process:
             run.forget_lost()
     with run.logging_errors():
         evidence = kind.examine(plan, inputs, run, hardware)
         if state.is_main_process:
             found = told(kind, plan, inputs, evidence)
-            report = asdict(header(kind, plan, run, inputs, hardware, assets)) | found
             run.write("plan.yaml", yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True).encode())
-            path = run.write_json(f"{kind.name}.json", _dated(report, run.folder / f"{kind.name}.json"))
+            report = asdict(header(kind, plan, run, inputs, hardware, assets)) | found
+            path = run.write_json(path.name, dated(report, path))
             unsign(path)
             if isinstance(plan.evidence, Handling) and plan.evidence.sign is not None:
                 sign(path, plan.evidence.sign)
@@ -190,27 +183,6 @@ def _digests(
     except GmiError as error:
         _log.warning("Whether the run is of what the configuration names now is not known: %s", error)
         return None
-
-
-def _dated(report: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The report; where the file has the same figures, of the time when these were found, of which a warning tells.
-
-    Another authorisation does not make them new.
-    """
-    try:
-        earlier = page.read(path) if path.exists() else {}
-    except GmiError:  # it is damaged, or of another version: it is written anew
-        return report
-    mine = json.loads(json.dumps(report))
-    if any(earlier.get(key) != mine[key] for key in mine.keys() - {"authorisation", "evidence", "provenance"}):
-        return report
-    times = {key: earlier["provenance"][key] for key in ("started", "finished")}
-    _log.warning(
-        "Nothing was asked or computed: the figures are of %s. A model that has changed behind an interface since then "
-        "needs another --out.",
-        times["finished"],
-    )
-    return mine | {"provenance": mine["provenance"] | times}
 
 
 def _precision(kind: Kind[Any, Any, Any], hardware: Hardware) -> dict[str, str]:
@@ -247,89 +219,43 @@ def render(kind: Kind[Any, Any, Any], folder: Path) -> Path:
 
     The same folder gives the same bytes. Raises GmiError where the JSON is missing, damaged or of another version.
     """
-    report = page.read(Path(folder, f"{kind.name}.json"))
-    short = brief(report)
-    for name, text in (("figures.csv", table(report)), ("summary.md", summary(short)), ("card.md", card(short))):
+    for name, text in forms(page.read(Path(folder, f"{kind.name}.json"))):
         put(Path(folder, name), text)
     return kind.render(folder)
 
 
-@dataclass(frozen=True)
-class Asset:
-    """Packaged data or weights that the audit used, and their terms."""
-
-    name: str
-    licence: str
-    terms: str
-    credit: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What the figures came from."""
-
-    config_digest: str
-    digests: dict[str, JsonValue]  # of the target, the prior, the data and whatever else was read
-    environment: dict[str, str]
-    device: str
-    processes: int
-    files: dict[str, str]  # SHA-256 of what figures can be computed from again
-    started: str
-    finished: str
-
-
-@dataclass(frozen=True)
-class Header:
-    """What the JSON of every kind of audit begins with."""
-
-    schema_version: Literal[9]
-    kind: str
-    name: str
-    gmi: str
-    authorisation: dict[str, JsonValue] | None
-    evidence: Kept
-    assets: tuple[Asset, ...]
-    provenance: Provenance
+def forms(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The name and the text of every form that says what the JSON says, but for the page."""
+    short = brief(report)
+    yield from (("figures.csv", table(report)), ("summary.md", summary(short)), ("card.md", card(short)))
 
 
 def header(
     kind: Kind[Any, Any, Any], plan: AnyPlan, run: Run, inputs: Loaded, hardware: Hardware, assets: tuple[Asset, ...]
 ) -> Header:
     """The header of a run's JSON, as of now."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
     started = datetime.fromtimestamp((run.folder / "config.yaml").stat().st_mtime, UTC)
-    packages = dict(_installed(PACKAGES))
     return Header(
         schema_version=SCHEMA_VERSION,
         kind=kind.name,
         name=plan.name,
         gmi=version("gmi"),
         authorisation=None if plan.authorisation is None else plain(plan.authorisation),
+        authorised=None if plan.authorisation is None else now,
         evidence=kept(plan.evidence, kind.shows(plan)),
         assets=assets,
         provenance=Provenance(
             config_digest=run.digest,
             digests=inputs.digests,
-            environment={"python": platform.python_version(), "platform": platform.platform()} | packages,
+            environment=environment(),
             device=hardware.name if kind.searches else hardware.device.type,
             processes=PartialState().num_processes,
             files=digests(run.folder),
             started=started.isoformat(timespec="seconds"),
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            finished=now,
         ),
     )
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of the files in a run folder that its figures and plots rest on, and that show nobody."""
-    paths = (folder / name for name in ("scores.jsonl", "distributions.safetensors"))
-    return {path.name: sha256(path.read_bytes()).hexdigest() for path in paths if path.exists()}
-
-
-def _installed(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for name in packages:
-        with suppress(PackageNotFoundError):
-            yield name, version(name)
 
 
 def credits(plan: object) -> Iterator[Asset]:

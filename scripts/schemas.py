@@ -11,11 +11,12 @@ from pydantic import TypeAdapter
 
 import gmi
 from gmi.attributes.audit import ATTRIBUTES
-from gmi.audits import Header, Kind
+from gmi.audits import Kind
 from gmi.comparison.audit import COMPARISON
 from gmi.extraction.audit import EXTRACTION
 from gmi.inversion.audit import INVERSION
 from gmi.ladder.audit import LADDER
+from gmi.report.header import Header
 from gmi.watching.audit import WATCHING
 
 WINGS: dict[str, Kind] = {

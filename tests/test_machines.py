@@ -28,7 +28,7 @@ CLUSTER = {
     "scontrol": "echo 127.0.0.1; echo 127.0.0.2",
     "srun": 'shift; "$@" & first=$!; "$@" & second=$!; wait $first || exit; wait $second',
 }
-STEPS = 30
+STEPS = 10
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 

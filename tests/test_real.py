@@ -13,12 +13,12 @@ from gmi.assets.catalogue import resolve
 from gmi.inversion import page as render
 
 SCHEMA = json.loads(Path(render.__file__).with_name("page.schema.json").read_text("utf-8"))
-PEOPLE = 4
+PEOPLE = 3
 
 
 @pytest.fixture
 def slice_of_quickstart(tmp_path) -> Path:
-    """The shipped configuration with four people, four photographs of each, and hardly any steps."""
+    """The shipped configuration with three people, four photographs of each, and hardly any steps."""
     for person in sorted(resolve("asset:orl/images").iterdir())[:PEOPLE]:
         (tmp_path / "faces" / person.name).mkdir(parents=True)
         for photograph in sorted(person.iterdir())[:4]:
@@ -28,7 +28,7 @@ def slice_of_quickstart(tmp_path) -> Path:
     tree["target"]["arguments"]["people"] = PEOPLE
     tree["target"]["weights"] = str(tmp_path / "target" / "model.safetensors")
     tree["prior"]["steps"] = 2
-    tree["search"]["steps"], tree["selection"]["pool"], tree["selection"]["views"] = 2, 10, 1
+    tree["search"]["steps"], tree["selection"]["pool"], tree["selection"]["views"] = 2, 6, 1
     config = tmp_path / "slice.yaml"
     config.write_text(yaml.safe_dump(tree))
     return config
@@ -42,7 +42,7 @@ def call(*words: object) -> None:
 def test_a_forecast_needs_no_target(slice_of_quickstart, tmp_path, capsys):
     call("audit", slice_of_quickstart, "--dry-run", "--out", tmp_path / "run")
     forecast = capsys.readouterr().out
-    for words in ("pool: 10", "within a factor of two", "yet: gmi train-target "):
+    for words in ("pool: 6", "within a factor of two", "yet: gmi train-target "):
         assert words in forecast
     assert not (tmp_path / "run").exists()
 

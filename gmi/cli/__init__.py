@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from dataclasses import fields
 from datetime import timedelta
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gmi.cli.commands import COMMANDS, Parser, imported, meant, trainer
+from gmi.cli.commands import COMMANDS, POLICY, Parser, imported, meant, trainer
 from gmi.errors import GmiError, Untrained, because, foreign, missing, visible
 
 if TYPE_CHECKING:
@@ -91,17 +92,19 @@ def _dispatch(arguments: Sequence[str]) -> None:
         guess = suggestion(name, [*COMMANDS, "--help", "--version"])
         raise GmiError(f"There is no {what} {name}{guess}; gmi --help lists all commands.")
     else:
-        about = COMMANDS[name].about
+        audits = bool(COMMANDS[name].folder)
+        if audits:
+            auditing(name).parse_known_args(rest)  # --help, and what is missing, need no import
         try:
             work: Any = imported(COMMANDS[name].work)
         except ModuleNotFoundError as error:
             raise missing(error) from error
-        if callable(work):
-            work(rest, f"gmi {name}")
-        else:
+        if audits:
             from gmi.cli.audits import main
 
-            main(work, f"{about[0].upper()}{about[1:]}.", rest, f"gmi {name}")
+            main(work, name, rest)
+        else:
+            work(rest, f"gmi {name}")
 
 
 def _help() -> str:
@@ -135,6 +138,18 @@ def parser(description: str, prog: str | None = None) -> argparse.ArgumentParser
     parser.add_argument("config", metavar="CONFIG", help=about)
     parser.add_argument("--help-config", action="store_true", help="list every key of CONFIG with its type and value")
     return parser
+
+
+def auditing(name: str) -> argparse.ArgumentParser:
+    """The options of a command that audits."""
+    command = COMMANDS[name]
+    flags = parser(f"{command.about[0].upper()}{command.about[1:]}.", f"gmi {name}")
+    flags.add_argument("--out", type=Path, help=f"run folder; {command.folder} unless given")
+    flags.add_argument("--dry-run", action="store_true", help="print configuration, queries and time; spend nothing")
+    flags.add_argument("--policy", type=Path, metavar="FILE", help=POLICY)
+    if command.hardens:
+        defended(flags)
+    return flags
 
 
 def configured(
@@ -192,13 +207,11 @@ def _refuse_unknown(parser: argparse.ArgumentParser, plan: Any, overrides: Seque
             )
 
 
-def hardened(
-    parser: argparse.ArgumentParser, arguments: Sequence[str], kind: type[Plan]
-) -> tuple[argparse.Namespace, Plan]:
-    """As `configured`, with an option for the defence of the target."""
+def defended(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The parser, with an option for the defence of the target, which `configured` heeds."""
     about = "of the target, in place of target.defence: its type, or YAML such as '{type: dp-sgd, epsilon: 8}'; 'null'"
     parser.add_argument("--defence", help=f"{about} means none", metavar="YAML")
-    return configured(parser, arguments, kind)
+    return parser
 
 
 @contextmanager

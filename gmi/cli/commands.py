@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from gmi.errors import GmiError
 
+POLICY = "statements that the audit must meet: exit code 0 pass, 3 fail, 4 inconclusive"
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose mistakes are GmiErrors."""
@@ -30,6 +32,8 @@ class Command(NamedTuple):
     about: str  # what it does
     plan: str = ""  # place of the class of its configuration; empty: it has none
     overrides: str = ""  # examples
+    folder: str = ""  # of a run, unless it is given, where the command audits
+    hardens: bool = False  # whether its target can be trained under a defence
 
 
 COMMANDS = {
@@ -38,30 +42,36 @@ COMMANDS = {
         "attack a model that recognises people, and measure what that recovers",
         "gmi.inversion.plan:Audit",
         "--search.steps 50, --data.attacked 20, --perceptual null, --search guided",
+        folder="runs/NAME",
+        hardens=True,
     ),
     "ladder": Command(
         "gmi.ladder.audit:LADDER",
         "attack one target by each level of access, and compare what they give away",
         "gmi.ladder.plan:Ladder",
         "--budget 5000, --best_of 100 500, --audit.data.attacked 3",
+        folder="runs/NAME",
     ),
     "compare": Command(
         "gmi.comparison.audit:COMPARISON",
         "attack a target under several defences, and compare what they buy and cost",
         "gmi.comparison.plan:Comparison",
         "--seeds 0 1 2, --margin 0.1, --data.attacked 3, --judge facenet",
+        folder="runs/NAME",
     ),
     "attributes": Command(
         "gmi.attributes.audit:ATTRIBUTES",
         "attack a model of tables for one attribute of the people in it",
         "gmi.attributes.plan:AttributeAudit",
         "--seeds 1 2, --attacked 200, --target forest, --data.training 500",
+        folder="runs/NAME",
     ),
     "extract": Command(
         "gmi.extraction.audit:EXTRACTION",
         "look for training records among the samples of a generative model",
         "gmi.extraction.plan:ExtractionAudit",
         "--seeds 1 2, --samples 500, --inversion.steps 0",
+        folder="runs/NAME",
     ),
     "train-target": Command(
         "gmi.inversion.training:main",
@@ -87,6 +97,7 @@ COMMANDS = {
         "see whether query auditing would notice the attacks of a ladder",
         "gmi.watching.plan:Watching",
         "--audit.data.attacked 2, --watch.window 32, --watch.alarm 0.05",
+        folder="runs/NAME-watch",
     ),
     "report": Command("gmi.cli.reports:main", "write the forms of a finished run anew: page, summary, card, or PDF"),
     "dossier": Command("gmi.dossier.command:main", "join finished runs of one system into one page"),

@@ -3,17 +3,19 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from gmi.cli.commands import COMMANDS, Parser, imported
+from gmi.cli.commands import COMMANDS, POLICY, Parser, imported
 from gmi.errors import GmiError, because, foreign
 from gmi.files import put
 
 if TYPE_CHECKING:
     from gmi.audits import Kind
+    from gmi.gate.policy import Policy
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 """Programs that print a page, in the order in which they are looked for."""
@@ -21,13 +23,36 @@ PATIENCE = 120  # seconds for a page to be printed
 
 
 def main(arguments: Sequence[str], prog: str | None = None) -> None:
-    """Writes page, summary and card of a finished run from its JSON; with --to pdf, the page as a PDF, too."""
+    """Writes page, summary and card of a finished run from its JSON; with --to pdf, the page as a PDF, too.
+
+    With a policy, the process ends with the decision's exit code.
+    """
     parser = Parser(prog=prog, description="Writes page, summary.md, card.md and figures.csv of a finished run anew.")
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run, such as runs/quickstart")
     parser.add_argument("--to", choices=("html", "pdf"), default="html", help="pdf: print the page, too")
+    parser.add_argument("--policy", type=Path, metavar="FILE", help=POLICY)
     options = parser.parse_args(arguments)
+    from gmi.gate.policy import read_policy
+
+    policy = None if options.policy is None else read_policy(options.policy)
     page = rendered(kind_of(options.run), options.run)
+    code = 0 if policy is None else gate(policy, page)
     print(pdf(page) if options.to == "pdf" else page)
+    if code:
+        sys.exit(code)
+
+
+def gate(policy: "Policy", page: Path) -> int:
+    """Prints what a policy says of a finished run, writes it next to the page, and returns the exit code."""
+    from gmi.gate.formats import put as put_decision
+    from gmi.gate.policy import EXIT, decide
+    from gmi.report.page import read
+
+    report = read(page.with_suffix(".json"))
+    decision = decide(policy, report)
+    put_decision(decision, report["name"], page)
+    print(decision)
+    return EXIT[decision.result]
 
 
 def kind_of(folder: Path) -> "Kind[Any, Any, Any]":

@@ -58,15 +58,16 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
 
 def _checks(kind: "Kind[Any, Any, Any]", folder: Path, report: dict[str, Any]) -> "Iterator[Checked]":
     """Everything that can be checked of a run."""
-    from gmi.audits import digests
     from gmi.cli import accelerator, hardware
     from gmi.evidence.checked import Checked
+    from gmi.report.header import digests
 
     plan = inputs = None
     try:
         plan = planned(kind, folder)
     except GmiError as error:
-        yield Checked("plan.yaml, and what the report has of it", "not checked", because(error))
+        yield Checked("what the report has of plan.yaml", "not checked", because(error))
+    yield from _configuration(plan, folder, report)
     present = digests(folder)
     for name, digest in report["provenance"]["files"].items():
         yield Checked.of(name, present.get(name) == digest, "it is not the file that the report was made with")
@@ -92,6 +93,30 @@ def _figures(
     read = any(each.outcome != "not checked" for each in pieces)
     yield from pieces if read or not scores else ()
     yield from (each for each in scores if not read or each.outcome != "not checked")
+
+
+def _configuration(plan: Any, folder: Path, report: dict[str, Any]) -> "Iterator[Checked]":
+    """Whether config.yaml and plan.yaml are of the report, whether or not its inputs are there.
+
+    plan: what plan.yaml says; None: it cannot be read.
+    """
+    from gmi.evidence.checked import Checked
+    from gmi.run import digest_of
+    from gmi.settings import identity
+    from gmi.settings.documents import parse_yaml
+
+    made = report["provenance"]
+    try:
+        config = parse_yaml((folder / "config.yaml").read_text("utf-8"))["config"]
+        held, inputs = digest_of(config["configuration"]), config["inputs"]
+        same = digest_of(config) == made["config_digest"] and inputs == made["digests"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield Checked("config.yaml", "not checked", f"it cannot be read: {because(error)}")
+        return
+    yield Checked.of("config.yaml", same, "it is not the file that the report was made with")
+    if plan is not None:
+        mine = digest_of(identity(plan))
+        yield Checked.of("the configuration", mine == held, "plan.yaml says another than config.yaml")
 
 
 def _permission(kind: "Kind[Any, Any, Any]", plan: Any, folder: Path, report: dict[str, Any]) -> "Iterator[Checked]":
@@ -130,10 +155,6 @@ def _inputs(plan: Any, inputs: Any, report: dict[str, Any]) -> "Iterator[Checked
     """Whether data, weights and assets are still those that the run read, by their digests."""
     from gmi.audits import credits
     from gmi.evidence.checked import Checked
-    from gmi.evidence.handling import Handling
-    from gmi.evidence.vault import Vault
-    from gmi.run import digest_of, whole
-    from gmi.settings import identity
 
     try:
         known = {asset["name"]: asset["sha256"] for asset in report["assets"]}
@@ -150,16 +171,6 @@ def _inputs(plan: Any, inputs: Any, report: dict[str, Any]) -> "Iterator[Checked
         yield Checked.of(f"the files of {name}", same, "they have other digests")
     for name in known.keys() | assets.keys():
         yield Checked.of(f"asset {name}", known.get(name) == assets.get(name), "it has another digest")
-    key = "" if plan.evidence == "none" else None
-    if isinstance(plan.evidence, Handling) and plan.evidence.encrypt is not None:
-        try:
-            key = Vault.of(plan.evidence.encrypt.key).fingerprint
-        except GmiError as error:
-            yield Checked("the configuration", "not checked", because(error))
-            return
-    config = whole({"configuration": identity(plan), "inputs": inputs.digests}, key)
-    same = digest_of(config) == report["provenance"]["config_digest"]
-    yield Checked.of("the configuration", same, "plan.yaml is not the configuration of the report")
 
 
 def again(
@@ -169,11 +180,12 @@ def again(
 
     Texts and counts must be the same, and numbers up to rounding: where they are nearly so, nothing is said.
     """
-    from gmi.audits import Header, told
+    from gmi.audits import told
     from gmi.cli import accelerator, hardware
     from gmi.evidence import purge
     from gmi.evidence.checked import Checked, alike
     from gmi.evidence.handling import vault
+    from gmi.report.header import Header
     from gmi.run import Run
 
     what = f"the figures of {kind.name}.json"

@@ -10,6 +10,7 @@ from gmi.forecast import Forecast
 from gmi.inversion.attacker import PROBES
 from gmi.inversion.forecast import Pace, Work, attack_work, forward_seconds, judging_seconds, pace
 from gmi.oracles.access import WholeModel
+from gmi.search.attack import Attack
 from gmi.search.signature import students
 from gmi.training.targets import Head
 
@@ -35,7 +36,8 @@ def forecast(plan: Comparison, inputs: Inputs, hardware: Hardware) -> Forecast:
         shared, person = plan.selection.asked(cell.attack.search, prior)
         queries[step] += shared + attacked * person
         steps = attack_work(cell.attack.search, plan.selection, attacked, prior)
-        seconds[step] += sum(map(paces[_place(cell)].seconds, steps.values()))
+        shares = Attack(cell.attack.search, plan.selection, plan.batch, cell.seed).shares(attacked)
+        seconds[step] += sum(paces[_place(cell)].each(steps, shares).values())
         if not isinstance(cell.attack.access, WholeModel):
             queries["checks"] += 2 * PROBES
     (judge,) = inputs.judges.faces

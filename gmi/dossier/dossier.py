@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gmi.audits import forms
 from gmi.cli.reports import kind_of
 from gmi.errors import GmiError, foreign
 from gmi.report.brief import REACHES, TITLES, Table, brief
@@ -28,11 +29,18 @@ class Part:
 
     @classmethod
     def of(cls, folder: Path) -> "Part":
-        """A finished run. Raises GmiError where the folder holds none."""
+        """A finished run. Raises GmiError where the folder holds none, or its forms do not say what its JSON says."""
         kind = kind_of(folder)
-        part = cls(folder, f"{kind.name}.html", read(folder / f"{kind.name}.json"))
-        with foreign(lambda why: f"{folder / f'{kind.name}.json'} lacks what a dossier shows ({why}): it was changed."):
-            _ = brief(part.report), part.report["evidence"]
+        path = folder / f"{kind.name}.json"
+        part = cls(folder, f"{kind.name}.html", read(path))
+        with foreign(lambda why: f"{path} lacks what a dossier shows ({why}): it was changed."):
+            texts = dict(forms(part.report)) if part.report["evidence"] else {}
+        for name, text in texts.items():
+            if (form := folder / name).exists() and form.read_text("utf-8", "replace") != text:
+                raise GmiError(
+                    f"{form} does not say what {path.name} says: one of them was changed, or another gmi wrote it. "
+                    f"gmi verify {folder} tells what holds, and gmi report {folder} writes the forms anew."
+                )
         return part
 
     @property

@@ -44,6 +44,8 @@ GUESSING = 12**-0.5
 _FEW = 16  # images that a timing takes
 _EVERYBODY = ("checks", "pool", "prepare", "best_of_n_pool", "public_pool")
 """Steps whose images are asked about for everybody who is enrolled."""
+_BY_PEOPLE = ("search", "oracle")
+"""Steps that processes share out by batches of people."""
 _BACKWARD = 1.3  # of a forward's time, with frozen weights: measured on the FaceNet target
 
 
@@ -54,11 +56,18 @@ class Pace:
     forward: float  # the target's; 0 where nothing is known of it
     evaluation: float  # the prior's, once through its network
 
-    def seconds(self, work: Work) -> float:
-        """The time for some work, all processes together."""
+    def seconds(self, work: Work, shares: int | None = None) -> float:
+        """The time for some work, all processes together; shares: those in which it is split, if they are few."""
         gradients, scored, evaluations = work
         passes = gradients * (1 + _BACKWARD) + scored
-        return (self.forward * passes + self.evaluation * evaluations) / PartialState().num_processes
+        processes = PartialState().num_processes
+        if shares is not None:
+            processes = shares / -(-shares // processes)  # a process without a share helps nobody
+        return (self.forward * passes + self.evaluation * evaluations) / processes
+
+    def each(self, work: Mapping[str, Work], shares: int) -> dict[str, float]:
+        """The time for every step of an attack, whose searches are split into shares of the people."""
+        return {name: self.seconds(amount, shares if name in _BY_PEOPLE else None) for name, amount in work.items()}
 
 
 def pace(target: Target | Served, prior: Prior, people: People, device: torch.device) -> Pace:
@@ -108,7 +117,8 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     if inputs.untrained and plan.training is not None:
         try_step(existing_target(plan), plan.training, people.training.bytes, people.training.classes, hardware.device)
     tempo = pace(inputs.target, inputs.prior, people, hardware.device)
-    seconds = {name: tempo.seconds(work) for name, work in each.items()}
+    shares, processes = plan.attack.shares(len(people.attacked)), PartialState().num_processes
+    seconds = tempo.each(each, shares)
     methods = 3 + plan.controls.oracle + (people.public is not None)
     named = {f"judge {judge.name}": judge for judge in inputs.judges.faces}
     if inputs.system is not None:
@@ -136,7 +146,6 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     if not plan.controls.oracle:
         bars.append("Without the oracle projection (controls.oracle) nothing is known of what the prior can express.")
     notes += tuple(f"Whatever is not found, nobody is acquitted. {message}" for message in bars)
-    shares, processes = -(-len(people.attacked) // plan.attack.people_at_once), PartialState().num_processes
     if shares < processes:
         each = max(1, len(people.attacked) // processes)
         fewer = f"--batch {each * plan.selection.candidates} is for more of them"

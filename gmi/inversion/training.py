@@ -18,7 +18,7 @@ gmi train-target orl_cnn --defence "{type: bottleneck, beta: 0.01}" --target.wei
 
 def main(arguments: Sequence[str], prog: str | None = None) -> None:
     """Trains the target, unless its weights are there, and prints how good it is."""
-    options, plan = cli.hardened(cli.parser(ABOUT, prog), arguments, Audit)
+    options, plan = cli.configured(cli.defended(cli.parser(ABOUT, prog)), arguments, Audit)
     target, training = plan.target, plan.training
     if training is None or not isinstance(target, ModuleTarget) or target.weights is None:
         raise GmiError("The configuration has no training block and target.weights: there is nothing to train.")

@@ -34,7 +34,7 @@ def forecast(plan: Ladder, inputs: Inputs, hardware: Hardware) -> Forecast:
     seconds = {}
     for step, _, search in plan.attacks():
         work = attack_work(search, selection, attacked, prior)
-        seconds[labels[step]] = seeds * sum(map(tempo.seconds, work.values()))
+        seconds[labels[step]] = seeds * sum(tempo.each(work, plan.audit.attack.shares(attacked)).values())
     starts = attacked * selection.candidates
     for step, size in plan.controls():
         evaluations = (size + starts) * prior.evaluations

@@ -143,7 +143,7 @@ def brief(report: Mapping[str, Any]) -> Brief:
         kind=report["kind"],
         name=report["name"],
         system=None if allowed is None else allowed["system"],
-        permission=None if allowed is None else f"{allowed['allowed_by']}, until {allowed['until']}",
+        permission=None if allowed is None else f"{allowed['allowed_by']}, until {allowed['until']}{_late(report)}",
         access=_access(report),
         finding=verdict.get("finding", ""),
         because=(*verdict.get("because", ()), *filter(None, [verdict.get("effect")])),
@@ -158,6 +158,12 @@ def brief(report: Mapping[str, Any]) -> Brief:
         gmi=report["gmi"],
         digest=report["provenance"]["config_digest"],
     )
+
+
+def _late(report: Mapping[str, Any]) -> str:
+    """That an authorisation was entered after the figures were found, where it was."""
+    late = report["authorised"] > report["provenance"]["finished"]
+    return f" (entered on {report['authorised'][:10]}, after the figures were found)" if late else ""
 
 
 def _beside(report: Mapping[str, Any]) -> Iterator[str]:

@@ -34,3 +34,7 @@ class Attack:
     def people_at_once(self) -> int:
         """How many people's candidates are in a batch."""
         return max(1, self.batch // self.selection.candidates)
+
+    def shares(self, people: int) -> int:
+        """Batches of so many people: what processes can share out among them."""
+        return -(-people // self.people_at_once)

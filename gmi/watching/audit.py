@@ -187,5 +187,4 @@ WATCHING = Kind(
     findings=findings,
     render=render,
     shows=lambda plan: plan.audit.report.images,
-    suffix="-watch",
 )

@@ -22,7 +22,7 @@ def forecast(plan: Watching, inputs: Inputs, hardware: Hardware) -> Forecast:
     for step, rung, search in plan.asking():
         label, work = f"{step} {rung.name}", attack_work(search, plan.audit.selection, len(people.attacked), prior)
         queries[label] = seeds * prices[step].queries(len(people.attacked))
-        seconds[label] = seeds * sum(map(tempo.seconds, work.values()))
+        seconds[label] = seeds * sum(tempo.each(work, plan.audit.attack.shares(len(people.attacked))).values())
     learnt = any(students(search) for _, _, search in plan.asking())
     without = ("to teach students and to search them",) if learnt else ()
     return Forecast(queries, seconds, without, target_notes(plan.audit), read=str(people))

@@ -18,7 +18,7 @@ from reference.verified import verified
 from safetensors.torch import load_file
 
 from gmi import toy
-from gmi.audits import Asset, Hardware, conduct
+from gmi.audits import Hardware, conduct
 from gmi.checks import Flag
 from gmi.cli import audits
 from gmi.comparison import page
@@ -44,6 +44,7 @@ from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.oracles.guards import Noise, Stealthy
 from gmi.oracles.shape import Shape
 from gmi.priors.gan import Gan
+from gmi.report.header import Asset
 from gmi.run import Run
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient

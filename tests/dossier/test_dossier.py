@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from reference.planted import est, example, write
 
+from gmi.audits import forms
 from gmi.dossier.command import main
 from gmi.dossier.dossier import NO_VERDICT, Dossier
 from gmi.errors import GmiError
@@ -15,7 +16,9 @@ PERMISSION = {"system": "Door 3", "allowed_by": "A. Owner", "until": "2027-01-31
 
 def ladder(**changes) -> dict:
     """A ladder.json, as far as a dossier reads it."""
-    shared = {key: example()[key] for key in ("schema_version", "gmi", "assets", "provenance", "evidence")}
+    shared = {
+        key: example()[key] for key in ("schema_version", "gmi", "assets", "provenance", "evidence", "authorised")
+    }
     points = [
         {"rung": "scores", "access": "score", "search": "evolution", "name": "rung0_0", "queries": 504}
         | {"figures": {"rank1": est(0.3, 0.2, 0.4), "auc": est(0.8, 0.7, 0.9)}},
@@ -120,6 +123,18 @@ def test_runs_of_different_systems_are_no_dossier(tmp_path, second, system, mess
 def test_runs_without_permission_need_the_systems_name(tmp_path):
     runs = [put(tmp_path / "a", example(authorisation=None)), put(tmp_path / "b", ladder(authorisation=None))]
     assert Dossier.of(runs, "Door 3").system == "Door 3"
+
+
+def test_a_run_whose_forms_say_something_else_is_refused(runs):
+    report = json.loads((runs[0] / "report.json").read_text())
+    for name, text in forms(report):
+        (runs[0] / name).write_text(text)
+    assert Dossier.of(runs).parts[0].finding == report["verdict"]["finding"]
+    (runs[0] / "report.json").write_text(
+        json.dumps(report | {"verdict": report["verdict"] | {"finding": "no evidence"}})
+    )
+    with pytest.raises(GmiError, match=r"summary\.md does not say what report\.json says.*gmi verify .*a tells"):
+        Dossier.of(runs)
 
 
 def test_a_folder_without_a_finished_run_and_a_run_named_twice(runs, tmp_path):

@@ -566,9 +566,30 @@ def test_a_report_is_of_the_day_on_which_its_figures_were_found(run, caplog):
     permission = Authorisation(system="gate", allowed_by="A. Owner", until=date(2999, 1, 1))
     renewed = audit(run, replace(PLAN, authorisation=permission))  # it is no new figure
     assert renewed["authorisation"]["system"] == "gate" and renewed["provenance"] == report["provenance"]
+    assert report["authorised"] is None and renewed["authorised"] > "2026"
+    assert "until 2999-01-01 (entered on 20" in (run / "summary.md").read_text()
+    assert audit(run, replace(PLAN, authorisation=permission)) == renewed
+    with pytest.raises(GmiError, match=r"made with an authorisation of A\. Owner, and the configuration has none"):
+        audit(run)
     report["data"]["people"] += 1  # another report: it is written anew, as of now
     path.write_text(json.dumps(report))
     assert audit(run)["provenance"]["finished"] > "2026"
+
+
+def test_a_configuration_that_was_changed_differs_though_no_input_is_there(run, capsys):
+    """As it is read: config.yaml by the digest in the report, and plan.yaml by config.yaml."""
+    said = {
+        "config.yaml": "it is not the file",
+        "plan.yaml": "the configuration: plan.yaml says another than config.yaml",
+    }
+    for name, words in said.items():
+        text = (run / name).read_text()
+        (run / name).write_text(text.replace("notable: 0.1\n", "notable: 0.2\n"))
+        with pytest.raises(SystemExit, match="3"):
+            verify([str(run)])
+        printed = capsys.readouterr().out
+        assert words in printed and "not checked   inputs, by their digests" in printed
+        (run / name).write_text(text)
 
 
 def test_a_report_that_is_made_again_without_signing_has_no_old_signature(run, keys):

@@ -16,7 +16,7 @@ from reference.verified import verified
 from safetensors.torch import load_file
 
 from gmi import toy
-from gmi.audits import Asset, Hardware, conduct
+from gmi.audits import Hardware, conduct
 from gmi.cli import audits
 from gmi.errors import GmiError
 from gmi.inversion.attacker import PROBES
@@ -30,10 +30,12 @@ from gmi.oracles.access import LabelsOnly, ScoresOnly, VerificationOnly, WholeMo
 from gmi.oracles.ledger import Ledger
 from gmi.oracles.local import Model
 from gmi.report.brief import brief
+from gmi.report.header import Asset
 from gmi.rng import Rng
 from gmi.search.boundary import Boundary
 from gmi.search.evolution import Evolution
 from gmi.search.gradient import Gradient
+from gmi.search.selection import Selection
 from gmi.search.solve import Solve
 from gmi.settings import plain
 from gmi.targets.authorisation import Authorisation
@@ -263,7 +265,9 @@ def test_a_ladder_with_claims_asks_what_it_says(tmp_path):
     target = Target(Matcher(network, enrolled, 20.0, 0.5), inputs.target.input, inputs.target.classes)
     search = Solve(recogniser=FaceNet(), questions=8, search=Gradient(steps=1, objective="logit"))
     doors = Rung(name="doors", access=VerificationOnly(), searches=(search,))
-    plan, inputs = replace(PLAN, rungs=(doors,), best_of=(20,), budget=40), replace(inputs, target=target)
+    audit = replace(PLAN.audit, selection=Selection(pool=4, candidates=1, views=1))
+    plan = replace(PLAN, audit=audit, rungs=(doors,), best_of=(4,), budget=40)
+    inputs = replace(inputs, target=target)
     conduct(LADDER, plan, tmp_path / "run", CPU, inputs)
     foreseen = {step.split()[0]: count for step, count in forecast(plan, inputs, CPU).queries.items()}
     assert foreseen[rung] == 4 * 8 and foreseen["checks"] == 4 * 2 * PROBES > plan.budget

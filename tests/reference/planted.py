@@ -9,10 +9,11 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 EXAMPLE = """{
-"schema_version": 9, "kind": "report", "name": "quickstart", "gmi": "0.1.0",
+"schema_version": 10, "kind": "report", "name": "quickstart", "gmi": "0.1.0",
 "subject": "faces",
 "attacks": {"representatives": ["weights"], "membership": ["api"], "copying": ["api"]},
 "authorisation": {"system": "Door 3", "allowed_by": "A. Owner, security", "until": "2027-01-31"},
+"authorised": "2026-01-10T09:15:20+00:00",
 "defence": {"settings": {"type": "dp-sgd", "epsilon": 8.0}, "recorded": true, "promise": "epsilon 8.00 for one image"},
 "verdict": {"access": "white-box", "finding": "evidence of identity leakage",
     "because": ["The attack beats the control."],
@@ -73,7 +74,7 @@ EXAMPLE = """{
 "provenance": {"config_digest": "DIGEST", "digests": {"target": "DIGEST", "prior": "DIGEST", "guide": null},
     "device": "cpu", "processes": 1, "files": {"scores.jsonl": "DIGEST"},
     "environment": {"python": "3.11.7", "torch": "2.14.1"},
-    "started": "2026-01-10T09:12:00Z", "finished": "2026-01-10T09:15:20Z"},
+    "started": "2026-01-10T09:12:00+00:00", "finished": "2026-01-10T09:15:20+00:00"},
 "limits": ["Only one prior was tried."]
 }""".replace("DIGEST", "0f" * 32)
 RESULTS: list[tuple[str, str, str, tuple[float, ...] | str, float | None]] = [
