@@ -1,0 +1,125 @@
+"""What the JSON of every kind of audit begins with: who allowed it, what it came from, and of when its figures are."""
+
+import json
+import logging
+import platform
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import JsonValue
+
+from gmi.errors import GmiError
+from gmi.evidence.handling import Kept
+from gmi.report import page
+
+_log = logging.getLogger(__name__)  # warnings are shown, unless the application decides otherwise
+
+PACKAGES = (
+    *("torch", "torchvision", "accelerate", "diffusers", "facenet-pytorch", "lpips", "dlib-bin", "numpy", "scipy"),
+    *("scikit-learn", "cma", "opacus", "onnxruntime"),
+)
+"""Packages that the provenance names where they are installed."""
+FILES = ("scores.jsonl", "distributions.safetensors")
+"""Those that figures and plots rest on, and that show nobody."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """Packaged data or weights that the audit used, and their terms."""
+
+    name: str
+    licence: str
+    terms: str
+    credit: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the figures came from."""
+
+    config_digest: str
+    digests: dict[str, JsonValue]  # of the target, the prior, the data and whatever else was read
+    environment: dict[str, str]
+    device: str
+    processes: int
+    files: dict[str, str]  # SHA-256 of what figures can be computed from again
+    started: str
+    finished: str
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the JSON of every kind of audit begins with."""
+
+    schema_version: Literal[10]
+    kind: str
+    name: str
+    gmi: str
+    authorisation: dict[str, JsonValue] | None
+    authorised: str | None  # when the run was first told of it
+    evidence: Kept
+    assets: tuple[Asset, ...]
+    provenance: Provenance
+
+
+def environment() -> dict[str, str]:
+    """Python, the platform, and the versions of the packages that figures depend on."""
+    return {"python": platform.python_version(), "platform": platform.platform()} | dict(_installed(PACKAGES))
+
+
+def _installed(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of those of FILES that are in a run folder."""
+    paths = (folder / name for name in FILES)
+    return {path.name: sha256(path.read_bytes()).hexdigest() for path in paths if path.exists()}
+
+
+def refuse_withdrawn(authorised: bool, path: Path) -> None:
+    """Raises GmiError where a run whose JSON names an authorisation would be written anew without any."""
+    allowed = None if authorised else (_earlier(path) or {}).get("authorisation")
+    if allowed is not None:
+        raise GmiError(
+            f"{path.parent} was made with an authorisation of {allowed['allowed_by']}, and the configuration has none: "
+            "put it back, or choose another --out."
+        )
+
+
+def dated(report: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The report with the times that an earlier one in its file gives: of the same authorisation, of the same figures.
+
+    Another authorisation does not make figures new. That nothing was asked is told by a warning.
+    """
+    if (earlier := _earlier(path)) is None:
+        return report
+    mine = json.loads(json.dumps(report))
+    if earlier["authorisation"] == mine["authorisation"]:
+        mine["authorised"] = earlier["authorised"]
+    figures = mine.keys() - {"authorisation", "authorised", "evidence", "provenance"}
+    if any(earlier.get(key) != mine[key] for key in figures):
+        return mine
+    times = {key: earlier["provenance"][key] for key in ("started", "finished")}
+    _log.warning(
+        "Nothing was asked or computed: the figures are of %s. A model that has changed behind an interface since then "
+        "needs another --out.",
+        times["finished"],
+    )
+    return mine | {"provenance": mine["provenance"] | times}
+
+
+def _earlier(path: Path) -> dict[str, Any] | None:
+    """The JSON that is there; None: there is none, it is damaged, or of another version, and is written anew."""
+    try:
+        return page.read(path) if path.exists() else None
+    except GmiError:
+        return None
