@@ -75,16 +75,20 @@ def test_an_api_of_forms_is_asked_with_a_token_that_is_fetched_anew(tmp_path, mo
 
 def test_a_pod_takes_the_configuration_of_its_number(tmp_path):
     job = yaml.safe_load((EXAMPLES / "kubernetes/job.yaml").read_text("utf-8"))["spec"]
-    command = job["template"]["spec"]["containers"][0]["command"]
+    container, volumes = job["template"]["spec"]["containers"][0], job["template"]["spec"]["volumes"]
+    command = container["command"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in volumes}
     (tmp_path / "python").write_text('#!/usr/bin/env bash\necho "$@"\n')
     (tmp_path / "python").chmod(0o755)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    said = [
-        subprocess.check_output(command, env={"PATH": path, "JOB_COMPLETION_INDEX": str(number)}, text=True).split()
-        for number in range(job["completions"])
-    ]
-    assert all((EXAMPLES.parent / words[3]).is_file() for words in said)
-    assert len({words[5] for words in said}) == job["completions"] == job["parallelism"]
+    runs = set()
+    for number in range(job["completions"]):
+        said = subprocess.check_output(command, env={"PATH": path, "JOB_COMPLETION_INDEX": str(number)}, text=True)
+        audit, decided = (line.split() for line in said.splitlines())
+        assert audit[:3] == ["-m", "gmi", "audit"] and audit[4:] == ["--out", decided[3]]
+        assert decided == ["-m", "gmi", "report", f"/runs/{Path(audit[3]).stem}", "--policy", "policy.yaml"]
+        runs.add(decided[3])
+    assert len(runs) == job["completions"] == job["parallelism"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

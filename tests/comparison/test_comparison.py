@@ -497,7 +497,7 @@ def test_a_dry_run_prints_configuration_queries_and_time(tmp_path, monkeypatch, 
     config = tmp_path / "toy.yaml"
     config.write_text(yaml.safe_dump(plain(PLAN)))
     kind = replace(COMPARISON, load=lambda plan, hardware: inputs())
-    audits.main(kind, "", [str(config), "--dry-run", "--seeds", "0", "1", "2"])
+    audits.main(kind, "compare", [str(config), "--dry-run", "--seeds", "0", "1", "2"])
     text = capsys.readouterr().out
     assert "margin: 0.05" in text and "27 attacks to make" in text and "judge stranger" in text
     assert not (tmp_path / "runs").exists()
@@ -520,7 +520,9 @@ def test_the_page_names_permission_digests_and_the_terms_of_assets(tmp_path, mon
         assert words in text
     with pytest.raises(GmiError, match="authorisation ended"):
         compare(replace(plan, authorisation=replace(allowed, until="2020-01-31")), tmp_path / "run")
-    compare(replace(plan, authorisation=None), tmp_path / "run")  # permission is no part of a run's identity
+    longer = replace(allowed, until="2099-12-31")
+    renewed = compare(replace(plan, authorisation=longer), tmp_path / "run")  # it is no part of a run's identity
+    assert renewed["authorised"] >= report["authorised"] and renewed["arms"] == report["arms"]
 
 
 def test_the_front_is_what_nothing_beats():

@@ -522,7 +522,7 @@ def test_two_processes_write_what_one_writes(trained, tmp_path, monkeypatch):
 def test_a_dry_run_counts_the_queries_and_makes_nothing(tmp_path, capsys):
     plan, config = miniature(tmp_path / "faces"), tmp_path / "toy.yaml"
     config.write_text(json.dumps(plain(plan)))
-    audits.main(EXTRACTION, "", [str(config), "--dry-run", "--out", str(tmp_path / "run")])
+    audits.main(EXTRACTION, "extract", [str(config), "--dry-run", "--out", str(tmp_path / "run")])
     text = capsys.readouterr().out
     queries = {line.split()[0]: line.split()[1] for line in text.splitlines() if len(line.split()) == 3}
     asked = 6 + 8 + 3
@@ -530,7 +530,7 @@ def test_a_dry_run_counts_the_queries_and_makes_nothing(tmp_path, capsys):
     assert expected.items() <= queries.items()
     assert "other: 2" in text and "to compare the samples" in text and not (tmp_path / "run").exists()
     with pytest.raises(GmiError, match="needs people of its own"):
-        audits.main(EXTRACTION, "", [str(config), "--dry-run", "--data.other", "0"])
+        audits.main(EXTRACTION, "extract", [str(config), "--dry-run", "--data.other", "0"])
 
 
 def test_models_of_another_size_are_refused_before_any_work(tmp_path):

@@ -300,6 +300,12 @@ def test_the_examples_commands_end_with_the_decision(tmp_path, monkeypatch, caps
     (tmp_path / "policy.yaml").write_text(yaml.safe_dump({"name": "p", "require": ["verdict in [inconclusive]"]}))
     cli.command(shlex.split(command(*GITLAB), comments=True)[1:])  # no exit
     assert capsys.readouterr().out.count("policy p: pass") == 1
+    shutil.rmtree(tmp_path / "faces")  # a finished run needs neither photographs nor weights to be held against another
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump({"name": "q", "require": ["people >= 30"]}))
+    with pytest.raises(SystemExit, match="3"):
+        cli.command(["report", "runs/release", "--policy", "policy.yaml"])
+    assert capsys.readouterr().out.endswith("policy q: fail\nruns/release/report.html\n")
+    assert json.loads((run / "policy.json").read_text())["policy"] == "q"
 
 
 @pytest.mark.parametrize(("file", "schema"), [("github.yml", "github-workflows"), ("gitlab.yml", "gitlab-ci")])

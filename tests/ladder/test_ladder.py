@@ -199,7 +199,7 @@ def test_a_dry_run_prints_configuration_queries_and_time_and_asks_nothing(inputs
     monkeypatch.chdir(tmp_path)
     kind = replace(LADDER, load=lambda plan, hardware: inputs)
     with pytest.raises(GmiError, match="more than the budget of 100"):
-        audits.main(kind, "", [str(config), "--dry-run"])
+        audits.main(kind, "ladder", [str(config), "--dry-run"])
     text = capsys.readouterr().out
     words = ("best_of:", "rung0_1 whole, gradient", "No point may ask more than 100 queries.")
     assert all(word in text for word in words)

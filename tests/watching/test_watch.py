@@ -360,10 +360,10 @@ def test_its_folder_is_not_the_ladders(inputs, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     kind = replace(WATCHING, load=lambda plan, hardware: inputs)
     few = ["--rungs.1.searches.0.generations", "2"]
-    audits.main(kind, "", [str(config), "--dry-run", *few], "gmi watch")
+    audits.main(kind, "watch", [str(config), "--dry-run", *few])
     words = capsys.readouterr().out
     assert "camera" in words and "rung1_0 scores" in words
-    audits.main(kind, "", [str(config), *few], "gmi watch")
+    audits.main(kind, "watch", [str(config), *few])
     assert Path("runs", "toy-watch", "watch.json").exists()
 
 
