@@ -25,11 +25,12 @@ from gmi.evidence.vault import forget
 from gmi.files import put
 from gmi.forecast import Forecast
 from gmi.report import page
-from gmi.report.brief import brief, card, summary
+from gmi.report.brief import brief
 from gmi.report.figures import scalars, table
 from gmi.report.header import Asset, Header, Provenance, dated, digests, environment, refuse_withdrawn
 from gmi.report.page import SCHEMA_VERSION
 from gmi.report.subjects import sentences
+from gmi.report.summary import card, summary
 from gmi.run import Run, refuse_other
 from gmi.settings import identity, plain, words
 from gmi.tracking import Tracker, refuse_missing, tracking

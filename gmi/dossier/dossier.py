@@ -15,6 +15,7 @@ from gmi.report.brief import REACHES, TITLES, Table, brief
 from gmi.report.coverage import Attack, Document, Figure, Mitigation, Requirement, coverage, standards, told
 from gmi.report.figures import membership
 from gmi.report.page import read
+from gmi.report.terms import Term
 
 NO_VERDICT = "compared, without a verdict"
 
@@ -158,6 +159,11 @@ class Dossier:
             f"The runs attacked {len(models)} different models ({', '.join(models.values())}): what one of them does "
             "not find is said of its own model alone."
         )
+
+    @property
+    def words(self) -> list[Term]:
+        """What the words of the figures mean, each once."""
+        return [*dict.fromkeys(term for part in self.parts for term in brief(part.report).words)]
 
     @property
     def tested(self) -> Iterator[tuple[Attack, Part, str]]:

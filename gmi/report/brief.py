@@ -1,21 +1,18 @@
 """A run in brief: what was audited, what was found, in figures with intervals, and what was not tested.
 
-`summary.md` is this on one page; `card.md` is a model card's part; a dossier has one brief for each of its runs.
+`summary.md` and `card.md` are made of it, and a dossier has one brief for each of its runs.
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
-
-from gmi.errors import visible
 from gmi.report.coverage import coverage
 from gmi.report.figures import Row, membership, rows
 from gmi.report.page import worded_label
+from gmi.report.parts import PARTS, word
 from gmi.report.subjects import reworded
-from gmi.report.terms import written
+from gmi.report.terms import KINDS, Term, glossary
 
 TITLES = {
     "report": "Model inversion",
@@ -34,7 +31,7 @@ REACHES = {"api": "answers of an interface", "weights": "weights"}
 
 HEADLINES = {
     "report": {
-        "verdict.advantages": ("leak", "identity"),
+        "verdict.advantages": ("leak", "bound", "matches", "identity"),
         "results": ("match", "rank1", "auc"),
         "related.membership.methods": ("auc", "hits"),
         "related.copying": ("agreement", "accuracy"),
@@ -55,47 +52,15 @@ HEADLINES = {
     },
 }
 """The figures that tell a run's outcome, by kind of audit: parts of figures.csv, and their metrics without rates."""
-PARTS = {
-    "verdict.advantages": "Advantage over images that know nothing of the model",
-    "results": "How often images are taken for their person",
-    "related.membership.methods": "Whether a photograph was trained on",
-    "related.copying": "How well a student copies the model",
-    "related.templates": "Whom images from templates pass for",
-    "points": "By level of access",
-    "random_prior": "Samples of the prior, which know nothing of the model",
-    "arms": "What each defence costs",
-    "arms.leaks": "What it leaves to an adversary",
-    "groups.rows": "By groups of people: gains over the imputation, and over everybody else's",
-    "sets.training.methods": "The attribute of people in the training set; gains over an imputation without the model",
-    "data": "Records copied, in excess of a model that never saw them",
-    "rows": "What samples copy",
-    "white_box": "What the weights know",
-    "control": "People at a camera: the control",
-    "strangers": "People at the camera whom the target does not know",
-    "traffic": "Attacks whose queries the watch looks at",
-    "traffic.disguised": "The same attacks, hidden among photographs",
+EXPLAINED = {
+    "report": ("interval", "fmr", "advantage", "notable"),
+    "ladder": ("interval", "fmr"),
+    "comparison": ("interval",),
+    "attributes": ("interval", "imputation", "area", "hits"),
+    "extraction": ("interval", "copy", "area", "hits"),
+    "watch": ("interval", "query"),
 }
-WORDS = {
-    "leak": "AUC gained",
-    "identity": "among look-alikes",
-    "agreement": "agrees with the model",
-    "reduction.auc": "AUC less than undefended",
-    "cost": "accuracy lost",
-    "accuracy": "accuracy",
-    "gain.accuracy": "gain",
-    "gain.auc": "gain in AUC",
-    "gain": "gain in AUC",
-    "contrast": "beyond everybody else's",
-    "copies": "samples that are copies",
-    "originals": "records that are copied",
-    "excess": "share",
-    "queries": "queries",
-    "windows": "windows",
-    "flagged": "of them flagged",
-    "first": "queries before the first alarm",
-    "sent": "images sent before the first alarm",
-}
-"""Metrics for which no page has a label."""
+"""What the words of a brief are besides those of its figures, by kind of audit."""
 HIDDEN = {"part", "metric", "value", "low", "high", "unit", "people", "failed", "fmr", "name"}
 """Keys of a figure that are no label of its row in a table."""
 
@@ -118,12 +83,15 @@ class Brief:
     name: str  # the run's
     system: str | None  # by its authorisation
     permission: str | None  # who allowed the audit, and until when
+    data: str  # its name in the configuration; empty: the report has none
+    model: str  # SHA-256 of what was attacked; empty: there were several
     access: str
     finding: str  # of the verdict; empty: this kind of audit has none
     because: tuple[str, ...]
     beside: tuple[str, ...]  # findings of attacks that have a verdict of their own, each with its reasons
     cautions: tuple[str, ...]  # checks that warn, and defences that mislead searches
     tables: tuple[Table, ...]
+    words: tuple[Term, ...]  # what figures and findings mean
     missing: tuple[str, ...]  # attacks that were not made
     limits: tuple[str, ...]
     finished: str
@@ -138,18 +106,22 @@ class Brief:
 def brief(report: Mapping[str, Any]) -> Brief:
     """The brief of a report.json, or of another kind of audit's file."""
     subject, verdict, allowed = report.get("subject", "faces"), report.get("verdict") or {}, report["authorisation"]
-    missing = [row.attack for row in coverage(report["attacks"]) if not row.made]
+    missing, tables = [row.attack for row in coverage(report["attacks"]) if not row.made], tuple(_tables(report))
+    data = report.get("data", "")
     return Brief(
         kind=report["kind"],
         name=report["name"],
         system=None if allowed is None else allowed["system"],
         permission=None if allowed is None else f"{allowed['allowed_by']}, until {allowed['until']}{_late(report)}",
+        data=data if isinstance(data, str) else data["name"],
+        model=report["provenance"]["digests"].get("target") or "",
         access=_access(report),
         finding=verdict.get("finding", ""),
         because=(*verdict.get("because", ()), *filter(None, [verdict.get("effect")])),
         beside=tuple(_beside(report)),
         cautions=tuple(_cautions(report)),
-        tables=tuple(_tables(report)),
+        tables=tables,
+        words=tuple(_words(report["kind"], tables, subject)),
         missing=tuple(
             reworded(attack.what, subject) + (f" (`{attack.command}`)" if attack.command else "") for attack in missing
         ),
@@ -217,7 +189,7 @@ def _tables(report: Mapping[str, Any]) -> Iterator[Table]:
         lines |= {} if chance is None else {(label, ""): chance}
         metrics = sorted({metric: None for each in lines.values() for metric in each}, key=lambda m: _order(m, wanted))
         if lines:
-            columns = tuple(_word(metric, subject) for metric in metrics)
+            columns = tuple(word(metric, subject) for metric in metrics)
             named = tuple((words, figures) for (words, _), figures in lines.items())
             yield Table(reworded(PARTS[part], subject), tuple(metrics), columns, named)
 
@@ -227,91 +199,10 @@ def _order(metric: str, wanted: tuple[str, ...]) -> tuple[int, float]:
     return wanted.index(base), -float(at or 0)
 
 
-def _word(metric: str, subject: str) -> str:
-    base, _, at = metric.partition("@")
-    if base == "hits":
-        return f"hits at {100 * float(at):g} % false alarms"
-    return reworded(WORDS[base], subject) if base in WORDS else worded_label(subject, metric)
-
-
-def summary(brief: Brief) -> str:
-    """One page of Markdown; the user's own words are escaped."""
-    permission = "No authorisation is on record." if brief.permission is None else f"Allowed by {brief.permission}."
-    system = "" if brief.system is None else f" System: {brief.system}."
-    lines = [
-        f"# {plain(brief.title)}: {plain(brief.name)}",
-        "",
-        plain(f"{permission}{system} Access: {brief.access}. Finished {brief.finished[:10]} with gmi {brief.gmi}."),
-        "",
-        "## Finding",
-        "",
-        f"**{plain(brief.finding.capitalize())}.** {plain(' '.join(brief.because))}"
-        if brief.finding
-        else "This kind of audit compares, and has no verdict.",
-        "",
-        *(line for each in brief.beside for line in (plain(each), "")),
-        *(["Read with caution:", "", *(f"- {plain(each)}" for each in brief.cautions), ""] if brief.cautions else []),
-        "## Figures",
-        "",
-        "Values with 95 % intervals. Controls stand among them: what they find is no leak.",
-        "",
-        *(line for table in brief.tables for line in _grid(table)),
-        "## What was not tested",
-        "",
-        *(f"- {each}" for each in brief.missing),
-        *(f"- {plain(each)}" for each in brief.limits),
-        "",
-        "A test with known attacks is evidence about those attacks. This gives no verdict on anonymity or compliance.",
-        "",
-        "## How to repeat it",
-        "",
-        f"    gmi {COMMANDS[brief.kind]} RUN/plan.yaml --out again",
-        "",
-        "RUN is the run's folder, and the command starts where the audit did.",
-        "",
-        f"Configuration {brief.digest[:16]}; `{brief.kind}.json` has the digests of all inputs, `figures.csv` every "
-        "figure.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _grid(table: Table) -> Iterator[str]:
-    """A table in Markdown."""
-    yield f"{plain(table.title)}:"
-    yield ""
-    yield "| " + " | ".join(["", *map(plain, table.columns)]) + " |"
-    yield "| --- |" + " ---: |" * len(table.columns)
-    for name, figures in table.lines:
-        cells = [written(figures[metric]) if metric in figures else "—" for metric in table.metrics]
-        yield "| " + " | ".join(map(plain, [name, *cells])) + " |"
-    yield ""
-
-
-def card(brief: Brief) -> str:
-    """A model card's part, with the figures as the results of an evaluation."""
-    results = [
-        EvalResult(
-            task_type="privacy-audit",
-            task_name=brief.title,
-            dataset_type="private",
-            dataset_name=brief.name,
-            metric_type=metric,
-            metric_name=f"{name}: {word}" if name else word,
-            metric_value=figures[metric]["value"],
-            metric_args={end: figures[metric][end] for end in ("low", "high")},
-        )
-        for table in brief.tables
-        for name, figures in table.lines
-        for metric, word in zip(table.metrics, table.columns, strict=True)
-        if metric in figures and figures[metric]["low"] is not None
-    ]
-    data = ModelCardData(model_name=brief.system or brief.name, tags=["privacy-audit"], eval_results=results)
-    body = summary(brief).replace("\n## ", "\n### ").replace("# ", "## Privacy audit: ", 1)
-    return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}"))
-
-
-def plain(text: str) -> str:
-    """Text of one line that stays text in Markdown: no markup, no HTML, no link or mention, no further cell."""
-    line = visible(" ".join(text.split()))
-    line = re.sub(r"([\\`*<|~]|\b_|_\b|\](?=[(\[:]))", r"\\\1", line.replace("&", "&amp;"))
-    return re.sub(r"(?<=[a-z]):(?=//)|(?<=ww)w(?=\.)|@(?=\w)", lambda sign: f"&#{ord(sign[0])};", line, flags=re.I)
+def _words(kind: str, tables: Iterable[Table], subject: str) -> Iterator[Term]:
+    """What a reader who knows none of the words needs, each once."""
+    used = [*EXPLAINED[kind]]
+    for table in tables:
+        used += [row[key] for _, figures in table.lines for row in figures.values() for key in KINDS if key in row]
+    for term in glossary(used).values():
+        yield Term(reworded(term.label, subject), reworded(term.meaning, subject))

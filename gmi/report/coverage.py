@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from gmi.report.figures import Row, rows
+from gmi.report.parts import named
 from gmi.report.terms import written
 from gmi.settings import settings
 from gmi.settings.documents import parse_yaml
@@ -149,8 +150,8 @@ def bearings(report: Mapping[str, Any]) -> list[Bearing]:
 
 
 def told(figure: Figure, group: Sequence[Row]) -> str:
-    """A figure with its interval, or the range of several: `points.rank1: 3 % to 36 % (14 figures)`."""
-    name = f"{figure.part}.{figure.metric}".removeprefix("data.")
+    """A figure with its interval, or the range of several: `By level of access, Rank-1: 3 % to 36 % (14 figures)`."""
+    name = named(figure.part, figure.metric)
     known = sorted((row for row in group if row["value"] is not None), key=lambda row: row["value"])
     if not known:
         return f"{name}: not known"

@@ -20,8 +20,9 @@ COUNTS |= {"training_images", "enrolment_images", "samples", "reconstructions", 
 COUNTS |= {"distractors", "windows", "first", "sent"}
 SHARES = {"match", "anymatch", "pairmatch", "rank", "top", "hits", "accuracy", "copies", "originals", "agreement"}
 SHARES |= {"share", "ratio", "calibration_error", "own_opinion", "precision", "recall", "coverage", "undetected"}
-SHARES |= {"target_accuracy", "covered", "flagged"}
-DIFFERENCES = ("cost", "reduction", "gain", "contrast", "excess", "leak", "identity", "optimising")
+SHARES |= {"matches", "target_accuracy", "covered", "flagged"}
+LIMITS = {"bound", "matches"}  # of an advantage: the most that it may be, and of people who match
+DIFFERENCES = (*LIMITS, "cost", "reduction", "gain", "contrast", "excess", "leak", "identity", "optimising")
 
 EVIDENCE = (("evidence of identity leakage", "evidence of trait leakage"), ("evidence of leakage",))
 """Findings that something leaks, by kinds of audit: what those of images say, and what others do."""
@@ -74,7 +75,11 @@ def _walk(tree: Mapping[str, Any], keys: tuple[str, ...], labels: Mapping[str, s
             above = keys[-1] if keys else ""
             if key in COUNTS or above in COUNTS:
                 yield line(part or "data", labels, metric, value, "count")
-            elif key in ("own_opinion", "flagged") or above in ("undetected", "chance"):
+            elif (
+                (key in LIMITS and keys[-2:] == ("advantages", "*"))
+                or key in ("own_opinion", "flagged")
+                or above in ("undetected", "chance")
+            ):
                 yield line(part, labels, metric, value, unit(metric))
 
 

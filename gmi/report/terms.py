@@ -184,8 +184,9 @@ def label(name: str, meaning: bool = False) -> str:
 
 
 def glossary(names: Iterable[str]) -> dict[str, Term]:
-    """What a page explains, by name: words of READING, methods, judges and metrics; none that has no meaning."""
-    known = {name: READING.get(name, Term(label(name), label(name, meaning=True))) for name in names}
+    """What a page explains, by name: words, methods, judges and metrics; none that has no meaning."""
+    words = AUDIT | READING
+    known = {name: words.get(name, Term(label(name), label(name, meaning=True))) for name in names}
     return {name: term for name, term in known.items() if term.meaning}
 
 
@@ -232,6 +233,9 @@ def written(row: Mapping[str, Any]) -> str:
     if row["value"] is None:
         return f"not known ({row.get('failed', 'not measured')})"
     unit = row["unit"]
+    if row["low"] is None and unit.endswith("difference"):
+        points = unit.startswith("share")
+        return f"{100 * row['value']:+.3g}\u202fpoints" if points else f"{row['value']:+.2f}"
     if row["low"] is None:
         return rate(row["value"]) if unit == "share" else f"{row['value']:,.6g}"
     return " ".join(_rounded(row, unit.startswith("share"), unit.endswith("difference")))

@@ -74,9 +74,9 @@ def test_runs_on_different_models_are_told_apart(runs, tmp_path):
 def test_measures_are_those_that_reach_the_attack_with_what_runs_tell(runs):
     risks = {risk.attack.nist: risk for risk in Dossier.of(runs).risks if risk.attack.edpb == "model inversion"}
     measures = {measure.id: figures for measure, figures in risks["NISTAML.032"].measures}
-    rates = "levels: points.rank1: 3\u202f% [0, 10] to 30\u202f% [20, 40] (2 figures)"
+    rates = "levels: By level of access, Rank-1: 3\u202f% [0, 10] to 30\u202f% [20, 40] (2 figures)"
     assert measures["AML.M0002"] == (rates,) and measures["AML.M0003"] == ()
-    assert measures["AML.M0004"] == ("levels: points.queries: 504 to 2,000 (2 figures)",)
+    assert measures["AML.M0004"] == ("levels: By level of access, queries: 504 to 2,000 (2 figures)",)
     (alone,) = [risk for risk in Dossier.of(runs[:1]).risks if risk.attack.edpb == "model inversion"]
     assert {measure.id for measure, _ in alone.measures} == {"AML.M0005", "AML.M0003"}  # the weights were attacked
 

@@ -8,20 +8,25 @@ import yaml
 from huggingface_hub import ModelCard
 from reference.planted import est, example
 
-from gmi.report.brief import HEADLINES, PARTS, brief, card, plain, summary
+from gmi.report.brief import HEADLINES, brief
+from gmi.report.parts import PARTS
+from gmi.report.summary import card, plain, summary
 
 
 def test_summary_says_who_allowed_what_was_found_and_what_was_not_tested():
     text = summary(brief(example()))
     assert text.startswith("# Model inversion: quickstart\n")
-    assert "Allowed by A. Owner, security, until 2027-01-31. System: Door 3. Access: white-box." in text
+    assert "Allowed by A. Owner, security, until 2027-01-31. System: Door 3. Data: orl. Model, by its " in text
+    assert "SHA-256: 0f0f0f0f0f0f0f0f. Access: white-box. Finished 2026-01-10" in text
+    assert "- **AUC**: chance that an image is more like its person than like another; 0.5 is guessing." in text
+    assert "- **Advantage**: an attack's AUC less that of samples of the prior" in text
     assert "**Evidence of identity leakage.** The attack beats the control. Of 100 such people" in text
-    assert "| Search | +0.32 [0.26, 0.38] | +0.21 [0.13, 0.29] |" in text
-    assert "| Best of N | not known (no face in 9 samples) | not known (no face in 9 samples) |" in text
+    assert "| Search | +0.32 [0.26, 0.38] | +0.37 | +12 points | +0.21 [0.13, 0.29] |" in text
+    assert "| Best of N | not known (no face in 9 samples) | — | — | not known (no face in 9 samples) |" in text
     assert "- Inference of a person's attribute (`gmi attributes`)" in text
     assert "- Copying the model" not in text  # it was made
     assert "gmi audit RUN/plan.yaml --out again" in text
-    assert len(text.splitlines()) < 75  # one page
+    assert len(text.splitlines()) < 95  # one page, and what its words mean
 
 
 def test_summary_says_what_else_was_found_and_what_to_beware_of():
@@ -38,7 +43,7 @@ def test_summary_says_what_else_was_found_and_what_to_beware_of():
 
 
 def test_summary_without_permission_says_so():
-    assert "No authorisation is on record. Access" in summary(brief(example(authorisation=None)))
+    assert "No authorisation is on record. Data" in summary(brief(example(authorisation=None)))
 
 
 def test_card_holds_the_figures_with_their_intervals():
@@ -47,6 +52,7 @@ def test_card_holds_the_figures_with_their_intervals():
     (leak,) = [each for each in found if each.metric_type == "leak"]
     assert (leak.metric_value, leak.metric_args) == (0.32, {"low": 0.26, "high": 0.38})
     front = yaml.safe_load(text.split("---")[1])
+    assert front["model-index"][0]["results"][0]["dataset"]["name"] == "orl"
     assert front["tags"] == ["privacy-audit"] and front["model-index"][0]["name"] == "Door 3"
     assert "## Privacy audit: Model inversion: quickstart" in text and "\n### Finding" in text
 

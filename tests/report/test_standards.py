@@ -75,7 +75,7 @@ def test_what_bears_on_a_requirement_is_told_with_its_interval():
     one = line("related.copying", {}, "agreement", (0.425, 0.3, 0.56), "share")
     more = line("related.copying", {}, "agreement", (0.8, 0.7, 0.9), "share")
     lost = line("related.copying", {}, "agreement", None, "share")
-    name = "related.copying.agreement: "
+    name = "How well a student copies the model, agrees with the model: "
     assert told(figure, [one]) == f"{name}42\u202f% [30, 56]"
     assert told(figure, [lost]) == f"{name}not known"
     assert told(figure, [more, one]) == f"{name}42\u202f% [30, 56] to 80\u202f% [70, 90] (2 figures)"
