@@ -6,7 +6,7 @@ Whole audits of a toy world (gmi/toy.py), by the shipped code and rule: targets 
 nobody; leaks in five strengths, the share of labels that are right; worlds in which people share traits in groups and
 labels are shuffled within the groups, so that the target knows traits alone; and targets whose classes stand in another
 order. Then verdicts on planted figures, thousands a cell: people whose AUC has a known advantage, from 10 to 200 of
-them, and people of whom a few are found, as well as the prior can show people. Prints how often each finding comes out,
+them, and people of whom a few are found, as well as the prior can show people, with one seed and with five. Prints how often each finding comes out,
 and what an audit must not say: evidence where nobody is known, identity where traits alone are, no evidence where the
 advantage, or the share of people who are found, is notable.
 """
@@ -37,7 +37,7 @@ from gmi.inversion.audit import examine, refuse
 from gmi.inversion.scoring import verdicts
 from gmi.inversion.verdict import Ceiling, Exposure, Finding, decide
 from gmi.metrics.lookalikes import Within
-from gmi.metrics.rates import clopper_pearson
+from gmi.metrics.rates import any_of_m, clopper_pearson
 from gmi.metrics.statistics import Estimate
 from gmi.report.figures import Row, line
 from gmi.run import Run
@@ -47,7 +47,7 @@ PEOPLE, NOTABLE = 40, 0.1
 STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 TRAITS = (2, 4)
 SIZES, ADVANTAGES = (10, 20, 40, 60, 100, 200), (0.0, 0.05, 0.1, 0.15, 0.2)
-FOUND = (0.05, 0.1, 0.2)
+FOUND, SEEDS = (0.05, 0.1, 0.2), 5
 MATCHING = (0.8, 0.4)  # share of people found, or projected into the prior, who match
 ORDER: tuple[Finding | str, ...] = (
     *("evidence of identity leakage", "evidence of trait leakage", "inconclusive", "no evidence"),
@@ -81,12 +81,18 @@ def audited(world: World) -> tuple[str, float]:
 
 
 def planted(
-    advantage: float, people: int, rng: np.random.Generator, found: float = 0.0, matching: float = MATCHING[0]
+    advantage: float,
+    people: int,
+    rng: np.random.Generator,
+    found: float = 0.0,
+    matching: float = MATCHING[0],
+    seeds: int = 1,
 ) -> Finding:
     """The verdict on people whose AUC exceeds 0.5 by the advantage on average: normal on the probit scale.
 
     found: share of people whom the search finds, while the others' AUC stays as it is.
     matching: share of people found, and of the oracle projection's, who match.
+    seeds: draws; every one finds the same people.
     """
 
     def figures(mean: float, count: int) -> np.ndarray:
@@ -94,13 +100,14 @@ def planted(
         mine = np.sqrt(0.5) * (common + rng.normal(size=(count, people)))
         return ndtr(np.sqrt(2) * shift(mean) + mine)
 
-    search, best = figures(advantage, 1), figures(advantage / 2, 1)
+    search, best = figures(advantage, seeds), figures(advantage / 2, seeds)
     search[:, : (those := round(found * people))] = 1.0
-    nobody, prior = np.full(people, 0.5), figures(0.45, 1)
+    nobody, prior = np.full(people, 0.5), figures(0.45, seeds)
     matched, of_prior = _matching(search), (rng.uniform(size=prior.shape) < matching).astype(float)
-    matched[:, :those] = rng.uniform(size=(1, those)) < matching
+    matched[:, :those] = rng.uniform(size=(seeds, those)) < matching
+    lucky = any_of_m(0.01, seeds)
     exposures = {
-        name: Exposure(auc, (nobody,), hits, 0.01, (Within(auc, np.full((1, people), 0.5), nobody),))
+        name: Exposure(auc, (nobody,), hits, 0.01, (Within(auc, np.full((1, people), 0.5), nobody),), lucky=lucky)
         for name, auc, hits in (("search", search, matched), ("best_of_n", best, _matching(best)))
     }
     return decide(exposures, Ceiling(prior, of_prior), NOTABLE).finding
@@ -116,12 +123,12 @@ def shift(advantage: float) -> float:
     return float(ndtri(0.5 + advantage))
 
 
-def cell(task: tuple[int, int, tuple[float, float, float]]) -> list[Finding]:
+def cell(task: tuple[int, int, tuple[float, float, float, int]]) -> list[Finding]:
     """So many verdicts on planted figures."""
     people, count, world = task
-    advantage, found, matching = world
+    advantage, found, matching, seeds = world
     rng = np.random.default_rng([people, *(round(1000 * each) for each in world)])
-    return [planted(advantage, people, rng, found, matching) for _ in range(count)]
+    return [planted(advantage, people, rng, found, matching, seeds) for _ in range(count)]
 
 
 def table(
@@ -155,11 +162,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kinds = [("shuffled labels", 0.0, 0), *((f"{right:.0%} right", right, 0) for right in STRENGTHS)]
     kinds += [(f"{traits} groups of traits", 0.0, traits) for traits in TRAITS] + [("another order", 1.0, 0)]
     worlds = [(*kind, 10_000 * index + seed) for index, kind in enumerate(kinds) for seed in range(count)]
-    worlds_of = {f"advantage {each:+.2f}": (each, 0.0, MATCHING[0]) for each in ADVANTAGES}
-    worlds_of |= {f"{each:.0%} of people found": (0.0, each, MATCHING[0]) for each in FOUND}
+    worlds_of = {f"advantage {each:+.2f}": (each, 0.0, MATCHING[0], 1) for each in ADVANTAGES}
+    worlds_of |= {f"{each:.0%} of people found": (0.0, each, MATCHING[0], 1) for each in FOUND}
     worlds_of |= {
-        f"{each:.0%} found, {MATCHING[1]:.0%} of them match": (0.0, each, MATCHING[1]) for each in (0.0, *FOUND)
+        f"{each:.0%} found, {MATCHING[1]:.0%} of them match": (0.0, each, MATCHING[1], 1) for each in (0.0, *FOUND)
     }
+    worlds_of |= {f"{each:.0%} found, {SEEDS} seeds": (0.0, each, MATCHING[0], SEEDS) for each in (0.0, *FOUND)}
     tasks = [(people, options.draws, world) for people in SIZES for world in worlds_of.values()]
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         outcomes = list(pool.map(audited, worlds, chunksize=4))
@@ -187,10 +195,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for people in SIZES:
         here = {name: drawn[people, options.draws, world] for name, world in worlds_of.items()}
         faults: dict[str, Sequence[str]] = {
-            name: (identity, trait) for name, (advantage, found, _) in worlds_of.items() if advantage == found == 0
+            name: (identity, trait) for name, (advantage, found, *_) in worlds_of.items() if advantage == found == 0
         }
         faults |= {
-            name: (acquitted,) for name, (advantage, found, _) in worlds_of.items() if max(advantage, found) >= NOTABLE
+            name: (acquitted,) for name, (advantage, found, *_) in worlds_of.items() if max(advantage, found) >= NOTABLE
         }
         rows += table({"of": "planted", "people": str(people)}, f"{people} people, {options.draws} draws", here, faults)
     seconds = perf_counter() - start

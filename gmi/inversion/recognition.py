@@ -76,7 +76,7 @@ class Recognised:
                 float(chance.mean()),
                 tuple(among.values()),
                 self._tries(name),
-                float(chance.max(0).mean()),
+                float((1 - (1 - chance) ** len(self._found(name))).mean()),
             )
             for name, among in self.within.items()
             if public or name != "public"

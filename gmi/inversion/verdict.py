@@ -41,7 +41,7 @@ class Exposure:
     usual: float  # share of the prior's samples that match somebody, of one image
     within: tuple[Within, ...]  # among look-alikes by the judge, and among those of her group where groups are known
     tries: int = 1  # images of each person and draw: each has a chance, of which `usual` is one
-    lucky: float = 0.0  # share of people whom any of the prior's samples matches, one with each draw
+    lucky: float = 0.0  # share of people whom any of as many of the prior's samples as there are draws matches
 
     @property
     def leaks(self) -> tuple[Array, ...]:

@@ -190,6 +190,32 @@ def test_a_person_is_found_if_one_of_her_images_is():
     assert found.finding == "inconclusive" and "may find up to" in " ".join(found.because)
 
 
+def test_any_of_several_seeds_is_held_against_as_many_samples_of_the_prior():
+    """Of 50 samples one matches each person, so that any of three does in 1 - 0.98 ** 3; so many seeds find as many."""
+    people, samples, seeds = 200, 50, 3
+    by_seed, by_sample = (np.tile(np.arange(people), count) for count in (seeds, samples))
+    drawn, sampled = (np.repeat(np.arange(count), people) for count in (seeds, samples))
+    hits = (np.random.default_rng(0).uniform(size=people * seeds) < 1 / samples).astype(float)
+    recognised = Recognised(
+        judge="dlib",
+        people=people,
+        thresholds=(Threshold(0.01, 0.5, 15_600, 156, effective=40.0),),
+        outcomes={
+            "search": {"auc": np.full(people * seeds, 0.5), "match@0.01": hits},
+            "random": {"auc": np.full(people * samples, 0.5), "match@0.01": (sampled == by_sample % samples) * 1.0},
+        },
+        classes={"search": by_seed, "random": by_sample},
+        draws={"search": drawn, "random": sampled},
+        within={"search": {"auc_lookalikes": exposure(0.5, people=people).within[0]}},
+        samples={},
+        public=None,
+    )
+    exposures = recognised.exposures()
+    assert exposures["search"].usual == pytest.approx(0.02)
+    assert exposures["search"].lucky == pytest.approx(1 - 0.98**seeds)
+    assert decide(exposures, ceiling(0.95, people=people), 0.1).finding == "no evidence"
+
+
 def test_what_is_computed_again_knows_the_doubts_whatever_the_reasons_say():
     """A finding that was edited in report.json is told by `gmi verify`, as the checks still bar it."""
     flag = {"name": "colour", "severity": "warning", "message": "The prior is grey.", "bars_acquittal": True}
