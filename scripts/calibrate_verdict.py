@@ -6,9 +6,9 @@ Whole audits of a toy world (gmi/toy.py), by the shipped code and rule: targets 
 nobody; leaks in five strengths, the share of labels that are right; worlds in which people share traits in groups and
 labels are shuffled within the groups, so that the target knows traits alone; and targets whose classes stand in another
 order. Then verdicts on planted figures, thousands a cell: people whose AUC has a known advantage, from 10 to 200 of
-them, and people of whom a few are found, as well as the prior can show people, with one seed and with five. Prints how often each finding comes out,
-and what an audit must not say: evidence where nobody is known, identity where traits alone are, no evidence where the
-advantage, or the share of people who are found, is notable.
+them, and people of whom a few are found, as well as the prior can show people, with one seed and with five. Prints how
+often each finding comes out, and what an audit must not say: evidence where nobody is known, identity where traits
+alone are, no evidence where the advantage, or the share of people who are found, is notable.
 """
 
 import argparse

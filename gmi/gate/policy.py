@@ -155,7 +155,8 @@ def decide(policy: Policy, report: Mapping[str, Any]) -> Decision:
             waiver = waived[text]
             outcome, found = "waived", f"{found}; waived until {waiver.until} by {waiver.name}: {waiver.reason}"
         judged.append(Judged(text, outcome, found))
-    judged += _left_open(report, {Statement.parse(text).figure for text in policy.require})
+    statements = map(Statement.parse, policy.require)
+    judged += _left_open(report, {about for each in statements for about in _about(each, report, figures)})
     outcomes = {each.outcome for each in judged}
     result: Result = "pass"
     if "missed" in outcomes:
@@ -171,6 +172,13 @@ def _warnings(report: Mapping[str, Any]) -> list[str]:
     return names + [arm["name"] for arm in report.get("arms", ()) for _ in arm["masking"]]
 
 
+def _about(statement: Statement, report: Mapping[str, Any], figures: list[Row]) -> set[str]:
+    """What a statement speaks of: the verdict, people or warnings, or parts of the report."""
+    if statement.figure in ("verdict", "people", "warnings"):
+        return {statement.figure}
+    return {row["part"] for row in _named(statement, report, figures)}
+
+
 def _left_open(report: Mapping[str, Any], spoken_of: Collection[str]) -> Iterator[Judged]:
     """What the audit says and no statement speaks of: figures that hold do not speak of what found more."""
 
@@ -183,10 +191,10 @@ def _left_open(report: Mapping[str, Any], spoken_of: Collection[str]) -> Iterato
     if finding is None and warned and "warnings" not in spoken_of:
         yield silent("warnings", f"{', '.join(dict.fromkeys(warned))} warned")
     worse = [arm["name"] for arm in report.get("arms", ()) if any(leak["finding"] == "more" for leak in arm["leaks"])]
-    if worse and not any(figure.startswith("arms.leaks") for figure in spoken_of):
+    if worse and "arms.leaks" not in spoken_of:
         yield silent("arms.leaks", f"more is found with {', '.join(worse)} than without")
     beside = membership(report)
-    about_members = any(figure.startswith("membership") or "white_box" in figure for figure in spoken_of)
+    about_members = spoken_of & {_PARTS["membership"], "white_box"}
     if beside is not None and not about_members and beside["finding"] != "no evidence":
         yield silent("membership", beside["finding"])
 
@@ -199,7 +207,7 @@ def _judged(statement: Statement, report: Mapping[str, Any], figures: list[Row])
             raise GmiError(f"{statement.text!r}: this kind of audit has no verdict.")
         kind = next((findings for findings in EVIDENCE if finding in findings), ())
         named = {each for each in statement.bound if each.startswith("evidence")}
-        if kind and statement.sign == "not in" and named and not named & set(kind):
+        if kind and statement.sign == "not in" and not named & set(kind):
             return "not known", f"{finding}, of which the statement does not speak: name {' and '.join(kind)}"
         return ("met" if (finding in statement.bound) == (statement.sign != "not in") else "missed"), finding
     holds, bound = _COMPARISONS[statement.sign], statement.bound
@@ -235,8 +243,9 @@ def _named(statement: Statement, report: Mapping[str, Any], figures: list[Row]) 
         advantages = (report.get("verdict") or {}).get("advantages") or ()
         figures = [row for row in figures if row.get("method") in {each["attack"] for each in advantages}]
     else:
-        part, _, metric = name.partition(".")
-        wanted = {"part": _PARTS.get(part, part), "metric": metric or "leak"}
+        parts = {part: part for part in sorted({row["part"] for row in figures})} | _PARTS
+        part = max((each for each in parts if f"{name}.".startswith(f"{each}.")), key=len, default="")
+        wanted = {"part": parts.get(part, ""), "metric": name.removeprefix(part).removeprefix(".") or "leak"}
         wanted["metric"] = re.sub(r"^tpr@", "hits@", wanted["metric"])
     measured = (row for row in figures if row.get("method") != "chance")  # which is arithmetic
     found = [row for row in measured if all(row.get(key) == value for key, value in wanted.items())]

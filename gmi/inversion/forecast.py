@@ -22,7 +22,7 @@ from gmi.errors import Overspent
 from gmi.forecast import Forecast, seconds_of
 from gmi.inversion.inputs import Inputs, existing_target
 from gmi.inversion.plan import Audit
-from gmi.inversion.strength import compares, misleads, misled, strength
+from gmi.inversion.strength import compares, misleads, misled, strength, withheld
 from gmi.inversion.verdict import FEWEST
 from gmi.metrics.power import people_needed
 from gmi.oracles.access import claims
@@ -137,6 +137,7 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     oracle = plan.access.open(inputs.target, None)
     weak = strength(plan.search, oracle, compares(oracle, inputs))
     bars = [weak.message] if weak.severity != "passed" else []
+    bars += [flag.message for flag in withheld(oracle, inputs.target)]
     bars += [misled().message] if misleads(plan.target) else []
     if compares(oracle, inputs):
         bars.append(

@@ -20,7 +20,7 @@ from gmi.oracles.interface import Interface, Verification
 from gmi.oracles.ledger import OWN_OPINION
 from gmi.protocols import ClassifierJudge, FaceJudge, Judge, PerceptualJudge
 from gmi.run import Run, Tensors
-from gmi.search.selection import opinion
+from gmi.search.selection import decision, opinion
 from gmi.targets.module import ModuleTarget, Target
 from gmi.targets.served import Served
 
@@ -262,6 +262,6 @@ def own_opinion(target: Target | Served, opened: Callable[[], AnyOracle], device
         oracle = opened()
         if isinstance(oracle, Interface) and oracle.ledger.step != OWN_OPINION:
             oracle.ledger.at(OWN_OPINION)
-        return opinion(oracle, images, classes if isinstance(oracle, Verification) else None)
+        return decision(oracle, images, classes) if isinstance(oracle, Verification) else opinion(oracle, images)
 
     return asked

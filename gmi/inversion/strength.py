@@ -13,7 +13,7 @@ from gmi.inversion.inputs import Inputs
 from gmi.inversion.learnt import Learnt
 from gmi.metrics.statistics import Failed
 from gmi.oracles.access import AnyOracle
-from gmi.oracles.interface import Embeddings, Labels, Similarities, Verification
+from gmi.oracles.interface import Comparison, Embeddings, Labels, Similarities, Verification
 from gmi.oracles.local import WhiteBox
 from gmi.protocols import ScoreOracle, SimilarityOracle
 from gmi.search.signature import Search, access, climbs
@@ -59,6 +59,21 @@ def compares(oracle: AnyOracle, inputs: Inputs) -> bool:
     served = isinstance(inputs.target, Served) and inputs.target.gives in ("similarities", "decisions")
     recogniser = inputs.system is not None or served
     return isinstance(oracle, Similarities | Verification) or (recogniser and isinstance(oracle, Labels))
+
+
+def withheld(oracle: AnyOracle, target: object) -> list[Flag]:
+    """A warning on an audit by yes and no where the interface shows the number by which it decides."""
+    shows = isinstance(target, Served) and target.gives == "similarities" and target.verifier is not None
+    if not shows or not isinstance(oracle, Verification) or isinstance(oracle, Comparison):
+        return []
+    return [
+        Flag(
+            "numbers that are shown",
+            "warning",
+            "The interface shows the number by which it decides, and this adversary sees a yes or a no: audit it with "
+            "access: {type: verification, numbers: true}.",
+        )
+    ]
 
 
 def climbed(climbs: bool) -> Flag:

@@ -16,7 +16,7 @@ from gmi.inversion.meter import Spent
 from gmi.inversion.plan import RANDOM, Audit
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.related import Passing, Related
-from gmi.inversion.strength import answered, compares, grey_prior, misleads, misled, persuaded, strength
+from gmi.inversion.strength import answered, compares, grey_prior, misleads, misled, persuaded, strength, withheld
 from gmi.inversion.verdict import METRIC, Exposure, called
 from gmi.metrics.rates import TAIL
 from gmi.metrics.statistics import Failed, Outcome, difference
@@ -56,7 +56,7 @@ def early_checks(plan: Audit, inputs: Inputs, evidence: Evidence, naive: Outcome
     if people.groups is not None:
         groups = [people.groups[person] for person in sorted(people.attacked)]
         doubtful.append(groups_apart(evidence.recognised[0].exposures(public_counts(overlap)), groups))
-    doubtful += answered(evidence.oracle, evidence.probes)
+    doubtful += [*withheld(evidence.oracle, inputs.target), *answered(evidence.oracle, evidence.probes)]
     if misleads(plan.target):
         doubtful.append(misled())
     if evidence.related.templates is not None:

@@ -181,8 +181,15 @@ class Comparison(Verification):
         self._comparer = service
 
     def similarities(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Similarities (N, K), NaN for those that are hidden; an image costs K queries, which serve nobody alone."""
-        return self._of_everybody(images).float().to(images.device)
+        """Similarities (N, K), NaN for those that are hidden; an image costs K queries, which serve nobody alone.
+
+        With `classes` (N,) each image is compared with that person only, for a query.
+        """
+        if classes is None:
+            return self._of_everybody(images).float().to(images.device)
+        shown = self._answers(images, classes, classes).float().to(images.device)
+        hidden = torch.full((len(images), self.people), torch.nan, device=images.device)
+        return hidden.scatter(1, classes.to(images.device)[:, None], shown)
 
     def _passes(self, answers: Tensor) -> Tensor:
         return answers >= self._comparer.threshold

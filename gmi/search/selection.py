@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gmi.protocols import LabelOracle, ScoreOracle, VerificationOracle
+from gmi.oracles.shape import filled
+from gmi.protocols import ComparingOracle, LabelOracle, ScoreOracle, VerificationOracle
 from gmi.rng import Rng
 from gmi.search.signature import OfflineSearch, shared_queries
 from gmi.settings import Count, settings
@@ -52,18 +53,26 @@ class Selection:
 
 
 def opinion(oracle: VerificationOracle, images: Tensor, classes: Tensor | None = None) -> Tensor:
-    """Log-probabilities (N, K) as far as the oracle tells them: of labels alone, nearly 0 and nearly nothing.
+    """Log-probabilities, or similarities (N, K), as far as the oracle tells: of labels, nearly 0 and nearly nothing.
 
-    Where it only accepts and rejects, without `classes` each image is asked about for each of K people.
+    Where it answers claims, without `classes` each image is asked about for each of K people.
     """
     if isinstance(oracle, ScoreOracle):
         return oracle.scores(images, classes)
+    if isinstance(oracle, ComparingOracle):
+        return filled(oracle.similarities(images, classes))
     if isinstance(oracle, LabelOracle):
         sure = F.one_hot(oracle.labels(images, classes), oracle.people).float()
     elif classes is None:
         sure = oracle.everybody(images).float()
     else:
-        sure = F.one_hot(classes, oracle.people).float() * oracle.accepts(images, classes)[:, None]
+        return decision(oracle, images, classes)
+    return sure.clamp(_UNSURE, 1 - _UNSURE).log()
+
+
+def decision(oracle: VerificationOracle, images: Tensor, classes: Tensor) -> Tensor:
+    """Log-probabilities (N, K) of what is accepted as these people (N,), whatever else is shown: a query an image."""
+    sure = F.one_hot(classes, oracle.people).float() * oracle.accepts(images, classes)[:, None]
     return sure.clamp(_UNSURE, 1 - _UNSURE).log()
 
 

@@ -95,7 +95,7 @@ class JsonTarget:
         service = _Json(self, Labels.of(order, self.classes), order.columns, Session(self.url, self.connection))
         digest, trained_on = order.digest(digest_of(self)), frozenset(self.trained_on)
         rate, silent = self.connection.rate, bool(self.nobody)
-        asked = verifier(service, self.gives, self.threshold)
+        asked = verifier(service, self.gives, self.threshold, silent)
         return Served(service, self.gives, classes, digest, trained_on, rate, order, (), asked, silent)
 
 

@@ -84,17 +84,28 @@ class Comparer(Verifier, Protocol):
 class Deciding:
     """A `Comparer` that decides at a threshold."""
 
-    compared: Callable[[Tensor, Tensor], Tensor]  # as `compare`
+    compared: Callable[[Tensor, Tensor], Tensor]  # as `compare`, whatever it answers
     threshold: float
     requests: Requests
+    silent: bool = False  # whether it may show no number of an image, as of one without a face: NaN
 
     def compare(self, images: Tensor, claims: Tensor) -> Tensor:
-        """Float64 (N, 1): how alike images (N, C, H, W), given as bytes, and these people (N,) are; NaN: not shown."""
-        return self.compared(images, claims)
+        """Float64 (N, 1): how alike images (N, C, H, W), given as bytes, and these people (N,) are; NaN: not shown.
+
+        Raises GmiError where the answers are not that.
+        """
+        answers = self.compared(images, claims)
+        if answers.shape != (len(images), 1) or answers.isinf().any() or (answers.isnan().any() and not self.silent):
+            raise GmiError(
+                f"The model answered {len(images)} claims with numbers of shape {tuple(answers.shape)}, or with none "
+                f"that is finite, where {(len(images), 1)} is expected: name in target the output that is the "
+                "similarity, and what it shows where there is no face (nobody)."
+            )
+        return answers
 
     def decide(self, images: Tensor, claims: Tensor) -> Tensor:
         """1 (N, 1) where images (N, C, H, W), given as bytes, pass for these people (N,), else 0."""
-        return (self.compared(images, claims) >= self.threshold).double()
+        return (self.compare(images, claims) >= self.threshold).double()
 
 
 _ROWS = 8  # answers from which on it is seen that logits are none
@@ -241,10 +252,13 @@ def refuse_claims(gives: Gives, claims: bool, threshold: float | None) -> None:
         )
 
 
-def verifier(service: Verifier, gives: Gives, threshold: float | None) -> Verifier | None:
-    """What is asked about claimed people: the service, or its similarities at a threshold; None: it takes no claim."""
+def verifier(service: Verifier, gives: Gives, threshold: float | None, silent: bool) -> Verifier | None:
+    """What is asked about claimed people: the service, or its similarities at a threshold; None: it takes no claim.
+
+    silent: whether it may show nothing of an image.
+    """
     if threshold is not None:
-        return Deciding(service.decide, threshold, service.requests)
+        return Deciding(service.decide, threshold, service.requests, silent)
     return service if gives == "decisions" else None
 
 

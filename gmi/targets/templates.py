@@ -153,7 +153,8 @@ def verifier_of(target: Target | Served) -> Verifier:
 def _deciding(similar: Callable[[Tensor], Tensor], threshold: float) -> Deciding:
     """similar: from images as bytes (N, C, H, W) to their similarities to everybody (N, K)."""
     rows = Remembered(similar)
-    return Deciding(lambda images, claims: rows(images).gather(1, claims[:, None]), threshold, Requests(batch=1024))
+    requests = Requests(batch=1024)
+    return Deciding(lambda images, claims: rows(images).gather(1, claims[:, None]), threshold, requests, silent=True)
 
 
 @torch.no_grad()

@@ -145,7 +145,7 @@ def test_a_statement_on_findings_of_another_kind_of_audit_does_not_hold():
     judged = decide(policy(images), leaky)
     assert judged.result == "inconclusive" and "name evidence of leakage" in judged.statements[0].found
     assert decide(policy("verdict not in [evidence of leakage]"), leaky).result == "fail"
-    assert decide(policy("verdict not in [inconclusive]"), leaky).result == "pass"
+    assert decide(policy("verdict not in [inconclusive]"), leaky).result == "inconclusive"  # it speaks of no evidence
     traits = REPORT | {"verdict": REPORT["verdict"] | {"finding": "evidence of trait leakage"}}
     assert decide(policy("verdict not in [evidence of identity leakage]"), traits).statements[0].outcome == "met"
 
@@ -165,6 +165,16 @@ def test_a_defence_with_which_more_is_found_is_no_pass():
     compared = {"kind": "comparison", "arms": [arm], "checks": [], "attacked": 20}
     decision = decide(policy("people >= 10"), compared)
     assert decision.result == "inconclusive" and "more is found with soft" in str(decision)
+    leak = {"attack": "search", "access": "scores", "finding": "more"}
+    leak |= {"figures": {"auc": est(0.8, 0.7, 0.9)}, "reduction": {"auc": est(-0.1, -0.2, -0.05)}}
+    shown = compared | {"arms": [arm | {"leaks": [leak]}]}
+    for accepted in (
+        "arms.leaks.auc.high <= 0.95",
+        "arms.leaks.reduction.auc.low >= -0.3",
+        "access=scores:auc.low <= 1",
+    ):
+        assert decide(policy(accepted), shown).result == "pass"
+    assert decide(policy("arms.leaks.reduction.auc.low >= 0"), shown).result == "fail"
     helps = compared | {"arms": [arm | {"leaks": [{"finding": "less"}]}]}
     assert decide(policy("people >= 10"), helps).result == "pass"
 

@@ -6,6 +6,7 @@ import json
 import ssl
 import time
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -16,18 +17,20 @@ from PIL import Image
 from reference.servers import NAMES, SIDES, Handler, answering, client
 
 from gmi.errors import GmiError
+from gmi.inversion.strength import withheld
 from gmi.oracles import interface
 from gmi.oracles.access import LabelsOnly, ScoresOnly, VerificationOnly
 from gmi.oracles.ledger import Account
 from gmi.protocols import ComparingOracle
 from gmi.rng import Rng
 from gmi.search.answers import meanings
+from gmi.search.selection import opinion, pool_scores, robust_scores
 from gmi.targets.json_endpoint import JsonTarget
 from gmi.targets.module import Input
 from gmi.targets.open_inference import OpenInferenceTarget
 from gmi.targets.outputs import Labels, outputs
 from gmi.targets.remote import Connection
-from gmi.targets.served import Served
+from gmi.targets.served import Requests, Served, verifier
 
 
 @pytest.fixture
@@ -434,8 +437,38 @@ def test_an_endpoint_says_how_alike_an_image_and_a_claimed_person_are(images, si
         assert deciding.ledger.total.images == showing.ledger.total.images == 2 * 6 + 3 - 2  # two claims came again
         low, high = next(iter(meanings(showing, [images[:2]], torch.linspace(0, 1, 9).double())))
         assert high[:, :5].equal(told[:, :5].double()) and low[:, 5].isinf().all()
+        sent = showing.ledger.total.images
+        of_one = robust_scores(showing, images[2:5], torch.tensor([0, 2, 4]), Rng(range(3)), views=1)
+        torch.testing.assert_close(of_one, torch.tensor([0, 0.4, 0.8]))  # by the number, for one claim an image
+        assert showing.ledger.total.images == sent + 3
+        torch.testing.assert_close(opinion(showing, images[:2])[:, :5], told[:, :5])
+        assert pool_scores(showing, images[:2]).argmax(1).tolist() == [4, 4]  # whatever the threshold is
         with pytest.raises(GmiError, match="choose access"):
             ScoresOnly().open(target, None)
+
+
+@pytest.mark.parametrize("row", [torch.ones(4), torch.tensor([torch.nan]), torch.tensor([torch.inf])])
+def test_what_is_no_similarity_to_a_claimed_person_is_no_answer(images, row):
+    """Neither a template, of which the first number would decide, nor a number that overflowed: it is no rejection."""
+    service: Any = SimpleNamespace(
+        decide=lambda images, claims: row.double().repeat(len(images), 1), requests=Requests()
+    )
+    target = Served(service, "similarities", NAMES, "0", verifier=verifier(service, "similarities", 0.5, silent=False))
+    for numbers in (False, True):
+        with pytest.raises(GmiError, match="name in target the output that is the similarity"):
+            VerificationOnly(numbers=numbers).open(target, None).accepts(images[:3], torch.arange(3))
+
+
+def test_an_audit_by_yes_and_no_of_an_interface_that_shows_numbers_acquits_nobody():
+    service: Any = SimpleNamespace(decide=None, requests=Requests())
+    shows, decides = (
+        Served(service, gives, NAMES, "0", verifier=verifier(service, gives, threshold, silent=False))
+        for gives, threshold in (("similarities", 0.5), ("decisions", None))
+    )
+    blind, seeing = (VerificationOnly(numbers=numbers).open(shows, None) for numbers in (False, True))
+    (flag,) = withheld(blind, shows)
+    assert flag.severity == "warning" and "numbers: true" in flag.message
+    assert withheld(seeing, shows) == withheld(VerificationOnly().open(decides, None), decides) == []
 
 
 def test_an_endpoint_that_decides_shows_no_number(images):

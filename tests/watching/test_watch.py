@@ -210,7 +210,9 @@ def test_attacks_by_an_interface_raise_alarms_and_a_camera_hardly_any(watched):
 def test_what_a_watch_finds_is_evidence_in_a_dossier_and_in_every_form(watched):
     folder, report, _ = watched
     (row,) = [each for each in bearings(report) if each.requirement.id == "C11.3.1"]
-    assert row.evidence[0].startswith("traffic.flagged: ") and row.evidence[2].startswith("control.flagged: ")
+    assert row.evidence[0].startswith("Attacks whose queries the watch looks at, of them flagged: ") and row.evidence[
+        2
+    ].startswith("People at a camera: the control, of them flagged: ")
     assert "| scores, score, evolution | 208 | 16 |" in (folder / "summary.md").read_text()
     assert any(each.startswith("strangers.flagged: ") for each in row.evidence)
     assert "People at the camera whom the target does not know" in (folder / "summary.md").read_text()
