@@ -210,15 +210,15 @@ def test_attacks_by_an_interface_raise_alarms_and_a_camera_hardly_any(watched):
 def test_what_a_watch_finds_is_evidence_in_a_dossier_and_in_every_form(watched):
     folder, report, _ = watched
     (row,) = [each for each in bearings(report) if each.requirement.id == "C11.3.1"]
-    assert row.evidence[0].startswith("Attacks whose queries the watch looks at, of them flagged: ") and row.evidence[
-        2
-    ].startswith("People at a camera: the control, of them flagged: ")
+    attacks, people = "Attacks whose queries the watch looks at", "People at a camera: the control"
+    assert row.evidence[0].startswith(f"{attacks}, of them flagged: ")
+    assert row.evidence[2].startswith(f"{people}, of them flagged: ")
     assert "| scores, score, evolution | 208 | 16 |" in (folder / "summary.md").read_text()
-    assert any(each.startswith("strangers.flagged: ") for each in row.evidence)
+    assert any(each.startswith("People at the camera whom") for each in row.evidence)
     assert "People at the camera whom the target does not know" in (folder / "summary.md").read_text()
     assert not report["attacks"]  # what they recover is not measured
     told = {key: figures for key, _, figures in Dossier.of([folder], "Door 3").requirements for key in [key.id]}
-    assert told["C11.3.1"][0].startswith("toy: traffic.flagged: ")
+    assert told["C11.3.1"][0].startswith(f"toy: {attacks}, of them flagged: ")
 
 
 def test_photographs_between_the_queries_are_evenly_spread():
