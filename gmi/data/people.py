@@ -11,9 +11,6 @@ from pathlib import Path
 from statistics import median_low
 from typing import Literal, get_args
 
-import torch
-from torch.nn.functional import adaptive_avg_pool2d
-
 from gmi.assets.catalogue import resolve
 from gmi.data import images
 from gmi.data.images import Images
@@ -83,21 +80,6 @@ class People:
             lines += [f"  {each}" for each in self.left_out[:_NAMED]]
             lines += ["  ..."] * (len(self.left_out) > _NAMED)
         return "\n".join(lines)
-
-    @cached_property
-    def twins(self) -> float:
-        """The share of enrolment images that are a training image of the same person once more, in another file.
-
-        Both are made 32 px wide and high. They are the same if the difference of their pixels has less than a
-        tenth of the enrolment image's contrast: encoding changes less, another photograph more.
-        """
-        shown, learnt = (adaptive_avg_pool2d(part.pixels, 32).flatten(1) for part in (self.enrolment, self.training))
-        hits = 0
-        for person in range(len(self.names)):
-            mine, others = shown[self.enrolment.classes == person], learnt[self.training.classes == person]
-            nearest = torch.cdist(mine, others).amin(1)
-            hits += int((nearest < 0.1 * (mine - mine.mean(1, keepdim=True)).norm(dim=1)).sum())
-        return hits / len(self.enrolment)
 
     @cached_property
     def private_digest(self) -> str:

@@ -194,7 +194,7 @@ def _left_open(report: Mapping[str, Any], spoken_of: Collection[str]) -> Iterato
     if worse and "arms.leaks" not in spoken_of:
         yield silent("arms.leaks", f"more is found with {', '.join(worse)} than without")
     beside = membership(report)
-    about_members = spoken_of & {_PARTS["membership"], "white_box"}
+    about_members = any(part in spoken_of for part in (_PARTS["membership"], "white_box"))
     if beside is not None and not about_members and beside["finding"] != "no evidence":
         yield silent("membership", beside["finding"])
 

@@ -4,11 +4,13 @@ leaked templates, which people the images pass for in the system itself.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import Tensor
 
 from gmi.audits import Hardware
 from gmi.data.people import People
+from gmi.data.twins import share_of_twins
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.learnt import Copying
@@ -72,21 +74,21 @@ def related_attacks(
     people, membership, templates = inputs.people, None, None
     if plan.membership is not None:
         rows = infer(plan.membership, plan.target, plan.training, people, opinion, run, hardware.device)
-        membership = Membership(concluded(rows, plan.notable, people.twins), plan.notable, rows)
+        membership = Membership(concluded(rows, plan.notable, partial(share_of_twins, people)), plan.notable, rows)
     if inputs.system is not None:
         templates = irreversibility(plan, people, judged.templates, releases, inputs.system, inputs.judges.faces)
     return Related(membership, copying, templates)
 
 
-def concluded(rows: Sequence[Detection], notable: float, same: float = 0.0) -> Conclusion:
+def concluded(rows: Sequence[Detection], notable: float, same: Callable[[], float] = lambda: 0.0) -> Conclusion:
     """As `told_apart`, but that nobody is acquitted by the threshold alone, or by images that are no others.
 
-    same: share of the images that the target has not seen which are, nearly, images that it has seen.
+    same: tells the share of the images that the target has not seen which are, nearly, images that it has seen.
     """
     said = told_apart(rows, notable)
-    if said.finding == "no evidence" and same > _SAME:
+    if said.finding == "no evidence" and (share := same()) > _SAME:
         known = (
-            f"But {same:.0%} of the enrolment photographs are training photographs once more, in another file: a "
+            f"But {share:.0%} of the enrolment photographs are training photographs once more, in another file: a "
             "target that knows these knows those. Enrol photographs of other occasions."
         )
         return Conclusion("inconclusive", (*said.because, known))
