@@ -27,7 +27,7 @@ from gmi.forecast import Forecast
 from gmi.report import page
 from gmi.report.brief import brief
 from gmi.report.figures import scalars, table
-from gmi.report.header import Asset, Header, Provenance, dated, digests, environment, refuse_withdrawn
+from gmi.report.header import Asset, Header, Provenance, dated, digests, environment, refuse_withdrawn, tell_age
 from gmi.report.page import SCHEMA_VERSION
 from gmi.report.subjects import sentences
 from gmi.report.summary import card, summary
@@ -131,7 +131,26 @@ def conduct(
     hardware: Hardware,
     inputs: Inputs | None = None,
 ) -> Path:
-    """Does what is not there yet of the audit in `folder`, and returns its page.
+    """The page of `carry_out`."""
+    return carry_out(kind, plan, folder, hardware, inputs).page
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished audit."""
+
+    page: Path
+    current: bool  # whether its figures are of the model as it is now: else nothing was asked, and it may have changed
+
+
+def carry_out(
+    kind: Kind[Plan, Inputs, Evidence],
+    plan: Plan,
+    folder: Path,
+    hardware: Hardware,
+    inputs: Inputs | None = None,
+) -> Done:
+    """Does what is not there yet of the audit in `folder`.
 
     plan: what is asked.
     folder: of the run; the same configuration goes on where it stopped.
@@ -141,10 +160,12 @@ def conduct(
     """
     state = PartialState()
     if (folder / RECORD).exists():  # it ended, and there is nothing left to do it again from
-        refuse_other(folder, identity(plan), _digests(kind, plan, hardware, inputs))
+        now = _digests(kind, plan, hardware, inputs)
+        refuse_other(folder, identity(plan), now)
         if state.is_main_process:
+            tell_age(page.read(folder / f"{kind.name}.json"))
             _finish(kind, plan, folder)
-        return folder / f"{kind.name}.html"
+        return Done(folder / f"{kind.name}.html", now is not None and not networked(plan))
     inputs = load(kind, plan, hardware, inputs)
     kind.refuse(plan, inputs)
     refuse_missing(plan.track)
@@ -152,7 +173,7 @@ def conduct(
     with processes.first():
         assets = tuple(credits(plan))  # fetched and known before hours of work
         known = {"configuration": identity(plan), "inputs": inputs.digests, **_precision(kind, hardware)}
-        run = Run.open(folder, known, sealing)
+        run, begun = Run.open(folder, known, sealing), datetime.now(UTC).isoformat(timespec="seconds")
         path = folder / f"{kind.name}.json"
         refuse_withdrawn(plan.authorisation is not None, path)
         if plan.evidence == "none" and state.is_main_process:
@@ -172,18 +193,28 @@ def conduct(
     if state.is_main_process:
         _finish(kind, plan, run.folder)
     processes.wait()
-    return run.folder / f"{kind.name}.html"
+    asked = page.read(path)["provenance"]["finished"] >= begun
+    return Done(path.with_suffix(".html"), asked or not networked(plan))
+
+
+def networked(plan: Any) -> bool:
+    """Whether a plan's target answers over a network: whether it has changed, nothing here tells."""
+    return bool(getattr(getattr(getattr(plan, "audit", plan), "target", None), "networked", False))
 
 
 def _digests(
     kind: Kind[Plan, Inputs, Any], plan: Plan, hardware: Hardware, inputs: Inputs | None
 ) -> Mapping[str, JsonValue] | None:
-    """Digests of what a plan names now; None, and a warning, where it is not there any more."""
+    """Digests of what a plan names now; None, and a warning, where it is not there any more, or still to be trained."""
     try:
-        return (kind.load(plan, hardware) if inputs is None else inputs).digests
-    except GmiError as error:
-        _log.warning("Whether the run is of what the configuration names now is not known: %s", error)
-        return None
+        found = kind.load(plan, hardware) if inputs is None else inputs
+        if not getattr(found, "untrained", False):
+            return found.digests
+        error = GmiError("the target's weights are not there.")
+    except GmiError as reason:
+        error = reason
+    _log.warning("Whether the run is of what the configuration names now is not known: %s", error)
+    return None
 
 
 def _precision(kind: Kind[Any, Any, Any], hardware: Hardware) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from gmi import cli
-from gmi.audits import Kind, conduct, load
+from gmi.audits import Kind, carry_out, load
 from gmi.cli.commands import COMMANDS
 from gmi.cli.reports import gate
 from gmi.errors import GmiError, Overspent, Untrained
@@ -73,13 +73,14 @@ def _conduct(kind: Kind[Any, Any, Any], plan: Any, folder: Path, policy: Policy 
     With a policy, the process ends with the decision's exit code.
     """
     engine = cli.accelerator()
-    page = conduct(kind, plan, folder, cli.hardware(engine))
+    done = carry_out(kind, plan, folder, cli.hardware(engine))
+    page = done.page
     if engine.is_main_process:
         report = json.loads(page.with_suffix(".json").read_text("utf-8"))
         verdict = report.get("verdict")
         if verdict is not None:
             print(f"{verdict['finding'].capitalize()}. {' '.join(verdict['because'])}")
-        code = 0 if policy is None else gate(policy, page)
+        code = 0 if policy is None else gate(policy, page, done.current)
         print(page)
         if code:
             sys.exit(code)

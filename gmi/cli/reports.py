@@ -42,14 +42,21 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
         sys.exit(code)
 
 
-def gate(policy: "Policy", page: Path) -> int:
-    """Prints what a policy says of a finished run, writes it next to the page, and returns the exit code."""
+def gate(policy: "Policy", page: Path, current: bool = True) -> int:
+    """Prints what a policy says of a finished run, writes it next to the page, and returns the exit code.
+
+    current: whether its figures are of the model as it is now, if that is what is to be decided on.
+    """
     from gmi.gate.formats import put as put_decision
     from gmi.gate.policy import EXIT, decide
     from gmi.report.page import read
 
     report = read(page.with_suffix(".json"))
-    decision = decide(policy, report)
+    doubt = (
+        f"nothing was asked, and whether it is still that of {report['provenance']['finished'][:10]} is not known: "
+        f"choose another --out, or decide on these figures with gmi report {page.parent} --policy FILE"
+    )
+    decision = decide(policy, report, "" if current else doubt)
     put_decision(decision, report["name"], page)
     print(decision)
     return EXIT[decision.result]

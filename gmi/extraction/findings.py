@@ -160,7 +160,7 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
             len(plan.seeds),
             seen,
             anyone,
-            [*_blind_spots(plan, rows, len(people), ways)],
+            [*_blind_spots(plan, rows, len(people), ways), *_unread(records, plan.notable)],
         ),
         alarms=plan.alarms,
         notable=plan.notable,
@@ -177,6 +177,16 @@ def _blind_spots(plan: ExtractionAudit, rows: Sequence[Row], records: int, ways:
         copied, seen = (target.copies, control.copies), (control.originals, by_role["held-out"].originals)
         said += blind_spots(plan.samples, records, plan.notable, copied, seen)
     yield from dict.fromkeys(said)
+
+
+def _unread(records: Records, notable: float) -> Iterator[str]:
+    """That so many files were not read that a notable share of the records may be among them."""
+    lost = len(records.left_out)
+    if lost >= notable * (lost + len(records.training)):
+        yield (
+            f"{lost:,} files beside {len(records.training):,} records were not read (such as {records.left_out[0]}): "
+            "convert those that are records to JPEG or PNG, and move the others elsewhere."
+        )
 
 
 def _by_person(counts: NDArray[np.int64], people: NDArray[np.int64]) -> Array:

@@ -138,13 +138,15 @@ class Decision:
         return "\n".join([*lines, f"policy {self.policy}: {self.result}"])
 
 
-def decide(policy: Policy, report: Mapping[str, Any]) -> Decision:
+def decide(policy: Policy, report: Mapping[str, Any], model: str = "") -> Decision:
     """The decision on a report.json, or on another kind of audit's file.
 
     fail: a statement is missed and not waived. inconclusive: none is, but one is not known; or no statement speaks of
     the verdict, and it is another than "no evidence"; or there is none, a check warns, and no statement speaks of
     warnings; or of an arm with which more is found; or of membership, whose own verdict is another. What none speaks
     of stands among the statements, as not known. Raises GmiError for a figure that the audit does not have.
+
+    model: why it is not known whether the figures are of the model that is to be decided on; empty: they are.
     """
     waived = {waiver.statement: waiver for waiver in policy.waivers}
     judged, figures = [], rows(report)
@@ -157,6 +159,7 @@ def decide(policy: Policy, report: Mapping[str, Any]) -> Decision:
         judged.append(Judged(text, outcome, found))
     statements = map(Statement.parse, policy.require)
     judged += _left_open(report, {about for each in statements for about in _about(each, report, figures)})
+    judged += [Judged("model", "not known", model)] * bool(model)
     outcomes = {each.outcome for each in judged}
     result: Result = "pass"
     if "missed" in outcomes:

@@ -3,7 +3,7 @@
 import json
 import logging
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -109,12 +109,17 @@ def dated(report: dict[str, Any], path: Path) -> dict[str, Any]:
     if any(earlier.get(key) != mine[key] for key in figures):
         return mine
     times = {key: earlier["provenance"][key] for key in ("started", "finished")}
+    tell_age(earlier)
+    return mine | {"provenance": mine["provenance"] | times}
+
+
+def tell_age(report: Mapping[str, Any]) -> None:
+    """Warns that the figures of a report are as old as it says."""
     _log.warning(
         "Nothing was asked or computed: the figures are of %s. A model that has changed behind an interface since then "
         "needs another --out.",
-        times["finished"],
+        report["provenance"]["finished"],
     )
-    return mine | {"provenance": mine["provenance"] | times}
 
 
 def _earlier(path: Path) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from reference.reports import timeless
 from reference.verified import verified
 
 from gmi import cli, toy
-from gmi.audits import Hardware, conduct
+from gmi.audits import Hardware, carry_out, conduct
 from gmi.cli.custody import purge, unseal
 from gmi.cli.verifying import again
 from gmi.cli.verifying import main as verify
@@ -574,6 +574,23 @@ def test_a_report_is_of_the_day_on_which_its_figures_were_found(run, caplog):
     report["data"]["people"] += 1  # another report: it is written anew, as of now
     path.write_text(json.dumps(report))
     assert audit(run)["provenance"]["finished"] > "2026"
+
+
+def test_a_finished_run_is_current_where_its_model_is_known_to_be_the_same(run, monkeypatch, caplog):
+    inputs = toy.inputs(PEOPLE, 1.0, 0)
+    assert carry_out(INVERSION, PLAN, run, CPU, inputs).current
+    with monkeypatch.context() as patch:
+        patch.setattr("gmi.audits.networked", lambda plan: True)
+        assert not carry_out(INVERSION, PLAN, run, CPU, inputs).current
+        assert carry_out(INVERSION, PLAN, run.with_name("new"), CPU, inputs).current  # it was asked just now
+    purge([str(run)])
+    caplog.clear()
+    assert carry_out(INVERSION, PLAN, run, CPU, inputs).current
+    assert "Nothing was asked or computed: the figures are of" in caplog.text
+    untrained = replace(inputs, untrained=True, target=toy.inputs(PEOPLE, 0.0, 0).target)
+    assert not carry_out(INVERSION, PLAN, run, CPU, untrained).current
+    assert not carry_out(INVERSION, PLAN, run, CPU).current  # no photographs
+    assert caplog.text.count("is not known: ") == 2
 
 
 def test_a_configuration_that_was_changed_differs_though_no_input_is_there(run, capsys):

@@ -32,7 +32,7 @@ from gmi.extraction import audit as extraction
 from gmi.extraction import page
 from gmi.extraction.audit import EXTRACTION
 from gmi.extraction.copies import bar, cliques, copies, distances
-from gmi.extraction.findings import _limits
+from gmi.extraction.findings import _limits, _unread
 from gmi.extraction.forecast import forecast
 from gmi.extraction.inputs import Inputs
 from gmi.extraction.knowledge import Knowledge, known, memberships, taught
@@ -426,6 +426,9 @@ def test_records_that_are_not_read_are_told(tmp_path):
     assert [*_limits(plan, records)][1].startswith(
         "Of the files in the folders 1 were not read as images (such as all/p01"
     )  # type: ignore[arg-type]
+    (said,) = _unread(records, 0.05)  # a share that is notable
+    assert said.startswith(f"1 files beside {len(records.training)} records were not read (such as all/p01/more.heic")
+    assert [*_unread(records, 0.2)] == [*_unread(replace(records, left_out=()), 0.05)] == []
     for image in (where / "p02").iterdir():
         image.rename(image.with_suffix(".gif"))
     with pytest.raises(GmiError, match=r"p02 holds no image \(but \.gif: convert these to JPEG or PNG\)"):

@@ -160,6 +160,14 @@ def test_what_no_statement_speaks_of_stands_in_every_format():
     assert suite.attrib["errors"] == "1" and said in junit(decision, "a")
 
 
+def test_figures_of_another_day_do_not_decide_on_a_model_that_may_have_changed():
+    met = policy("people >= 10", "verdict in [inconclusive, no evidence]")
+    report = REPORT | {"verdict": REPORT["verdict"] | {"finding": "no evidence"}, "related": {"membership": None}}
+    assert decide(met, report).result == "pass"
+    aged = decide(met, report, "nothing was asked")
+    assert aged.result == "inconclusive" and str(aged).count("not known model: nothing was asked\n") == 1
+
+
 def test_a_defence_with_which_more_is_found_is_no_pass():
     arm = {"name": "soft", "masking": [], "leaks": [{"finding": "more"}], "accuracy": None, "cost": None}
     compared = {"kind": "comparison", "arms": [arm], "checks": [], "attacked": 20}
