@@ -148,7 +148,10 @@ class Dossier:
 
     @property
     def apart(self) -> str:
-        """That the runs attacked different models, in a sentence; empty where they did not, or do not say."""
+        """That the runs attacked different models, in a sentence; empty where they did not, or do not say.
+
+        Of a model behind an interface nothing is known but how it was described.
+        """
         models: dict[str, str] = {}
         for part in self.parts:
             if part.model is not None:
@@ -156,8 +159,8 @@ class Dossier:
         if len(models) < 2:
             return ""
         return (
-            f"The runs attacked {len(models)} different models ({', '.join(models.values())}): what one of them does "
-            "not find is said of its own model alone."
+            f"The runs attacked {len(models)} different models, or one by interfaces that were described in different "
+            f"ways ({', '.join(models.values())}): what one of them does not find is said of its own model alone."
         )
 
     @property
