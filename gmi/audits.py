@@ -210,10 +210,10 @@ def _digests(
         found = kind.load(plan, hardware) if inputs is None else inputs
         if not getattr(found, "untrained", False):
             return found.digests
-        error = GmiError("the target's weights are not there.")
-    except GmiError as reason:
-        error = reason
-    _log.warning("Whether the run is of what the configuration names now is not known: %s", error)
+        why = "the target's weights are not there."
+    except GmiError as error:
+        why = str(error)
+    _log.warning("Whether the run is of what the configuration names now is not known: %s", why)
     return None
 
 

@@ -268,7 +268,7 @@ MISTAKES = {
     "class count": (class_count, "class count does not fit the data"),
     "input size": (lambda case: case.set("target.input.size", [20, 20]), "target.input"),
     "no factory": (lambda case: case.set("target.factory", "no_such_package:net"), "it reads 'module:callable'"),
-    "arguments": (lambda case: case.set("target.arguments", {"persons": 3}), "refused its arguments"),
+    "arguments": (lambda case: case.set("target.arguments", {"persons": 3}), "does not take these arguments"),
     "no prior": (lambda case: case.remove("prior"), "There is no prior folder"),
     "prior type": (lambda case: case.write("prior/config.json", b'{"type": "biggan"}'), "is no prior folder"),
     "prior size": (resized_prior, "makes 16 px, not 64"),

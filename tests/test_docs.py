@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ EXAMPLES = {
     "gate_defences": Comparison,
     "gate_ladder": Ladder,
     "own": AttributeAudit,
+    "scans": Audit,
     "models": ExtractionAudit,
     "before every release": Policy,
 }
@@ -139,11 +141,12 @@ def test_python_examples_of_an_audit_run(page, text, own, monkeypatch):
     assert (digests["target"] == digest(network.state_dict().items())) == in_memory
 
 
-def test_the_table_model_of_attributes_answers_a_list_of_dictionaries():
+def test_the_table_model_of_attributes_answers_a_list_of_dictionaries(tmp_path, monkeypatch):
     (text,) = (text for path, text in blocks("python") if path.name == "attributes.md")
-    tree = DecisionTreeClassifier().fit([[20], [60]], ["low", "high"])
-    names = {"pair": (tree, lambda records: [[record["age"]] for record in records])}
-    exec(text.replace("...", "pair"), names)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(text, names)
+    names["joblib"].dump(DecisionTreeClassifier().fit([[20, 0], [60, 1]], ["low", "high"]), "model.joblib")
     answer = names["load"]()([{"age": 20.0, "ill": "no"}, {"age": 60.0, "ill": "yes"}])
     assert answer["low"].tolist() == [1, 0] and answer["high"].tolist() == [0, 1]
 

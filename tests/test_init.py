@@ -62,6 +62,20 @@ def test_a_configuration_from_nothing_but_paths_loads(own, capsys):
     assert [judge.type for judge in plan.judges] == ["dlib", "mobilefacenet"]
 
 
+def test_a_configuration_of_objects_says_what_they_need(own, capsys):
+    command(["init", *own, "--subject", "objects"])
+    printed = capsys.readouterr().out
+    assert "3 classes with 6 training and 6 enrolment images" in printed
+    assert "still to be filled in: prior.folder, judges, size, colour" in printed
+    plan, text = read("audit.yaml", Audit), Path("audit.yaml").read_text()
+    assert plan.data.subject == "objects" and [judge.type for judge in plan.judges] == ["trained"]
+    assert (
+        plan.search.views.flip is False
+        and "# The classes behind the model" in text
+        and "folder: a\n" in text.replace('"', "")
+    )
+
+
 def test_every_block_is_explained(own):
     command(["init", "new", *own])
     lines = Path("new/audit.yaml").read_text("utf-8").splitlines()
@@ -77,7 +91,8 @@ def test_what_was_not_said_is_to_be_filled_in(own, capsys):
     for words in ("3 training and 3 enrolment images", "data.enrolment", "target.weights, target.factory, size"):
         assert words in printed
     tree = yaml.safe_load(Path("audit.yaml").read_text("utf-8"))
-    assert tree["data"] | {"name": ""} == {"name": "", "folder": "a", "enrolment": 1, "size": [20, 16], "public": "b"}
+    expected = {"name": "", "subject": "faces", "folder": "a", "enrolment": 1, "size": [20, 16], "public": "b"}
+    assert tree["data"] | {"name": ""} == expected
 
 
 def test_what_does_not_load_is_said_with_an_exit_code(own, capsys):

@@ -1,6 +1,7 @@
 """Factories: what makes a user's own network, named as module:callable."""
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -34,6 +35,23 @@ def find_factory(factory: str, key: str = "target.factory") -> Callable[..., Any
     return part
 
 
+def called(make: Callable[..., Any], arguments: Mapping[str, Any], what: str) -> Any:
+    """What a factory makes of its arguments.
+
+    what: its setting and name, for messages. Raises GmiError where it does not take them, or whatever it raises.
+    """
+    try:
+        inspect.signature(make).bind(**arguments)
+    except TypeError as error:
+        raise GmiError(f"{what} does not take these arguments: {error}.") from error
+    except ValueError:  # what is written in C has no signature
+        pass
+    try:
+        return make(**arguments)
+    except Exception as error:  # errors of the user's own code are reported in one sentence
+        raise GmiError(f"{what} failed ({type(error).__name__}: {because(error)}).") from error
+
+
 def _package(method: Any) -> str:
     """The package of the class whose method it is; empty for a function."""
     return getattr(getattr(method, "__self__", None), "__module__", "").partition(".")[0]
@@ -54,12 +72,7 @@ def make_network(
     }
     make = find_factory(factory, key)
     reports = getattr(make, "__name__", "") == "from_pretrained" and _package(make) in ("transformers", "diffusers")
-    try:
-        module = make(**found, output_loading_info=True) if reports else make(**found)
-    except (TypeError, ValueError, OSError) as error:
-        raise GmiError(f"{key} {factory} refused its arguments: {error}") from error
-    except Exception as error:  # errors of the user's own code are reported in one sentence
-        raise GmiError(f"{key} {factory} failed ({type(error).__name__}: {error}).") from error
+    module = called(make, found | ({"output_loading_info": True} if reports else {}), f"{key} {factory}")
     if reports and isinstance(module, tuple):
         module, report = module
         drawn = sorted(str(name) for name in [*report["missing_keys"], *report["mismatched_keys"]])

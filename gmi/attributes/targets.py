@@ -22,7 +22,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from torch import nn
 
-from gmi.assets.factory import find_factory
+from gmi.assets.factory import called, find_factory
 from gmi.attributes.records import Layout, Records
 from gmi.errors import GmiError
 from gmi.metrics.statistics import Array
@@ -254,18 +254,18 @@ class Own:
     """
 
     type: Literal["own"] = "own"
-    factory: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]  # "package.module:callable" that returns the function
+    factory: str  # "package.module:callable" that returns the function
     arguments: dict[str, Any] = Field(default_factory=dict)  # arguments of the factory
 
     def learn(self, layout: Layout, records: Records, seed: int) -> Model:
         """The model as it is; it does not learn. Raises GmiError if the factory cannot be found or called."""
-        factory = find_factory(self.factory)
-        try:
-            return Foreign(factory(**self.arguments), layout, self.factory)
-        except TypeError as error:
-            raise GmiError(f"target.factory: {self.factory} refused its arguments: {error}.") from error
-        except Exception as error:  # as above
-            raise GmiError(f"target.factory: {self.factory} failed ({type(error).__name__}: {error}).") from error
+        model = called(find_factory(self.factory), self.arguments, f"target.factory {self.factory}")
+        if not callable(model):
+            raise GmiError(
+                f"target.factory {self.factory} returned {type(model).__name__}, not a function of records: wrap its "
+                "predict_proba, as docs/attributes.md does."
+            )
+        return Foreign(model, layout, self.factory)
 
 
 AnyTarget = Annotated[Tree | Forest | Linear | Mlp | Own, Field(discriminator="type")]

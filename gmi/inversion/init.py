@@ -15,6 +15,7 @@ from gmi.data import images
 from gmi.errors import GmiError, because
 from gmi.inversion.plan import Audit
 from gmi.inversion.verdict import FEWEST
+from gmi.report.subjects import reworded
 from gmi.settings import read
 from gmi.targets.module import ModuleTarget
 from gmi.targets.quality import refuse_unfit
@@ -32,6 +33,33 @@ QUESTIONS = {
 }
 LARGEST = 224  # pixels of a side, where photographs do not tell
 LOOKED_AT = 200  # photographs whose sizes are read
+FACES = {
+    "subject": "faces",
+    "prior_note": "What an adversary knows without the model: a generator of faces, trained on public photographs.",
+    "prior": "{type: diffusion, folder: %s, steps: 10}",
+    "views": "{scale: [0.75, 1.1], shift: 0.1, rotate: 15.0, exposure: 0.3}",
+    "judges_note": (
+        "Face recognisers that take no part in the attack; the verdict rests on the first. {type: facenet} is a\n"
+        "# further one, which is refused for a model that was built on it, or trained on CASIA-WebFace."
+    ),
+    "judges": "[{type: dlib}, {type: mobilefacenet}]",
+}
+"""What a configuration has of faces."""
+OBJECTS = {
+    "subject": "objects",
+    "prior_note": (
+        "CHECK: what an adversary knows without the model, a generator of such images, trained on public ones by gmi\n"
+        "# train-prior with data.subject: objects (docs/priors.md). Those of faces know nothing of them."
+    ),
+    "prior": "{type: diffusion, folder: runs/public-prior/prior, steps: 10}",
+    "views": "{scale: [0.9, 1.1], shift: 0.1, flip: false}",
+    "judges_note": (
+        "CHECK: recognisers of such images that take no part in the attack; the verdict rests on the first. It is\n"
+        "# trained on images that play no other part, a folder for each class: best these classes and many more."
+    ),
+    "judges": "[{type: trained, folder: judge, trained_on: [public images (judge)]}]",
+}
+"""What one has of anything else."""
 CHECK = "CHECK"  # what is still to be filled in
 COUNTS = ("num_classes", "n_classes", "classes", "num_labels", "people")
 """What factories call their number of classes."""
@@ -46,6 +74,8 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
     parser.add_argument("folder", nargs="?", default="", metavar="FOLDER", help="where to write; the working folder")
     for name, (value, about) in QUESTIONS.items():
         parser.add_argument(f"--{name.replace('_', '-')}", metavar=value, help=about)
+    about = "objects: the classes are no people, but digits, scans, plants (default: faces)"
+    parser.add_argument("--subject", choices=("faces", "objects"), default="faces", help=about)
     parser.add_argument("--out", default="audit.yaml", metavar="NAME", help="name of the file (default: audit.yaml)")
     options = parser.parse_args(arguments)
     file = Path(options.folder, options.out)
@@ -55,7 +85,7 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
     people = answers.pop("people")
     if people is None:
         raise GmiError(f"--people is missing: {QUESTIONS['people'][1]}.")
-    text = configuration(file, people, **answers)
+    text = configuration(file, people, **answers, subject=options.subject)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, "utf-8")
@@ -82,6 +112,7 @@ def configuration(
     public: str | None = None,
     model: str | None = None,
     factory: str | None = None,
+    subject: str = "faces",
 ) -> str:
     """The text of the file. Raises GmiError if something that is named cannot be found or read."""
     names, photographs = images.people(images.folder(people, "--people"))
@@ -108,12 +139,12 @@ def configuration(
         "arguments": {} if factory is None else _arguments(factory, len(names)),
         "weights": model or "model.safetensors",
         "colour": colour,
-        "prior": "priors/flow64" if colour == "rgb" and resolve("priors/flow64").is_dir() else "priors/flow48",
         "mean": [0.5] if colour == "grey" else [0.485, 0.456, 0.406],
         "std": [0.5] if colour == "grey" else [0.229, 0.224, 0.225],
     }
+    prior = "priors/flow64" if colour == "rgb" and resolve("priors/flow64").is_dir() else "priors/flow48"
     template = Template(Path(__file__).with_name("init.yaml").read_text("utf-8"))
-    return template.substitute(
+    text = template.substitute(
         {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()},
         file=file,
         run=file.stem,
@@ -122,7 +153,9 @@ def configuration(
         size_check="" if alike else "CHECK, as photographs are large or of several sizes. ",
         enrolment_note=note,
         public="# public: faces/public" if public is None else f"public: {json.dumps(public, ensure_ascii=False)}",
+        **(OBJECTS if subject == "objects" else FACES | {"prior": FACES["prior"] % prior}),
     )
+    return reworded(text, subject, (people, *filter(None, (held_out, public, model, factory))))
 
 
 def _alike(photographs: Sequence[Path]) -> bool:
@@ -167,6 +200,7 @@ def checked(file: Path, missing: Sequence[str]) -> str:
     todo = [place for name, place in places.items() if name in missing]
     open_arguments = isinstance(plan.target, ModuleTarget) and CHECK in plan.target.arguments.values()
     todo += ["target.arguments"] if open_arguments else []
+    todo += ["prior.folder", "judges"] if plan.data.subject == "objects" else []
     todo += ["size, colour, mean and std in target.input", "target.trained_on"]
     loaded, remark = f"{file} is written", ""
     try:
@@ -182,4 +216,5 @@ def checked(file: Path, missing: Sequence[str]) -> str:
             remark = f" {len(people.attacked)} people are too few to conclude anything: take at least {FEWEST}."
     except GmiError as error:
         raise GmiError(f"{file} is written, but as it is it does not load: {error}") from error
-    return f"{loaded}; still to be filled in: {', '.join(todo)}.{remark}"
+    said = f"{loaded}; still to be filled in: {', '.join(todo)}.{remark}"
+    return reworded(said, plan.data.subject, (str(file), *places.values()))

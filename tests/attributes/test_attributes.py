@@ -21,6 +21,7 @@ from reference.reports import timeless
 from reference.verified import verified
 from scipy.special import ndtr, ndtri
 from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
 
 from gmi.attributes import attacks, page
 from gmi.attributes.attacks.confidences import Confidences
@@ -33,7 +34,7 @@ from gmi.attributes.audit import ATTRIBUTES, attack, oracle
 from gmi.attributes.figures import Answers, Gain, Method, _right, group_figures, set_figures
 from gmi.attributes.findings import _exposed
 from gmi.attributes.forecast import forecast
-from gmi.attributes.inputs import load
+from gmi.attributes.inputs import Inputs, load
 from gmi.attributes.knowledge import Errors, Knowledge, errors, guess
 from gmi.attributes.oracles import Labels, Leaves, Numbers, Oracle, Scores
 from gmi.attributes.plan import AttributeAudit
@@ -44,6 +45,7 @@ from gmi.attributes.verdict import verdict
 from gmi.audits import Hardware, conduct
 from gmi.cli import accelerator, command
 from gmi.errors import GmiError
+from gmi.forecast import Forecast
 from gmi.metrics.rates import unseen
 from gmi.metrics.repeats import upper
 from gmi.metrics.statistics import Estimate, Failed
@@ -468,6 +470,18 @@ def absent():
     return lambda records: [one["income"] for one in records]
 
 
+def tree():
+    return DecisionTreeClassifier()
+
+
+def broken():
+    return len(5)  # type: ignore[arg-type]
+
+
+def foreseen(plan: AttributeAudit, *_: object) -> Forecast:
+    return forecast(plan, Inputs((plan.data.load(0),)), Hardware(torch.device("cpu")))
+
+
 def test_a_model_of_ones_own(tmp_path):
     file = written(tmp_path, people(1500, 0, leak=1.0))
     mine = Own(factory="test_attributes:own", arguments={"share": 0.9})
@@ -484,6 +498,16 @@ def test_a_model_of_ones_own(tmp_path):
         audit(replace(made, target=Own(factory="test_attributes:unnamed")), tmp_path / "unnamed")
     with pytest.raises(GmiError, match=r"test_attributes:absent cannot answer records \(KeyError: 'income'\)"):
         audit(replace(made, target=Own(factory="test_attributes:absent")), tmp_path / "absent")
+    with pytest.raises(GmiError, match=r"test_attributes:own does not take these arguments: missing a required"):
+        audit(replace(made, target=Own(factory="test_attributes:own")), tmp_path / "few")
+    for wrong, said in (
+        ("tree", "returned DecisionTreeClassifier, not a function of records"),
+        ("broken", "TypeError"),
+    ):
+        for look in (audit, foreseen):  # a dry run sees as much
+            with pytest.raises(GmiError, match=said):
+                look(replace(made, target=Own(factory=f"test_attributes:{wrong}")), tmp_path / wrong)
+    assert foreseen(made).seconds["the target"] > 0
     with pytest.raises(GmiError, match="counts reads the leaves of a decision tree"):
         audit(replace(made, attacks=(Counts(),)), tmp_path / "counts")
 
@@ -849,8 +873,9 @@ def test_the_page_says_who_allowed_the_audit_and_on_what_terms_its_assets_are_us
     assert "the data protection officer" in text and "Redbook" in text and "public domain" in text
     report = report_of(tmp_path / "run")
     assert report["kind"] == "attributes" and report["assets"][0]["name"] == "fair"
-    audit(replace(made, authorisation=None), tmp_path / "run")  # the same run
-    assert report_of(tmp_path / "run")["authorisation"] is None
+    other = replace(allowed, allowed_by="the owner")
+    audit(replace(made, authorisation=other), tmp_path / "run")  # the same run
+    assert report_of(tmp_path / "run")["authorisation"]["allowed_by"] == "the owner"
     with pytest.raises(GmiError, match="The authorisation ended on"):
         audit(replace(made, authorisation=replace(allowed, until=date(2020, 1, 1))), tmp_path / "late")
     assert not (tmp_path / "late").exists()

@@ -65,7 +65,9 @@ def test_runs_on_different_models_are_told_apart(runs, tmp_path):
     older = ladder(name="before")
     older["provenance"] = older["provenance"] | {"digests": {"target": "a1" * 32}}
     dossier = Dossier.of([*runs, put(tmp_path / "c", older)])
-    assert "attacked 2 different models, or one by interfaces" in dossier.apart and "(quickstart, before)" in dossier.apart
+    assert (
+        "attacked 2 different models, or one by interfaces" in dossier.apart and "(quickstart, before)" in dossier.apart
+    )
     main([*map(str, [*runs, tmp_path / "c"]), "--out", str(tmp_path / "out")])
     text = (tmp_path / "out" / "index.html").read_text()
     assert "2 different models" in text and "a1a1a1a1a1a1" in text
