@@ -142,7 +142,10 @@ def _forms(kind: "Kind[Any, Any, Any]", folder: Path) -> "Iterator[Checked]":
         for path in folder.iterdir():
             if path.is_dir() or path.suffix in (".json", ".safetensors"):
                 Path(place, path.name).symlink_to(path.resolve())
-        rendered(kind, Path(place))
+        try:
+            rendered(kind, Path(place))
+        except GmiError as error:
+            raise GmiError(str(error).replace(place, str(folder))) from error
         for name in (*FORMS, f"{kind.name}.html"):
             try:
                 same = (folder / name).read_bytes() == Path(place, name).read_bytes()

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from gmi.cli.commands import Parser
 from gmi.cli.reports import pdf
 from gmi.dossier.dossier import Dossier
+from gmi.errors import GmiError
 from gmi.files import put
 from gmi.report import page
 from gmi.report.coverage import standards
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
     parser.add_argument("--system", metavar="NAME", help="the system, where runs have no authorisation that names it")
     parser.add_argument("--to", choices=("html", "pdf"), default="html", help="pdf: print the page, too")
     options = parser.parse_args(arguments)
+    if (options.out / "config.yaml").exists() or options.out.resolve() in {run.resolve() for run in options.runs}:
+        raise GmiError(f"--out: {options.out} holds a run, and a dossier needs a folder of its own.")
     path = write(Dossier.of(options.runs, options.system), options.out)
     print(pdf(path) if options.to == "pdf" else path)
 

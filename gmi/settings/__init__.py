@@ -57,7 +57,9 @@ def document(path: Path | str) -> tuple[Path, dict[str, JsonValue]]:
     try:
         tree = parse_yaml(file.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise GmiError(f"There is no file {file}.") from error
+        raise GmiError(
+            f"There is no file {file}: gmi init writes a configuration, and quickstart is one that comes with gmi."
+        ) from error
     except (OSError, ValueError) as error:
         raise GmiError(f"{file} cannot be read as a configuration: {because(error)}.") from error
     if not isinstance(tree, dict):

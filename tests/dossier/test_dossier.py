@@ -139,6 +139,11 @@ def test_a_run_whose_forms_say_something_else_is_refused(runs):
         Dossier.of(runs)
 
 
+def test_a_dossier_is_not_written_into_a_run(runs):
+    with pytest.raises(GmiError, match="holds a run, and a dossier needs a folder of its own"):
+        main([*map(str, runs), "--out", str(runs[0])])
+
+
 def test_a_folder_without_a_finished_run_and_a_run_named_twice(runs, tmp_path):
     with pytest.raises(GmiError, match="holds no finished run"):
         Dossier.of([*runs, tmp_path / "none"])

@@ -593,6 +593,15 @@ def test_a_finished_run_is_current_where_its_model_is_known_to_be_the_same(run, 
     assert caplog.text.count("is not known: ") == 2
 
 
+def test_a_report_without_its_folder_is_told_by_its_own_name(run, tmp_path):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(run / "report.json", alone)
+    with pytest.raises(GmiError) as said:
+        verify([str(alone)])
+    assert str(alone) in str(said.value) and "gmi-" not in str(said.value)
+
+
 def test_a_configuration_that_was_changed_differs_though_no_input_is_there(run, capsys):
     """As it is read: config.yaml by the digest in the report, and plan.yaml by config.yaml."""
     said = {
