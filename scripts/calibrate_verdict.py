@@ -34,8 +34,9 @@ from gmi import toy
 from gmi.audits import Hardware
 from gmi.errors import GmiError
 from gmi.inversion.audit import examine, refuse
+from gmi.inversion.exposure import Ceiling, Exposure
 from gmi.inversion.scoring import verdicts
-from gmi.inversion.verdict import Ceiling, Exposure, Finding, decide
+from gmi.inversion.verdict import Finding, decide
 from gmi.metrics.lookalikes import Within
 from gmi.metrics.rates import any_of_m, clopper_pearson
 from gmi.metrics.statistics import Estimate

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from gmi.cli import run
-from gmi.data.images import folder, people
+from gmi.data.folders import folder, people
 from gmi.errors import GmiError
 
 CROP = (slice(70, 195), slice(62, 187))  # of 250 x 250: the face, as scikit-learn cuts it, but square

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Literal
 
 from gmi.comparison.figures import ArmFigures, Leak
-from gmi.inversion.verdict import METRIC
+from gmi.inversion.exposure import METRIC
 from gmi.metrics.statistics import Estimate, holm
 
 

@@ -12,10 +12,10 @@ from pydantic import JsonValue
 from gmi.comparison.plan import OPEN, Arm, Cell, Comparison, Subject, cells
 from gmi.comparison.trials import Evidence, Utility
 from gmi.defences.base import Promise
+from gmi.inversion.exposure import METRIC
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.scoring import figures
 from gmi.inversion.strength import misleads
-from gmi.inversion.verdict import METRIC
 from gmi.metrics.detection import Difference
 from gmi.metrics.repeats import trained_difference
 from gmi.metrics.statistics import Array, Estimate, Failed, Outcome, attempt, by_draw, difference, estimate, jackknife

@@ -10,13 +10,13 @@ from gmi.comparison.figures import ArmFigures, CellFigures, Figures
 from gmi.comparison.inputs import Inputs
 from gmi.comparison.plan import Comparison, cells
 from gmi.comparison.trials import Evidence
+from gmi.inversion.exposure import METRIC
 from gmi.inversion.findings import Cut, cuts
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.recognition import recognise
 from gmi.inversion.scoring import chance_of, figures
 from gmi.inversion.strength import grey_prior
 from gmi.inversion.validity import eyesight
-from gmi.inversion.verdict import METRIC
 from gmi.metrics.statistics import Outcome
 from gmi.oracles.access import reach
 from gmi.report.coverage import Reach

@@ -12,7 +12,7 @@ from statistics import median_low
 from typing import Literal, get_args
 
 from gmi.assets.catalogue import resolve
-from gmi.data import images
+from gmi.data import folders, images
 from gmi.data.images import Images
 from gmi.errors import GmiError, because
 from gmi.report.subjects import reworded
@@ -111,25 +111,25 @@ class Faces:
 
     def load(self) -> People:
         """The people with all images read. Raises GmiError if a folder, a person or an image cannot be used."""
-        folder = images.folder(self.folder, "data.folder")
-        names, photographs = images.people(folder)
+        folder = folders.folder(self.folder, "data.folder")
+        names, photographs = folders.people(folder)
         if isinstance(self.enrolment, int):
             _refuse_few(photographs, self.enrolment)
             photos = _split(names, photographs, self.enrolment, self.seed, ("enrolment", "training"))
         else:
             photos = [Photo(path, name, "training", person) for path, name, person in photographs]
-            photos += _enrolment(names, images.folder(self.enrolment, "data.enrolment"))
+            photos += _enrolment(names, folders.folder(self.enrolment, "data.enrolment"))
         if self.attacked is not None and self.attacked > len(names):
             raise GmiError(f"data.attacked is {self.attacked}, but {folder} has {len(names)} people.")
         if self.strangers is not None:
             count = median_low(Counter(photo.person for photo in photos if photo.role == "enrolment").values())
-            crowd = images.people(images.folder(self.strangers, "data.strangers"))
+            crowd = folders.people(folders.folder(self.strangers, "data.strangers"))
             photos += _split(*crowd, count, self.seed, ("distractors", "strangers"), len(names))
         if self.public is not None:
-            where = images.folder(self.public, "data.public")
+            where = folders.folder(self.public, "data.public")
             photos += [
                 Photo(path, path.relative_to(where).as_posix(), "public", -1)
-                for path in images.public(self.public, "data.public")
+                for path in folders.public(self.public, "data.public")
             ]
         roles = {role: [photo for photo in photos if photo.role == role] for role in get_args(Role)}
         training, enrolment = (_read(roles[role], self.size) for role in ("training", "enrolment"))
@@ -163,7 +163,7 @@ class Faces:
             each
             for place, all_of in places
             if isinstance(place, str)
-            for each in images.left_out(resolve(place), all_of)
+            for each in folders.left_out(resolve(place), all_of)
         ]
         return People(
             names,
@@ -239,7 +239,7 @@ def _refuse_few(photographs: Sequence[tuple[Path, str, int]], count: int) -> Non
 
 def _enrolment(names: tuple[str, ...], folder: Path) -> list[Photo]:
     """The photographs in a folder of enrolment images. Raises GmiError unless it holds the same people."""
-    enrolled, photographs = images.people(folder)
+    enrolled, photographs = folders.people(folder)
     if enrolled != names:
         odd = min(set(enrolled) ^ set(names))
         lack, have = (folder, "data.folder") if odd in names else ("data.folder", folder)

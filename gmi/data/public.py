@@ -5,7 +5,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from gmi.data import images
+from gmi.data import folders, images
 from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.rng import Rng, seed_of
@@ -27,7 +27,7 @@ class PublicImages:
 
     def load(self) -> tuple[Images, Images]:
         """Images to train on, and held-out images. Raises GmiError if the folder or an image cannot be used."""
-        paths = images.public(self.folder, "data.folder")
+        paths = folders.public(self.folder, "data.folder")
         if len(paths) <= self.held_out:
             raise GmiError(f"data.held_out is {self.held_out}, but {self.folder} holds {len(paths)} images.")
         order = Rng([seed_of(self.seed, "held out")]).uniform(len(paths))[0].argsort().tolist()

@@ -209,4 +209,4 @@ def _told(figures: Sequence[Figure], parts: Sequence[Part]) -> Iterator[str]:
     for figure in figures:
         for part in parts:
             if group := figure.of(part.report):
-                yield f"{part.name}: {told(figure, group)}"
+                yield f"{part.name}: {told(figure, group, part.report.get('subject', 'faces'))}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from gmi.data import images
+from gmi.data import folders, images
 from gmi.data.images import Images
 from gmi.errors import GmiError
 from gmi.extraction.copies import distances
@@ -66,7 +66,7 @@ class Photographs:
 
         Raises GmiError if a folder or an image cannot be used, for too few people, and if one file has two roles.
         """
-        where = images.folder(self.folder, "data.folder")
+        where = folders.folder(self.folder, "data.folder")
         people = self._people(where)
         count = self.held_out if isinstance(self.held_out, int) else 0
         start = count + self.other  # of the trained people
@@ -79,12 +79,12 @@ class Photographs:
         names = [list(people)[index] for index in order]
         paths = [people[name] for name in names]
         if isinstance(self.held_out, str):
-            held_out = list(self._people(images.folder(self.held_out, "data.held_out")).values())
+            held_out = list(self._people(folders.folder(self.held_out, "data.held_out")).values())
         else:
             held_out = paths[:count]
         other, trained = paths[count:start], paths[start:]
         if isinstance(self.alike, str):
-            others = self._people(images.folder(self.alike, "data.alike"))
+            others = self._people(folders.folder(self.alike, "data.alike"))
             alike = [others.get(name, []) for name in names[start:]]
         else:
             alike = [group[self.images :][: self.alike] for group in trained] if self.alike else []
@@ -104,11 +104,11 @@ class Photographs:
 
     def _people(self, folder: Path) -> dict[str, list[Path]]:
         """The images of each person, by the name of their folder, or of the image that is all of a person."""
-        paths = images.files(folder)
+        paths = folders.files(folder)
         if not paths:
             raise GmiError(f"data: {folder} holds no image.")
-        for person in images.folders(folder):
-            images.refuse_empty(person)
+        for person in folders.within(folder):
+            folders.refuse_empty(person)
         flat = {path.name: [path] for path in paths if path.parent == folder}
         inner = [path for path in paths if path.parent != folder]
         nested = groupby(inner, key=lambda path: path.relative_to(folder).parts[0])
@@ -117,8 +117,8 @@ class Photographs:
     def _left_out(self) -> Iterator[str]:
         for place in dict.fromkeys((self.folder, self.held_out, self.alike)):
             if isinstance(place, str):
-                root = images.folder(place, "data")
-                for path, why in images.listing(root)[1].items():
+                root = folders.folder(place, "data")
+                for path, why in folders.listing(root)[1].items():
                     yield f"{path.relative_to(root.parent).as_posix()}: {why}"
 
     def _read(self, people: Sequence[Sequence[Path]], first: int) -> Images:

@@ -10,6 +10,7 @@ from gmi import checks
 from gmi.data.people import People
 from gmi.inversion import literature, scoring
 from gmi.inversion.cost import Cost, cost_of
+from gmi.inversion.exposure import METRIC, NAMES, Advantage
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.plan import RANDOM, Audit
 from gmi.inversion.prior_fit import PriorFit, prior_fit
@@ -17,7 +18,7 @@ from gmi.inversion.recognition import Recognised
 from gmi.inversion.related import Related
 from gmi.inversion.scoring import Exposed, Gap, Result
 from gmi.inversion.validity import Evidence, early_checks, public_counts
-from gmi.inversion.verdict import METRIC, NAMES, Advantage, Finding, settle
+from gmi.inversion.verdict import Finding, settle
 from gmi.metrics.statistics import Estimate, Failed, Outcome, attempt
 from gmi.oracles.access import reach
 from gmi.report.coverage import Reach

@@ -23,7 +23,7 @@ from gmi.forecast import Forecast, seconds_of
 from gmi.inversion.inputs import Inputs, existing_target
 from gmi.inversion.plan import Audit
 from gmi.inversion.strength import compares, misleads, misled, strength, withheld
-from gmi.inversion.verdict import FEWEST
+from gmi.metrics.conclusion import FEWEST
 from gmi.metrics.power import people_needed
 from gmi.oracles.access import claims
 from gmi.oracles.ledger import OWN_OPINION

@@ -11,10 +11,10 @@ from gmi.assets.catalogue import resolve
 from gmi.assets.factory import find_factory
 from gmi.assets.weights import read_weights
 from gmi.cli import Parser
-from gmi.data import images
+from gmi.data import folders, images
 from gmi.errors import GmiError, because
 from gmi.inversion.plan import Audit
-from gmi.inversion.verdict import FEWEST
+from gmi.metrics.conclusion import FEWEST
 from gmi.report.subjects import reworded
 from gmi.settings import read
 from gmi.targets.module import ModuleTarget
@@ -115,10 +115,10 @@ def configuration(
     subject: str = "faces",
 ) -> str:
     """The text of the file. Raises GmiError if something that is named cannot be found or read."""
-    names, photographs = images.people(images.folder(people, "--people"))
+    names, photographs = folders.people(folders.folder(people, "--people"))
     for key, name in (("--held-out", held_out), ("--public", public)):
         if name is not None:
-            images.folder(name, key)
+            folders.folder(name, key)
     channels, *size = images.read([photographs[0][0]], [0], None).bytes.shape[1:]
     alike = _alike([path for path, _, _ in photographs]) and max(size) <= LARGEST
     height, width = size if alike else (LARGEST, LARGEST)

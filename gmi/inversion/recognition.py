@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gmi.data.people import People
+from gmi.inversion.exposure import METRIC, Ceiling, Exposure
 from gmi.inversion.judging import Releases
 from gmi.inversion.plan import RANDOM
-from gmi.inversion.verdict import METRIC, Ceiling, Exposure
 from gmi.metrics import identity
 from gmi.metrics.gallery import Gallery, spread
 from gmi.metrics.impostors import Impostors, Threshold

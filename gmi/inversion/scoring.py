@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from gmi.inversion.exposure import METRIC
 from gmi.inversion.plan import RANDOM
 from gmi.inversion.recognition import ARITHMETIC, NOBODY, Recognised
-from gmi.inversion.verdict import METRIC, Verdict, decide
+from gmi.inversion.verdict import Verdict, decide
 from gmi.metrics import identity
 from gmi.metrics.rates import Bounds, any_of_m, quantile_ranks
 from gmi.metrics.statistics import (

@@ -9,6 +9,7 @@ from torch import Tensor
 from gmi import checks
 from gmi.data.people import People
 from gmi.inversion import literature, scoring
+from gmi.inversion.exposure import METRIC, Exposure
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Releases
 from gmi.inversion.learnt import Learnt
@@ -17,7 +18,7 @@ from gmi.inversion.plan import RANDOM, Audit
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.related import Passing, Related
 from gmi.inversion.strength import answered, compares, grey_prior, misleads, misled, persuaded, strength, withheld
-from gmi.inversion.verdict import METRIC, Exposure, called
+from gmi.inversion.verdict import called
 from gmi.metrics.rates import TAIL
 from gmi.metrics.statistics import Failed, Outcome, difference
 from gmi.oracles.access import AnyOracle

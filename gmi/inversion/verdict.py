@@ -13,70 +13,15 @@ from typing import Literal
 
 import numpy as np
 
+from gmi.inversion import acquittal
+from gmi.inversion.exposure import NAMES, Advantage, Ceiling, Exposure, advantage, signed
 from gmi.metrics.conclusion import FEWEST
-from gmi.metrics.lookalikes import Within
-from gmi.metrics.power import detectable, people_needed, people_unseen
-from gmi.metrics.rates import TAIL, any_of_m
+from gmi.metrics.power import detectable, people_needed
+from gmi.metrics.rates import TAIL
 from gmi.metrics.repeats import in_words
 from gmi.metrics.statistics import Array, Estimate, Failed, Outcome, attempt, difference
 
-METRIC = "auc"
 Finding = Literal["evidence of identity leakage", "evidence of trait leakage", "no evidence", "inconclusive"]
-
-NAMES = {
-    "search": "the search",
-    "best_of_n": "the best of the prior's samples by the target's scores",
-    "public": "public images chosen by the target's scores",
-}
-"""Attacks: whatever asks the target. Any of them that shows a leak shows it."""
-
-
-@dataclass(frozen=True)
-class Exposure:
-    """How one judge takes one attack's images."""
-
-    auc: Array  # (S, A) of each draw and attacked person, among everybody enrolled
-    nobody: tuple[Array, ...]  # (A,) of each kind of images that are made or chosen without the target
-    matched: Array  # (S, A), 1 where any of her images matches at the audit's greatest FMR, else 0
-    usual: float  # share of the prior's samples that match somebody, of one image
-    within: tuple[Within, ...]  # among look-alikes by the judge, and among those of her group where groups are known
-    tries: int = 1  # images of each person and draw: each has a chance, of which `usual` is one
-    lucky: float = 0.0  # share of people whom any of as many of the prior's samples as there are draws matches
-
-    @property
-    def leaks(self) -> tuple[Array, ...]:
-        """What the attack's images have (S, A) over each kind of images that know nothing of the target."""
-        return tuple(self.auc - values for values in self.nobody)
-
-    @property
-    def leak(self) -> Array:
-        """The least of them on the whole (S, A)."""
-        return min(self.leaks, key=np.mean)
-
-    @property
-    def beyond(self) -> tuple[Array, ...]:
-        """What they have (S, A) among each kind of look-alikes over images that cannot know who is who."""
-        return tuple(values for among in self.within for values in among.beyond)
-
-
-@dataclass(frozen=True)
-class Ceiling:
-    """How one judge takes the oracle projection: what the search shows with the prior where it is given photographs."""
-
-    auc: Array  # (S, A)
-    matched: Array  # (S, A), share that match their person at the audit's greatest FMR
-
-
-@dataclass(frozen=True)
-class Advantage:
-    """What one attack has over adversaries without the target, in AUC."""
-
-    attack: str
-    leak: Outcome  # over images that know nothing of the target
-    bound: float | None  # the most that it may be, with 95 % confidence
-    # the most that its match rate, by one draw or any of several, may have over the prior's samples: 95 % confidence
-    matches: float | None
-    identity: Outcome  # the same among look-alikes, over the strongest of their controls
 
 
 @dataclass(frozen=True)
@@ -119,7 +64,7 @@ def decide(
     """
     search = exposures["search"]
     people, draws = search.auc.shape[1], len(search.auc)
-    advantages = tuple(_advantage(name, exposure) for name, exposure in exposures.items())
+    advantages = tuple(advantage(name, exposure) for name, exposure in exposures.items())
     optimising = None
     if "best_of_n" in exposures:
         optimising = attempt(lambda: difference(search.auc, exposures["best_of_n"].auc))
@@ -145,9 +90,9 @@ def decide(
         best = max(identified or leaking, key=lambda name: exposures[name].auc.mean())
         leak = (
             f"The images of {NAMES[best]} are more like their people than images that know nothing of the target: "
-            f"AUC {_signed(figures[best].leak)} {sample}."
+            f"AUC {signed(figures[best].leak)} {sample}."
         )
-        among = f"Among each person's look-alikes they have AUC {_signed(figures[best].identity)} over images of others"
+        among = f"Among each person's look-alikes they have AUC {signed(figures[best].identity)} over images of others"
         if identified:
             return say("evidence of identity leakage", leak, f"{among}: it is the person that shows, not traits alone.")
         return say(
@@ -155,16 +100,15 @@ def decide(
             leak,
             f"{among}: that it is more than what look-alikes share (sex, age, skin) is not shown.",
         )
-    shown = 1.0 if ceiling is None else float(ceiling.matched.mean()) - search.usual
-    reasons = [*_excess(figures, exposures, notable, needed), *_few(figures, exposures, notable, max(shown, TAIL))]
-    reasons += [*_met(exposures), *_room(ceiling, search, notable), *doubts]
+    reasons = [*acquittal.doubts(figures, exposures, ceiling, notable, needed), *doubts]
     if isinstance(optimising, Estimate) and optimising.high < 0:
         reasons.append("The search finds less than the best of the prior's samples: it works against its people.")
     tie = f"No attack is shown to find more than images that know nothing of the target ({sample})."
     if reasons:
         return say("inconclusive", tie, *reasons)
     bound = max(each.bound for each in advantages if each.bound is not None)
-    found = max(each.matches for each in advantages if each.matches is not None) / shown
+    found = max(each.matches for each in advantages if each.matches is not None)
+    found /= acquittal.shown(ceiling, search)
     return say(
         "no evidence",
         tie,
@@ -190,15 +134,6 @@ def settle(verdicts: Mapping[str, Verdict]) -> Verdict:
     return replace(verdict, finding=finding, because=(*verdict.because, why))
 
 
-def _advantage(name: str, exposure: Exposure) -> Advantage:
-    beyond = min(exposure.beyond, key=np.mean)
-    leak = attempt(lambda: difference(exposure.leak, np.zeros(exposure.leak.shape[1])))
-    bound = None if isinstance(leak, Failed) else max(map(_bound, exposure.leaks))
-    anyone = exposure.matched.max(0, keepdims=True) - (exposure.lucky if len(exposure.matched) > 1 else exposure.usual)
-    matches = None if isinstance(leak, Failed) else max(_bound(exposure.matched - exposure.usual), _bound(anyone))
-    return Advantage(name, leak, bound, matches, attempt(lambda: difference(beyond, np.zeros(beyond.shape[1]))))
-
-
 def _smallest(search: Exposure, attacks: int) -> float:
     """The advantage that would be called, among so many attacks; luck that a draw brings everybody counts as spread."""
     rows = [values.mean(0) for values in (*search.leaks, *search.beyond)]
@@ -211,10 +146,6 @@ def _luck(values: Array) -> float:
     zero = np.zeros(values.shape[1])
     whole, alone = difference(values, zero), difference(values.mean(0), zero)
     return (whole.high - whole.low) / max(alone.high - alone.low, 1e-12)
-
-
-def _bound(values: Array) -> float:
-    return difference(values, np.zeros(values.shape[1]), tail=2 * TAIL).high
 
 
 def called(exposures: Mapping[str, Exposure], tested: Callable[[Exposure], Sequence[Array]]) -> list[str]:
@@ -235,88 +166,3 @@ def called(exposures: Mapping[str, Exposure], tested: Callable[[Exposure], Seque
         found += new
         left = {name: exposure for name, exposure in left.items() if name not in new}
     return found
-
-
-def _excess(
-    figures: Mapping[str, Advantage], exposures: Mapping[str, Exposure], notable: float, needed: int | None
-) -> list[str]:
-    """Why a notable leak cannot be excluded, and what would end it."""
-    name = max(figures, key=lambda attack: figures[attack].bound or 0)
-    bound, value = figures[name].bound, float(exposures[name].leak.mean())
-    if bound is None or bound < notable:
-        return []
-    sentence = f"{NAMES[name].capitalize()} may have an advantage of up to {bound:+.2f}, and {notable:+.2f} is notable."
-    if needed is None:
-        return [sentence]
-    if value >= notable / 2:
-        return [sentence, f"More people, or more seeds, will tell whether {value:+.2f} is a leak or chance."]
-    people = exposures[name].auc.shape[1]
-    if needed > people:
-        return [sentence, f"If there is no leak, about {needed} people would exclude it four times in five."]
-    return [sentence, "Another seed, or a few more people, would as a rule exclude it if there is no leak."]
-
-
-def _few(
-    figures: Mapping[str, Advantage], exposures: Mapping[str, Exposure], notable: float, shown: float
-) -> list[str]:
-    """Why it cannot be excluded that a notable share of people are found, whatever the mean is.
-
-    shown: share of people found who match beyond chance, which is that of the oracle projection.
-    """
-    name = max(figures, key=lambda attack: figures[attack].matches or 0)
-    matches = figures[name].matches
-    if matches is None or matches < notable * shown:
-        return []
-    least, people, tries = people_unseen(notable * shown), exposures[name].auc.shape[1], exposures[name].tries
-    end = f": {least} people or more would exclude it if nobody does" if people < least else ""
-    if tries > 1:
-        end += f". Of {tries} images a person, that is beyond the chance of one: selection.keep: 1 has no more"
-    found = f"{NAMES[name].capitalize()} may find up to {min(1.0, matches / shown):.0%} of people"
-    if shown < 1:
-        found += f" (up to {matches:.0%} match beyond chance, as do {shown:.0%} who are found as well as can be)"
-    return [f"{found}, and {notable:.0%} is notable{end}."]
-
-
-def _met(exposures: Mapping[str, Exposure]) -> list[str]:
-    """Attacks that match more people than chance, by Bonferroni for their number, though their mean shows nothing."""
-    reasons = []
-    for name, exposure in exposures.items():
-        chance = np.full(exposure.matched.shape[1], any_of_m(exposure.usual, exposure.tries))
-        found = difference(exposure.matched, chance, tail=TAIL / len(exposures))
-        if found.low > 0:
-            reasons.append(
-                f"But images of {NAMES[name]} match {exposure.matched.mean():.1%} of people, and {chance[0]:.1%} would "
-                "by chance: some people are found, which the mean hides. See who they are (scores.jsonl), and whether "
-                "they are a group (data.groups)."
-            )
-    return reasons
-
-
-def _room(ceiling: Ceiling | None, search: Exposure, notable: float) -> list[str]:
-    """Why a failure of the attack would show nothing."""
-    reasons = []
-    if difference(search.leak, np.zeros(search.leak.shape[1])).high < 0:
-        reasons.append("The search does worse than images that know nothing: it works against its people.")
-    if ceiling is None:
-        return [*reasons, "Without the oracle projection nothing is known of what the prior can express."]
-    room = min((difference(ceiling.auc, values) for values in search.nobody), key=lambda room: room.low)
-    matches = difference(ceiling.matched, np.full(ceiling.matched.shape[1], search.usual))
-    advice = "Take more steps and a larger pool first, then another prior."
-    if room.low <= notable:
-        reasons.append(
-            "Even the people's own photographs, projected into the prior, are hardly more like them than other images "
-            f"(AUC {_signed(room)}): with this search, this prior could not have shown a leak. {advice}"
-        )
-    elif matches.low <= notable:
-        reasons.append(
-            f"Of the people's own photographs, projected into the prior, {matches.value:.0%} match them beyond chance "
-            f"(95 %: {matches.low:.0%} to {matches.high:.0%}): with this search and this prior, a person who is found "
-            f"may not match. {advice}"
-        )
-    return reasons
-
-
-def _signed(outcome: Outcome) -> str:
-    if isinstance(outcome, Failed):
-        return outcome.failed
-    return f"{outcome.value:+.2f} [{outcome.low:+.2f}, {outcome.high:+.2f}]"

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gmi.assets.factory import make_network
 from gmi.assets.weights import digest
-from gmi.data import images
+from gmi.data import folders, images
 from gmi.data.images import Images
 from gmi.errors import foreign
 from gmi.judges.aligned import AlignedJudge
@@ -144,7 +144,7 @@ def one_thread() -> Iterator[None]:
 
 def _read(folder: str, size: tuple[int, int] | None) -> tuple[Images, int]:
     """The images of a folder of classes, and how many classes there are."""
-    names, files = images.people(images.folder(folder, "judges: folder"))
+    names, files = folders.people(folders.folder(folder, "judges: folder"))
     return images.read([path for path, _, _ in files], [number for *_, number in files], size, "judges: size"), len(
         names
     )

@@ -139,19 +139,19 @@ class Bearing:
 
 def bearings(report: Mapping[str, Any]) -> list[Bearing]:
     """The requirements on which a report has figures, in the order of standards.yaml."""
-    found = []
+    found, subject = [], report.get("subject", "faces")
     for requirement in standards().requirements:
         chosen = [(figure, figure.of(report)) for figure in requirement.figures]
-        if evidence := tuple(told(figure, group) for figure, group in chosen if group):
+        if evidence := tuple(told(figure, group, subject) for figure, group in chosen if group):
             verdict = report.get("verdict") or {}
             evidence += (f"the run's finding: {verdict['finding']}",) if "finding" in verdict else ()
             found.append(Bearing(requirement, standards().documents[requirement.document], evidence))
     return found
 
 
-def told(figure: Figure, group: Sequence[Row]) -> str:
+def told(figure: Figure, group: Sequence[Row], subject: str = "faces") -> str:
     """A figure with its interval, or the range of several: `By level of access, Rank-1: 3 % to 36 % (14 figures)`."""
-    name = named(figure.part, figure.metric)
+    name = named(figure.part, figure.metric, subject)
     known = sorted((row for row in group if row["value"] is not None), key=lambda row: row["value"])
     if not known:
         return f"{name}: not known"

@@ -66,6 +66,6 @@ def word(metric: str, subject: str = "faces") -> str:
     return worded_label(subject, metric) if known is None else reworded(known, subject)
 
 
-def named(part: str, metric: str) -> str:
+def named(part: str, metric: str, subject: str = "faces") -> str:
     """A figure by its part and its metric, in words."""
-    return f"{PARTS[part]}, {word(metric)}"
+    return f"{reworded(PARTS[part], subject)}, {word(metric, subject)}"

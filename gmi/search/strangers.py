@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gmi.assets.weights import contents
-from gmi.data import images
+from gmi.data import folders, images
 from gmi.data.images import Images
 from gmi.protocols import Prior
 from gmi.rng import Rng
@@ -31,18 +31,18 @@ class Strangers:
     @property
     def digests(self) -> list[str]:
         """SHA-256 of every file in the folder. Raises GmiError if the folder cannot be used."""
-        paths = images.public(self.folder, "search.photographs.folder")
+        paths = folders.public(self.folder, "search.photographs.folder")
         return [sha256(path.read_bytes()).hexdigest() for path in paths]
 
     def load(self, seed: int = 0) -> Images:
         """Those that are used, in the order of a draw. Raises GmiError if the folder or an image cannot be used."""
-        paths = images.public(self.folder, "search.photographs.folder")
+        paths = folders.public(self.folder, "search.photographs.folder")
         order = torch.randperm(len(paths), generator=torch.Generator().manual_seed(seed))[: self.most].tolist()
         return self._read([paths[index] for index in order])
 
     def parts(self) -> Iterator[Images]:
         """All of them, some at a time. Raises GmiError as `load` does."""
-        paths = images.public(self.folder, "search.photographs.folder")
+        paths = folders.public(self.folder, "search.photographs.folder")
         for start in range(0, len(paths), _PART):
             yield self._read(paths[start : start + _PART])
 

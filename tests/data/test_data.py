@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from gmi.data import folders
 from gmi.data import images as photographs
 from gmi.data.images import read
 from gmi.data.people import Faces, People
@@ -411,4 +412,4 @@ def test_a_person_of_whom_no_photograph_can_be_read_is_told_the_kind(tmp_path):
     Image.new("L", (4, 4)).save(tmp_path / "a" / "0.png")
     (tmp_path / "b" / "0.HEIC").write_bytes(b"x")
     with pytest.raises(GmiError, match=r"b holds no image \(but \.heic: convert these to JPEG or PNG\)"):
-        photographs.people(tmp_path)
+        folders.people(tmp_path)

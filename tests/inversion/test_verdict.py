@@ -12,11 +12,12 @@ from gmi import checks, toy
 from gmi.data.images import Images
 from gmi.inversion import strength
 from gmi.inversion.controls import Enrolled, Unmoved, random_prior
+from gmi.inversion.exposure import Ceiling, Exposure
 from gmi.inversion.learnt import Copying, Learnt
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.scores import _reasons
 from gmi.inversion.validity import admitted, groups_apart
-from gmi.inversion.verdict import Ceiling, Exposure, decide, settle
+from gmi.inversion.verdict import decide, settle
 from gmi.metrics.identity import Threshold, anyone, outcomes, thresholds
 from gmi.metrics.lookalikes import Within
 from gmi.metrics.statistics import Estimate, Failed, Outcome

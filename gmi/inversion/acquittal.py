@@ -1,0 +1,112 @@
+"""Why an audit that found nothing does not acquit: reasons, and what would end them."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from gmi.inversion.exposure import NAMES, Advantage, Ceiling, Exposure, signed
+from gmi.metrics.power import people_unseen
+from gmi.metrics.rates import TAIL, any_of_m
+from gmi.metrics.statistics import difference
+
+
+def doubts(
+    figures: Mapping[str, Advantage],
+    exposures: Mapping[str, Exposure],
+    ceiling: Ceiling | None,
+    notable: float,
+    needed: int | None,
+) -> Iterator[str]:
+    """Every reason that the figures give.
+
+    figures: by attack. ceiling: of the oracle projection; None: it was not made. notable: the smallest advantage, and
+    the smallest share of people found, that matters. needed: people who would exclude a notable advantage.
+    """
+    yield from _excess(figures, exposures, notable, needed)
+    yield from _few(figures, exposures, notable, shown(ceiling, exposures["search"]))
+    yield from _met(exposures)
+    yield from _room(ceiling, exposures["search"], notable)
+
+
+def shown(ceiling: Ceiling | None, search: Exposure) -> float:
+    """The share of people found who match beyond chance: that of the oracle projection; 1 where nothing is known."""
+    return 1.0 if ceiling is None else max(TAIL, float(ceiling.matched.mean()) - search.usual)
+
+
+def _excess(
+    figures: Mapping[str, Advantage], exposures: Mapping[str, Exposure], notable: float, needed: int | None
+) -> list[str]:
+    """Why a notable leak cannot be excluded, and what would end it."""
+    name = max(figures, key=lambda attack: figures[attack].bound or 0)
+    bound, value = figures[name].bound, float(exposures[name].leak.mean())
+    if bound is None or bound < notable:
+        return []
+    sentence = f"{NAMES[name].capitalize()} may have an advantage of up to {bound:+.2f}, and {notable:+.2f} is notable."
+    if needed is None:
+        return [sentence]
+    if value >= notable / 2:
+        return [sentence, f"More people, or more seeds, will tell whether {value:+.2f} is a leak or chance."]
+    people = exposures[name].auc.shape[1]
+    if needed > people:
+        return [sentence, f"If there is no leak, about {needed} people would exclude it four times in five."]
+    return [sentence, "Another seed, or a few more people, would as a rule exclude it if there is no leak."]
+
+
+def _few(
+    figures: Mapping[str, Advantage], exposures: Mapping[str, Exposure], notable: float, shown: float
+) -> list[str]:
+    """Why it cannot be excluded that a notable share of people are found, whatever the mean is.
+
+    shown: share of people found who match beyond chance, which is that of the oracle projection.
+    """
+    name = max(figures, key=lambda attack: figures[attack].matches or 0)
+    matches = figures[name].matches
+    if matches is None or matches < notable * shown:
+        return []
+    least, people, tries = people_unseen(notable * shown), exposures[name].auc.shape[1], exposures[name].tries
+    end = f": {least} people or more would exclude it if nobody does" if people < least else ""
+    if tries > 1:
+        end += f". Of {tries} images a person, that is beyond the chance of one: selection.keep: 1 has no more"
+    found = f"{NAMES[name].capitalize()} may find up to {min(1.0, matches / shown):.0%} of people"
+    if shown < 1:
+        found += f" (up to {matches:.0%} match beyond chance, as do {shown:.0%} who are found as well as can be)"
+    return [f"{found}, and {notable:.0%} is notable{end}."]
+
+
+def _met(exposures: Mapping[str, Exposure]) -> list[str]:
+    """Attacks that match more people than chance, by Bonferroni for their number, though their mean shows nothing."""
+    reasons = []
+    for name, exposure in exposures.items():
+        chance = np.full(exposure.matched.shape[1], any_of_m(exposure.usual, exposure.tries))
+        found = difference(exposure.matched, chance, tail=TAIL / len(exposures))
+        if found.low > 0:
+            reasons.append(
+                f"But images of {NAMES[name]} match {exposure.matched.mean():.1%} of people, and {chance[0]:.1%} would "
+                "by chance: some people are found, which the mean hides. See who they are (scores.jsonl), and whether "
+                "they are a group (data.groups)."
+            )
+    return reasons
+
+
+def _room(ceiling: Ceiling | None, search: Exposure, notable: float) -> list[str]:
+    """Why a failure of the attack would show nothing."""
+    reasons = []
+    if difference(search.leak, np.zeros(search.leak.shape[1])).high < 0:
+        reasons.append("The search does worse than images that know nothing: it works against its people.")
+    if ceiling is None:
+        return [*reasons, "Without the oracle projection nothing is known of what the prior can express."]
+    room = min((difference(ceiling.auc, values) for values in search.nobody), key=lambda room: room.low)
+    matches = difference(ceiling.matched, np.full(ceiling.matched.shape[1], search.usual))
+    advice = "Take more steps and a larger pool first, then another prior."
+    if room.low <= notable:
+        reasons.append(
+            "Even the people's own photographs, projected into the prior, are hardly more like them than other images "
+            f"(AUC {signed(room)}): with this search, this prior could not have shown a leak. {advice}"
+        )
+    elif matches.low <= notable:
+        reasons.append(
+            f"Of the people's own photographs, projected into the prior, {matches.value:.0%} match them beyond chance "
+            f"(95 %: {matches.low:.0%} to {matches.high:.0%}): with this search and this prior, a person who is found "
+            f"may not match. {advice}"
+        )
+    return reasons
