@@ -106,9 +106,9 @@ def planted(
     nobody, prior = np.full(people, 0.5), figures(0.45, seeds)
     matched, of_prior = _matching(search), (rng.uniform(size=prior.shape) < matching).astype(float)
     matched[:, :those] = rng.uniform(size=(seeds, those)) < matching
-    lucky = any_of_m(0.01, seeds)
+    ever = any_of_m(0.01, seeds)
     exposures = {
-        name: Exposure(auc, (nobody,), hits, 0.01, (Within(auc, np.full((1, people), 0.5), nobody),), lucky=lucky)
+        name: Exposure(auc, (nobody,), hits, 0.01, (Within(auc, np.full((1, people), 0.5), nobody),), 0.01, ever)
         for name, auc, hits in (("search", search, matched), ("best_of_n", best, _matching(best)))
     }
     return decide(exposures, Ceiling(prior, of_prior), NOTABLE).finding

@@ -6,7 +6,7 @@ import numpy as np
 
 from gmi.inversion.exposure import NAMES, Advantage, Ceiling, Exposure, signed
 from gmi.metrics.power import people_unseen
-from gmi.metrics.rates import TAIL, any_of_m
+from gmi.metrics.rates import TAIL
 from gmi.metrics.statistics import difference
 
 
@@ -63,10 +63,8 @@ def _few(
     matches = figures[name].matches
     if matches is None or matches < notable * shown:
         return []
-    least, people, tries = people_unseen(notable * shown), exposures[name].auc.shape[1], exposures[name].tries
+    least, people = people_unseen(notable * shown), exposures[name].auc.shape[1]
     end = f": {least} people or more would exclude it if nobody does" if people < least else ""
-    if tries > 1:
-        end += f". Of {tries} images a person, that is beyond the chance of one: selection.keep: 1 has no more"
     found = f"{NAMES[name].capitalize()} may find up to {min(1.0, matches / shown):.0%} of people"
     if shown < 1:
         found += f" (up to {matches:.0%} match beyond chance, as do {shown:.0%} who are found as well as can be)"
@@ -77,13 +75,13 @@ def _met(exposures: Mapping[str, Exposure]) -> list[str]:
     """Attacks that match more people than chance, by Bonferroni for their number, though their mean shows nothing."""
     reasons = []
     for name, exposure in exposures.items():
-        chance = np.full(exposure.matched.shape[1], any_of_m(exposure.usual, exposure.tries))
+        chance = np.full(exposure.matched.shape[1], exposure.once)
         found = difference(exposure.matched, chance, tail=TAIL / len(exposures))
         if found.low > 0:
             reasons.append(
-                f"But images of {NAMES[name]} match {exposure.matched.mean():.1%} of people, and {chance[0]:.1%} would "
-                "by chance: some people are found, which the mean hides. See who they are (scores.jsonl), and whether "
-                "they are a group (data.groups)."
+                f"But images of {NAMES[name]} match {exposure.matched.mean():.1%} of people, and {exposure.once:.1%} "
+                "would by chance: some people are found, which the mean hides. See who they are (scores.jsonl), and "
+                "whether they are a group (data.groups)."
             )
     return reasons
 

@@ -27,8 +27,8 @@ class Exposure:
     matched: Array  # (S, A), 1 where any of her images matches at the audit's greatest FMR, else 0
     usual: float  # share of the prior's samples that match somebody, of one image
     within: tuple[Within, ...]  # among look-alikes by the judge, and among those of her group where groups are known
-    tries: int = 1  # images of each person and draw: each has a chance, of which `usual` is one
-    lucky: float = 0.0  # share of people whom any of as many of the prior's samples as there are draws matches
+    once: float  # share of people whom any of a draw's images would match by chance
+    ever: float  # the same of all draws' images
 
     @property
     def leaks(self) -> tuple[Array, ...]:
@@ -70,8 +70,8 @@ def advantage(name: str, exposure: Exposure) -> Advantage:
     beyond = min(exposure.beyond, key=np.mean)
     leak = attempt(lambda: difference(exposure.leak, np.zeros(exposure.leak.shape[1])))
     bound = None if isinstance(leak, Failed) else max(map(_bound, exposure.leaks))
-    anyone = exposure.matched.max(0, keepdims=True) - (exposure.lucky if len(exposure.matched) > 1 else exposure.usual)
-    matches = None if isinstance(leak, Failed) else max(_bound(exposure.matched - exposure.usual), _bound(anyone))
+    found = (exposure.matched - exposure.once, exposure.matched.max(0, keepdims=True) - exposure.ever)
+    matches = None if isinstance(leak, Failed) else max(map(_bound, found))
     return Advantage(name, leak, bound, matches, attempt(lambda: difference(beyond, np.zeros(beyond.shape[1]))))
 
 

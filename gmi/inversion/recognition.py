@@ -1,7 +1,7 @@
 """Recognition: how one face judge takes every method's images, attacks and controls by the same rule."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,8 @@ class Recognised:
     samples: dict[str, Array]  # similarities of single comparisons, for the report's histograms
     public: Array | None  # similarity (N,) of each image of the public set to the person whom it is most like
     attack: str = "search"  # the method that controls are held against
+    # by attack of which a person has several images: how often any of a draw's, and any of all, matches somebody else
+    others: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def of_people(self, method: str, metric: str) -> Array:
         """Mean of each attacked person (S, A) in each draw; of images of nobody, over all of them (1, A)."""
@@ -75,8 +77,7 @@ class Recognised:
                 self._found(name),
                 float(chance.mean()),
                 tuple(among.values()),
-                self._tries(name),
-                float((1 - (1 - chance) ** len(self._found(name))).mean()),
+                *self._lucky(name, chance),
             )
             for name, among in self.within.items()
             if public or name != "public"
@@ -93,9 +94,17 @@ class Recognised:
         """1 for each attacked person and draw (S, A) of whom any image matches, else 0."""
         return identity.any_of(self.outcomes[method][self._match], self.classes[method], self.draws[method])
 
-    def _tries(self, method: str) -> int:
-        """Images of each person in a draw."""
-        return len(self.classes[method]) // self._found(method).size
+    def _lucky(self, method: str, chance: Array) -> tuple[float, float]:
+        """How often any of a draw's images of a person matches by chance, and any of all draws'.
+
+        chance (1, A): of one sample of the prior. What as many independent samples do, or the attack's images of other
+        people, whichever is less.
+        """
+        draws, images = len(self._found(method)), len(self.classes[method])
+        several = (images // self._found(method).size, images // chance.size)
+        independent = (float((1 - (1 - chance) ** count).mean()) for count in several)
+        once, ever = map(min, independent, self.others.get(method, (1.0, 1.0)))
+        return once if several[0] > 1 else float(chance.mean()), ever if draws > 1 else once
 
     @property
     def _match(self) -> str:
@@ -133,7 +142,7 @@ def recognise(
     kinds: dict[str, Any] = {"auc_lookalikes": alike}
     if people.groups is not None:  # distractors are in none
         kinds["auc_group"] = of_group([*people.groups, *[None] * (len(ids) - len(people.groups))])
-    outcomes, samples, among = {}, {}, {}
+    outcomes, samples, among, others = {}, {}, {}, {}
     nobody = {name: templates[source] for name, source in _OF_NOBODY.items() if source in templates}
     for name in releases:
         if name == RANDOM:  # scored as everybody, below
@@ -143,6 +152,9 @@ def recognise(
         wanted = kinds if RANDOM in nobody and name in ATTACKS else {}
         claims = {metric: Claims(each, columns) for metric, each in wanted.items()}
         parts, wrong = [], []
+        several = name in ATTACKS and len(whose) > len(np.unique(whose))
+        cut = max(cuts, key=lambda cut: cut.fmr).value
+        strange = identity.Others(whose, draws[name], ids, ids[audited], cut) if several else None
         for rows, values in gallery.sharp(
             templates[name], columns, [cut.value for cut in cuts] if name == attack else []
         ):
@@ -151,9 +163,12 @@ def recognise(
                 wrong.append(identity.permuted(values, whose[rows], ids, cuts, ids[audited]))
             for each in claims.values():
                 each.add(values, columns[rows], draws[name][rows])
+            if strange is not None:
+                strange.add(rows, values)
         outcomes[name] = _joined(parts)
         samples[name] = outcomes[name]["similarity"]
         among |= {name: claims} if claims else {}
+        others |= {name: strange.rates} if strange is not None else {}
         if name == attack:
             outcomes["permuted"], classes["permuted"], draws["permuted"] = _joined(wrong), whose, draws[name]
     matches = {f"match@{cut.fmr:g}": (genuine["similarity"] >= cut.value).astype(np.float64) for cut in cuts}
@@ -177,7 +192,17 @@ def recognise(
         blocks = gallery.blocks(templates["public_set"])
         public = np.concatenate([values[:, audited].max(1) for _, values in blocks])
     return Recognised(
-        judge.name, len(ids), cuts, outcomes, classes, draws, within, samples | {"impostor": strangers}, public, attack
+        judge.name,
+        len(ids),
+        cuts,
+        outcomes,
+        classes,
+        draws,
+        within,
+        samples | {"impostor": strangers},
+        public,
+        attack,
+        others,
     )
 
 

@@ -41,6 +41,8 @@ def _lines(judge: Recognised) -> Iterator[dict[str, Any]]:
         places = {"people": judge.classes[method].tolist(), "draws": judge.draws[method].tolist()}
         for metric, values in outcomes.items():
             yield {"judge": judge.judge, "method": method, "metric": metric, "values": _plain(values)} | places
+    for method, rates in judge.others.items():
+        yield {"judge": judge.judge, "method": method, "others": rates}
     for method, kinds in judge.within.items():
         for metric, among in kinds.items():
             arrays = {key: _plain(values) for key, values in vars(among).items()}
@@ -55,6 +57,8 @@ def judges(text: str) -> tuple[Recognised, ...]:
         if method is None:
             cuts = tuple(map(_threshold, line["thresholds"]))
             found[name] = Recognised(name, line["people"], cuts, {}, {}, {}, {}, {}, None, line["attack"])
+        elif "within" not in line and "others" in line:
+            found[name].others[method] = tuple(line["others"])
         elif "within" in line:
             arrays = {key: _array(line[key]) for key in ("own", "others", "nobody")}
             found[name].within.setdefault(method, {})[line["within"]] = Within(**arrays)

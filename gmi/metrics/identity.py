@@ -9,7 +9,7 @@ N counts probes or candidates, M enrolment images, P people; columns are sorted 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
 from gmi.errors import GmiError
@@ -115,6 +115,45 @@ def permuted(
         for cut in thresholds
     }
     return table | {"similarity": (values.sum(1) - mine) / wrong}
+
+
+class Others:
+    """How often images of people match other people, whom they are not of: what chance does, by images like these.
+
+    Images of one person are alike, in one draw and in several, so that any of them matches by chance less often than
+    as many independent ones.
+    """
+
+    def __init__(
+        self, classes: ArrayLike, draws: ArrayLike, person_ids: ArrayLike, among: ArrayLike, threshold: float
+    ) -> None:
+        """classes, draws: of the images (N,), draw by draw. among: whom of person_ids (P,) they are compared with."""
+        self._draws, self._threshold = np.asarray(draws), threshold
+        people, self._rows = np.unique(np.asarray(classes), return_inverse=True)
+        self._columns = np.flatnonzero(np.isin(person_ids, among))
+        self._wrong = people[:, None] != np.asarray(person_ids)[self._columns]
+        self._now, self._ever = np.zeros_like(self._wrong), np.zeros_like(self._wrong)
+        self._draw, self._once = self._draws[0], []
+
+    def add(self, rows: slice | NDArray[np.int64], similarity: np.ndarray) -> None:
+        """Counts similarities (M, P) of the images in some rows, which come in their order."""
+        hits, draws, people = similarity[:, self._columns] >= self._threshold, self._draws[rows], self._rows[rows]
+        for draw in np.unique(draws):
+            if draw != self._draw:
+                self._close()
+                self._draw = draw
+            np.logical_or.at(self._now, people[draws == draw], hits[draws == draw])
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Share of pairs of a person and another whom any image of a draw matches, and any of all draws."""
+        self._close()
+        return float(np.mean(self._once)), float(self._ever[self._wrong].mean())
+
+    def _close(self) -> None:
+        self._once.append(self._now[self._wrong].mean())
+        self._ever |= self._now
+        self._now = np.zeros_like(self._wrong)
 
 
 def anyone(similarity: ArrayLike, person_ids: ArrayLike, thresholds: Sequence[Threshold]) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ from gmi.inversion.validity import admitted, groups_apart
 from gmi.inversion.verdict import decide, settle
 from gmi.metrics.identity import Threshold, anyone, outcomes, thresholds
 from gmi.metrics.lookalikes import Within
+from gmi.metrics.rates import any_of_m
 from gmi.metrics.statistics import Estimate, Failed, Outcome
 from gmi.oracles.access import LabelsOnly, ScoresOnly, WholeModel
 from gmi.protocols import WhiteBoxOracle
@@ -54,6 +55,8 @@ def exposure(auc: float, within: float = 0.5, people: int = 40, spread: float = 
         np.zeros((1, people)),
         0.0,
         (among,),
+        0.0,
+        0.0,
     )
 
 
@@ -146,7 +149,9 @@ def test_a_notable_leak_is_not_acquitted_and_nobody_is():
         for _ in range(150):
             auc = rng.beta(2 * (0.5 + advantage), 2 * (0.5 - advantage), (1, 60))
             within = Within(auc, np.full((1, 60), 0.5), np.full(60, 0.5))
-            exposures = {"search": Exposure(auc, (np.full(60, 0.5),), (auc > 0.99).astype(float), 0.01, (within,))}
+            exposures = {
+                "search": Exposure(auc, (np.full(60, 0.5),), (auc > 0.99).astype(float), 0.01, (within,), 0.01, 0.01)
+            }
             cell.append(decide(exposures, ceiling(0.9, people=60), 0.1).finding)
         findings[advantage] = cell
     assert findings[0.1].count("no evidence") <= 12  # 5 % of 150, and three standard errors
@@ -212,9 +217,11 @@ def test_any_of_several_seeds_is_held_against_as_many_samples_of_the_prior():
         public=None,
     )
     exposures = recognised.exposures()
-    assert exposures["search"].usual == pytest.approx(0.02)
-    assert exposures["search"].lucky == pytest.approx(1 - 0.98**seeds)
+    assert exposures["search"].usual == exposures["search"].once == pytest.approx(0.02)
+    assert exposures["search"].ever == pytest.approx(1 - 0.98**seeds)
     assert decide(exposures, ceiling(0.95, people=people), 0.1).finding == "no evidence"
+    alike = replace(recognised, others={"search": (0.02, 0.025)})  # each seed's image of a person is nearly the same
+    assert alike.exposures()["search"].ever == 0.025
 
 
 def test_what_is_computed_again_knows_the_doubts_whatever_the_reasons_say():
@@ -244,7 +251,7 @@ def test_people_who_are_found_as_well_as_the_prior_can_show_are_not_overlooked()
         auc[:, :10] = 0.95
         found, top = ((rng.uniform(size=(1, 100)) < rate).astype(float) for rate in (0.01, 0.4))
         found[:, :10] = rng.uniform(size=(1, 10)) < 0.4
-        search = replace(exposure(0.5, people=100), auc=auc, matched=found, usual=0.01)
+        search = replace(exposure(0.5, people=100), auc=auc, matched=found, usual=0.01, once=0.01, ever=0.01)
         findings.append(decide({"search": search}, replace(ceiling(0.9, people=100), matched=top), 0.1).finding)
     assert findings.count("no evidence") <= 3
 
@@ -254,14 +261,16 @@ def test_few_people_who_are_shown_to_be_found_acquit_nobody():
     auc = np.clip(scattered(0.5, 200, 0.15), 0, 0.98)[None]
     found = np.zeros((1, 200))
     found[:, :2] = 1
-    search = replace(exposure(0.5, people=200), auc=auc, matched=found, usual=0.01)
+    search = replace(exposure(0.5, people=200), auc=auc, matched=found, usual=0.01, once=0.01, ever=0.01)
     few = replace(search, matched=np.maximum(found, np.arange(200) < 10))
     top = replace(ceiling(0.95, people=200), matched=np.full((1, 200), 0.95))
     assert decide({"search": search}, top, 0.1).finding == "no evidence"
     verdict = decide({"search": few}, top, 0.1)
     assert verdict.finding == "inconclusive"
     assert "images of the search match 5.0% of people, and 1.0% would by chance" in verdict.because[1]
-    many = decide({"search": replace(few, tries=10)}, top, 0.1)  # ten images of each person match as often by chance
+    many = decide(
+        {"search": replace(few, once=any_of_m(0.01, 10))}, top, 0.1
+    )  # ten images of each person match as often by chance
     assert "by chance" not in " ".join(many.because)
 
 
@@ -269,7 +278,7 @@ def test_people_who_are_found_with_any_seed_are_found():
     """Of 100 people 15 are found with one seed of three each: a mean over seeds has 5."""
     auc = np.clip(scattered(0.5, 100, 0.15), 0, 0.98)[None].repeat(3, 0)
     found = np.array([(np.arange(100) // 5 == seed).astype(float) for seed in range(3)])
-    search = replace(exposure(0.5, people=100), auc=auc, matched=found, usual=0.01, lucky=0.03)
+    search = replace(exposure(0.5, people=100), auc=auc, matched=found, usual=0.01, once=0.01, ever=0.03)
     verdict = decide({"search": search}, ceiling(0.95, people=100), 0.1)
     assert verdict.finding == "inconclusive" and verdict.advantages[0].matches is not None
     assert verdict.advantages[0].matches > 0.15

@@ -200,3 +200,24 @@ def test_a_look_that_all_people_share_is_no_likeness_of_each() -> None:
     wrong = identity.permuted(similarity, people, ids, cut, people)["match@0.1"].mean()
     assert own["auc"].mean() > 0.7 and wrong == pytest.approx(own["match@0.1"].mean(), abs=0.16)  # 40: an error of .08
     assert identity.permuted(similarity, people, ids, cut)["match@0.1"].mean() < 0.25
+
+
+def test_chance_of_several_images_is_that_of_images_of_others():
+    """By a slow count; images of a person that are the same in every draw match no more others than one does."""
+    rng, ids, among = np.random.default_rng(0), np.arange(9), np.array([0, 1, 2, 3, 4, 7])
+    draws, classes = np.repeat(np.arange(3), 8), np.tile(np.repeat([0, 1, 3, 7], 2), 3)  # two images in each of 3 draws
+    similarity = rng.normal(size=(24, 9))
+    similarity[5] = np.nan
+    counted = identity.Others(classes, draws, ids, among, 1.0)
+    for rows in (slice(0, 5), np.arange(5, 17), slice(17, 24)):
+        counted.add(rows, similarity[rows])
+    once, ever = [], []
+    for person in (0, 1, 3, 7):
+        for other in (column for column in among if column != person):
+            hits = [(similarity[(classes == person) & (draws == draw), other] >= 1).any() for draw in range(3)]
+            once += hits
+            ever.append(any(hits))
+    assert counted.rates == pytest.approx((np.mean(once), np.mean(ever)))
+    same = identity.Others(classes, draws, ids, among, 1.0)
+    same.add(slice(0, 24), np.tile(similarity[:2].repeat(4, 0), (3, 1)))
+    assert same.rates[0] == same.rates[1]
