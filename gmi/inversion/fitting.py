@@ -1,6 +1,8 @@
 """How many items are computed at once: as many as fit into memory."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,6 +15,7 @@ from gmi.protocols import VerificationOracle
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
+_log = logging.getLogger(__name__)  # warnings are shown, unless the application decides otherwise
 _PROC = Path("/proc/self")
 _CRAMPED = (
     "The device's memory does not suffice for the candidates of one person, for one sample, or for what a search asks "
@@ -105,4 +108,18 @@ class Fitting:
         each = max(1.0, (self._peak.read() - before) / len(some))
         fit = int((self._limit - before) / each)
         self._most = max(1, min(2 * (self._most or 1), fit, self._cap or fit))
+        if fit < 1:
+            _tell(round(self._limit / 1e9, 1), round(before / 1e9, 1), round(each / 1e9, 1))
         return made
+
+
+@cache
+def _tell(limit: float, before: float, each: float) -> None:
+    """Warns once that the limit does not hold."""
+    _log.warning(
+        "memory: the process has taken %.1f GB before it searches, and one person or sample takes %.1f more: that is "
+        "over the limit of %.1f GB, so one is computed after the other.",
+        before,
+        each,
+        limit,
+    )

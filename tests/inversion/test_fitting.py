@@ -50,8 +50,9 @@ def test_as_many_items_follow_the_first_as_the_limit_has_room_for():
 
 
 @linux
-def test_one_by_one_is_the_least():
+def test_one_by_one_is_the_least_and_is_told(caplog):
     assert sizes(Fitting(CPU, taken() + 0.05), 3, 200, Asked()) == [1, 1, 1]
+    assert "one person or sample takes 0.2 more: that is over the limit of" in caplog.text
 
 
 def test_without_a_limit_everything_is_computed_at_once():
