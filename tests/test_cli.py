@@ -14,7 +14,8 @@ import pytest
 import torch
 from conftest import repeats
 
-from gmi import cli
+import gmi
+from gmi import cli, toy
 from gmi.cli import audits
 from gmi.cli.commands import imported, meant, trainer
 from gmi.errors import GmiError, Overspent, Untrained
@@ -42,10 +43,127 @@ def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_importing_gmi_and_its_console_imports_nothing_heavy():
+    code = "import sys, gmi, gmi.cli; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    imported = python(code).stdout.split()
+    assert "gmi" in imported and not {"torch", "numpy", "pydantic", "yaml", "accelerate"} & set(imported)
+
+
+def test_every_public_name_is_there():
+    assert {"Audit", "Ladder", "Comparison", "AttributeAudit", "ExtractionAudit", "Hardware", "GmiError"} <= {
+        *gmi.__all__
+    }
+    assert {*gmi.__all__} <= {*dir(gmi)}
+    for name in gmi.__all__:
+        assert getattr(gmi, name).__name__ == name
+    assert gmi.Audit is Audit and gmi.__version__
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = gmi.nothing
+    assert (Path(gmi.__file__).parent / "py.typed").is_file()
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_plan_names_its_kind_of_audit(name):
+    plan = gmi.read(SHIPPED[name], getattr(gmi, name))
+    assert gmi._kind(plan).plan is type(plan)
+
+
+def test_an_audit_of_ones_own_objects(tmp_path):
+    page = gmi.audit(toy.plan(), tmp_path / "run", toy.inputs(3, 1.0, 0))
+    assert page == tmp_path / "run" / "report.html" and page.is_file()
+    with pytest.raises(GmiError, match="no folder toy"):
+        gmi.load(toy.plan())
+    with pytest.raises(GmiError, match="A Gradient is no plan of an audit"):
+        gmi.load(toy.plan().search)  # type: ignore[arg-type]
+
+
+def test_what_is_missing_is_named_with_the_command_that_brings_it():
+    code = "import sys; sys.modules['sklearn'] = None; from gmi import AttributeAudit"
+    assert "GmiError: This needs scikit-learn: pip install scikit-learn" in python(code).stderr
+    code = "import sys; sys.modules['sklearn'] = None; from gmi.cli import command; command(['attributes', 'x'])"
+    ended = python(code)
+    assert ended.returncode == 2 and ended.stderr == "error: This needs scikit-learn: pip install scikit-learn.\n"
+
+
+def test_an_interrupted_import_ends_in_one_sentence(tmp_path):
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")
+    code = "from gmi.cli import command; command(['audit', 'quickstart'])"
+    ended = python(code, PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
+    assert ended.returncode == 130 and ended.stderr == "stopped: run the same command again to go on\n"
+
+
+MISTAKES = {
+    "audti": "There is no command audti (did you mean audit?)",
+    "audit": "CONFIG is missing (gmi audit --help says what it takes)",
+    "audit quickstat": "(did you mean quickstart?); shipped are attributes_adult,",
+    "audit no.yaml": "There is no file no.yaml: gmi init writes",
+    "audit --seed 1 quickstart": "CONFIG comes first: gmi audit CONFIG --seed ...",
+    "audit quickstart --search.steps many": "command line: search.steps: input should be a valid integer",
+    "audit quickstart --serch.steps 5": "no option nor a key --serch.steps (did you mean --search.steps?)",
+    "audit quickstart --search.stpes 5": "command line: there is no key search.stpes (did you mean steps?)",
+    "audit quickstart --dry-rn": "(did you mean --dry-run?)",
+    "audit quickstart --out": "--out: expected one argument",
+    "audit quickstart -v": "-v belongs to no key",
+    "audit quickstart --defence armour": "target.defence: there is no type armour; there are ",
+    "audit quickstart --defence erasin": "target.defence: there is no type erasin (did you mean erasing?)",
+    "audit templates_orl --defence erasing": "--defence: only a target of type module can be hardened",
+    "ladder quickstart": "quickstart is for gmi audit and gmi train-target, and not for gmi ladder.",
+    "watch quickstart": "quickstart is for gmi audit and gmi train-target, and not for gmi watch.",
+    "audit attributes_fair": "attributes_fair is for gmi attributes, and not for gmi audit.",
+    "train-target ladder_orl": "ladder_orl is for gmi ladder and gmi watch, and not for gmi train-target.",
+    "attributes priors/flow64": "priors/flow64 is for gmi train-prior, and not for gmi attributes.",
+    "extract defences_orl": "defences_orl is for gmi compare, and not for gmi extract.",
+    "train-prior extract_orl": "extract_orl is for gmi extract, and not for gmi train-prior.",
+    "compare serve_orl": "serve_orl is for gmi serve, and not for gmi compare.",
+    "--verson": "There is no option --verson (did you mean --version?); gmi --help lists all commands.",
+    "help audti": "There is no command audti (did you mean audit?)",
+    "train-target templates_orl": "there is nothing to train",
+    "serve serve_orl --port http": "--port: invalid int value: 'http'",
+    "serve serve_orl --private-key a.pem": "--certificate is missing: a --private-key alone makes no https.",
+    "serve serve_orl --certificate a.pem": "a.pem and the key in it cannot be used (there is no such file): name two",
+    "assets nobody": "There is no asset 'nobody'",
+    "assets --lst": "unrecognized arguments: --lst",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_on_the_command_line_is_one_sentence(line, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        cli.command(line.split())
+    printed = capsys.readouterr()
+    assert stop.value.code == 2 and printed.out == "" and not [*tmp_path.iterdir()]
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    assert MISTAKES[line].removeprefix("no ") in printed.err
+
+
+def test_the_help_has_a_line_for_every_command(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["gmi"])
+    cli.command()
+    lines = capsys.readouterr().out.splitlines()
+    assert all(any(line.startswith(f"  {name} ") for line in lines) for name in cli.COMMANDS)
+    assert all(len(line) <= 120 for line in lines)
+    cli.command(["help"])
+    assert capsys.readouterr().out.splitlines() == lines
+    cli.command(["--version"])
+    assert capsys.readouterr().out == f"gmi {gmi.__version__}\n"
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_says_what_it_takes(name, capsys):
+    printed = []
+    for words in ([name, "--help"], ["help", name]):
+        with pytest.raises(SystemExit) as stop:
+            cli.command(words)
+        printed.append(capsys.readouterr().out)
+        assert stop.value.code == 0 and printed[-1].startswith(f"usage: gmi {name} ")
+    assert printed[0] == printed[1]
+
+
+def test_the_help_of_an_audit_imports_nothing_that_takes_a_while():
     code = ["import sys", "from gmi import cli", "try: cli.command(['audit', '--help'])"]
     code.append("except SystemExit: print('torch' in sys.modules)")
-    done = subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True, check=True)
-    assert "--defence YAML" in done.stdout and done.stdout.endswith("False\n")
+    helped = python("\n".join(code))
+    assert "--defence YAML" in helped.stdout and helped.stdout.endswith("False\n")
 
 
 @pytest.mark.parametrize("name", [name for name, command in cli.COMMANDS.items() if command.folder])

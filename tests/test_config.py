@@ -172,7 +172,7 @@ def test_a_shipped_configuration_is_read_by_its_name(tmp_path, monkeypatch):
     assert read("orl_cnn", Audit) == read(GRADIENT, Audit)
     with pytest.raises(GmiError, match=r"neither a file .* \(did you mean quickstart\?\); shipped are .*templates_orl"):
         read("quickstat", Audit)
-    with pytest.raises(GmiError, match=r"^There is no file quickstart\.yaml\.$"):
+    with pytest.raises(GmiError, match=r"^There is no file quickstart\.yaml: gmi init writes a configuration"):
         read("quickstart.yaml", Audit)
 
 
