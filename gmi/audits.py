@@ -27,11 +27,21 @@ from gmi.forecast import Forecast
 from gmi.report import page
 from gmi.report.brief import brief
 from gmi.report.figures import scalars, table
-from gmi.report.header import Asset, Header, Provenance, dated, digests, environment, refuse_withdrawn, tell_age
+from gmi.report.header import (
+    Asset,
+    Header,
+    Provenance,
+    dated,
+    digests,
+    entered,
+    environment,
+    refuse_withdrawn,
+    tell_age,
+)
 from gmi.report.page import SCHEMA_VERSION
 from gmi.report.subjects import sentences
 from gmi.report.summary import card, summary
-from gmi.run import Run, refuse_other
+from gmi.run import Run, asks, refuse_other
 from gmi.settings import identity, plain, words
 from gmi.tracking import Tracker, refuse_missing, tracking
 
@@ -140,7 +150,9 @@ class Done:
     """A finished audit."""
 
     page: Path
-    current: bool  # whether its figures are of the model as it is now: else nothing was asked, and it may have changed
+    # in the main process: whether its figures are of the model as it is now; else nothing was asked, and it may have
+    # changed
+    current: bool
 
 
 def carry_out(
@@ -165,7 +177,7 @@ def carry_out(
         if state.is_main_process:
             tell_age(page.read(folder / f"{kind.name}.json"))
             _finish(kind, plan, folder)
-        return Done(folder / f"{kind.name}.html", now is not None and not networked(plan))
+        return Done(folder / f"{kind.name}.html", now is not None and not unseen(plan))
     inputs = load(kind, plan, hardware, inputs)
     kind.refuse(plan, inputs)
     refuse_missing(plan.track)
@@ -173,18 +185,24 @@ def carry_out(
     with processes.first():
         assets = tuple(credits(plan))  # fetched and known before hours of work
         known = {"configuration": identity(plan), "inputs": inputs.digests, **_precision(kind, hardware)}
-        run, begun = Run.open(folder, known, sealing), datetime.now(UTC).isoformat(timespec="seconds")
+        run = Run.open(folder, known, sealing)
         path = folder / f"{kind.name}.json"
         refuse_withdrawn(plan.authorisation is not None, path)
         if plan.evidence == "none" and state.is_main_process:
             run.forget_lost()
+        before, current = run.pieces(), True
     with run.logging_errors():
         evidence = kind.examine(plan, inputs, run, hardware)
         if state.is_main_process:
             found = told(kind, plan, inputs, evidence)
             run.write("plan.yaml", yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True).encode())
             report = asdict(header(kind, plan, run, inputs, hardware, assets)) | found
-            path = run.write_json(path.name, dated(report, path))
+            pieces = run.pieces()
+            new = pieces.keys() - before.keys()
+            if pieces and not new:  # else something was computed just now
+                report = dated(report, path, max(pieces.values()))
+            current = not unseen(plan) or not pieces or any(map(asks, new))
+            path = run.write_json(path.name, entered(report, path))
             unsign(path)
             if isinstance(plan.evidence, Handling) and plan.evidence.sign is not None:
                 sign(path, plan.evidence.sign)
@@ -193,13 +211,17 @@ def carry_out(
     if state.is_main_process:
         _finish(kind, plan, run.folder)
     processes.wait()
-    asked = page.read(path)["provenance"]["finished"] >= begun
-    return Done(path.with_suffix(".html"), asked or not networked(plan))
+    return Done(path.with_suffix(".html"), current)
 
 
 def networked(plan: Any) -> bool:
-    """Whether a plan's target answers over a network: whether it has changed, nothing here tells."""
+    """Whether a plan's target answers over a network."""
     return bool(getattr(getattr(getattr(plan, "audit", plan), "target", None), "networked", False))
+
+
+def unseen(plan: Any) -> bool:
+    """Whether no digest tells of a change of a plan's target: it is behind an interface, or a user's own function."""
+    return networked(plan) or bool(getattr(getattr(plan, "target", None), "opaque", False))
 
 
 def _digests(

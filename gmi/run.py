@@ -123,6 +123,11 @@ class Run:
         except GmiError:
             shutil.rmtree(self.folder / "shards", ignore_errors=True)
 
+    def pieces(self) -> dict[str, float]:
+        """When each finished piece was written, by its path in the folder, in seconds since 1970."""
+        found = [path for path in (self.folder / "shards").rglob("*") if path.is_file()]
+        return {path.relative_to(self.folder).as_posix(): path.stat().st_mtime for path in found}
+
     def keep(self, name: str, content: bytes) -> Path:
         """Puts a file that shows people in place: as it is, or sealed under a name that says so."""
         if self.vault is None:
@@ -199,6 +204,12 @@ class Run:
 
     def _label(self, name: str) -> str:
         return f"{self.digest}/{name}"
+
+
+def asks(piece: str) -> bool:
+    """Whether the target was asked for a piece of that path: all but what judges make of images."""
+    parts = piece.split("/")
+    return "judged" not in parts and ("answers" not in parts or "target" in parts)
 
 
 def whole(config: Mapping[str, JsonValue], key: str | None) -> Mapping[str, JsonValue]:

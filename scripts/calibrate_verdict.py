@@ -93,7 +93,7 @@ def planted(
 
     found: share of people whom the search finds, while the others' AUC stays as it is.
     matching: share of people found, and of the oracle projection's, who match.
-    seeds: draws; every one finds the same people.
+    seeds: draws; several find these people by one of them each.
     """
 
     def figures(mean: float, count: int) -> np.ndarray:
@@ -102,10 +102,12 @@ def planted(
         return ndtr(np.sqrt(2) * shift(mean) + mine)
 
     search, best = figures(advantage, seeds), figures(advantage / 2, seeds)
-    search[:, : (those := round(found * people))] = 1.0
+    those = round(found * people)
+    finds = np.arange(seeds)[:, None] == rng.integers(seeds, size=those)  # which draw finds whom
+    search[:, :those][finds] = 1.0
     nobody, prior = np.full(people, 0.5), figures(0.45, seeds)
     matched, of_prior = _matching(search), (rng.uniform(size=prior.shape) < matching).astype(float)
-    matched[:, :those] = rng.uniform(size=(seeds, those)) < matching
+    matched[:, :those][finds] = rng.uniform(size=those) < matching
     ever = any_of_m(0.01, seeds)
     exposures = {
         name: Exposure(auc, (nobody,), hits, 0.01, (Within(auc, np.full((1, people), 0.5), nobody),), 0.01, ever)
@@ -168,7 +170,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     worlds_of |= {
         f"{each:.0%} found, {MATCHING[1]:.0%} of them match": (0.0, each, MATCHING[1], 1) for each in (0.0, *FOUND)
     }
-    worlds_of |= {f"{each:.0%} found, {SEEDS} seeds": (0.0, each, MATCHING[0], SEEDS) for each in (0.0, *FOUND)}
+    worlds_of |= {
+        f"{each:.0%} found by one of {SEEDS} seeds": (0.0, each, MATCHING[0], SEEDS) for each in (0.0, *FOUND)
+    }
     tasks = [(people, options.draws, world) for people in SIZES for world in worlds_of.values()]
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         outcomes = list(pool.map(audited, worlds, chunksize=4))

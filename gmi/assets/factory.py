@@ -41,7 +41,7 @@ def called(make: Callable[..., Any], arguments: Mapping[str, Any], what: str) ->
     what: its setting and name, for messages. Raises GmiError where it does not take them, or whatever it raises.
     """
     try:
-        inspect.signature(make).bind(**arguments)
+        inspect.signature(make, follow_wrapped=False).bind(**arguments)
     except TypeError as error:
         raise GmiError(f"{what} does not take these arguments: {error}.") from error
     except ValueError:  # what is written in C has no signature

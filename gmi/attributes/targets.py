@@ -7,7 +7,7 @@ returns your own.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -253,6 +253,7 @@ class Own:
     `data.shuffled: false` the owner says which records it learnt from: those that come first in the file.
     """
 
+    opaque: ClassVar = True  # whether it has changed, no digest tells
     type: Literal["own"] = "own"
     factory: str  # "package.module:callable" that returns the function
     arguments: dict[str, Any] = Field(default_factory=dict)  # arguments of the factory

@@ -111,7 +111,7 @@ def _configuration(plan: Any, folder: Path, report: dict[str, Any]) -> "Iterator
         held, inputs = digest_of(config["configuration"]), config["inputs"]
         same = digest_of(config) == made["config_digest"] and inputs == made["digests"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        yield Checked("config.yaml", "not checked", f"it cannot be read: {because(error)}")
+        yield Checked("config.yaml", "differs", f"a run leaves one, and it cannot be read: {because(error)}")
         return
     yield Checked.of("config.yaml", same, "it is not the file that the report was made with")
     if plan is not None:

@@ -70,9 +70,18 @@ def advantage(name: str, exposure: Exposure) -> Advantage:
     beyond = min(exposure.beyond, key=np.mean)
     leak = attempt(lambda: difference(exposure.leak, np.zeros(exposure.leak.shape[1])))
     bound = None if isinstance(leak, Failed) else max(map(_bound, exposure.leaks))
-    found = (exposure.matched - exposure.once, exposure.matched.max(0, keepdims=True) - exposure.ever)
-    matches = None if isinstance(leak, Failed) else max(map(_bound, found))
+    found = ((exposure.matched, exposure.once), (exposure.matched.max(0, keepdims=True), exposure.ever))
+    matches = None if isinstance(leak, Failed) else max(_beyond(each, chance, exposure.usual) for each, chance in found)
     return Advantage(name, leak, bound, matches, attempt(lambda: difference(beyond, np.zeros(beyond.shape[1]))))
+
+
+def _beyond(matched: Array, chance: float, usual: float) -> float:
+    """The most by which people may match (S, A) beyond a chance of several images, of which one has the usual one.
+
+    Who is found by one of the images would have matched by another in chance's share of cases, and is seen in the rest:
+    E[matched] - chance = found (1 - chance) / (1 - usual).
+    """
+    return _bound(matched - chance) * (1 - usual) / max(1 - chance, 1e-9)
 
 
 def _bound(values: Array) -> float:

@@ -84,7 +84,7 @@ class Brief:
     system: str | None  # by its authorisation
     permission: str | None  # who allowed the audit, and until when
     data: str  # its name in the configuration; empty: the report has none
-    model: str  # SHA-256 of what was attacked; empty: there were several
+    model: str  # SHA-256 of what was attacked, or of how an interface was described; empty: there were several
     access: str
     finding: str  # of the verdict; empty: this kind of audit has none
     because: tuple[str, ...]

@@ -59,7 +59,10 @@ def _walk(tree: Mapping[str, Any], keys: tuple[str, ...], labels: Mapping[str, s
         if key in OMITTED:
             continue
         part, metric = _split((*keys, key))
-        if isinstance(value, list):
+        in_advantage = key in LIMITS and keys[-2:] == ("advantages", "*")
+        if value is None and in_advantage:
+            yield line(part, labels, metric, None, unit(metric)) | {"failed": "not measured"}
+        elif isinstance(value, list):
             for item in value:
                 yield from _walk(item, (*keys, key, "*"), labels) if isinstance(item, dict) else ()
         elif isinstance(value, dict) and ({"value", "low", "high"} <= value.keys() or value.keys() == {"failed"}):
@@ -75,11 +78,7 @@ def _walk(tree: Mapping[str, Any], keys: tuple[str, ...], labels: Mapping[str, s
             above = keys[-1] if keys else ""
             if key in COUNTS or above in COUNTS:
                 yield line(part or "data", labels, metric, value, "count")
-            elif (
-                (key in LIMITS and keys[-2:] == ("advantages", "*"))
-                or key in ("own_opinion", "flagged")
-                or above in ("undetected", "chance")
-            ):
+            elif in_advantage or key in ("own_opinion", "flagged") or above in ("undetected", "chance"):
                 yield line(part, labels, metric, value, unit(metric))
 
 

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -95,22 +96,32 @@ def refuse_withdrawn(authorised: bool, path: Path) -> None:
         )
 
 
-def dated(report: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The report with the times that an earlier one in its file gives: of the same authorisation, of the same figures.
+def dated(report: dict[str, Any], path: Path, last: float) -> dict[str, Any]:
+    """A report for which nothing was computed, with the times of its figures, of which a warning tells.
 
-    Another authorisation does not make figures new. That nothing was asked is told by a warning.
+    They are those of an earlier one in its file, if it has the same figures: another authorisation does not make these
+    new. last: when the last piece of work was finished, in seconds since 1970.
     """
-    if (earlier := _earlier(path)) is None:
-        return report
-    mine = json.loads(json.dumps(report))
-    if earlier["authorisation"] == mine["authorisation"]:
-        mine["authorised"] = earlier["authorised"]
+    earlier, mine = _earlier(path), json.loads(json.dumps(report))
     figures = mine.keys() - {"authorisation", "authorised", "evidence", "provenance"}
-    if any(earlier.get(key) != mine[key] for key in figures):
-        return mine
-    times = {key: earlier["provenance"][key] for key in ("started", "finished")}
-    tell_age(earlier)
-    return mine | {"provenance": mine["provenance"] | times}
+    times = {"finished": datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds")}
+    if earlier is not None and all(earlier.get(key) == mine[key] for key in figures):
+        times = {key: earlier["provenance"][key] for key in ("started", "finished")}
+    mine["provenance"] |= times
+    tell_age(mine)
+    return mine
+
+
+def entered(report: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The report; with an authorisation that an earlier one in its file has, as of when it was entered there.
+
+    It may have been prolonged.
+    """
+    allowed, earlier = report["authorisation"], _earlier(path) or {}
+    former = earlier.get("authorisation")
+    if allowed and former and {**former, "until": None} == {**allowed, "until": None}:
+        return report | {"authorised": earlier["authorised"]}
+    return report
 
 
 def tell_age(report: Mapping[str, Any]) -> None:

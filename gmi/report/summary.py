@@ -16,7 +16,7 @@ def summary(brief: Brief) -> str:
     facts = {
         "System": brief.system,
         "Data": brief.data,
-        "Model, by its SHA-256": brief.model[:16],
+        "Model, or how its interface was described, by SHA-256": brief.model[:16],
         "Access": brief.access,
     }
     about = " ".join(f"{key}: {value}." for key, value in facts.items() if value)

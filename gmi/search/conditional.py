@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from gmi.errors import GmiError
 from gmi.priors.diffusion import DiffusionPrior
-from gmi.protocols import Candidates, NoisePath, ScoreOracle, Trace, VerificationOracle
+from gmi.protocols import Candidates, ComparingOracle, NoisePath, ScoreOracle, Trace, VerificationOracle
 from gmi.rng import Rng, seed_of
 from gmi.search.guided import Guided
 from gmi.search.selection import opinion, pool_scores, preselect
@@ -98,7 +98,7 @@ class Conditional:
         scores = torch.cat([ask(oracle, batch.to(device).float() / 255).cpu() for batch in images.split(_BATCH)])
         chosen = preselect(scores, torch.arange(oracle.people), self.top)
         counts = torch.full((oracle.people,), chosen.shape[1])
-        if not isinstance(oracle, ScoreOracle):
+        if not isinstance(oracle, ScoreOracle | ComparingOracle):
             counts = (scores.exp() > _TAKEN).sum(0).clamp_max(chosen.shape[1])
         used, rows = chosen.unique(return_inverse=True)
         clean = _encoded(prior, images[used], device)

@@ -72,7 +72,7 @@ class OpenInferenceTarget:
         order = outputs(self.outputs, classes)
         service = _OpenInference(self, order, Labels.of(order, self.classes), session)
         digest, trained_on = order.digest(digest_of(self)), frozenset(self.trained_on)
-        rate, asked = self.connection.rate, verifier(service, self.gives, self.threshold, silent=False)
+        rate, asked = self.connection.rate, verifier(service, self.gives, self.threshold, silent=True)
         return Served(service, self.gives, classes, digest, trained_on, rate, order, verifier=asked)
 
 

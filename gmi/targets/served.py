@@ -95,11 +95,14 @@ class Deciding:
         Raises GmiError where the answers are not that.
         """
         answers = self.compared(images, claims)
-        if answers.shape != (len(images), 1) or answers.isinf().any() or (answers.isnan().any() and not self.silent):
+        if answers.shape != (len(images), 1) or answers.isinf().any():
             raise GmiError(
-                f"The model answered {len(images)} claims with numbers of shape {tuple(answers.shape)}, or with none "
-                f"that is finite, where {(len(images), 1)} is expected: name in target the output that is the "
-                "similarity, and what it shows where there is no face (nobody)."
+                f"The model answered {len(images)} claims with numbers of shape {tuple(answers.shape)}, not with one "
+                "that is finite for each: name in target the output that is the similarity."
+            )
+        if answers.isnan().any() and not self.silent:
+            raise GmiError(
+                "The model answered a claim without a number: say in target.nobody how it shows that it sees no face."
             )
         return answers
 

@@ -580,9 +580,14 @@ def test_a_finished_run_is_current_where_its_model_is_known_to_be_the_same(run, 
     inputs = toy.inputs(PEOPLE, 1.0, 0)
     assert carry_out(INVERSION, PLAN, run, CPU, inputs).current
     with monkeypatch.context() as patch:
-        patch.setattr("gmi.audits.networked", lambda plan: True)
+        patch.setattr("gmi.audits.unseen", lambda plan: True)
         assert not carry_out(INVERSION, PLAN, run, CPU, inputs).current
-        assert carry_out(INVERSION, PLAN, run.with_name("new"), CPU, inputs).current  # it was asked just now
+        judged = next((run / "shards" / "judged").rglob("*.safetensors"))
+        judged.unlink()
+        (run / "report.json").unlink()
+        assert not carry_out(INVERSION, PLAN, run, CPU, inputs).current  # a judge looked at images of another day
+        next((run / "shards").glob("search*/**/*.safetensors")).unlink()
+        assert carry_out(INVERSION, PLAN, run, CPU, inputs).current  # it was asked just now
     purge([str(run)])
     caplog.clear()
     assert carry_out(INVERSION, PLAN, run, CPU, inputs).current

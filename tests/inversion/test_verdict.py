@@ -286,6 +286,20 @@ def test_people_who_are_found_with_any_seed_are_found():
     assert none.finding == "no evidence"
 
 
+def test_people_who_are_found_by_one_seed_each_are_not_overlooked_where_chance_is_high():
+    """A tenth of 200, each by one of ten seeds, at an FMR of 10 %: chance would have matched most of them anyway."""
+    rng, findings = np.random.default_rng(0), []
+    people, seeds, usual, shown = 200, 10, 0.1, 0.8
+    for _ in range(40):
+        found = (rng.uniform(size=(seeds, people)) < usual).astype(float)
+        found[rng.integers(seeds, size=20), np.arange(20)] = rng.uniform(size=20) < shown
+        auc = np.clip(scattered(0.5, people, 0.15)[rng.permutation(people)], 0, 0.98)[None].repeat(seeds, 0)
+        search = replace(exposure(0.5, people=people), auc=auc, matched=found, usual=usual, once=usual)
+        top = replace(ceiling(0.9, people=people), matched=(rng.uniform(size=(1, people)) < shown).astype(float))
+        findings.append(decide({"search": replace(search, ever=1 - (1 - usual) ** seeds)}, top, 0.1).finding)
+    assert findings.count("no evidence") <= 2
+
+
 def test_the_smallest_effect_knows_of_other_attacks_and_of_the_luck_of_seeds():
     one = exposure(0.5)
     lucky = replace(one, auc=one.auc + np.array([[-0.04], [0], [0.04]]))

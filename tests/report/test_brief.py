@@ -16,13 +16,13 @@ from gmi.report.summary import card, plain, summary
 def test_summary_says_who_allowed_what_was_found_and_what_was_not_tested():
     text = summary(brief(example()))
     assert text.startswith("# Model inversion: quickstart\n")
-    assert "Allowed by A. Owner, security, until 2027-01-31. System: Door 3. Data: orl. Model, by its " in text
-    assert "SHA-256: 0f0f0f0f0f0f0f0f. Access: white-box. Finished 2026-01-10" in text
+    assert "Allowed by A. Owner, security, until 2027-01-31. System: Door 3. Data: orl. Model, or" in text
+    assert "by SHA-256: 0f0f0f0f0f0f0f0f. Access: white-box. Finished 2026-01-10" in text
     assert "- **AUC**: chance that an image is more like its person than like another; 0.5 is guessing." in text
     assert "- **Advantage**: an attack's AUC less that of samples of the prior" in text
     assert "**Evidence of identity leakage.** The attack beats the control. Of 100 such people" in text
     assert "| Search | +0.32 [0.26, 0.38] | +0.37 | +12 points | +0.21 [0.13, 0.29] |" in text
-    assert "| Best of N | not known (no face in 9 samples) | — | — | not known (no face in 9 samples) |" in text
+    assert "| Best of N | not known (no face in 9 samples) | not known (not measured) | not known" in text
     assert "- Inference of a person's attribute (`gmi attributes`)" in text
     assert "- Copying the model" not in text  # it was made
     assert "gmi audit RUN/plan.yaml --out again" in text

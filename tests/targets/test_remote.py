@@ -455,7 +455,7 @@ def test_what_is_no_similarity_to_a_claimed_person_is_no_answer(images, row):
     )
     target = Served(service, "similarities", NAMES, "0", verifier=verifier(service, "similarities", 0.5, silent=False))
     for numbers in (False, True):
-        with pytest.raises(GmiError, match="name in target the output that is the similarity"):
+        with pytest.raises(GmiError, match=r"the output that is the similarity|say in target\.nobody"):
             VerificationOnly(numbers=numbers).open(target, None).accepts(images[:3], torch.arange(3))
 
 
