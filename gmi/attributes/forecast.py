@@ -37,6 +37,7 @@ def forecast(plan: AttributeAudit, inputs: Inputs, hardware: Hardware) -> Foreca
         few = tables.public.take(np.arange(min(_FEW, len(tables.public))))
         model, start = plan.target.learn(tables.layout, few, plan.seeds[0]), perf_counter()
         model(few.inputs(few.sensitive))
+        notes += (f"The target was made, and asked about {len(few)} public records, to see that it answers.",)
         seconds["the target"] = (perf_counter() - start) / len(few) * max(queries.values(), default=0)
     return Forecast(
         queries,

@@ -36,8 +36,9 @@ def main(arguments: Sequence[str], prog: str | None = None) -> None:
 
     policy = None if options.policy is None else read_policy(options.policy)
     page = rendered(kind_of(options.run), options.run)
+    shown = pdf(page) if options.to == "pdf" else page
     code = 0 if policy is None else gate(policy, page)
-    print(pdf(page) if options.to == "pdf" else page)
+    print(shown)
     if code:
         sys.exit(code)
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -104,21 +103,22 @@ class Photographs:
 
     def _people(self, folder: Path) -> dict[str, list[Path]]:
         """The images of each person, by the name of their folder, or of the image that is all of a person."""
-        paths = folders.files(folder)
-        if not paths:
+        flat = {path.name: [path] for path in folders.files(folder) if path.parent == folder}
+        inner = folders.within(folder)
+        if not flat and not inner:
             raise GmiError(f"data: {folder} holds no image.")
-        for person in folders.within(folder):
+        for person in inner:
             folders.refuse_empty(person)
-        flat = {path.name: [path] for path in paths if path.parent == folder}
-        inner = [path for path in paths if path.parent != folder]
-        nested = groupby(inner, key=lambda path: path.relative_to(folder).parts[0])
-        return flat | {name: list(group) for name, group in nested}
+        return flat | {person.name: folders.files(person) for person in inner}
 
     def _left_out(self) -> Iterator[str]:
         for place in dict.fromkeys((self.folder, self.held_out, self.alike)):
             if isinstance(place, str):
                 root = folders.folder(place, "data")
-                for path, why in folders.listing(root)[1].items():
+                read = folders.within(root)  # a link to a person's folder is followed
+                left = {path: why for path, why in folders.listing(root)[1].items() if path not in read}
+                left |= {path: why for person in read for path, why in folders.listing(person)[1].items()}
+                for path, why in left.items():
                     yield f"{path.relative_to(root.parent).as_posix()}: {why}"
 
     def _read(self, people: Sequence[Sequence[Path]], first: int) -> Images:

@@ -132,6 +132,7 @@ class Decision:
     policy: str
     result: Result
     statements: tuple[Judged, ...]
+    finished: str | None = None  # when the figures were found; None: the report does not say
 
     def __str__(self) -> str:
         lines = [f"{each.outcome:10}{each.statement}: {each.found}" for each in self.statements]
@@ -166,7 +167,7 @@ def decide(policy: Policy, report: Mapping[str, Any], model: str = "") -> Decisi
         result = "fail"
     elif "not known" in outcomes:
         result = "inconclusive"
-    return Decision(policy.name, result, tuple(judged))
+    return Decision(policy.name, result, tuple(judged), report.get("provenance", {}).get("finished"))
 
 
 def _warnings(report: Mapping[str, Any]) -> list[str]:

@@ -429,6 +429,11 @@ def test_records_that_are_not_read_are_told(tmp_path):
     (said,) = _unread(records, 0.05)  # a share that is notable
     assert said.startswith(f"1 files beside {len(records.training)} records were not read (such as all/p01/more.heic")
     assert [*_unread(records, 0.2)] == [*_unread(replace(records, left_out=()), 0.05)] == []
+    (tmp_path / "linked").mkdir()
+    for person in where.iterdir():
+        (tmp_path / "linked" / person.name).symlink_to(person)
+    linked = replace(photographs, folder=str(tmp_path / "linked")).load()
+    assert len(linked.training) == len(records.training) and len(linked.left_out) == 1
     for image in (where / "p02").iterdir():
         image.rename(image.with_suffix(".gif"))
     with pytest.raises(GmiError, match=r"p02 holds no image \(but \.gif: convert these to JPEG or PNG\)"):

@@ -323,7 +323,8 @@ def test_the_examples_commands_end_with_the_decision(tmp_path, monkeypatch, caps
     with pytest.raises(SystemExit, match="3"):
         cli.command(["report", "runs/release", "--policy", "policy.yaml"])
     assert capsys.readouterr().out.endswith("policy q: fail\nruns/release/report.html\n")
-    assert json.loads((run / "policy.json").read_text())["policy"] == "q"
+    decided = json.loads((run / "policy.json").read_text())
+    assert (decided["policy"], decided["finished"]) == ("q", report["provenance"]["finished"])
 
 
 @pytest.mark.parametrize(("file", "schema"), [("github.yml", "github-workflows"), ("gitlab.yml", "gitlab-ci")])
