@@ -7,6 +7,7 @@ import pytest
 
 from gmi.report.coverage import Figure, bearings, coverage, standards, told
 from gmi.report.figures import line
+from gmi.report.parts import PARTS
 
 RESULTS = Path(__file__).parents[2] / "results"
 KINDS = {"quickstart": "report", "neighbours_orl": "report", "templates_orl": "report", "ladder_orl": "ladder"} | {
@@ -64,6 +65,12 @@ def test_figures_that_standards_name_are_recorded_somewhere():
     for figure in named:
         if figure.metric not in unmeasured:
             assert (figure.kind, figure.part, figure.metric) in recorded, figure
+
+
+def test_every_figure_that_is_named_has_words():
+    named = [figure for row in (*standards().requirements, *standards().mitigations) for figure in _figures(row)]
+    assert {figure.part for figure in named} <= PARTS.keys()
+    assert all("_" not in told(figure, [line(figure.part, {}, figure.metric, 1, "count")]) for figure in named)
 
 
 def _figures(row):
