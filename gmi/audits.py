@@ -41,7 +41,7 @@ from gmi.report.header import (
 from gmi.report.page import SCHEMA_VERSION
 from gmi.report.subjects import sentences
 from gmi.report.summary import card, summary
-from gmi.run import Run, asks, refuse_other
+from gmi.run import Run, asks, confirms, refuse_other
 from gmi.settings import identity, plain, words
 from gmi.tracking import Tracker, refuse_missing, tracking
 
@@ -198,9 +198,10 @@ def carry_out(
             run.write("plan.yaml", yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True).encode())
             report = asdict(header(kind, plan, run, inputs, hardware, assets)) | found
             pieces = run.pieces()
-            new = pieces.keys() - before.keys()
-            if pieces and not new:  # else something was computed just now
-                report = dated(report, path, max(pieces.values()))
+            new = {piece for piece, when in pieces.items() if before.get(piece) != when}
+            if pieces and all(map(confirms, new)):  # else something was computed just now
+                made = max(when for piece, when in pieces.items() if not confirms(piece))
+                report = dated(report, path, made, bool(new))
             current = not unseen(plan) or not pieces or any(map(asks, new))
             path = run.write_json(path.name, entered(report, path))
             unsign(path)

@@ -37,6 +37,8 @@ Tensors = Mapping[str, Tensor]
 
 OUTPUTS = "outputs.txt"
 """Whom the outputs of a target stand for, as preflight found: the next run may name this file."""
+AGAIN = "again"
+"""The last part of the name of a piece that says only that a target answers as it did."""
 LEFT = ("error.log", OUTPUTS)
 """Files that a run leaves which did not get far."""
 
@@ -210,6 +212,11 @@ def asks(piece: str) -> bool:
     """Whether the target was asked for a piece of that path: all but what judges make of images."""
     parts = piece.split("/")
     return "judged" not in parts and ("answers" not in parts or "target" in parts)
+
+
+def confirms(piece: str) -> bool:
+    """Whether a piece of that path says only that the target answers as it did."""
+    return piece.split("/")[-1].split(".")[0] == AGAIN
 
 
 def whole(config: Mapping[str, JsonValue], key: str | None) -> Mapping[str, JsonValue]:

@@ -140,10 +140,7 @@ class Attacker:
             with self.hardware.autocast():
                 images = self.prior.decode(latents).clamp(0, 1)
                 if isinstance(oracle, Interface):
-                    first = opinion(oracle, images)
-                    with oracle.ledger.anew():
-                        again = opinion(oracle, images)
-                    yield {"logits": first, "again": again}
+                    yield {"logits": opinion(oracle, images), "again": self.probed(oracle, count)}
                     return
                 logits = oracle.logits(images)
                 (gradient,) = torch.autograd.grad(cross_entropy(logits, classes).sum(), latents)
@@ -152,6 +149,13 @@ class Attacker:
 
         (answers,) = self._meter.each(name, [f"{name}/0000"], oracle, compute)
         return answers
+
+    @torch.no_grad()
+    def probed(self, oracle: Interface, count: int = PROBES) -> Tensor:
+        """What an interface answers now (N, K) to the samples of `probe`, whatever it did before."""
+        latents = self.prior.sample(self._rng("probe", range(count)))
+        with self.hardware.autocast(), oracle.ledger.anew():
+            return opinion(oracle, self.prior.decode(latents).clamp(0, 1)).cpu()
 
     def prepare(self, name: str, oracle: VerificationOracle) -> tuple[Search, VerificationOracle]:
         """The search, with what all classes share where it learns that first, and the oracle that it asks from then on.

@@ -11,10 +11,11 @@ import torch
 from accelerate import PartialState
 from safetensors.numpy import save
 
-from gmi.audits import Hardware, Kind
+from gmi.audits import Hardware, Kind, unseen
 from gmi.data.images import Images
 from gmi.inversion import judging, scores
 from gmi.inversion.attacker import Attacker
+from gmi.inversion.constancy import probe
 from gmi.inversion.controls import Enrolled, EnrolledSimilarities
 from gmi.inversion.findings import findings
 from gmi.inversion.forecast import forecast, refuse_overspending
@@ -69,7 +70,7 @@ def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Eviden
     if plan.preflight:
         refuse_ignorant(inputs.target, people, judging.enrolment_answers(run, opinion, people), run)
     oracle = opened()
-    probes = attackers[0].probe(oracle)
+    probes = probe(attackers[0], oracle, unseen(plan))
     drawn = [reconstruct(plan, inputs, oracle, attacker) for attacker in attackers]
     releases = {step: Images.join([each[step] for each in drawn]) for step in drawn[0]}
     judged = judging.judge(run, judges, opinion, people, releases)

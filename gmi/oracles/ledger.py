@@ -87,6 +87,7 @@ class Ledger:
         self._different: int | None = None
         self.vault: Vault | None = None  # what seals answers, where they show people; None: they lie in the clear
         self.step, self._repeats = "", Counter[bytes]()
+        self._anew: dict[bytes, bytes] | None = None  # answers by key, of images that are sent again; None: none are
         self._lock, self._path = Lock(), path or ":memory:"
         with nullcontext() if path is None else _alone(path), self._border():
             self._file = sqlite3.connect(self._path, timeout=60, isolation_level=None, check_same_thread=False)
@@ -118,12 +119,12 @@ class Ledger:
 
     @contextmanager
     def anew(self) -> Iterator[None]:
-        """Within it images are sent and charged again, whatever `repeats` says."""
-        usual, self.repeats = self.repeats, "asked"
+        """Within it images are sent and charged again, whatever is kept of them, which stays as it is."""
+        self._anew = {}
         try:
             yield
         finally:
-            self.repeats = usual
+            self._anew = None
 
     def keys(self, images: Sequence[bytes]) -> list[bytes]:
         """The images' keys in this ledger."""
@@ -138,6 +139,8 @@ class Ledger:
 
     def answers(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The answers by key; keys without an answer are left out."""
+        if self._anew is not None:
+            return {key: self._anew[key] for key in keys if key in self._anew}
         answers = {}
         with self._lock, self._border():
             for key in dict.fromkeys(keys):
@@ -180,6 +183,9 @@ class Ledger:
 
     def keep(self, keys: Sequence[bytes], answers: Sequence[bytes]) -> None:
         """Stores the answers to images that were charged."""
+        if self._anew is not None:
+            self._anew.update(zip(keys, answers, strict=True))
+            return
         if self.vault is not None:
             answers = [self.vault.seal(answer, key.hex()) for answer, key in zip(answers, keys, strict=True)]
         with self._transaction():

@@ -96,11 +96,12 @@ def refuse_withdrawn(authorised: bool, path: Path) -> None:
         )
 
 
-def dated(report: dict[str, Any], path: Path, last: float) -> dict[str, Any]:
+def dated(report: dict[str, Any], path: Path, last: float, same: bool) -> dict[str, Any]:
     """A report for which nothing was computed, with the times of its figures, of which a warning tells.
 
     They are those of an earlier one in its file, if it has the same figures: another authorisation does not make these
-    new. last: when the last piece of work was finished, in seconds since 1970.
+    new. last: when the last piece of work was finished, in seconds since 1970. same: whether the target answers as it
+    did then.
     """
     earlier, mine = _earlier(path), json.loads(json.dumps(report))
     figures = mine.keys() - {"authorisation", "authorised", "evidence", "provenance"}
@@ -108,7 +109,7 @@ def dated(report: dict[str, Any], path: Path, last: float) -> dict[str, Any]:
     if earlier is not None and all(earlier.get(key) == mine[key] for key in figures):
         times = {key: earlier["provenance"][key] for key in ("started", "finished")}
     mine["provenance"] |= times
-    tell_age(mine)
+    tell_age(mine, same)
     return mine
 
 
@@ -124,12 +125,16 @@ def entered(report: dict[str, Any], path: Path) -> dict[str, Any]:
     return report
 
 
-def tell_age(report: Mapping[str, Any]) -> None:
-    """Warns that the figures of a report are as old as it says."""
+def tell_age(report: Mapping[str, Any], same: bool = False) -> None:
+    """Warns that the figures of a report are as old as it says. same: whether the target answers as it did then."""
+    finished = report["provenance"]["finished"]
+    if same:
+        _log.warning("Nothing was computed: the figures are of %s, and the model answers as it did then.", finished)
+        return
     _log.warning(
         "Nothing was asked or computed: the figures are of %s. A model that has changed behind an interface since then "
         "needs another --out.",
-        report["provenance"]["finished"],
+        finished,
     )
 
 

@@ -9,8 +9,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -21,7 +22,7 @@ import torch
 from reference.servers import client, serving
 
 from gmi import toy
-from gmi.audits import Hardware, conduct
+from gmi.audits import Hardware, carry_out, conduct
 from gmi.errors import GmiError
 from gmi.inversion.audit import INVERSION
 from gmi.inversion.inputs import Inputs
@@ -82,6 +83,31 @@ def test_a_remote_audit_finds_what_a_local_one_finds(here, local, tmp_path):
         "images": ledgers[1]["images"] + opinions,
         "sent": ledgers[1]["sent"] + opinions,
     }
+
+
+def test_an_audit_that_goes_on_is_of_the_model_with_which_it_was_begun(here, tmp_path, caplog):
+    folder, cpu, data = tmp_path / "run", Hardware(torch.device("cpu")), tmp_path / "served"
+    data.mkdir()
+    served = deepcopy(here.target)
+    with serving(served, data) as url:
+        plan = plan_of(url)
+        inputs = inputs_of(plan, here)
+        assert carry_out(INVERSION, plan, folder, cpu, inputs).current
+        (folder / "shards" / "search" / "0003.safetensors").unlink()  # as if it had been stopped
+        assert carry_out(INVERSION, plan, folder, cpu, inputs).current
+        first = report(folder)["provenance"]["finished"]
+        caplog.clear()
+        assert carry_out(INVERSION, plan, folder, cpu, inputs).current  # though it was asked 8 images only
+        assert "Nothing was computed" in caplog.text and "the model answers as it did then" in caplog.text
+        dates = [datetime.fromisoformat(each) for each in (first, report(folder)["provenance"]["finished"])]
+        assert timedelta(0) <= dates[0] - dates[1] <= timedelta(seconds=30)
+        for weights in served.module.parameters():
+            weights.data += 0.1 * weights.data.std() * torch.randn_like(weights)
+        with pytest.raises(GmiError, match=r"was begun: it has changed.*Choose another --out"):
+            carry_out(INVERSION, plan, folder, cpu, inputs)
+    caplog.clear()
+    assert not carry_out(INVERSION, plan, folder, cpu, inputs).current
+    assert "is not known: The model did not answer in 1 tries" in caplog.text
 
 
 def test_without_authorisation_nothing_starts(here, tmp_path):
