@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from gmi.audits import Hardware
@@ -22,7 +23,7 @@ from gmi.metrics.conclusion import Conclusion, told_apart
 from gmi.metrics.detection import Detection
 from gmi.metrics.statistics import Outcome
 from gmi.protocols import FaceJudge
-from gmi.run import Run
+from gmi.run import Run, Tensors
 from gmi.targets.templates import TemplateTarget, first
 
 METHODS = ("search", "best_of_n", RANDOM)
@@ -74,10 +75,20 @@ def related_attacks(
     people, membership, templates = inputs.people, None, None
     if plan.membership is not None:
         rows = infer(plan.membership, plan.target, plan.training, people, opinion, run, hardware.device)
-        membership = Membership(concluded(rows, plan.notable, partial(share_of_twins, people)), plan.notable, rows)
+        membership = Membership(concluded(rows, plan.notable, partial(_twins, people, run)), plan.notable, rows)
     if inputs.system is not None:
         templates = irreversibility(plan, people, judged.templates, releases, inputs.system, inputs.judges.faces)
     return Related(membership, copying, templates)
+
+
+def _twins(people: People, run: Run) -> float:
+    """`share_of_twins` of the enrolment images, kept in the run folder."""
+
+    def compute(_: list[str]) -> list[Tensors]:
+        return [{"share": torch.tensor(share_of_twins(people), dtype=torch.float64)}]
+
+    (piece,) = run.each(["judged/twins"], compute, "twins")
+    return float(piece["share"])
 
 
 def concluded(rows: Sequence[Detection], notable: float, same: Callable[[], float] = lambda: 0.0) -> Conclusion:
