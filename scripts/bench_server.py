@@ -27,6 +27,7 @@ import yaml
 from torch import Tensor
 
 from gmi import cli
+from gmi.cli.options import configuring
 from gmi.errors import GmiError
 from gmi.metrics.statistics import jackknife
 from gmi.serving.app import Serving, ShowLabels
@@ -40,7 +41,7 @@ LEAST = 0.8
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = cli.parser(__doc__ or "")
+    parser = configuring(__doc__ or "")
     parser.add_argument("--batch", type=int, default=32, help="images of a request")
     parser.add_argument("--concurrency", type=int, default=2, help="requests at once")
     parser.add_argument("--requests", type=int, default=8, help="of one round")

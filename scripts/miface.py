@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from gmi import cli
+from gmi.cli.options import configuring
 from gmi.errors import GmiError
 from gmi.inversion.plan import Audit
 from gmi.targets.module import ModuleTarget, Target
@@ -40,7 +41,7 @@ from gmi.views import grey
 
 def main(arguments: Sequence[str]) -> None:
     """Raises GmiError where ART is missing or the configuration's target is not at hand."""
-    parser = cli.parser(__doc__ or "")
+    parser = configuring(__doc__ or "")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="safetensors file to write")
     parser.add_argument("--iterations", type=int, default=10000, help="steps for a person, at most (default: 10000)")
     parser.add_argument("--threshold", type=float, default=0.99, help="of the library's cost (default: 0.99)")

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torchvision.utils import save_image
 
 from gmi import cli
+from gmi.cli.options import configuring
 from gmi.errors import GmiError
 from gmi.priors import stylegan_network
 from gmi.priors.stylegan import StyleGanPrior
@@ -269,7 +270,7 @@ def learn(training: Training, steps: Steps, out: Path, began: float, seconds: fl
 def main(arguments: Sequence[str]) -> None:
     """Trains, and prints where the last average is."""
     began = time.perf_counter()
-    parser = cli.parser(__doc__ or "")
+    parser = configuring(__doc__ or "")
     parser.add_argument("--out", type=Path, help="folder of the training; runs/NAME unless given")
     parser.add_argument("--seconds", type=float, default=540, help="from the start of the program (default: 540)")
     parser.add_argument("--averages", type=float, nargs="*", default=(0.45, 0.65, 0.85), help="at shares of the time")

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from dataclasses import fields
 from datetime import timedelta
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gmi.cli.commands import COMMANDS, POLICY, Parser, imported, meant, trainer
+from gmi.cli.commands import COMMANDS, imported, meant, trainer
+from gmi.cli.options import flags_of
 from gmi.errors import GmiError, Untrained, because, foreign, missing, visible
 
 if TYPE_CHECKING:
@@ -92,19 +92,17 @@ def _dispatch(arguments: Sequence[str]) -> None:
         guess = suggestion(name, [*COMMANDS, "--help", "--version"])
         raise GmiError(f"There is no {what} {name}{guess}; gmi --help lists all commands.")
     else:
-        audits = bool(COMMANDS[name].folder)
-        if audits:
-            auditing(name).parse_known_args(rest)  # --help, and what is missing, need no import
+        flags_of(name).parse_known_args(rest)  # --help, and what is missing, need no import
         try:
             work: Any = imported(COMMANDS[name].work)
         except ModuleNotFoundError as error:
             raise missing(error) from error
-        if audits:
+        if COMMANDS[name].folder:
             from gmi.cli.audits import main
 
             main(work, name, rest)
         else:
-            work(rest, f"gmi {name}")
+            work(rest)
 
 
 def _help() -> str:
@@ -121,35 +119,6 @@ def _help() -> str:
             "  gmi audit quickstart",
         ]
     )
-
-
-def parser(description: str, prog: str | None = None) -> argparse.ArgumentParser:
-    """CONFIG and whatever the command adds; dotted overrides are left to `configured`."""
-    command = COMMANDS.get((prog or "").removeprefix("gmi "))
-    examples = "" if command is None else f": {command.overrides}"
-    parser = Parser(
-        prog=prog,
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"Every key of the configuration can be overridden{examples}.",
-        allow_abbrev=False,
-    )
-    about = "a YAML file, or the name of a shipped configuration, such as quickstart"
-    parser.add_argument("config", metavar="CONFIG", help=about)
-    parser.add_argument("--help-config", action="store_true", help="list every key of CONFIG with its type and value")
-    return parser
-
-
-def auditing(name: str) -> argparse.ArgumentParser:
-    """The options of a command that audits."""
-    command = COMMANDS[name]
-    flags = parser(f"{command.about[0].upper()}{command.about[1:]}.", f"gmi {name}")
-    flags.add_argument("--out", type=Path, help=f"run folder; {command.folder} unless given")
-    flags.add_argument("--dry-run", action="store_true", help="print configuration, queries and time; spend nothing")
-    flags.add_argument("--policy", type=Path, metavar="FILE", help=POLICY)
-    if command.hardens:
-        defended(flags)
-    return flags
 
 
 def configured(
@@ -207,13 +176,6 @@ def _refuse_unknown(parser: argparse.ArgumentParser, plan: Any, overrides: Seque
             )
 
 
-def defended(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """The parser, with an option for the defence of the target, which `configured` heeds."""
-    about = "of the target, in place of target.defence: its type, or YAML such as '{type: dp-sgd, epsilon: 8}'; 'null'"
-    parser.add_argument("--defence", help=f"{about} means none", metavar="YAML")
-    return parser
-
-
 @contextmanager
 def naming_trainer(options: argparse.Namespace, plan: Any) -> Iterator[None]:
     """Where the target's weights are still to be made, the error names the command that does it, where there is one."""
@@ -233,19 +195,11 @@ def remedy(error: Untrained, options: argparse.Namespace, plan: Any) -> str:
     return str(error) if words is None else f"{error.reason}: gmi train-target {words} makes them."
 
 
-def assets(arguments: Sequence[str], prog: str | None = None) -> None:
+def assets(arguments: Sequence[str]) -> None:
     """Fetches assets, or lists them. Raises GmiError, before anything is fetched, where a name is misspelt."""
     from gmi.assets.catalogue import ASSETS, cache_dir, fetch_asset, find
 
-    total = sum(asset.size for asset in ASSETS) / 1e6
-    about = (
-        "Fetches gmi's data and weights into $GMI_CACHE or ~/.cache/gmi: all of them "
-        f"({total:.0f} MB to download), or some."
-    )
-    parser = Parser(prog=prog, description=about)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="which assets (default: all)")
-    parser.add_argument("--list", action="store_true", help="only say what there is, under which licences and terms")
-    options = parser.parse_args(arguments)
+    options = flags_of("assets").parse_args(arguments)
     chosen = [find(name) for name in options.names] or ASSETS
     if options.list:
         print(f"{'name':<15} {'licence':<36} {'download':>8}  terms")

@@ -13,6 +13,7 @@ import yaml
 from gmi import cli
 from gmi.audits import Kind, carry_out, load
 from gmi.cli.commands import COMMANDS
+from gmi.cli.options import flags_of
 from gmi.cli.reports import gate
 from gmi.errors import GmiError, Overspent, Untrained
 from gmi.gate.policy import Policy, read_policy
@@ -25,7 +26,7 @@ def main(kind: Kind[Any, Any, Any], name: str, arguments: Sequence[str]) -> None
 
     With --dry-run the configuration and the forecast are printed, and nothing is spent.
     """
-    options, plan = cli.configured(cli.auditing(name), arguments, kind.plan)
+    options, plan = cli.configured(flags_of(name), arguments, kind.plan)
     with speaking(plan, arguments), cli.naming_trainer(options, plan):
         policy = None if options.policy is None else read_policy(options.policy)
         if options.dry_run:

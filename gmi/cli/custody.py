@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gmi.cli.commands import Parser
+from gmi.cli.options import flags_of
 from gmi.cli.reports import kind_of, rendered
 from gmi.errors import GmiError, because
 
@@ -16,11 +16,9 @@ if TYPE_CHECKING:
     from gmi.audits import Kind
 
 
-def purge(arguments: Sequence[str], prog: str | None = None) -> None:
+def purge(arguments: Sequence[str]) -> None:
     """Deletes evidence, and says what was deleted. Raises GmiError for a folder that is no run's."""
-    parser = Parser(prog=prog, description="Deletes images, templates, answers and names of files from a run.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run, such as runs/quickstart")
-    options = parser.parse_args(arguments)
+    options = flags_of("purge").parse_args(arguments)
     from gmi.audits import pages
     from gmi.evidence import purge as evidence
 
@@ -40,12 +38,9 @@ def purge(arguments: Sequence[str], prog: str | None = None) -> None:
     print(f"Deleted {purged}: pieces of work, pictures, names. Figures and {page.name}, without images, stay.")
 
 
-def unseal(arguments: Sequence[str], prog: str | None = None) -> None:
+def unseal(arguments: Sequence[str]) -> None:
     """Copies a run with its evidence in the clear. Raises GmiError without the right key."""
-    parser = Parser(prog=prog, description="Writes a run with its evidence in the clear, to a private folder.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run whose evidence is sealed")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder; delete it after use")
-    options = parser.parse_args(arguments)
+    options = flags_of("unseal").parse_args(arguments)
     from gmi.evidence.handling import Handling, vault
     from gmi.evidence.purge import COPY
     from gmi.evidence.vault import SUFFIX

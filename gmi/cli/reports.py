@@ -9,7 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from gmi.cli.commands import COMMANDS, POLICY, Parser, imported
+from gmi.cli.commands import COMMANDS, imported
+from gmi.cli.options import flags_of
 from gmi.errors import GmiError, because, foreign
 from gmi.files import put
 
@@ -22,16 +23,12 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 PATIENCE = 120  # seconds for a page to be printed
 
 
-def main(arguments: Sequence[str], prog: str | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Writes page, summary and card of a finished run from its JSON; with --to pdf, the page as a PDF, too.
 
     With a policy, the process ends with the decision's exit code.
     """
-    parser = Parser(prog=prog, description="Writes page, summary.md, card.md and figures.csv of a finished run anew.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run, such as runs/quickstart")
-    parser.add_argument("--to", choices=("html", "pdf"), default="html", help="pdf: print the page, too")
-    parser.add_argument("--policy", type=Path, metavar="FILE", help=POLICY)
-    options = parser.parse_args(arguments)
+    options = flags_of("report").parse_args(arguments)
     from gmi.gate.policy import read_policy
 
     policy = None if options.policy is None else read_policy(options.policy)

@@ -10,8 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from gmi.cli.commands import Parser
 from gmi.cli.custody import planned, undone
+from gmi.cli.options import flags_of
 from gmi.cli.reports import kind_of, rendered
 from gmi.errors import Damaged, GmiError, because, foreign
 
@@ -24,12 +24,9 @@ ROUNDING = 1e-3
 FORMS = ("figures.csv", "summary.md", "card.md")
 
 
-def main(arguments: Sequence[str], prog: str | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Prints what was checked, what differs, and what could not be checked; exit code 3 where anything differs."""
-    parser = Parser(prog=prog, description="Computes the figures of a finished run again, and checks its inputs.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run, such as runs/quickstart")
-    parser.add_argument("--signed-by", type=Path, metavar="KEY", help="the public key of who signed the report")
-    options = parser.parse_args(arguments)
+    options = flags_of("verify").parse_args(arguments)
     kind = kind_of(options.run)
     from gmi.report.page import read
 

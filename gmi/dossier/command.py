@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gmi.cli.commands import Parser
+from gmi.cli.options import flags_of
 from gmi.cli.reports import pdf
 from gmi.dossier.dossier import Dossier
 from gmi.errors import GmiError
@@ -19,17 +19,12 @@ from gmi.report.terms import written
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
-def main(arguments: Sequence[str], prog: str | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Writes a dossier's page and JSON; with --to pdf, prints the page, too.
 
     Raises GmiError where the runs are not of one system, or not finished.
     """
-    parser = Parser(prog=prog, description="Joins finished runs of one system into one page: an annex of a DPIA.")
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of finished runs, of any kind")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write index.html")
-    parser.add_argument("--system", metavar="NAME", help="the system, where runs have no authorisation that names it")
-    parser.add_argument("--to", choices=("html", "pdf"), default="html", help="pdf: print the page, too")
-    options = parser.parse_args(arguments)
+    options = flags_of("dossier").parse_args(arguments)
     if (options.out / "config.yaml").exists() or options.out.resolve() in {run.resolve() for run in options.runs}:
         raise GmiError(f"--out: {options.out} holds a run, and a dossier needs a folder of its own.")
     path = write(Dossier.of(options.runs, options.system), options.out)

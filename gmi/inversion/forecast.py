@@ -157,7 +157,8 @@ def forecast(plan: Audit, inputs: Inputs, hardware: Hardware) -> Forecast:
     if needed > len(people.attacked):
         notes += (
             f"To exclude an advantage of {plan.notable:+.2f} where there is no leak takes about {needed} people (four "
-            f"audits in five, by {attacks} attacks and every judge); {len(people.attacked)} are attacked.",
+            f"audits in five, by {attacks} attacks and every judge, if people differ as by chance: the report says it "
+            f"by how they differ); {len(people.attacked)} are attacked.",
         )
     if len(people.attacked) < FEWEST:
         notes += (f"{len(people.attacked)} people are too few to conclude anything: attack at least {FEWEST}.",)

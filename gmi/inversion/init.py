@@ -10,7 +10,7 @@ from string import Template
 from gmi.assets.catalogue import resolve
 from gmi.assets.factory import find_factory
 from gmi.assets.weights import read_weights
-from gmi.cli import Parser
+from gmi.cli.options import QUESTIONS, flags_of
 from gmi.data import folders, images
 from gmi.errors import GmiError, because
 from gmi.inversion.plan import Audit
@@ -20,17 +20,6 @@ from gmi.settings import read
 from gmi.targets.module import ModuleTarget
 from gmi.targets.quality import refuse_unfit
 
-ABOUT = (
-    "Writes a commented configuration for a model and photographs of your own, and checks that it loads. What is not "
-    "given here is asked for on a terminal, and may be completed in the file."
-)
-QUESTIONS = {
-    "people": ("DIR", "the images that the model was trained on, one folder for each person"),
-    "held_out": ("DIR", "other images of the same people, that the model never saw, laid out in the same way"),
-    "public": ("DIR", "public images, at any depth"),
-    "model": ("FILE", "the model's state_dict, as .safetensors or as a .pt of tensors alone"),
-    "factory": ("MODULE:CALLABLE", "what makes the torch module: torchvision.models:resnet18, or my_module:network"),
-}
 LARGEST = 224  # pixels of a side, where photographs do not tell
 LOOKED_AT = 200  # photographs whose sizes are read
 FACES = {
@@ -65,19 +54,12 @@ COUNTS = ("num_classes", "n_classes", "classes", "num_labels", "people")
 """What factories call their number of classes."""
 
 
-def main(arguments: Sequence[str], prog: str | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Writes the file, and prints what is still to be filled in.
 
     Raises GmiError for a mistake, before it writes, and where what it wrote does not load.
     """
-    parser = Parser(prog=prog, description=ABOUT)
-    parser.add_argument("folder", nargs="?", default="", metavar="FOLDER", help="where to write; the working folder")
-    for name, (value, about) in QUESTIONS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", metavar=value, help=about)
-    about = "objects: the classes are no people, but digits, scans, plants (default: faces)"
-    parser.add_argument("--subject", choices=("faces", "objects"), default="faces", help=about)
-    parser.add_argument("--out", default="audit.yaml", metavar="NAME", help="name of the file (default: audit.yaml)")
-    options = parser.parse_args(arguments)
+    options = flags_of("init").parse_args(arguments)
     file = Path(options.folder, options.out)
     if file.exists():
         raise GmiError(f"{file} is there already, and is not overwritten: name another file with --out.")

@@ -3,22 +3,17 @@
 from collections.abc import Sequence
 
 from gmi import cli
+from gmi.cli.options import flags_of
 from gmi.errors import GmiError
 from gmi.inversion.plan import Audit
 from gmi.processes import wait
 from gmi.targets.module import ModuleTarget
 from gmi.training.weights import train
 
-ABOUT = """Trains the target of an audit on the training images of its split, and writes its weights where the audit
-reads them. Weights that are there already and fit are kept.
 
-gmi train-target quickstart
-gmi train-target orl_cnn --defence "{type: bottleneck, beta: 0.01}" --target.weights runs/hardened/model.safetensors"""
-
-
-def main(arguments: Sequence[str], prog: str | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Trains the target, unless its weights are there, and prints how good it is."""
-    options, plan = cli.configured(cli.defended(cli.parser(ABOUT, prog)), arguments, Audit)
+    options, plan = cli.configured(flags_of("train-target"), arguments, Audit)
     target, training = plan.target, plan.training
     if training is None or not isinstance(target, ModuleTarget) or target.weights is None:
         raise GmiError("The configuration has no training block and target.weights: there is nothing to train.")

@@ -8,6 +8,7 @@ import torch
 import uvicorn
 
 from gmi import cli
+from gmi.cli.options import flags_of
 from gmi.errors import GmiError, because
 from gmi.serving.app import Serving, app
 from gmi.targets.module import ModuleTarget
@@ -16,19 +17,10 @@ from gmi.training.weights import refuse_untrained
 
 _CONNECTIONS = 32  # at once: each may hold a request of 64 MiB
 
-ABOUT = """Serves a target over the Open Inference Protocol, version 2, as an API would show it. Stop it with Ctrl+C.
 
-gmi serve serve_orl --port 8080"""
-
-
-def main(arguments: Sequence[str], prog: str | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Serves until it is stopped."""
-    parser = cli.parser(ABOUT, prog)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; others than this machine need keys")
-    parser.add_argument("--port", type=int, default=8080, help="port to listen on; 0: any that is free")
-    parser.add_argument("--certificate", help="PEM file, for https")
-    parser.add_argument("--private-key", help="PEM file, for https")
-    options, plan = cli.configured(parser, arguments, Serving)
+    options, plan = cli.configured(flags_of("serve"), arguments, Serving)
     if options.host not in ("127.0.0.1", "localhost", "::1"):
         if not plan.keys:
             raise GmiError("keys: a target that other machines can reach is not served without any.")

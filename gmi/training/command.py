@@ -6,6 +6,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gmi import cli, processes
+from gmi.cli.options import flags_of
 from gmi.errors import GmiError
 from gmi.judges.spaces import space_of
 from gmi.run import Run
@@ -17,17 +18,10 @@ from gmi.training.priors import PriorTraining, train
 EVERY = 20
 """Steps between two losses that trackers get; they get every distance."""
 
-ABOUT = """Trains a generative prior on a folder of public images. Goes on where it stopped; one process or many.
 
-gmi train-prior priors/flow64
-accelerate launch -m gmi train-prior priors/flow64"""
-
-
-def main(arguments: Sequence[str], prog: str | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Trains the prior, and prints the folder that an audit takes."""
-    parser = cli.parser(ABOUT, prog)
-    parser.add_argument("--out", type=Path, help="folder of the training; runs/NAME unless given")
-    options, plan = cli.configured(parser, arguments, PriorTraining)
+    options, plan = cli.configured(flags_of("train-prior"), arguments, PriorTraining)
     refuse_missing(plan.track)
     engine = cli.accelerator()
     images, held_out = plan.data.load()

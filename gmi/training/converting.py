@@ -5,7 +5,6 @@ of rosinality's implementation are renamed; its 3x3 weights are scaled when used
 stored so. All were written to give the images of the networks that were published first.
 """
 
-import argparse
 import json
 import math
 import re
@@ -25,7 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from gmi.assets.weights import load_weights
-from gmi.cli.commands import Parser
+from gmi.cli.options import flags_of
 from gmi.errors import GmiError, foreign
 from gmi.files import written
 from gmi.priors.stylegan import StyleGan3Shape, StyleGanShape
@@ -35,18 +34,9 @@ _FILTER = "resample_filter"
 _SIDES = torch.outer(binomial(), binomial())
 
 
-def main(arguments: Sequence[str], prog: str | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Converts one file. Raises GmiError where it cannot be read or is of another kind."""
-    parser = Parser(
-        prog=prog,
-        description="Makes a prior folder of a published StyleGAN2 or StyleGAN3: a .pkl of their authors' layout, or a "
-        ".pt of rosinality's. Nothing in the file is run.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("file", type=Path, metavar="FILE", help="the published file")
-    parser.add_argument("out", type=Path, metavar="OUT", help="the prior's folder, which must not be there yet")
-    parser.add_argument("--licence", type=Path, required=True, metavar="TEXT", help="a file with the model's licence")
-    options = parser.parse_args(list(arguments))
+    options = flags_of("convert-stylegan").parse_args(list(arguments))
     print(convert(options.file, options.out, options.licence))
 
 

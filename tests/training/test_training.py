@@ -14,6 +14,7 @@ from torchvision.transforms.functional import to_pil_image
 from gmi import cli
 from gmi.assets.weights import digest, read_weights
 from gmi.audits import Hardware
+from gmi.cli.options import configuring, defended
 from gmi.defences.base import Loss, cross_entropy_loss
 from gmi.errors import GmiError
 from gmi.inversion.inputs import load
@@ -173,7 +174,7 @@ def test_a_target_is_hardened_by_the_command_line_and_loaded_as_it_was(config, c
     assert ("becomes group normalisation" in printed) == ("dp-sgd" in defence)
     assert "the weights fit a configuration with the same target.defence only" in printed
     assert ("epsilon 30" in printed or "epsilon 29" in printed) == ("dp-sgd" in defence)
-    _, plan = cli.configured(cli.defended(cli.parser("")), [str(config), *options], Audit)
+    _, plan = cli.configured(defended(configuring("")), [str(config), *options], Audit)
     module = load(plan, HARDWARE).target.module
     assert digest(sorted(module.state_dict().items())) == made
     record = record_of(plan.target)
@@ -193,7 +194,7 @@ def test_a_defence_that_reads_wrong_is_refused(config):
         ("{type", "cannot be read as YAML"),
     ):
         with pytest.raises(GmiError, match=words):
-            cli.configured(cli.defended(cli.parser("")), [str(config), "--defence", text], Audit)
+            cli.configured(defended(configuring("")), [str(config), "--defence", text], Audit)
     with pytest.raises(GmiError, match="needs the whole network to learn"):
         train(config, "--defence", "{type: erasing}")
 
