@@ -49,6 +49,7 @@ STRENGTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 TRAITS = (2, 4)
 SIZES, ADVANTAGES = (10, 20, 40, 60, 100, 200), (0.0, 0.05, 0.1, 0.15, 0.2)
 FOUND, SEEDS = (0.05, 0.1, 0.2), 5
+OWN, USUAL = 0.01, 0.05  # share of images that match another person than their own, and of samples in one world
 MATCHING = (0.8, 0.4)  # share of people found, or projected into the prior, who match
 ORDER: tuple[Finding | str, ...] = (
     *("evidence of identity leakage", "evidence of trait leakage", "inconclusive", "no evidence"),
@@ -88,12 +89,14 @@ def planted(
     found: float = 0.0,
     matching: float = MATCHING[0],
     seeds: int = 1,
+    usual: float = OWN,
 ) -> Finding:
     """The verdict on people whose AUC exceeds 0.5 by the advantage on average: normal on the probit scale.
 
     found: share of people whom the search finds, while the others' AUC stays as it is.
     matching: share of people found, and of the oracle projection's, who match.
     seeds: draws; several find these people by one of them each.
+    usual: share of the prior's samples that match somebody; of the search's images OWN do by chance.
     """
 
     def figures(mean: float, count: int) -> np.ndarray:
@@ -108,9 +111,9 @@ def planted(
     nobody, prior = np.full(people, 0.5), figures(0.45, seeds)
     matched, of_prior = _matching(search), (rng.uniform(size=prior.shape) < matching).astype(float)
     matched[:, :those][finds] = rng.uniform(size=those) < matching
-    ever = any_of_m(0.01, seeds)
+    ever = any_of_m(OWN, seeds)
     exposures = {
-        name: Exposure(auc, (nobody,), hits, 0.01, (Within(auc, np.full((1, people), 0.5), nobody),), 0.01, ever)
+        name: Exposure(auc, (nobody,), hits, usual, (Within(auc, np.full((1, people), 0.5), nobody),), OWN, ever)
         for name, auc, hits in (("search", search, matched), ("best_of_n", best, _matching(best)))
     }
     return decide(exposures, Ceiling(prior, of_prior), NOTABLE).finding
@@ -126,12 +129,12 @@ def shift(advantage: float) -> float:
     return float(ndtri(0.5 + advantage))
 
 
-def cell(task: tuple[int, int, tuple[float, float, float, int]]) -> list[Finding]:
+def cell(task: tuple[int, int, tuple[float, float, float, int, float]]) -> list[Finding]:
     """So many verdicts on planted figures."""
     people, count, world = task
-    advantage, found, matching, seeds = world
+    advantage, found, matching, seeds, usual = world
     rng = np.random.default_rng([people, *(round(1000 * each) for each in world)])
-    return [planted(advantage, people, rng, found, matching, seeds) for _ in range(count)]
+    return [planted(advantage, people, rng, found, matching, seeds, usual) for _ in range(count)]
 
 
 def table(
@@ -165,14 +168,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     kinds = [("shuffled labels", 0.0, 0), *((f"{right:.0%} right", right, 0) for right in STRENGTHS)]
     kinds += [(f"{traits} groups of traits", 0.0, traits) for traits in TRAITS] + [("another order", 1.0, 0)]
     worlds = [(*kind, 10_000 * index + seed) for index, kind in enumerate(kinds) for seed in range(count)]
-    worlds_of = {f"advantage {each:+.2f}": (each, 0.0, MATCHING[0], 1) for each in ADVANTAGES}
-    worlds_of |= {f"{each:.0%} of people found": (0.0, each, MATCHING[0], 1) for each in FOUND}
-    worlds_of |= {
-        f"{each:.0%} found, {MATCHING[1]:.0%} of them match": (0.0, each, MATCHING[1], 1) for each in (0.0, *FOUND)
-    }
-    worlds_of |= {
-        f"{each:.0%} found by one of {SEEDS} seeds": (0.0, each, MATCHING[0], SEEDS) for each in (0.0, *FOUND)
-    }
+    worlds_of = {f"advantage {each:+.2f}": (each, 0.0, MATCHING[0], 1, OWN) for each in ADVANTAGES}
+    worlds_of |= {f"{each:.0%} of people found": (0.0, each, MATCHING[0], 1, OWN) for each in FOUND}
+    for each in (0.0, *FOUND):
+        worlds_of[f"{each:.0%} found, {MATCHING[1]:.0%} of them match"] = (0.0, each, MATCHING[1], 1, OWN)
+        worlds_of[f"{each:.0%} found by one of {SEEDS} seeds"] = (0.0, each, MATCHING[0], SEEDS, OWN)
+        worlds_of[f"{each:.0%} found, and {USUAL:.0%} of samples match"] = (0.0, each, MATCHING[0], 1, USUAL)
     tasks = [(people, options.draws, world) for people in SIZES for world in worlds_of.values()]
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         outcomes = list(pool.map(audited, worlds, chunksize=4))

@@ -47,7 +47,7 @@ class Recognised:
     samples: dict[str, Array]  # similarities of single comparisons, for the report's histograms
     public: Array | None  # similarity (N,) of each image of the public set to the person whom it is most like
     attack: str = "search"  # the method that controls are held against
-    # by attack of which a person has several images: how often any of a draw's, and any of all, matches somebody else
+    # by attack: how often any of a draw's images of a person, and any of all, matches somebody else
     others: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def of_people(self, method: str, metric: str) -> Array:
@@ -104,7 +104,7 @@ class Recognised:
         several = (images // self._found(method).size, images // chance.size)
         independent = (float((1 - (1 - chance) ** count).mean()) for count in several)
         once, ever = map(min, independent, self.others.get(method, (1.0, 1.0)))
-        return once if several[0] > 1 else float(chance.mean()), ever if draws > 1 else once
+        return once, ever if draws > 1 else once
 
     @property
     def _match(self) -> str:
@@ -152,9 +152,8 @@ def recognise(
         wanted = kinds if RANDOM in nobody and name in ATTACKS else {}
         claims = {metric: Claims(each, columns) for metric, each in wanted.items()}
         parts, wrong = [], []
-        several = name in ATTACKS and len(whose) > len(np.unique(whose))
         cut = max(cuts, key=lambda cut: cut.fmr).value
-        strange = identity.Others(whose, draws[name], ids, ids[audited], cut) if several else None
+        strange = identity.Others(whose, draws[name], ids, ids[audited], cut) if name in ATTACKS else None
         for rows, values in gallery.sharp(
             templates[name], columns, [cut.value for cut in cuts] if name == attack else []
         ):

@@ -13,6 +13,7 @@ from gmi.data.images import Images
 from gmi.inversion import strength
 from gmi.inversion.controls import Enrolled, Unmoved, random_prior
 from gmi.inversion.exposure import Ceiling, Exposure
+from gmi.inversion.exposure import advantage as advantage_of
 from gmi.inversion.learnt import Copying, Learnt
 from gmi.inversion.recognition import Recognised
 from gmi.inversion.scores import _reasons
@@ -217,11 +218,44 @@ def test_any_of_several_seeds_is_held_against_as_many_samples_of_the_prior():
         public=None,
     )
     exposures = recognised.exposures()
-    assert exposures["search"].usual == exposures["search"].once == pytest.approx(0.02)
+    assert [exposures["search"].usual, exposures["search"].once] == pytest.approx([0.02, 0.02])
     assert exposures["search"].ever == pytest.approx(1 - 0.98**seeds)
     assert decide(exposures, ceiling(0.95, people=people), 0.1).finding == "no evidence"
     alike = replace(recognised, others={"search": (0.02, 0.025)})  # each seed's image of a person is nearly the same
     assert alike.exposures()["search"].ever == 0.025
+
+
+def test_the_chance_of_an_image_is_that_of_images_like_it():
+    """A tenth of 200 people are found; samples match one in ten, and the search's own images 4 % of other people."""
+    people, samples, rng = 200, 10, np.random.default_rng(0)
+    by_sample, sampled = np.tile(np.arange(people), samples), np.repeat(np.arange(samples), people)
+    recognised = Recognised(
+        judge="dlib",
+        people=people,
+        thresholds=(Threshold(0.1, 0.5, 15_600, 1560, effective=40.0),),
+        outcomes={
+            "search": {"auc": np.full(people, 0.5), "match@0.1": np.zeros(people)},
+            "random": {"auc": np.full(people * samples, 0.5), "match@0.1": (sampled == by_sample % samples) * 1.0},
+        },
+        classes={"search": np.arange(people), "random": by_sample},
+        draws={"search": np.zeros(people, int), "random": sampled},
+        within={"search": {"auc_lookalikes": exposure(0.5, people=people).within[0]}},
+        samples={},
+        public=None,
+        others={"search": (0.04, 0.04)},
+    )
+    acquitted = []
+    for share in (0.0, 0.1):
+        cleared = 0
+        for _ in range(100):
+            hits = np.where(
+                np.arange(people) < share * people, rng.uniform(size=people) < 0.8, rng.uniform(size=people) < 0.04
+            )
+            recognised.outcomes["search"]["match@0.1"] = hits.astype(float)
+            bound = advantage_of("search", recognised.exposures()["search"]).matches
+            cleared += bound is not None and bound < 0.1 * (0.8 - 0.1)  # what the prior shows beyond chance
+        acquitted.append(cleared / 100)
+    assert acquitted[0] >= 0.9 and acquitted[1] <= 0.05
 
 
 def test_what_is_computed_again_knows_the_doubts_whatever_the_reasons_say():
