@@ -33,15 +33,13 @@ from gmi.report.header import (
     Provenance,
     dated,
     digests,
-    entered,
     environment,
-    refuse_withdrawn,
     tell_age,
 )
 from gmi.report.page import SCHEMA_VERSION
 from gmi.report.subjects import sentences
 from gmi.report.summary import card, summary
-from gmi.run import Run, asks, confirms, refuse_other
+from gmi.run import Run, asks, fresh, refuse_other
 from gmi.settings import identity, plain, words
 from gmi.tracking import Tracker, refuse_missing, tracking
 
@@ -187,7 +185,7 @@ def carry_out(
         known = {"configuration": identity(plan), "inputs": inputs.digests, **_precision(kind, hardware)}
         run = Run.open(folder, known, sealing)
         path = folder / f"{kind.name}.json"
-        refuse_withdrawn(plan.authorisation is not None, path)
+        authorised = run.authorise(None if plan.authorisation is None else plain(plan.authorisation))
         if plan.evidence == "none" and state.is_main_process:
             run.forget_lost()
         before, current = run.pieces(), True
@@ -196,14 +194,14 @@ def carry_out(
         if state.is_main_process:
             found = told(kind, plan, inputs, evidence)
             run.write("plan.yaml", yaml.safe_dump(plain(plan), sort_keys=False, allow_unicode=True).encode())
-            report = asdict(header(kind, plan, run, inputs, hardware, assets)) | found
+            report = asdict(header(kind, plan, run, inputs, hardware, assets, authorised)) | found
             pieces = run.pieces()
             new = {piece for piece, when in pieces.items() if before.get(piece) != when}
-            if pieces and all(map(confirms, new)):  # else something was computed just now
-                made = max(when for piece, when in pieces.items() if not confirms(piece))
-                report = dated(report, path, made, bool(new))
-            current = not unseen(plan) or not pieces or any(map(asks, new))
-            path = run.write_json(path.name, entered(report, path))
+            current = not unseen(plan) or not pieces or any(map(fresh, new))
+            asked = {piece: when for piece, when in pieces.items() if asks(piece)}
+            if asked and not new & asked.keys():  # else the target was asked for something just now
+                report = dated(report, path, max(asked.values()), unseen(plan) and current)
+            path = run.write_json(path.name, report)
             unsign(path)
             if isinstance(plan.evidence, Handling) and plan.evidence.sign is not None:
                 sign(path, plan.evidence.sign)
@@ -286,18 +284,22 @@ def forms(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def header(
-    kind: Kind[Any, Any, Any], plan: AnyPlan, run: Run, inputs: Loaded, hardware: Hardware, assets: tuple[Asset, ...]
+    kind: Kind[Any, Any, Any],
+    plan: AnyPlan,
+    run: Run,
+    inputs: Loaded,
+    hardware: Hardware,
+    assets: tuple[Asset, ...],
+    authorised: str | None,
 ) -> Header:
-    """The header of a run's JSON, as of now."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    started = datetime.fromtimestamp((run.folder / "config.yaml").stat().st_mtime, UTC)
+    """The header of a run's JSON, as of now. authorised: when its authorisation was entered."""
     return Header(
         schema_version=SCHEMA_VERSION,
         kind=kind.name,
         name=plan.name,
         gmi=version("gmi"),
         authorisation=None if plan.authorisation is None else plain(plan.authorisation),
-        authorised=None if plan.authorisation is None else now,
+        authorised=authorised,
         evidence=kept(plan.evidence, kind.shows(plan)),
         assets=assets,
         provenance=Provenance(
@@ -307,8 +309,8 @@ def header(
             device=hardware.name if kind.searches else hardware.device.type,
             processes=PartialState().num_processes,
             files=digests(run.folder),
-            started=started.isoformat(timespec="seconds"),
-            finished=now,
+            started=run.begun,
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
         ),
     )
 

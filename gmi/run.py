@@ -1,6 +1,7 @@
 """The folder of one run: its configuration, and every finished piece of work, so that it can be killed and resumed.
 
-    config.yaml            the resolved configuration, with the digest that every piece carries
+    config.yaml            the resolved configuration, with the digest that every piece carries; when the run was begun,
+                           and with whose authorisation
     shards/NAME.safetensors    tensors of one piece of work; with a vault NAME.safetensors.sealed
     error.log              where an error came from that ended the run
 It is private to its user (mode 700): reconstructions are personal data.
@@ -12,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -37,6 +39,8 @@ Tensors = Mapping[str, Tensor]
 
 OUTPUTS = "outputs.txt"
 """Whom the outputs of a target stand for, as preflight found: the next run may name this file."""
+_OURS = ("judged", "random", "oracle", "shadow")
+"""What a part of the name of a piece begins with that is made without asking the target."""
 AGAIN = "again"
 """The last part of the name of a piece that says only that a target answers as it did."""
 LEFT = ("error.log", OUTPUTS)
@@ -68,7 +72,7 @@ class Run:
             tree = None
         except OSError as error:
             raise GmiError(f"{record} cannot be read ({because(error)}): choose another --out.") from error
-        previous = tree if isinstance(tree, dict) and "digest" in tree else None
+        previous = tree if isinstance(tree, dict) and {"digest", "begun"} <= tree.keys() else None
         if previous and (previous["digest"] == digest or files != [record]):  # a run that was refused may be replaced
             if previous["digest"] != digest:
                 what = _other(previous.get("config", {}), dict(config))
@@ -83,8 +87,39 @@ class Run:
             folder.chmod(0o700)
         except OSError as error:
             raise GmiError(f"{folder} cannot be made a run folder ({because(error)}): choose another --out.") from error
-        run.write("config.yaml", yaml.safe_dump({"digest": digest, "config": dict(config)}, sort_keys=False).encode())
+        run._write_record({"digest": digest, "begun": _now(), "config": dict(config)})
         return run
+
+    @property
+    def begun(self) -> str:
+        """When it was begun, in ISO 8601."""
+        return self._record()["begun"]
+
+    def authorise(self, by: Mapping[str, JsonValue] | None) -> str | None:
+        """Keeps who allowed it, and says when that was entered; it may be prolonged. None: nobody had to.
+
+        Raises GmiError where it was allowed before, and the configuration says so no more.
+        """
+        record = self._record()
+        former = record.get("authorisation")
+        if by is None and former is not None:
+            raise GmiError(
+                f"{self.folder} was made with an authorisation of {former['allowed_by']}, and the configuration has "
+                "none: put it back, or choose another --out."
+            )
+        if by is None or by == former:
+            return record.get("authorised")
+        prolonged = former is not None and {**former, "until": None} == {**by, "until": None}
+        entered = record["authorised"] if prolonged else _now()
+        self._write_record({**record, "authorisation": dict(by), "authorised": entered})
+        return entered
+
+    def _record(self) -> dict[str, Any]:
+        """What config.yaml holds."""
+        return parse_yaml((self.folder / "config.yaml").read_text("utf-8"))
+
+    def _write_record(self, record: Mapping[str, JsonValue]) -> None:
+        self.write("config.yaml", yaml.safe_dump(dict(record), sort_keys=False).encode())
 
     @contextmanager
     def logging_errors(self) -> Iterator[None]:
@@ -209,14 +244,20 @@ class Run:
 
 
 def asks(piece: str) -> bool:
-    """Whether the target was asked for a piece of that path: all but what judges make of images."""
+    """Whether a piece of that path is of the target: not what judges make of images, nor made without it."""
     parts = piece.split("/")
-    return "judged" not in parts and ("answers" not in parts or "target" in parts)
+    answers = "answers" not in parts or "target" in parts
+    return answers and not confirms(piece) and not any(each.startswith(_OURS) for each in parts)
 
 
 def confirms(piece: str) -> bool:
     """Whether a piece of that path says only that the target answers as it did."""
     return piece.split("/")[-1].split(".")[0] == AGAIN
+
+
+def fresh(piece: str) -> bool:
+    """Whether the target was sent images for a piece of that path, and not answered from what was kept."""
+    return "checks" in piece.split("/")
 
 
 def whole(config: Mapping[str, JsonValue], key: str | None) -> Mapping[str, JsonValue]:
@@ -279,6 +320,10 @@ def _changed(old: JsonValue, new: JsonValue, at: str = "") -> list[str]:
         keys = sorted(old.keys() | new.keys())
         return [name for key in keys for name in _changed(old.get(key), new.get(key), f"{at}.{key}" if at else key)]
     return [] if old == new else [at]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _unfinished(path: Path) -> bool:

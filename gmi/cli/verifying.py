@@ -226,9 +226,9 @@ def _hindrance(plan: Any, inputs: Any, report: dict[str, Any], purged: str | Non
         return f"what they rest on was deleted on {purged}"
     if plan is None or inputs is None:
         return "they rest on inputs that cannot be read"
-    from gmi.audits import networked
+    from gmi.audits import unseen
 
-    if networked(plan):
+    if unseen(plan):
         return "the target would be asked again"
     made, mine = report["provenance"]["digests"], inputs.digests
     if made != mine:

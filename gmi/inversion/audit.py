@@ -15,7 +15,7 @@ from gmi.audits import Hardware, Kind, unseen
 from gmi.data.images import Images
 from gmi.inversion import judging, scores
 from gmi.inversion.attacker import Attacker
-from gmi.inversion.constancy import probe
+from gmi.inversion.constancy import confirm
 from gmi.inversion.controls import Enrolled, EnrolledSimilarities
 from gmi.inversion.findings import findings
 from gmi.inversion.forecast import forecast, refuse_overspending
@@ -67,10 +67,12 @@ def examine(plan: Audit, inputs: Inputs, run: Run, hardware: Hardware) -> Eviden
         for number, attack in enumerate(plan.attacks)
     ]
     opinion = judging.own_opinion(inputs.target, opened, hardware.device)
+    if unseen(plan):
+        confirm(attackers[0], opened())
     if plan.preflight:
         refuse_ignorant(inputs.target, people, judging.enrolment_answers(run, opinion, people), run)
     oracle = opened()
-    probes = probe(attackers[0], oracle, unseen(plan))
+    probes = attackers[0].probe(oracle)
     drawn = [reconstruct(plan, inputs, oracle, attacker) for attacker in attackers]
     releases = {step: Images.join([each[step] for each in drawn]) for step in drawn[0]}
     judged = judging.judge(run, judges, opinion, people, releases)

@@ -1,6 +1,7 @@
 """Whether an interface still answers as it did when a run began: a report is of one model."""
 
 import logging
+from collections.abc import Mapping
 
 import torch
 from accelerate import PartialState
@@ -18,21 +19,21 @@ _STRAY = 1  # images that may be answered otherwise all the same, as one between
 _DIFFERENT = 3  # answers that differ, without which nothing is told: who is always refused is so by any model
 
 
-def probe(attacker: Attacker, oracle: AnyOracle, opaque: bool, name: str = "checks") -> dict[str, Tensor]:
-    """The answers of `Attacker.probe`; where a run goes on, they were compared with what is answered now.
+def confirm(attacker: Attacker, oracle: AnyOracle, name: str = "checks") -> None:
+    """Makes the piece of `Attacker.probe`; of a run that goes on, compares it with what is answered now.
 
-    opaque: whether no digest tells of a change of the target; else nothing is asked again. Where the answers are the
-    same, a piece of work says so. Raises GmiError where they are not; where that cannot be told, a warning says why.
+    Where the answers are the same, a piece of work says so. Where that cannot be told, a warning says why. Raises
+    GmiError where they are not.
     """
-    before = attacker.run.has(f"{name}/0000")
+    resumed = attacker.run.has(f"{name}/0000") and not attacker.run.finished and PartialState().is_main_process
+    if not isinstance(oracle, Interface):
+        return
     probes = attacker.probe(oracle, name)
-    resumed = before and not attacker.run.finished and PartialState().is_main_process
-    if resumed and opaque and isinstance(oracle, Interface):
+    if resumed:
         _compare(attacker, oracle, probes, name)
-    return probes
 
 
-def _compare(attacker: Attacker, oracle: Interface, probes: dict[str, Tensor], name: str) -> None:
+def _compare(attacker: Attacker, oracle: Interface, probes: Mapping[str, Tensor], name: str) -> None:
     folder, kept = attacker.run.folder, probes["logits"]
     unknown = "Whether the model is the one with which %s was begun is not known: %s"
     if changed(kept, probes["again"]) or len(torch.unique(kept, dim=0)) < _DIFFERENT:

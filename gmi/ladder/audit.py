@@ -12,8 +12,6 @@ from dataclasses import replace
 from functools import cache, partial
 from hashlib import sha256
 
-from torch import Tensor
-
 from gmi.audits import Hardware, Kind, unseen
 from gmi.checks import Flag
 from gmi.data.images import Images
@@ -21,7 +19,7 @@ from gmi.errors import Overspent
 from gmi.inversion import inputs as inversion
 from gmi.inversion import judging
 from gmi.inversion.attacker import PROBES, Attacker
-from gmi.inversion.constancy import probe
+from gmi.inversion.constancy import confirm
 from gmi.inversion.inputs import Inputs
 from gmi.inversion.judging import Judged, Judges, Releases
 from gmi.inversion.learnt import learnt
@@ -75,23 +73,23 @@ def examine(plan: Ladder, inputs: Inputs, run: Run, hardware: Hardware) -> Evide
     """The images of every attack and control, and what the judge and the target itself make of them."""
     judges, people = _judge(inputs), inputs.people
     prices = costs(plan, inputs.prior, len(people.names))
+    attackers = [
+        Attacker(attack, inputs.prior, people, run if number == 0 else run.part(f"seed-{attack.seed}"), hardware)
+        for number, attack in enumerate(plan.audit.attacks)
+    ]
+    for rung in plan.rungs if unseen(plan) else ():
+        confirm(attackers[0], _open(plan, inputs, prices, run, rung.access), f"checks/{rung.name}")
     if plan.audit.preflight:
         first = cache(partial(_open, plan, inputs, prices, run, plan.rungs[0].access))
         opinion = judging.own_opinion(inputs.target, first, hardware.device)
         refuse_ignorant(inputs.target, people, judging.enrolment_answers(run, opinion, people), run)
     oracles = {rung.name: _open(plan, inputs, prices, run, rung.access) for rung in plan.rungs}
     scores = _open(plan, inputs, prices, run, ScoresOnly())
-    attackers = [
-        Attacker(attack, inputs.prior, people, run if number == 0 else run.part(f"seed-{attack.seed}"), hardware)
-        for number, attack in enumerate(plan.audit.attacks)
-    ]
-    opaque = unseen(plan)
-    probes = {name: probe(attackers[0], oracle, opaque, f"checks/{name}") for name, oracle in oracles.items()}
     drawn = [_drawn(plan, attacker, oracles, scores) for attacker in attackers]
     releases = {step: Images.join([each[step] for each in drawn]) for step in drawn[0]}
     opinion = judging.own_opinion(inputs.target, lambda: oracles[plan.rungs[0].name], hardware.device)
     judged = judging.judge(run, judges, opinion, people, releases)
-    return Evidence(releases, judged, _strengths(plan, inputs, releases, judged, attackers, oracles, probes))
+    return Evidence(releases, judged, _strengths(plan, inputs, releases, judged, attackers, oracles))
 
 
 def _drawn(plan: Ladder, attacker: Attacker, oracles: Mapping[str, AnyOracle], scores: AnyOracle) -> Releases:
@@ -112,7 +110,6 @@ def _strengths(
     judged: Judged,
     attackers: Sequence[Attacker],
     oracles: Mapping[str, AnyOracle],
-    probes: Mapping[str, Mapping[str, Tensor]],
 ) -> tuple[Flag, ...]:
     """Whether each level of access met a search of the kind that finds most with it."""
     answers, flags = judged.answers["target"], {}
@@ -121,7 +118,7 @@ def _strengths(
         known, oracle = learnt(search, taught, inputs.people, answers["enrolment"].named), oracles[rung.name]
         kind = strength(search, oracle, compares(oracle, inputs), known)
         opinion = persuaded(own_opinion(answers[step], releases[step]))
-        asked = answered(oracle, probes[rung.name])
+        asked = answered(oracle, attackers[0].probe(oracle, f"checks/{rung.name}", PROBES))
         flags.setdefault(str(rung.access), {})[step] = (kind, opinion, *asked)
     misleading = [misled()] if misleads(plan.audit.target) else []
     return (*strengths(flags), *misleading, *grey_prior(plan.audit.target, inputs.people, releases[RANDOM]))

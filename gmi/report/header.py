@@ -86,16 +86,6 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.name: sha256(path.read_bytes()).hexdigest() for path in paths if path.exists()}
 
 
-def refuse_withdrawn(authorised: bool, path: Path) -> None:
-    """Raises GmiError where a run whose JSON names an authorisation would be written anew without any."""
-    allowed = None if authorised else (_earlier(path) or {}).get("authorisation")
-    if allowed is not None:
-        raise GmiError(
-            f"{path.parent} was made with an authorisation of {allowed['allowed_by']}, and the configuration has none: "
-            "put it back, or choose another --out."
-        )
-
-
 def dated(report: dict[str, Any], path: Path, last: float, same: bool) -> dict[str, Any]:
     """A report for which nothing was computed, with the times of its figures, of which a warning tells.
 
@@ -111,18 +101,6 @@ def dated(report: dict[str, Any], path: Path, last: float, same: bool) -> dict[s
     mine["provenance"] |= times
     tell_age(mine, same)
     return mine
-
-
-def entered(report: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The report; with an authorisation that an earlier one in its file has, as of when it was entered there.
-
-    It may have been prolonged.
-    """
-    allowed, earlier = report["authorisation"], _earlier(path) or {}
-    former = earlier.get("authorisation")
-    if allowed and former and {**former, "until": None} == {**allowed, "until": None}:
-        return report | {"authorised": earlier["authorised"]}
-    return report
 
 
 def tell_age(report: Mapping[str, Any], same: bool = False) -> None:

@@ -412,7 +412,7 @@ def test_damaged_scores_are_told_and_never_a_traceback(run, text):
 def test_verify_ends_with_3_where_something_differs(run, monkeypatch, capsys):
     def ended() -> int:
         with pytest.raises(SystemExit) as caught:
-            cli.run(lambda words: verify(words, "gmi verify") or (_ for _ in ()).throw(SystemExit(0)), [str(run)])
+            cli.run(lambda words: verify(words) or (_ for _ in ()).throw(SystemExit(0)), [str(run)])
         return caught.value.code
 
     assert ended() == 0
@@ -571,9 +571,15 @@ def test_a_report_is_of_the_day_on_which_its_figures_were_found(run, caplog):
     assert audit(run, replace(PLAN, authorisation=permission)) == renewed
     with pytest.raises(GmiError, match=r"made with an authorisation of A\. Owner, and the configuration has none"):
         audit(run)
-    report["data"]["people"] += 1  # another report: it is written anew, as of now
+    path.unlink()
+    with pytest.raises(GmiError, match=r"made with an authorisation of A\. Owner, and the configuration has none"):
+        audit(run)  # the folder knows, whatever became of the report
+    report["data"]["people"] += 1  # another report: it is written anew, as of when its pieces were made
     path.write_text(json.dumps(report))
-    assert audit(run)["provenance"]["finished"] > "2026"
+    anew = audit(run, replace(PLAN, authorisation=permission))
+    assert anew["provenance"]["finished"] > "2026" and anew["authorised"] == renewed["authorised"]
+    prolonged = audit(run, replace(PLAN, authorisation=replace(permission, until=date(2999, 2, 1))))
+    assert prolonged["authorisation"]["until"] == "2999-02-01" and prolonged["authorised"] == renewed["authorised"]
 
 
 def test_a_finished_run_is_current_where_its_model_is_known_to_be_the_same(run, monkeypatch, caplog):
@@ -587,7 +593,7 @@ def test_a_finished_run_is_current_where_its_model_is_known_to_be_the_same(run, 
         (run / "report.json").unlink()
         assert not carry_out(INVERSION, PLAN, run, CPU, inputs).current  # a judge looked at images of another day
         next((run / "shards").glob("search*/**/*.safetensors")).unlink()
-        assert carry_out(INVERSION, PLAN, run, CPU, inputs).current  # it was asked just now
+        assert not carry_out(INVERSION, PLAN, run, CPU, inputs).current  # a ledger may have answered from what it kept
     purge([str(run)])
     caplog.clear()
     assert carry_out(INVERSION, PLAN, run, CPU, inputs).current
