@@ -34,7 +34,7 @@ from gmi import toy
 from gmi.audits import Hardware
 from gmi.errors import GmiError
 from gmi.inversion.audit import examine, refuse
-from gmi.inversion.exposure import Ceiling, Exposure
+from gmi.inversion.exposure import Ceiling, Exposure, Matches
 from gmi.inversion.scoring import verdicts
 from gmi.inversion.verdict import Finding, decide
 from gmi.metrics.lookalikes import Within
@@ -113,7 +113,12 @@ def planted(
     matched[:, :those][finds] = rng.uniform(size=those) < matching
     ever = any_of_m(OWN, seeds)
     exposures = {
-        name: Exposure(auc, (nobody,), hits, usual, (Within(auc, np.full((1, people), 0.5), nobody),), OWN, ever)
+        name: Exposure(
+            auc,
+            (nobody,),
+            (Matches(0.01, hits, usual, OWN, ever),),
+            (Within(auc, np.full((1, people), 0.5), nobody),),
+        )
         for name, auc, hits in (("search", search, matched), ("best_of_n", best, _matching(best)))
     }
     return decide(exposures, Ceiling(prior, of_prior), NOTABLE).finding

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+from scipy.stats import binom
 
 from gmi.inversion.exposure import NAMES, Advantage, Ceiling, Exposure, signed
 from gmi.metrics.power import people_unseen
@@ -30,7 +31,7 @@ def doubts(
 
 def shown(ceiling: Ceiling | None, search: Exposure) -> float:
     """The share of people found who match beyond chance: that of the oracle projection; 1 where nothing is known."""
-    return 1.0 if ceiling is None else max(TAIL, float(ceiling.matched.mean()) - search.usual)
+    return 1.0 if ceiling is None else max(TAIL, float(ceiling.matched.mean()) - search.rates[0].usual)
 
 
 def _excess(
@@ -72,17 +73,23 @@ def _few(
 
 
 def _met(exposures: Mapping[str, Exposure]) -> list[str]:
-    """Attacks that match more people than chance, by Bonferroni for their number, though their mean shows nothing."""
+    """Attacks that match more people than chance, though their mean shows nothing.
+
+    By Bonferroni for the attacks and the false match rates: at a strict one, few are much.
+    """
     reasons = []
     for name, exposure in exposures.items():
-        chance = np.full(exposure.matched.shape[1], exposure.once)
-        found = difference(exposure.matched, chance, tail=TAIL / len(exposures))
-        if found.low > 0:
-            reasons.append(
-                f"But images of {NAMES[name]} match {exposure.matched.mean():.1%} of people, and {exposure.once:.1%} "
-                "would by chance: some people are found, which the mean hides. See who they are (scores.jsonl), and "
-                "whether they are a group (data.groups)."
-            )
+        tail = TAIL / (len(exposures) * len(exposure.rates))
+        for each in exposure.rates:
+            people, found = each.matched.shape[1], int(each.matched.max(0).sum())
+            usually = difference(each.matched, np.full(people, each.once), tail=tail).low > 0
+            if usually or binom.sf(found - 1, people, each.ever) < tail:
+                reasons.append(
+                    f"But images of {NAMES[name]} match {found} of {people} people at FMR {each.fmr:g}, and "
+                    f"{people * each.ever:.1f} would by chance: some people are found, which the mean hides. See who "
+                    "they are (scores.jsonl), and whether they are a group (data.groups)."
+                )
+                break
     return reasons
 
 
@@ -94,7 +101,7 @@ def _room(ceiling: Ceiling | None, search: Exposure, notable: float) -> list[str
     if ceiling is None:
         return [*reasons, "Without the oracle projection nothing is known of what the prior can express."]
     room = min((difference(ceiling.auc, values) for values in search.nobody), key=lambda room: room.low)
-    matches = difference(ceiling.matched, np.full(ceiling.matched.shape[1], search.usual))
+    matches = difference(ceiling.matched, np.full(ceiling.matched.shape[1], search.rates[0].usual))
     advice = "Take more steps and a larger pool first, then another prior."
     if room.low <= notable:
         reasons.append(

@@ -19,16 +19,24 @@ NAMES = {
 
 
 @dataclass(frozen=True)
+class Matches:
+    """Who is matched at one false match rate, and what chance does."""
+
+    fmr: float
+    matched: Array  # (S, A), 1 where any of her images of a draw matches, else 0
+    usual: float  # share of the prior's samples that match somebody, of one image
+    once: float  # share of people whom any of a draw's images would match by chance
+    ever: float  # the same of all draws' images
+
+
+@dataclass(frozen=True)
 class Exposure:
     """How one judge takes one attack's images."""
 
     auc: Array  # (S, A) of each draw and attacked person, among everybody enrolled
     nobody: tuple[Array, ...]  # (A,) of each kind of images that are made or chosen without the target
-    matched: Array  # (S, A), 1 where any of her images matches at the audit's greatest FMR, else 0
-    usual: float  # share of the prior's samples that match somebody, of one image
+    rates: tuple[Matches, ...]  # at each of the audit's false match rates, the greatest first
     within: tuple[Within, ...]  # among look-alikes by the judge, and among those of her group where groups are known
-    once: float  # share of people whom any of a draw's images would match by chance
-    ever: float  # the same of all draws' images
 
     @property
     def leaks(self) -> tuple[Array, ...]:
@@ -70,8 +78,9 @@ def advantage(name: str, exposure: Exposure) -> Advantage:
     beyond = min(exposure.beyond, key=np.mean)
     leak = attempt(lambda: difference(exposure.leak, np.zeros(exposure.leak.shape[1])))
     bound = None if isinstance(leak, Failed) else max(map(_bound, exposure.leaks))
-    found = ((exposure.matched, exposure.once), (exposure.matched.max(0, keepdims=True), exposure.ever))
-    matches = None if isinstance(leak, Failed) else max(_beyond(each, chance, exposure.usual) for each, chance in found)
+    most = exposure.rates[0]
+    found = ((most.matched, most.once), (most.matched.max(0, keepdims=True), most.ever))
+    matches = None if isinstance(leak, Failed) else max(_beyond(each, chance, most.usual) for each, chance in found)
     return Advantage(name, leak, bound, matches, attempt(lambda: difference(beyond, np.zeros(beyond.shape[1]))))
 
 

@@ -1,6 +1,6 @@
 """Recognition: how one face judge takes every method's images, attacks and controls by the same rule."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gmi.data.people import People
-from gmi.inversion.exposure import METRIC, Ceiling, Exposure
+from gmi.inversion.exposure import METRIC, Ceiling, Exposure, Matches
 from gmi.inversion.judging import Releases
 from gmi.inversion.plan import RANDOM
 from gmi.metrics import identity
@@ -47,8 +47,8 @@ class Recognised:
     samples: dict[str, Array]  # similarities of single comparisons, for the report's histograms
     public: Array | None  # similarity (N,) of each image of the public set to the person whom it is most like
     attack: str = "search"  # the method that controls are held against
-    # by attack: how often any of a draw's images of a person, and any of all, matches somebody else
-    others: dict[str, tuple[float, float]] = field(default_factory=dict)
+    # by attack, at each threshold: how often any of a draw's images of a person, and any of all, matches somebody else
+    others: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
 
     def of_people(self, method: str, metric: str) -> Array:
         """Mean of each attacked person (S, A) in each draw; of images of nobody, over all of them (1, A)."""
@@ -69,16 +69,8 @@ class Recognised:
         """What the verdict rests on, by attack. public: False leaves the public set out, which may show the people."""
         nobody = [name for name in NOBODY if name in self.outcomes and (public or name == RANDOM)]
         controls = tuple(self.of_people(name, METRIC)[0] for name in nobody)
-        chance = self.of_people(RANDOM, self._match)
         return {
-            name: Exposure(
-                self.of_people(name, METRIC),
-                controls,
-                self._found(name),
-                float(chance.mean()),
-                tuple(among.values()),
-                *self._lucky(name, chance),
-            )
+            name: Exposure(self.of_people(name, METRIC), controls, tuple(self._matches(name)), tuple(among.values()))
             for name, among in self.within.items()
             if public or name != "public"
         }
@@ -90,26 +82,32 @@ class Recognised:
             return None
         return Ceiling(self.of_people("oracle", METRIC), self.of_people("oracle", self._match))
 
-    def _found(self, method: str) -> Array:
-        """1 for each attacked person and draw (S, A) of whom any image matches, else 0."""
-        return identity.any_of(self.outcomes[method][self._match], self.classes[method], self.draws[method])
-
-    def _lucky(self, method: str, chance: Array) -> tuple[float, float]:
-        """How often any of a draw's images of a person matches by chance, and any of all draws'.
-
-        chance (1, A): of one sample of the prior. What as many independent samples do, or the attack's images of other
-        people, whichever is less.
-        """
-        draws, images = len(self._found(method)), len(self.classes[method])
-        several = (images // self._found(method).size, images // chance.size)
-        independent = (float((1 - (1 - chance) ** count).mean()) for count in several)
-        once, ever = map(min, independent, self.others.get(method, (1.0, 1.0)))
-        return once, ever if draws > 1 else once
+    def _matches(self, method: str) -> Iterator[Matches]:
+        """Whom an attack's images match at each false match rate, the greatest first."""
+        for number, cut in sorted(enumerate(self.thresholds), key=lambda each: -each[1].fmr):
+            metric = f"match@{cut.fmr:g}"
+            chance = self.of_people(RANDOM, metric)
+            found = identity.any_of(self.outcomes[method][metric], self.classes[method], self.draws[method])
+            images, others = len(self.classes[method]), self.others.get(method)
+            lucky = _lucky(chance, images, len(found), others[number] if others else (1.0, 1.0))
+            yield Matches(cut.fmr, found, float(chance.mean()), *lucky)
 
     @property
     def _match(self) -> str:
         """The match rate at the audit's greatest FMR."""
         return f"match@{max(cut.fmr for cut in self.thresholds):g}"
+
+
+def _lucky(chance: Array, images: int, draws: int, others: tuple[float, float]) -> tuple[float, float]:
+    """How often any of a draw's images of a person matches by chance, and any of all draws'.
+
+    chance (1, A): of one sample of the prior. others: how often the attack's own images match other people. It is what
+    as many independent samples do, or these, whichever is less.
+    """
+    several = (images // (draws * chance.size), images // chance.size)
+    independent = (float((1 - (1 - chance) ** count).mean()) for count in several)
+    once, ever = map(min, independent, others)
+    return once, ever if draws > 1 else once
 
 
 def recognise(
@@ -152,8 +150,7 @@ def recognise(
         wanted = kinds if RANDOM in nobody and name in ATTACKS else {}
         claims = {metric: Claims(each, columns) for metric, each in wanted.items()}
         parts, wrong = [], []
-        cut = max(cuts, key=lambda cut: cut.fmr).value
-        strange = identity.Others(whose, draws[name], ids, ids[audited], cut) if name in ATTACKS else None
+        strange = [identity.Others(whose, draws[name], ids, ids[audited], cut.value) for cut in cuts if name in ATTACKS]
         for rows, values in gallery.sharp(
             templates[name], columns, [cut.value for cut in cuts] if name == attack else []
         ):
@@ -162,12 +159,12 @@ def recognise(
                 wrong.append(identity.permuted(values, whose[rows], ids, cuts, ids[audited]))
             for each in claims.values():
                 each.add(values, columns[rows], draws[name][rows])
-            if strange is not None:
-                strange.add(rows, values)
+            for each in strange:
+                each.add(rows, values)
         outcomes[name] = _joined(parts)
         samples[name] = outcomes[name]["similarity"]
         among |= {name: claims} if claims else {}
-        others |= {name: strange.rates} if strange is not None else {}
+        others |= {name: tuple(each.rates for each in strange)} if strange else {}
         if name == attack:
             outcomes["permuted"], classes["permuted"], draws["permuted"] = _joined(wrong), whose, draws[name]
     matches = {f"match@{cut.fmr:g}": (genuine["similarity"] >= cut.value).astype(np.float64) for cut in cuts}

@@ -58,7 +58,7 @@ def judges(text: str) -> tuple[Recognised, ...]:
             cuts = tuple(map(_threshold, line["thresholds"]))
             found[name] = Recognised(name, line["people"], cuts, {}, {}, {}, {}, {}, None, line["attack"])
         elif "within" not in line and "others" in line:
-            found[name].others[method] = tuple(line["others"])
+            found[name].others[method] = tuple((once, ever) for once, ever in line["others"])
         elif "within" in line:
             arrays = {key: _array(line[key]) for key in ("own", "others", "nobody")}
             found[name].within.setdefault(method, {})[line["within"]] = Within(**arrays)

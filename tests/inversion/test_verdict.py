@@ -12,7 +12,7 @@ from gmi import checks, toy
 from gmi.data.images import Images
 from gmi.inversion import strength
 from gmi.inversion.controls import Enrolled, Unmoved, random_prior
-from gmi.inversion.exposure import Ceiling, Exposure
+from gmi.inversion.exposure import Ceiling, Exposure, Matches
 from gmi.inversion.exposure import advantage as advantage_of
 from gmi.inversion.learnt import Copying, Learnt
 from gmi.inversion.recognition import Recognised
@@ -53,12 +53,14 @@ def exposure(auc: float, within: float = 0.5, people: int = 40, spread: float = 
     return Exposure(
         scattered(auc, people, spread)[None],
         (np.full(people, 0.5), np.full(people, 0.5)),
-        np.zeros((1, people)),
-        0.0,
+        (Matches(0.01, np.zeros((1, people)), 0.0, 0.0, 0.0),),
         (among,),
-        0.0,
-        0.0,
     )
+
+
+def matching(attack: Exposure, matched: np.ndarray, chance: float = 0.0, ever: float = 0.0) -> Exposure:
+    """An attack that matches these people (S, A), where an image does by chance, or any of all draws' images."""
+    return replace(attack, rates=(Matches(0.01, matched, chance, chance, ever),))
 
 
 def ceiling(auc: float, matched: float = 0.9, people: int = 40) -> Ceiling:
@@ -151,7 +153,12 @@ def test_a_notable_leak_is_not_acquitted_and_nobody_is():
             auc = rng.beta(2 * (0.5 + advantage), 2 * (0.5 - advantage), (1, 60))
             within = Within(auc, np.full((1, 60), 0.5), np.full(60, 0.5))
             exposures = {
-                "search": Exposure(auc, (np.full(60, 0.5),), (auc > 0.99).astype(float), 0.01, (within,), 0.01, 0.01)
+                "search": Exposure(
+                    auc,
+                    (np.full(60, 0.5),),
+                    (Matches(0.01, (auc > 0.99).astype(float), 0.01, 0.01, 0.01),),
+                    (within,),
+                )
             }
             cell.append(decide(exposures, ceiling(0.9, people=60), 0.1).finding)
         findings[advantage] = cell
@@ -166,7 +173,7 @@ def test_a_few_who_are_found_outright_are_no_acquittal(people, found):
     auc = scattered(0.5, people)[None].copy()
     matched = np.zeros((1, people))
     auc[:, :found], matched[:, :found] = 1.0, 1.0
-    few = replace(exposure(0.5, people=people), auc=auc, matched=matched)
+    few = matching(replace(exposure(0.5, people=people), auc=auc), matched)
     verdict = decide({"search": few}, ceiling(0.95, people=people), 0.1)
     assert verdict.finding != "no evidence"
     if verdict.finding == "inconclusive":
@@ -192,7 +199,8 @@ def test_a_person_is_found_if_one_of_her_images_is():
         public=None,
     )
     exposures = recognised.exposures()
-    assert exposures["search"].matched.shape == (1, people) and exposures["search"].matched.mean() == 0.2
+    (matches,) = exposures["search"].rates
+    assert matches.matched.shape == (1, people) and matches.matched.mean() == 0.2
     found = decide(exposures, ceiling(0.95, people=people), 0.1)
     assert found.finding == "inconclusive" and "may find up to" in " ".join(found.because)
 
@@ -218,11 +226,26 @@ def test_any_of_several_seeds_is_held_against_as_many_samples_of_the_prior():
         public=None,
     )
     exposures = recognised.exposures()
-    assert [exposures["search"].usual, exposures["search"].once] == pytest.approx([0.02, 0.02])
-    assert exposures["search"].ever == pytest.approx(1 - 0.98**seeds)
+    (matches,) = exposures["search"].rates
+    assert [matches.usual, matches.once, matches.ever] == pytest.approx([0.02, 0.02, 1 - 0.98**seeds])
     assert decide(exposures, ceiling(0.95, people=people), 0.1).finding == "no evidence"
-    alike = replace(recognised, others={"search": (0.02, 0.025)})  # each seed's image of a person is nearly the same
-    assert alike.exposures()["search"].ever == 0.025
+    alike = replace(recognised, others={"search": ((0.02, 0.025),)})  # each seed's image of a person is nearly the same
+    assert alike.exposures()["search"].rates[0].ever == 0.025
+
+
+@pytest.mark.parametrize(("people", "fmr", "found", "named"), [(200, 0.01, 8, True), (200, 0.01, 4, False),
+    (200, 0.001, 3, True), (200, 0.001, 1, False), (100, 0.001, 2, True)])  # fmt: skip
+def test_a_few_who_are_found_bar_an_acquittal(people, fmr, found, named):
+    """As soon as chance does so in fewer than one audit in 160, at each of two rates and of two attacks."""
+    attack = exposure(0.5, people=people)
+    hits = (np.arange(people) < found).astype(float)[None]
+    rates = [Matches(each, hits if fmr <= each else 0 * hits, each, each, each) for each in (0.01, 0.001)]
+    if fmr < 0.01:
+        rates[0] = Matches(0.01, hits, 0.01, 0.01, 0.01)
+    exposures = {"search": replace(attack, rates=tuple(rates)), "best_of_n": exposure(0.5, people=people)}
+    verdict = decide(exposures, ceiling(0.95, people=people), 0.1)
+    said = f"match {found} of {people} people at FMR {fmr:g}, and {people * fmr:.1f} would by chance"
+    assert (said in " ".join(verdict.because)) == named == (verdict.finding != "no evidence")
 
 
 def test_the_chance_of_an_image_is_that_of_images_like_it():
@@ -242,7 +265,7 @@ def test_the_chance_of_an_image_is_that_of_images_like_it():
         within={"search": {"auc_lookalikes": exposure(0.5, people=people).within[0]}},
         samples={},
         public=None,
-        others={"search": (0.04, 0.04)},
+        others={"search": ((0.04, 0.04),)},
     )
     acquitted = []
     for share in (0.0, 0.1):
@@ -285,7 +308,7 @@ def test_people_who_are_found_as_well_as_the_prior_can_show_are_not_overlooked()
         auc[:, :10] = 0.95
         found, top = ((rng.uniform(size=(1, 100)) < rate).astype(float) for rate in (0.01, 0.4))
         found[:, :10] = rng.uniform(size=(1, 10)) < 0.4
-        search = replace(exposure(0.5, people=100), auc=auc, matched=found, usual=0.01, once=0.01, ever=0.01)
+        search = matching(replace(exposure(0.5, people=100), auc=auc), found, 0.01, 0.01)
         findings.append(decide({"search": search}, replace(ceiling(0.9, people=100), matched=top), 0.1).finding)
     assert findings.count("no evidence") <= 3
 
@@ -295,13 +318,13 @@ def test_few_people_who_are_shown_to_be_found_acquit_nobody():
     auc = np.clip(scattered(0.5, 200, 0.15), 0, 0.98)[None]
     found = np.zeros((1, 200))
     found[:, :2] = 1
-    search = replace(exposure(0.5, people=200), auc=auc, matched=found, usual=0.01, once=0.01, ever=0.01)
-    few = replace(search, matched=np.maximum(found, np.arange(200) < 10))
+    search = matching(replace(exposure(0.5, people=200), auc=auc), found, 0.01, 0.01)
+    few = matching(search, np.maximum(found, np.arange(200) < 10), 0.01, 0.01)
     top = replace(ceiling(0.95, people=200), matched=np.full((1, 200), 0.95))
     assert decide({"search": search}, top, 0.1).finding == "no evidence"
     verdict = decide({"search": few}, top, 0.1)
     assert verdict.finding == "inconclusive"
-    assert "images of the search match 5.0% of people, and 1.0% would by chance" in verdict.because[1]
+    assert "images of the search match 10 of 200 people at FMR 0.01, and 2.0 would by chance" in verdict.because[1]
     many = decide(
         {"search": replace(few, once=any_of_m(0.01, 10))}, top, 0.1
     )  # ten images of each person match as often by chance
@@ -312,11 +335,11 @@ def test_people_who_are_found_with_any_seed_are_found():
     """Of 100 people 15 are found with one seed of three each: a mean over seeds has 5."""
     auc = np.clip(scattered(0.5, 100, 0.15), 0, 0.98)[None].repeat(3, 0)
     found = np.array([(np.arange(100) // 5 == seed).astype(float) for seed in range(3)])
-    search = replace(exposure(0.5, people=100), auc=auc, matched=found, usual=0.01, once=0.01, ever=0.03)
+    search = matching(replace(exposure(0.5, people=100), auc=auc), found, 0.01, 0.03)
     verdict = decide({"search": search}, ceiling(0.95, people=100), 0.1)
     assert verdict.finding == "inconclusive" and verdict.advantages[0].matches is not None
     assert verdict.advantages[0].matches > 0.15
-    none = decide({"search": replace(search, matched=np.zeros((3, 100)))}, ceiling(0.95, people=100), 0.1)
+    none = decide({"search": matching(search, np.zeros((3, 100)), 0.01, 0.03)}, ceiling(0.95, people=100), 0.1)
     assert none.finding == "no evidence"
 
 
@@ -328,9 +351,9 @@ def test_people_who_are_found_by_one_seed_each_are_not_overlooked_where_chance_i
         found = (rng.uniform(size=(seeds, people)) < usual).astype(float)
         found[rng.integers(seeds, size=20), np.arange(20)] = rng.uniform(size=20) < shown
         auc = np.clip(scattered(0.5, people, 0.15)[rng.permutation(people)], 0, 0.98)[None].repeat(seeds, 0)
-        search = replace(exposure(0.5, people=people), auc=auc, matched=found, usual=usual, once=usual)
+        search = matching(replace(exposure(0.5, people=people), auc=auc), found, usual, 1 - (1 - usual) ** seeds)
         top = replace(ceiling(0.9, people=people), matched=(rng.uniform(size=(1, people)) < shown).astype(float))
-        findings.append(decide({"search": replace(search, ever=1 - (1 - usual) ** seeds)}, top, 0.1).finding)
+        findings.append(decide({"search": search}, top, 0.1).finding)
     assert findings.count("no evidence") <= 2
 
 
