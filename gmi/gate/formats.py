@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from datetime import datetime
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +29,14 @@ def sarif(decision: Decision, name: str, page: str) -> str:
     log = {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "results": results, "automationDetails": {"id": f"gmi/{name}/"}}],
+        "runs": [
+            {
+                "tool": {"driver": driver},
+                "results": results,
+                "automationDetails": {"id": f"gmi/{name}/"},
+                "properties": {"finished": decision.finished},  # when the figures were found
+            }
+        ],
     }
     return json.dumps(log, indent=1) + "\n"
 
@@ -69,6 +77,8 @@ def junit(decision: Decision, name: str) -> str:
         errors=str(counts["error"]),
         skipped=str(counts["skipped"]),
     )
+    if decision.finished is not None:  # when the figures were found
+        suite.set("timestamp", datetime.fromisoformat(decision.finished).replace(tzinfo=None).isoformat())
     for each in decision.statements:
         case = ElementTree.SubElement(suite, "testcase", classname=f"gmi.{name}", name=each.statement)
         if each.outcome != "met":

@@ -35,8 +35,13 @@ _COMPARISONS = {"<=": le, ">=": ge, "==": eq, "<": lt, ">": gt}
 _STATEMENT = re.compile(r"(?P<figure>.+?)\s*(?P<sign><=|>=|==|<|>|\bnot in\b|\bin\b)\s*(?P<bound>.+)")
 _ENDS = ("low", "value", "high")
 _FINDINGS = ("no evidence", "inconclusive", *(finding for kind in EVIDENCE for finding in kind))
+COUNTED = ("people", "seeds", "warnings", "notable")
+"""What a statement may be about that is a plain number."""
+LARGEST = {"report": 0.1, "attributes": 0.05, "extraction": 0.05}
+"""What an audit's `notable` is unless it is given, by kind: what an acquittal excludes."""
 _KNOWN = (
-    "verdict, people, warnings, identity.METRIC, membership.METRIC, advantage, PART.METRIC or LABEL=VALUE,...:METRIC"
+    "verdict, access, people, seeds, warnings, notable, identity.METRIC, membership.METRIC, advantage, PART.METRIC or "
+    "LABEL=VALUE,...:METRIC"
 )
 _PARTS = {"membership": "related.membership.methods", "copying": "related.copying", "advantage": "verdict.advantages"}
 
@@ -46,10 +51,10 @@ class Statement:
     """A figure, a sign, and what is on its other side."""
 
     text: str
-    figure: str  # "verdict", "people", "warnings", or the figure's name
+    figure: str  # "verdict", "access", one of COUNTED, or the figure's name
     end: Literal["low", "value", "high"]  # of the figure's interval
     sign: str
-    bound: float | tuple[str, ...]  # a number, or findings of a verdict
+    bound: float | tuple[str, ...]  # a number, or findings of a verdict, or levels of access
 
     @classmethod
     def parse(cls, text: str) -> "Statement":
@@ -62,6 +67,11 @@ class Statement:
             bound = yaml.safe_load(match["bound"])
         except yaml.YAMLError as error:
             raise ValueError(f"{text!r}: what stands behind {sign} cannot be read") from error
+        if figure == "access":
+            levels = tuple(bound) if isinstance(bound, list) else (bound,)
+            if sign not in ("in", "==") or not all(isinstance(each, str) for each in levels):
+                raise ValueError(f"{text!r}: an access is in a list, as access in [white-box]")
+            return cls(text, figure, "value", sign, levels)
         if figure == "verdict":
             findings = tuple(bound) if isinstance(bound, list) else (bound,)
             if sign not in ("in", "not in", "==") or not all(isinstance(each, str) for each in findings):
@@ -72,7 +82,7 @@ class Statement:
             return cls(text, figure, "value", sign, findings)
         if sign not in _COMPARISONS or isinstance(bound, bool) or not isinstance(bound, int | float):
             raise ValueError(f"{text!r}: compare a figure with a number by <=, >=, <, > or ==")
-        if figure in ("people", "warnings"):
+        if figure in COUNTED:
             return cls(text, figure, "value", sign, float(bound))
         name, _, end = figure.rpartition(".")
         if end not in _ENDS:
@@ -136,16 +146,18 @@ class Decision:
 
     def __str__(self) -> str:
         lines = [f"{each.outcome:10}{each.statement}: {each.found}" for each in self.statements]
-        return "\n".join([*lines, f"policy {self.policy}: {self.result}"])
+        of = "" if self.finished is None else f" (figures of {self.finished[:10]})"
+        return "\n".join([*lines, f"policy {self.policy}: {self.result}{of}"])
 
 
 def decide(policy: Policy, report: Mapping[str, Any], model: str = "") -> Decision:
     """The decision on a report.json, or on another kind of audit's file.
 
     fail: a statement is missed and not waived. inconclusive: none is, but one is not known; or no statement speaks of
-    the verdict, and it is another than "no evidence"; or there is none, a check warns, and no statement speaks of
-    warnings; or of an arm with which more is found; or of membership, whose own verdict is another. What none speaks
-    of stands among the statements, as not known. Raises GmiError for a figure that the audit does not have.
+    the verdict, and it is another than "no evidence"; or of `notable`, where an acquittal excludes less than usual; or
+    of warnings, where there is no verdict and a check warns; or of an arm with which more is found; or of membership,
+    whose own verdict is another. What none speaks of stands among the statements, as not known. Raises GmiError for a
+    figure that the audit does not have.
 
     model: why it is not known whether the figures are of the model that is to be decided on; empty: they are.
     """
@@ -176,9 +188,21 @@ def _warnings(report: Mapping[str, Any]) -> list[str]:
     return names + [arm["name"] for arm in report.get("arms", ()) for _ in arm["masking"]]
 
 
+def _counted(report: Mapping[str, Any]) -> dict[str, float | None]:
+    """What statements say of an audit by a plain number; None: this kind does not say."""
+    verdict, data, seeds = report.get("verdict") or {}, report.get("data"), report.get("seeds")
+    seeds = verdict.get("seeds", seeds)
+    return {
+        "people": data["attacked"] if isinstance(data, dict) else report.get("attacked"),
+        "seeds": len(seeds) if isinstance(seeds, list) else seeds,
+        "warnings": len(_warnings(report)),
+        "notable": verdict.get("notable", report.get("notable")),
+    }
+
+
 def _about(statement: Statement, report: Mapping[str, Any], figures: list[Row]) -> set[str]:
     """What a statement speaks of: the verdict, people or warnings, or parts of the report."""
-    if statement.figure in ("verdict", "people", "warnings"):
+    if statement.figure in ("verdict", "access", *COUNTED):
         return {statement.figure}
     return {row["part"] for row in _named(statement, report, figures)}
 
@@ -192,6 +216,9 @@ def _left_open(report: Mapping[str, Any], spoken_of: Collection[str]) -> Iterato
     finding, warned = (report.get("verdict") or {}).get("finding"), _warnings(report)
     if finding not in (None, "no evidence") and "verdict" not in spoken_of:
         yield silent("verdict", finding)
+    notable, usual = _counted(report)["notable"], LARGEST.get(report.get("kind", ""))
+    if finding == "no evidence" and notable and usual and notable > usual and "notable" not in spoken_of:
+        yield silent("notable", f"an advantage below {notable:g} was not to be found, and {usual:g} is usual")
     if finding is None and warned and "warnings" not in spoken_of:
         yield silent("warnings", f"{', '.join(dict.fromkeys(warned))} warned")
     worse = [arm["name"] for arm in report.get("arms", ()) if any(leak["finding"] == "more" for leak in arm["leaks"])]
@@ -205,6 +232,11 @@ def _left_open(report: Mapping[str, Any], spoken_of: Collection[str]) -> Iterato
 
 def _judged(statement: Statement, report: Mapping[str, Any], figures: list[Row]) -> tuple[Outcome, str]:
     """Whether it holds for every figure that it names; one that failed is not known."""
+    if statement.figure == "access":
+        access = (report.get("verdict") or {}).get("access")
+        if access is None:
+            raise GmiError(f"{statement.text!r}: this kind of audit has no verdict at one level of access.")
+        return ("met" if access in statement.bound else "missed"), access
     if isinstance(statement.bound, tuple):
         finding = (report.get("verdict") or {}).get("finding")
         if finding is None:
@@ -213,16 +245,15 @@ def _judged(statement: Statement, report: Mapping[str, Any], figures: list[Row])
         named = {each for each in statement.bound if each.startswith("evidence")}
         if kind and statement.sign == "not in" and not named & set(kind):
             return "not known", f"{finding}, of which the statement does not speak: name {' and '.join(kind)}"
+        if finding == "inconclusive" and statement.sign == "not in" and finding not in statement.bound:
+            return "not known", f"{finding}: say verdict in [no evidence, inconclusive] where that is enough"
         return ("met" if (finding in statement.bound) == (statement.sign != "not in") else "missed"), finding
     holds, bound = _COMPARISONS[statement.sign], statement.bound
-    if statement.figure == "people":
-        people = report["data"]["attacked"] if isinstance(report.get("data"), dict) else report.get("attacked")
-        if people is None:
-            raise GmiError(f"{statement.text!r}: this kind of audit does not count people.")
-        return ("met" if holds(people, bound) else "missed"), f"{people}"
-    if statement.figure == "warnings":
-        count = len(_warnings(report))
-        return ("met" if holds(count, bound) else "missed"), f"{count}"
+    if statement.figure in COUNTED:
+        number = _counted(report)[statement.figure]
+        if number is None:
+            raise GmiError(f"{statement.text!r}: this kind of audit does not say {statement.figure}.")
+        return ("met" if holds(number, bound) else "missed"), f"{number:g}"
     chosen = _named(statement, report, figures)
     ends = [row["value"] if row["low"] is None else row[statement.end] for row in chosen]
     known = [end for end in ends if end is not None]

@@ -17,11 +17,15 @@ from sarif_pydantic import Sarif
 from test_bad_input import Case
 
 from gmi import cli
+from gmi.attributes.plan import AttributeAudit
 from gmi.errors import GmiError
+from gmi.extraction.plan import ExtractionAudit
 from gmi.gate.formats import junit, sarif
-from gmi.gate.policy import Policy, Statement, decide, read_policy
+from gmi.gate.policy import LARGEST, Policy, Statement, decide, read_policy
+from gmi.inversion.plan import Audit
 from gmi.report.figures import rows
 
+PLANS = {"report": Audit, "attributes": AttributeAudit, "extraction": ExtractionAudit}
 EXAMPLES = Path(__file__).parents[2] / "examples" / "ci"
 
 
@@ -31,8 +35,11 @@ def est(value: float, low: float, high: float) -> dict[str, float]:
 
 REPORT = {
     "kind": "report",
+    "seeds": [0],
     "verdict": {
         "finding": "no evidence",
+        "access": "label-only",
+        "notable": 0.1,
         "judge": "dlib",
         "advantages": [
             {"attack": "search", "leak": est(0.02, -0.03, 0.07), "identity": est(0, -0.1, 0.1)},
@@ -79,6 +86,12 @@ def outcome(statement: str, report=REPORT) -> str:
         ("verdict == no evidence", "met"),
         ("people >= 20", "met"),
         ("people > 20", "missed"),
+        ("seeds >= 1", "met"),
+        ("seeds >= 3", "missed"),
+        ("notable <= 0.1", "met"),
+        ("notable < 0.1", "missed"),
+        ("access in [white-box, label-only]", "met"),
+        ("access == white-box", "missed"),
         ("identity.match@0.01.high <= 0.10", "met"),  # of the verdict's judge
         ("identity.match@0.01.high < 0.10", "missed"),
         ("identity.match@0.01.low >= 0.01", "missed"),
@@ -112,6 +125,25 @@ def test_decisions():
     assert decide(policy(met), doubtful).result == "inconclusive"
     assert decide(policy(met, "verdict in [inconclusive]"), doubtful).result == "pass"  # it was said to be enough
     assert decide(policy(missed), doubtful).result == "fail"
+
+
+def test_an_acquittal_that_excludes_little_is_no_pass():
+    """Whoever writes the audit's configuration does not decide alone what is notable."""
+    assert {kind: plan.__dataclass_fields__["notable"].default for kind, plan in PLANS.items()} == LARGEST
+    loose = REPORT | {"verdict": REPORT["verdict"] | {"notable": 0.3}}
+    decision = decide(policy("verdict in [no evidence]"), loose)
+    assert decision.result == "inconclusive" and "an advantage below 0.3 was not to be found" in str(decision)
+    assert decide(policy("verdict in [no evidence]", "notable <= 0.3"), loose).result == "pass"
+    records = {"kind": "extraction", "notable": 0.1, "verdict": {"finding": "no evidence"}}
+    assert decide(policy("verdict in [no evidence]"), records).result == "inconclusive"
+
+
+def test_who_could_not_conclude_has_not_found_nothing():
+    doubtful = REPORT | {"verdict": REPORT["verdict"] | {"finding": "inconclusive"}}
+    leaks = "evidence of identity leakage, evidence of trait leakage"
+    assert decide(policy(f"verdict not in [{leaks}]"), doubtful).result == "inconclusive"
+    assert decide(policy(f"verdict not in [{leaks}, inconclusive]"), doubtful).result == "fail"
+    assert decide(policy("verdict in [no evidence, inconclusive]"), doubtful).result == "pass"
 
 
 def test_figures_that_hold_do_not_speak_of_what_found_more():
@@ -221,7 +253,7 @@ def test_figures_that_an_audit_does_not_have():
         decide(policy("identity.rnak1.high <= 0.1"), REPORT)
     with pytest.raises(GmiError, match="this kind of audit has no verdict"):
         decide(policy("verdict in [no evidence]"), {"kind": "ladder"})
-    with pytest.raises(GmiError, match="this kind of audit does not count people"):
+    with pytest.raises(GmiError, match="this kind of audit does not say people"):
         decide(policy("people >= 3"), {"kind": "extraction"})
 
 
@@ -273,7 +305,16 @@ def test_junit_counts_what_it_holds():
     )
     assert [case.get("name") for case in suite] == ["people >= 21", "people >= 20", "identity.rank1.high <= 1"]
     assert [[child.tag for child in case] for case in suite] == [["failure"], [], ["error"]]
-    assert suite[0].get("classname") == "gmi.<b>&"
+    assert suite[0].get("classname") == "gmi.<b>&" and suite.get("timestamp") is None
+
+
+def test_every_format_says_of_when_the_figures_are():
+    report = REPORT | {"provenance": {"finished": "2026-11-29T05:01:02+00:00"}}
+    decision = decide(policy("people >= 21"), report)
+    (suite,) = ElementTree.fromstring(junit(decision, "a"))
+    assert suite.get("timestamp") == "2026-11-29T05:01:02" and "(figures of 2026-11-29)" in str(decision)
+    (run,) = json.loads(sarif(decision, "a", "a.html"))["runs"]
+    assert run["properties"]["finished"] == decision.finished == "2026-11-29T05:01:02+00:00"
 
 
 def command(file: str, *place: str) -> str:
@@ -322,7 +363,8 @@ def test_the_examples_commands_end_with_the_decision(tmp_path, monkeypatch, caps
     (tmp_path / "policy.yaml").write_text(yaml.safe_dump({"name": "q", "require": ["people >= 30"]}))
     with pytest.raises(SystemExit, match="3"):
         cli.command(["report", "runs/release", "--policy", "policy.yaml"])
-    assert capsys.readouterr().out.endswith("policy q: fail\nruns/release/report.html\n")
+    found = f"(figures of {json.loads(Path('runs/release/report.json').read_text())['provenance']['finished'][:10]})"
+    assert capsys.readouterr().out.endswith(f"policy q: fail {found}\nruns/release/report.html\n")
     decided = json.loads((run / "policy.json").read_text())
     assert (decided["policy"], decided["finished"]) == ("q", report["provenance"]["finished"])
 
