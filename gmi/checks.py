@@ -92,6 +92,19 @@ def randomised(first: Tensor, second: Tensor) -> Flag:
     return Flag("repeatable target", "passed", "The target answers the same image in the same way.")
 
 
+def unaudited(outputs: int, people: int) -> Flag:
+    """Whether a model has outputs for more than the people, and one background class."""
+    name = "whom the model knows"
+    if outputs > people + 1:
+        return Flag(
+            name,
+            "warning",
+            f"The model has {outputs} outputs, and {people} people have photographs in this audit: its finding is "
+            "about these alone, whoever chose them.",
+        )
+    return Flag(name, "passed", "The model has no outputs for people without photographs in this audit.")
+
+
 def copies(common: int, public: int) -> Flag:
     """How many of so many public images are images of the people's own."""
     if not public:

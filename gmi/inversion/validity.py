@@ -66,7 +66,7 @@ def early_checks(plan: Audit, inputs: Inputs, evidence: Evidence, naive: Outcome
         doubtful.append(admitted(naive, random))
     if plan.data.subject == "faces":
         doubtful += [checks.faces_found(*found) for found in evidence.judged.undetected.items()]
-    others = [*overlap]
+    others = [*overlap, checks.unaudited(len(inputs.target.order.names), len(people.names))]
     if isinstance(inputs.target, Served) and not inputs.target.parameters:
         others.append(checks.unseen_weights())
     return [*(replace(flag, bars_acquittal=True) for flag in doubtful), *others]
