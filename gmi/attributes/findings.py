@@ -1,15 +1,16 @@
 """The findings of an attribute audit: figures of attacks and controls, by groups of people, and a verdict."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import rankdata
 
-from gmi.attributes.figures import Answers, Group, SetFigures, group_figures, set_figures
+from gmi.attributes.figures import Answers, Group, Method, SetFigures, gains, group_figures, set_figures
 from gmi.attributes.inputs import Inputs
 from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.targets import Model
+from gmi.attributes.values import Value, others, rows, together
 from gmi.attributes.verdict import ALPHA, verdict
 from gmi.metrics.conclusion import Conclusion
 from gmi.metrics.repeats import averaged
@@ -56,6 +57,7 @@ class Findings:
     notable: float
     sets: dict[str, SetFigures]  # training, held-out
     verdict: Conclusion
+    values: tuple[Value, ...]  # what attacks tell of the attribute's other values, where there are more than two
     groups: tuple[Group, ...]
     limits: tuple[str, ...]  # what the audit does not tell
     seeds: tuple[int, ...]
@@ -73,7 +75,17 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
     utility = {name: averaged([_utility(trial, name) for trial in trials], (0.0, most)) for name in answers}
     training = sets["training"].methods
     groups = tuple(group_figures(layout, answers["training"], name, training, value) for name in plan.groups)
-    doubts = [*_unlearnt([_skill(trial) for trial in trials]), *_exposed(groups)]
+    doubts = [
+        *_unlearnt([_skill(trial) for trial in trials]),
+        *_misplaced(utility, sets, layout.classes is not None),
+        *_deaf(trials, layout.sensitive.name, len(values)),
+        *_exposed(groups),
+    ]
+    beside, seeds = others(plan, answers["training"], values, value), len(trials)
+
+    def concluded(methods: Sequence[Method]) -> Conclusion:
+        return verdict(methods, plan.notable, doubts, seeds, 1 + len(beside))
+
     reaches: set[Reach] = {"weights" if attack.reads == "leaves" else "api" for attack in plan.attacks}
     return Findings(
         attacks={"attributes": tuple(sorted(reaches))},
@@ -89,7 +101,13 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
         alarms=plan.alarms,
         notable=plan.notable,
         sets=sets,
-        verdict=verdict(training, plan.notable, doubts, len(trials)),
+        verdict=together(
+            concluded(training),
+            {label: concluded(each.methods) for label, each in beside.items()},
+            beside,
+            plan.notable,
+        ),
+        values=rows(beside),
         groups=groups,
         limits=LIMITS,
         seeds=plan.seeds,
@@ -129,6 +147,40 @@ def _unlearnt(skills: Sequence[Outcome]) -> Iterator[str]:
             "But the target is not shown to predict the outcomes of its own records better than one that says the same "
             "of everybody: check that it is asked as it was trained."
         )
+
+
+def _misplaced(utility: Mapping[str, Outcome], sets: Mapping[str, SetFigures], classes: bool) -> Iterator[str]:
+    """Why the training records may not be those that the target learnt from.
+
+    utility: by set, the accuracy where there are classes, else the mean error.
+    """
+    learnt, other = utility["training"], utility["held-out"]
+    if isinstance(learnt, Estimate) and isinstance(other, Estimate):
+        better = other.low > learnt.high if classes else other.high < learnt.low
+        if better:
+            yield (
+                f"But the target is better on held-out records than on those of training ({other.value:.3g} to "
+                f"{learnt.value:.3g}): check that the records that it learnt from stand first in the file."
+            )
+    found = [name for name, (area, p) in gains(sets["held-out"].methods).items() if p < ALPHA and area.low > 0]
+    if found:
+        yield (
+            f"But of held-out people {found[0]} finds more with the model than the imputation does: check that the "
+            "records that the target learnt from stand first in the file."
+        )
+
+
+def _deaf(trials: Sequence[Trial], sensitive: str, values: int) -> Iterator[str]:
+    """Why nothing follows from a target whose answers are the same whatever the sensitive value is."""
+    for trial in trials:
+        records = trial.answers["training"].people
+        answers = [trial.model(records.inputs(code)) for code in range(values)]
+        if not all(np.array_equal(answers[0], each) for each in answers):
+            return
+    yield (
+        f"But the target's answers are the same whatever {sensitive} is: check that it is handed over. These attacks "
+        "show nothing of a model that does not take it."
+    )
 
 
 def _exposed(groups: Sequence[Group]) -> Iterator[str]:

@@ -15,17 +15,20 @@ from gmi.metrics.statistics import Estimate, Outcome
 ALPHA = 0.05
 
 
-def verdict(methods: Sequence[Method], notable: float, doubts: Sequence[str] = (), seeds: int = 1) -> Conclusion:
+def verdict(
+    methods: Sequence[Method], notable: float, doubts: Sequence[str] = (), seeds: int = 1, values: int = 1
+) -> Conclusion:
     """The finding, and sentences that give its reasons; never "safe".
 
     notable: the smallest addition that matters, to the AUC, to the accuracy and to the share of people with the value
         who are found at each rate of false alarms. "No evidence" needs the bound of every attack below it by each.
     doubts: reasons why nothing follows from attacks that find nothing. They bar an acquittal, never evidence.
+    values: of the attribute, of which each has a verdict: evidence is by Bonferroni for their number.
     """
     areas = gains(methods)
     people = max((area.people for area, _ in areas.values()), default=0)
     sample = f"over {people:,} people, {in_words(seeds)}"
-    significant = [name for name, (area, p) in areas.items() if p < ALPHA and area.low > 0]
+    significant = [name for name, (area, p) in areas.items() if p * values < ALPHA and area.low > 0]
     if significant:
         best = max(significant, key=lambda name: areas[name][0].value)
         area, _ = areas[best]
@@ -35,7 +38,7 @@ def verdict(methods: Sequence[Method], notable: float, doubts: Sequence[str] = (
         )
         return Conclusion("evidence of leakage", (sentence,))
     others = list(_others(methods))
-    if shown := [each for each in others if each.low(len(others)) > 0]:
+    if shown := [each for each in others if each.low(values * len(others)) > 0]:
         most = max(shown, key=lambda each: each.gain.value)
         gain = f"{most.what} {most.gain.value:+.3f} [{most.gain.low:.3f}, {most.gain.high:.3f}]"
         return Conclusion(

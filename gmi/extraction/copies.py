@@ -91,6 +91,12 @@ def copies(samples: Tensor, records: Tensor, held_out: Tensor, neighbours: int) 
     return Copies(index.cpu().numpy(), ratio.double().cpu().numpy())
 
 
+def detail(images: Tensor) -> float:
+    """How fine images (N, C, H, W) are: the median root mean square difference of neighbouring pixels."""
+    steps = [images[..., 1:, :] - images[..., :-1, :], images[..., 1:] - images[..., :-1]]
+    return float(torch.cat([each.square().flatten(1) for each in steps], 1).mean(1).sqrt().median())
+
+
 def bar(alike: Tensor, records: Tensor, held_out: Tensor, neighbours: int) -> float:
     """The ratio below which lie at most 1 % of other photographs of the same people, which no model saw."""
     ratios = np.sort(copies(alike, records, held_out, neighbours).ratio)

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gmi.data.images import Images
-from gmi.extraction.copies import bar, cliques, copies, recall
+from gmi.extraction.copies import bar, cliques, copies, detail, recall
+from gmi.extraction.doubts import blind_spots, misplaced, unlike, unread, verbatim
 from gmi.extraction.inputs import Inputs
 from gmi.extraction.knowledge import Knowledge, Membership, known, memberships, taught
 from gmi.extraction.models import Pair
 from gmi.extraction.plan import ExtractionAudit
 from gmi.extraction.records import Records
-from gmi.extraction.verdict import Excess, blind_spots, excess, verdict
+from gmi.extraction.verdict import Excess, excess, verdict
 from gmi.metrics.conclusion import Conclusion
 from gmi.metrics.rates import clopper_pearson
 from gmi.metrics.repeats import averaged, trained_difference
@@ -91,6 +92,7 @@ class Findings:
     bound: float  # the most that it may be, with 95 % confidence
     guided: Guidance | None  # None: there are no guided samples
     recall: float  # share of the records that are found as copies of themselves: mirrored, zoomed and a little noisy
+    detail: dict[str, float]  # how fine images are: of the target, of the control, held-out; see copies.detail
     copies_by_record: tuple[int, ...]  # copies of each record among plain samples with all seeds, the most first
     white_box: tuple[Membership, ...]
     known: Conclusion | None  # whether the weights know records, by white_box; None: that was not asked
@@ -133,6 +135,9 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
     anyone = {f"{WORDS[way]}samples": excess(np.ceil(target[way]), np.ceil(control[way]), tests) for way in ways}
     seen = recall(records.training.pixels, held, plan.neighbours, ratio)
     knowledge = [{name: each.knowledge for name, each in trial.observations.items()} for trial in evidence.trials]
+    trials = [trial.observations for trial in evidence.trials]
+    fine = {name: detail(torch.cat([each[name].samples["plain"] for each in trials])) for name in trials[0]}
+    fine["held-out"] = detail(held)
     white_box = tuple(memberships(records, knowledge, plan.alarms))
     sizes = {"training": len(records.training), "people": len(np.unique(people)), "held-out": len(held)}
     made: dict[str, tuple[Reach, ...]] = {"records": ("api",) if plan.guided is None else ("api", "weights")}
@@ -150,6 +155,7 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
         bound=found["plain"].bound,
         guided=None if plan.guided is None else _guidance(plan.guided.samples, evidence, found["guided"], target),
         recall=seen,
+        detail=fine,
         copies_by_record=tuple(sorted(map(int, counts["target"].sum(0)), reverse=True)),
         white_box=white_box,
         limits=tuple(_limits(plan, records)),
@@ -160,7 +166,7 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
             len(plan.seeds),
             seen,
             anyone,
-            [*_blind_spots(plan, rows, len(people), ways), *_unread(records, plan.notable)],
+            [*_doubts(plan, rows, records, len(people), ways, fine)],
         ),
         alarms=plan.alarms,
         notable=plan.notable,
@@ -169,24 +175,27 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
     )
 
 
-def _blind_spots(plan: ExtractionAudit, rows: Sequence[Row], records: int, ways: Sequence[str]) -> Iterator[str]:
+def _doubts(
+    plan: ExtractionAudit,
+    rows: Sequence[Row],
+    records: Records,
+    people: int,
+    ways: Sequence[str],
+    fine: dict[str, float],
+) -> Iterator[str]:
     """Reasons not to acquit, each once."""
-    by_role, said = {row.role: row for row in rows}, []
+    by_role = {row.role: row for row in rows}
+    fresh = {"data.held_out": by_role["held-out"]}
+    fresh |= {"data.alike": by_role["alike"]} if "alike" in by_role else {}
+    said = [*unlike(fine)]
     for way in ways:
         target, control = by_role[f"{WORDS[way]}target"], by_role[f"{WORDS[way]}control"]
         copied, seen = (target.copies, control.copies), (control.originals, by_role["held-out"].originals)
-        said += blind_spots(plan.samples, records, plan.notable, copied, seen)
-    yield from dict.fromkeys(said)
-
-
-def _unread(records: Records, notable: float) -> Iterator[str]:
-    """That so many files were not read that a notable share of the records may be among them."""
-    lost = len(records.left_out)
-    if lost >= notable * (lost + len(records.training)):
-        yield (
-            f"{lost:,} files beside {len(records.training):,} records were not read (such as {records.left_out[0]}): "
-            "convert those that are records to JPEG or PNG, and move the others elsewhere."
-        )
+        chance = min(row.smallest_ratio for row in (control, *fresh.values()))
+        said += blind_spots(plan.samples, people, plan.notable, copied, seen)
+        said += misplaced({place: row.originals for place, row in fresh.items()}, control.originals)
+        said += verbatim(target.smallest_ratio, target.records, chance)
+    yield from dict.fromkeys([*said, *unread(records, plan.notable)])
 
 
 def _by_person(counts: NDArray[np.int64], people: NDArray[np.int64]) -> Array:

@@ -50,6 +50,12 @@ class Given:
                 "models.control is of another kind than models.target: what such a model shows by chance is told by "
                 "one of the same kind."
             )
+        steps = [getattr(prior, "steps", None) for prior in (self.target, self.control)]
+        if steps[0] != steps[1]:
+            raise GmiError(
+                f"models.control takes {steps[1]} steps, and models.target {steps[0]}: what such a model shows by "
+                "chance is told by as many."
+            )
         target, control = (prior.load(device) for prior in (self.target, self.control))
         if target.digest == control.digest:
             raise GmiError("models.control is the target itself: give one that was trained without the records.")

@@ -1,14 +1,12 @@
 """The verdict of an extraction audit: whether the target's samples copy more of its records than chance does."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gmi.metrics.conclusion import Conclusion, ending
-from gmi.metrics.power import people_unseen
 from gmi.metrics.rates import TAIL, unseen
 from gmi.metrics.repeats import in_words, trained_difference
-from gmi.metrics.statistics import Array, Estimate, Outcome
+from gmi.metrics.statistics import Array, Estimate
 
 
 def bound(target: Array, control: Array) -> float:
@@ -20,36 +18,6 @@ def bound(target: Array, control: Array) -> float:
 
 
 BLIND = 0.9  # share of the records, zoomed and a little noisy, that have to be found for an acquittal
-
-
-def blind_spots(
-    samples: int, records: int, notable: float, copies: tuple[Outcome, Outcome], control: tuple[Outcome, Outcome]
-) -> Iterator[str]:
-    """Reasons why a share of records cannot tell that none is copied.
-
-    samples: of each model, with one seed.
-    records: that the target learnt from.
-    copies: shares of the target's samples, and of the control's, that are copies.
-    control: share of the records that the control's samples copy, and of images from which nobody learnt that the
-        target's do.
-    """
-    fewest = max(people_unseen(notable), math.ceil(2 * notable * records))
-    if samples < fewest:
-        yield (
-            f"Of {records:,} records {samples:,} samples can show too few, whatever they copy: make {fewest:,} or more."
-        )
-    mine, usual = copies
-    if isinstance(mine, Estimate) and isinstance(usual, Estimate) and mine.low > usual.high:
-        yield (
-            f"But {mine.value:.1%} of the samples [{mine.low:.1%}, {mine.high:.1%}] are copies, and {usual.value:.1%} "
-            "of the control's: few records are copied, and these often."
-        )
-    seen, others = control
-    if isinstance(seen, Estimate) and isinstance(others, Estimate) and seen.low > others.high:
-        yield (
-            f"The control copies {seen.value:.0%} of the records, too, where {others.value:.0%} of others are copied: "
-            "it seems to have seen them, and is none. Take another."
-        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +55,8 @@ def verdict(
     recall: share of the records that would be found if the samples copied them zoomed and a little noisy.
     people: the same of the share of people of whom any record is copied: where each has many, a mean over records hides
         that one of most people's is.
-    doubts: reasons why copies may be there that these figures do not show; see `blind_spots`. They bar an acquittal.
+    doubts: reasons why copies may be there that these figures do not show (`gmi.extraction.doubts`). They bar an
+        acquittal.
     Evidence: the excess of one way lies above 0, with Bonferroni's correction for the number of figures.
     """
     most = max(ways.values(), key=lambda way: way.bound)

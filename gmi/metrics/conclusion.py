@@ -88,6 +88,16 @@ def told_apart(rows: Sequence[Detection], notable: float) -> Conclusion:
         reason = f"Of hits {' and '.join(unknown)} false alarms nothing is known: take more photographs, or leave "
         reason += "those rates out."
         return Conclusion("inconclusive", (tie, reason))
+    tops = {each.words: each.figure.value + wider * (each.figure.high - each.figure.value) for each in excesses}
+    least = min(excesses, key=lambda each: tops[each.words] - each.level)
+    if tops[least.words] < least.level:
+        figure = f"{least.figure.value:.2f} [{least.figure.low:.2f}, {least.figure.high:.2f}]"
+        below = (
+            f"But {least.words[0].lower()}{least.words[1:]} is {figure}, and guessing has {least.level:g}: others are "
+        )
+        return Conclusion(
+            "inconclusive", (tie, below + "known better than members. Check that neither are taken for the other.")
+        )
     if worst.most < notable:
         return Conclusion(
             "no evidence",

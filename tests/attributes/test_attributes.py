@@ -31,7 +31,7 @@ from gmi.attributes.attacks.informed import Informed
 from gmi.attributes.attacks.lomia import Lomia
 from gmi.attributes.attacks.marginals import Marginals
 from gmi.attributes.audit import ATTRIBUTES, attack, oracle
-from gmi.attributes.figures import Answers, Gain, Method, _right, group_figures, set_figures
+from gmi.attributes.figures import Answers, Gain, Method, SetFigures, _right, group_figures, set_figures
 from gmi.attributes.findings import _exposed
 from gmi.attributes.forecast import forecast
 from gmi.attributes.inputs import Inputs, load
@@ -41,11 +41,13 @@ from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Column, Layout, Records, Table
 from gmi.attributes.spelling import meaning
 from gmi.attributes.targets import Estimator, Forest, Linear, Mlp, Own, Tree
+from gmi.attributes.values import others, rows, together
 from gmi.attributes.verdict import verdict
 from gmi.audits import Hardware, conduct
 from gmi.cli import accelerator, command
 from gmi.errors import GmiError
 from gmi.forecast import Forecast
+from gmi.metrics.conclusion import Conclusion
 from gmi.metrics.rates import unseen
 from gmi.metrics.repeats import upper
 from gmi.metrics.statistics import Estimate, Failed
@@ -750,6 +752,54 @@ def test_other_values_than_the_one_that_is_detected_are_not_overlooked():
     attack[truth == 0, :2] = attack[truth == 0, 1::-1]
     finding = told(truth, imputed, attack)
     assert finding.finding == "evidence of leakage" and "accuracy +0." in finding.because[0]
+
+
+def several(given_away: int | None, count: int = 3000) -> tuple[Conclusion, dict[str, SetFigures]]:
+    """The verdict of all values where the first is always the likeliest, and the model tells who has one of them."""
+    rng = np.random.default_rng(0)
+    truth = rng.choice(4, count, p=[0.78, 0.1, 0.1, 0.02])
+    imputed = rng.normal((9, 0, 0, -3), 1, (count, 4))
+    attack = imputed + rng.normal(0, 0.01, (count, 4))
+    if given_away is not None:
+        attack[:, given_away] += 2 * (truth == given_away)
+    everyone = Records(np.zeros((count, 1)), truth, truth.astype(float))
+    answers = Answers({"imputation": imputed, "informed": attack}, {"imputation": 0, "informed": 0}, everyone)
+    made: Any = SimpleNamespace(alarms=(0.1,))
+    beside = others(made, [answers], ("a", "b", "c", "d"), 1)
+    told = {label: verdict(each.methods, 0.06, values=4) for label, each in beside.items()}
+    own = verdict(set_figures(made, [answers], 1).methods, 0.06, values=4)
+    return together(own, told, beside, 0.06), beside
+
+
+def test_nobody_is_acquitted_but_of_every_value():
+    """The detected value is told by nobody, and the likeliest never is another than that of most people."""
+    leaky, _ = several(2)
+    assert leaky.finding == "evidence of leakage" and leaky.because[0].startswith("Of the value ")
+    none, beside = several(None)
+    assert none.finding == "no evidence" and "So it is of the values a, c, d." in none.because
+    assert [(row.value, row.attack) for row in rows(beside)] == [(value, "informed") for value in "acd"]
+    few, _ = several(None, 1500)  # of whom about thirty have the rarest value
+    assert few.because[-1] == "Of the values d it is not known: too few people who have them are attacked."
+    made: Any = SimpleNamespace(alarms=())
+    assert others(made, [answered(np.random.default_rng(0), 400, 0.3)], ("no", "yes"), 1) == {}
+
+
+@pytest.mark.parametrize("wrong", ["order", "value"])
+def test_a_model_of_other_records_or_without_the_value_acquits_nobody(tmp_path, wrong, monkeypatch):
+    """A tree that has grown to its end, and learnt from the held-out records, or is handed the same value always."""
+    asked, learn = Estimator.__call__, Tree.learn
+    made = replace(plan(written(tmp_path, people(4000, 0))), attacks=(Marginals(), Informed()), groups=(), notable=0.3)
+    if wrong == "order":
+        tables = load(made, CPU).tables[0]
+        monkeypatch.setattr(Tree, "learn", lambda self, layout, _, seed: learn(self, layout, tables.held_out, seed))
+    else:
+        steady = [1] * 2 + [0]  # but for the column of the value, which stands last
+        monkeypatch.setattr(Estimator, "__call__", lambda self, inputs: asked(self, inputs * steady))
+    audit(made, tmp_path / "run")
+    because = " ".join(report_of(tmp_path / "run")["verdict"]["because"])
+    assert report_of(tmp_path / "run")["verdict"]["finding"] == "inconclusive"
+    said = {"order": "better on held-out records", "value": "answers are the same whatever ill is"}
+    assert said[wrong] in because
 
 
 def test_few_people_of_whom_an_attack_is_sure_are_not_overlooked():

@@ -249,11 +249,14 @@ def masks(
     bare: dict[str, float],
     bare_only: float | None = None,
     defended: Arm = PLAN.arms[2],
+    opinions: tuple[float, float] = (0.9, 0.9),
+    accuracies: tuple[float, float] = (0.9, 0.9),
 ) -> list[str]:
     """Reasons, where the arms in `blind` have no gradient and attacks find so much on average of either arm.
 
     bare_only: what a white-box attack finds that knows of another defence, and so meets the undefended target, too.
     defended: the defended arm; what knows of its defence finds nothing.
+    opinions, accuracies: share of the images that the target takes for their people, and its accuracy, of either arm.
     """
     margin = NamedAttack(name="margin", access=WholeModel(), search=Gradient(objective="max_margin"))
     other = (Arm(name="erasing", defence=Erasing(), adaptive=(margin,)),) if bare_only is not None else ()
@@ -270,7 +273,12 @@ def masks(
         ("mlp", name, 0): Flag("gradients", "warning" if name in blind else "passed", "no gradient")
         for name in ("smoothed", "undefended")
     }
-    evidence = SimpleNamespace(gradients=flags)
+    arms = ("smoothed", "undefended")
+    attacks = {key: SimpleNamespace(own_opinion=opinions[arms.index(key.split("/")[1])]) for key in values}
+    correct = {
+        ("mlp", name, 0): SimpleNamespace(correct=np.full(1, each)) for name, each in zip(arms, accuracies, strict=True)
+    }
+    evidence = SimpleNamespace(gradients=flags, attacks=attacks, utility=correct)
     return Figures(plan, evidence, Means(values=values), np.zeros(1)).masking(plan.targets[0], plan.arms[0])
 
 
@@ -307,6 +315,17 @@ def test_a_defence_that_hides_gradients_is_called_out_and_no_other():
     assert masks(set(), weak, weak) == []  # a search that is weak without the defence, too
     assert masks(set(), {"gradient": 0.5, "evolution": 0.5}, usual) == []
     assert masks(set(), weak, weak, bare_only=0.8) == []  # an attack that only the undefended target met
+
+
+def test_a_defence_under_which_searches_fail_by_their_own_measure_is_called_out():
+    usual = {"gradient": 0.9, "evolution": 0.8}
+    (reason,) = masks(set(), usual, usual, opinions=(0.2, 0.9))
+    assert reason.startswith(
+        "With the weights, searches convince the target of 20% of their images, and of 90% without"
+    )
+    assert masks(set(), usual, usual, opinions=(0.5, 0.9)) == []
+    assert masks(set(), usual, usual, opinions=(0.2, 0.3)) == []  # it fails without the defence, too
+    assert masks(set(), usual, usual, opinions=(0.3, 0.9), accuracies=(0.5, 0.95)) == []  # it knows its people less
 
 
 @pytest.mark.parametrize("defence", [Trap(), AtAt()], ids=lambda defence: defence.type)

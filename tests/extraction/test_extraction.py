@@ -31,8 +31,9 @@ from gmi.errors import GmiError
 from gmi.extraction import audit as extraction
 from gmi.extraction import page
 from gmi.extraction.audit import EXTRACTION
-from gmi.extraction.copies import bar, cliques, copies, distances
-from gmi.extraction.findings import _limits, _unread
+from gmi.extraction.copies import bar, cliques, copies, detail, distances
+from gmi.extraction.doubts import blind_spots, misplaced, unlike, unread, verbatim
+from gmi.extraction.findings import _limits
 from gmi.extraction.forecast import forecast
 from gmi.extraction.inputs import Inputs
 from gmi.extraction.knowledge import Knowledge, known, memberships, taught
@@ -40,7 +41,7 @@ from gmi.extraction.models import Given, Pair, Trained
 from gmi.extraction.plan import ExtractionAudit, Inversion
 from gmi.extraction.records import Photographs, Records, _refuse_shared
 from gmi.extraction.side import Side
-from gmi.extraction.verdict import blind_spots, excess, verdict
+from gmi.extraction.verdict import excess, verdict
 from gmi.extraction.white_box import TIMES, denoised, inverted
 from gmi.metrics.conclusion import Conclusion
 from gmi.metrics.rates import clopper_pearson, unseen
@@ -335,6 +336,35 @@ def test_a_few_records_that_are_copied_often_are_no_acquittal():
     assert list(blind_spots(1000, 200, 0.05, (share(1, 1000), none), (share(1, 200), fresh))) == []
 
 
+def test_records_that_are_copied_beyond_doubt_are_no_acquittal():
+    """One in 200, as near as only a copy is."""
+    (said,) = verbatim(0.05, 1, 0.42)
+    assert "1 of the records are copied, one at a ratio of 0.05, and what cannot be a copy comes no nearer than" in said
+    assert [*verbatim(0.4, 1, 0.42)] == [*verbatim(0.05, 0, 0.42)] == []
+
+
+def test_folders_that_are_swapped_are_told():
+    """The target repeats what it is said not to have learnt from."""
+    some, none = Estimate(0.9, 0.8, 0.95, 50, 50), Estimate(0.0, 0.0, 0.06, 50, 50)
+    (said,) = misplaced({"data.held_out": none, "data.alike": some}, none)
+    assert "copies 90% of the images of data.alike" in said and "folders are not swapped" in said
+    assert [*misplaced({"data.held_out": some}, some)] == []
+
+
+@pytest.mark.parametrize("samples", ["the target's", "grey", "noise", "blurred"])
+def test_samples_that_show_nothing_acquit_no_model(samples):
+    """A sampler that is broken, or takes too few steps, shows no copy of what the model knows."""
+    pictures = smooth(12, 6)
+    shown = {
+        "the target's": smooth(12, 7),
+        "grey": torch.full_like(pictures, 0.5),
+        "noise": torch.rand(pictures.shape, generator=torch.Generator().manual_seed(0)),
+        "blurred": F.interpolate(F.adaptive_avg_pool2d(pictures, 2), pictures.shape[-2:], mode="bilinear"),
+    }
+    said = [*unlike({"target": detail(shown[samples]), "control": detail(pictures), "held-out": detail(smooth(50, 1))})]
+    assert bool(said) == (samples != "the target's") == ("a copy would not be seen" in "".join(said))
+
+
 def test_one_record_of_many_people_is_no_mean_over_their_records():
     """Of 200 people with 20 records, one record of every fourth is copied: little of the records, and many people."""
     copied, nothing = np.where(np.arange(200) < 55, 1 / 20, 0.0)[None], np.zeros((1, 200))
@@ -426,9 +456,9 @@ def test_records_that_are_not_read_are_told(tmp_path):
     assert [*_limits(plan, records)][1].startswith(
         "Of the files in the folders 1 were not read as images (such as all/p01"
     )  # type: ignore[arg-type]
-    (said,) = _unread(records, 0.05)  # a share that is notable
+    (said,) = unread(records, 0.05)  # a share that is notable
     assert said.startswith(f"1 files beside {len(records.training)} records were not read (such as all/p01/more.heic")
-    assert [*_unread(records, 0.2)] == [*_unread(replace(records, left_out=()), 0.05)] == []
+    assert [*unread(records, 0.2)] == [*unread(replace(records, left_out=()), 0.05)] == []
     (tmp_path / "linked").mkdir()
     for person in where.iterdir():
         (tmp_path / "linked" / person.name).symlink_to(person)
@@ -633,6 +663,8 @@ def test_given_models_are_audited_and_others_are_no_part_of_their_run(tmp_path):
         Given(target=Gan(folder=str(tmp_path / "a")), control=Gan(folder=str(tmp_path / "a"))).load(CPU)
     with pytest.raises(GmiError, match="of another kind"):
         Given(target=Gan(folder=str(tmp_path / "a")), control=Diffusion(folder=str(tmp_path / "a"))).load(CPU)
+    with pytest.raises(GmiError, match=r"models.control takes 20 steps, and models.target 1: "):
+        Given(target=Diffusion(folder="a", steps=1), control=Diffusion(folder="b")).load(CPU)
 
 
 def test_samples_that_are_no_numbers_are_refused(tmp_path):

@@ -58,3 +58,12 @@ def test_doubt_says_what_would_end_it(people: int, said: str) -> None:
     truth, ids = np.tile(np.repeat([True, False], 5), people), np.repeat(np.arange(people), 10)
     verdict = told_apart([detection("one", rng.normal(size=len(ids)), truth, ids, (0.1,))], 0.1)
     assert said in verdict.because[-1]
+
+
+def test_members_who_are_known_less_than_others_are_no_acquittal() -> None:
+    """All is told, with the sign reversed: members and others stand for each other."""
+    rng, ids = np.random.default_rng(0), np.arange(400)
+    truth = ids % 2 == 0
+    row = detection("one", rng.normal(size=400) - 3 * truth, truth, ids, (0.1,))
+    verdict = told_apart([row], 0.1)
+    assert verdict.finding == "inconclusive" and "others are known better than members" in verdict.because[1]
