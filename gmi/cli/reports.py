@@ -51,7 +51,7 @@ def gate(policy: "Policy", page: Path, current: bool = True) -> int:
 
     report = read(page.with_suffix(".json"))
     doubt = (
-        f"nothing was asked, and whether it is still that of {report['provenance']['finished'][:10]} is not known: "
+        f"whether it is still that of {report['provenance']['finished'][:10]} is not known: "
         f"choose another --out, or decide on these figures with gmi report {page.parent} --policy FILE"
     )
     decision = decide(policy, report, "" if current else doubt)

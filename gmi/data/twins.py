@@ -25,7 +25,7 @@ def share_of_twins(people: People) -> float:
     """The share of enrolment images that are a training image of the same person once more.
 
     That is, whose grey levels correlate with those of a training image, or of its mirror image, shifted by up to a
-    twentieth of its side and enlarged by up to a ninth. Takes some 10 ms an image.
+    twentieth of its side and enlarged by up to a ninth. Takes some 20 ms a training image.
     """
     hits = 0
     for person in range(len(people.names)):

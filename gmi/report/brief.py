@@ -41,6 +41,7 @@ HEADLINES = {
     "comparison": {"arms": ("accuracy", "cost"), "arms.leaks": ("auc", "reduction.auc")},
     "attributes": {
         "sets.training.methods": ("accuracy", "gain.accuracy", "auc", "gain.auc"),
+        "values": ("gain",),
         "groups.rows": ("gain", "contrast"),
     },
     "extraction": {"data": ("excess",), "rows": ("copies", "originals"), "white_box": ("auc",)},

@@ -15,6 +15,7 @@ PARTS = {
     "arms.leaks": "What it leaves to an adversary",
     "groups.rows": "By groups of people: gains over the imputation, and over everybody else's",
     "sets.training.methods": "The attribute of people in the training set; gains over an imputation without the model",
+    "values": "Other values of the attribute, by the attack that adds most to each",
     "cost.ledger": "What the ledger of queries holds",
     "judges.thresholds": "Thresholds of the judges",
     "thresholds": "Thresholds of the judge",
