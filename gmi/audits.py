@@ -39,7 +39,9 @@ from gmi.report.header import (
 from gmi.report.page import SCHEMA_VERSION
 from gmi.report.subjects import sentences
 from gmi.report.summary import card, summary
-from gmi.run import Run, asks, fresh, refuse_other
+from gmi.run import Run
+from gmi.run.pieces import asks, fresh
+from gmi.run.record import refuse_other
 from gmi.settings import identity, plain, words
 from gmi.tracking import Tracker, refuse_missing, tracking
 

@@ -14,7 +14,7 @@ from typing import TypeGuard
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "troubleshooting.md"
 ABOUT = {
-    "The configuration and the command line": ("settings", "cli", "audits.py", "run.py", "processes.py", "__init__.py"),
+    "The configuration and the command line": ("settings", "cli", "audits.py", "run", "processes.py", "__init__.py"),
     "People and photographs": ("data", "views.py"),
     "The target": ("targets", "assets/factory.py", "assets/weights.py", "assets/onnx", "oracles"),
     "The prior": ("priors",),

@@ -98,7 +98,7 @@ def _configuration(plan: Any, folder: Path, report: dict[str, Any]) -> "Iterator
     plan: what plan.yaml says; None: it cannot be read.
     """
     from gmi.evidence.checked import Checked
-    from gmi.run import digest_of
+    from gmi.run.record import digest_of
     from gmi.settings import identity
     from gmi.settings.documents import parse_yaml
 

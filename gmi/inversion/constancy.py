@@ -11,7 +11,7 @@ from gmi.errors import GmiError
 from gmi.inversion.attacker import Attacker
 from gmi.oracles.access import AnyOracle
 from gmi.oracles.interface import Interface
-from gmi.run import AGAIN
+from gmi.run.pieces import AGAIN
 
 _log = logging.getLogger(__name__)  # warnings are shown, unless the application decides otherwise
 _NEAR = 0.05  # of the spread of an image's answers: what another batch or processor may change

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -33,16 +32,13 @@ from gmi import processes
 from gmi.errors import Damaged, GmiError, because
 from gmi.evidence.vault import SUFFIX, Vault
 from gmi.files import private, put
+from gmi.run.record import digest_of, other, whole
 from gmi.settings.documents import parse_yaml
 
 Tensors = Mapping[str, Tensor]
 
 OUTPUTS = "outputs.txt"
 """Whom the outputs of a target stand for, as preflight found: the next run may name this file."""
-_OURS = ("judged", "random", "oracle", "shadow")
-"""What a part of the name of a piece begins with that is made without asking the target."""
-AGAIN = "again"
-"""The last part of the name of a piece that says only that a target answers as it did."""
 LEFT = ("error.log", OUTPUTS)
 """Files that a run leaves which did not get far."""
 
@@ -75,7 +71,7 @@ class Run:
         previous = tree if isinstance(tree, dict) and {"digest", "begun"} <= tree.keys() else None
         if previous and (previous["digest"] == digest or files != [record]):  # a run that was refused may be replaced
             if previous["digest"] != digest:
-                what = _other(previous.get("config", {}), dict(config))
+                what = other(previous.get("config", {}), dict(config))
                 raise GmiError(f"{folder} holds {what}: choose another --out, or remove it.")
             return run
         if folder.exists() and not folder.is_dir():
@@ -241,85 +237,6 @@ class Run:
 
     def _label(self, name: str) -> str:
         return f"{self.digest}/{name}"
-
-
-def asks(piece: str) -> bool:
-    """Whether a piece of that path is of the target: not what judges make of images, nor made without it."""
-    parts = piece.split("/")
-    answers = "answers" not in parts or "target" in parts
-    return answers and not confirms(piece) and not any(each.startswith(_OURS) for each in parts)
-
-
-def confirms(piece: str) -> bool:
-    """Whether a piece of that path says only that the target answers as it did."""
-    return piece.split("/")[-1].split(".")[0] == AGAIN
-
-
-def fresh(piece: str) -> bool:
-    """Whether the target was sent images for a piece of that path, and not answered from what was kept."""
-    return "checks" in piece.split("/")
-
-
-def whole(config: Mapping[str, JsonValue], key: str | None) -> Mapping[str, JsonValue]:
-    """What a run belongs to: its configuration, and the fingerprint of the key of its evidence, if that is sealed."""
-    return config if key is None else {**config, "evidence": key}
-
-
-def digest_of(config: Mapping[str, JsonValue]) -> str:
-    """SHA-256 of a configuration."""
-    return sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-
-
-def refuse_other(folder: Path, configuration: JsonValue, inputs: Mapping[str, JsonValue] | None) -> None:
-    """Raises GmiError where a finished run's folder is of another configuration, or of other models or data.
-
-    inputs: their digests; None: they are not there any more.
-    """
-    try:
-        held = parse_yaml((folder / "config.yaml").read_text("utf-8"))["config"]
-        old = {"configuration": held["configuration"]} | ({} if inputs is None else {"inputs": _files(held["inputs"])})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise GmiError(f"{folder / 'config.yaml'} cannot be read ({because(error)}): choose another --out.") from error
-    new = {"configuration": configuration} | ({} if inputs is None else {"inputs": _files(inputs)})
-    if old != new:
-        raise GmiError(
-            f"{folder} holds a run of another configuration (it differs in {', '.join(_differences(old, new))}): "
-            "choose another --out, or remove it."
-        )
-
-
-def _files(inputs: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """The digests, but for the version of gmi: a finished run may be looked at with a later one."""
-    return {name: digest for name, digest in inputs.items() if name != "gmi"}
-
-
-def _other(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """What a folder holds that is not this run, in words."""
-    made, mine = (tree.get("inputs", {}).get("gmi") for tree in (old, new))
-    if made and mine and made != mine:
-        return f"a run that gmi {made} made, and this is gmi {mine}"
-    works = [tree.get("precision", "single precision") for tree in (old, new)]
-    if works[0] != works[1]:
-        return f"a run that searches in {works[0]}, where accelerate now says {works[1]}"
-    plans = [tree.get("configuration", tree.get("training", {})) for tree in (old, new)]
-    names = [plan.get("name") for plan in plans]
-    if names[0] != names[1] or plans[0].keys() != plans[1].keys() or old.keys() != new.keys():
-        return f"another run{f' ({names[0]})' * bool(names[0])}, and every run needs a folder of its own"
-    return f"a run of another configuration (it differs in {', '.join(_differences(old, new))})"
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between two runs' trees, in words."""
-    parts = [name.partition(".") for name in _changed(old, new)]
-    return [key if top in ("configuration", "training") else f"the files of {key or top}" for top, _, key in parts]
-
-
-def _changed(old: JsonValue, new: JsonValue, at: str = "") -> list[str]:
-    """Dotted names of the values that differ between two trees."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        return [name for key in keys for name in _changed(old.get(key), new.get(key), f"{at}.{key}" if at else key)]
-    return [] if old == new else [at]
 
 
 def _now() -> str:
