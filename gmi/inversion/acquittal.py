@@ -75,18 +75,20 @@ def _few(
 def _met(exposures: Mapping[str, Exposure]) -> list[str]:
     """Attacks that match more people than chance, though their mean shows nothing.
 
-    By Bonferroni for the attacks and the false match rates: at a strict one, few are much.
+    By Bonferroni for the attacks and the false match rates: at a strict one, few are much. Chance is no less than the
+    rate itself, as what images do with other people is known from few matches.
     """
     reasons = []
     for name, exposure in exposures.items():
         tail = TAIL / (len(exposures) * len(exposure.rates))
         for each in exposure.rates:
             people, found = each.matched.shape[1], int(each.matched.max(0).sum())
-            usually = difference(each.matched, np.full(people, each.once), tail=tail).low > 0
-            if usually or binom.sf(found - 1, people, each.ever) < tail:
+            once, ever = max(each.once, each.fmr), max(each.ever, each.fmr)
+            usually = difference(each.matched, np.full(people, once), tail=tail).low > 0
+            if usually or binom.sf(found - 1, people, ever) < tail:
                 reasons.append(
                     f"But images of {NAMES[name]} match {found} of {people} people at FMR {each.fmr:g}, and "
-                    f"{people * each.ever:.1f} would by chance: some people are found, which the mean hides. See who "
+                    f"{people * ever:.1f} would by chance: some people are found, which the mean hides. See who "
                     "they are (scores.jsonl), and whether they are a group (data.groups)."
                 )
                 break
