@@ -592,8 +592,6 @@ def test_a_finished_run_is_current_where_its_model_is_known_to_be_the_same(run, 
         judged.unlink()
         (run / "report.json").unlink()
         assert not carry_out(INVERSION, PLAN, run, CPU, inputs).current  # a judge looked at images of another day
-        next((run / "shards").glob("search*/**/*.safetensors")).unlink()
-        assert not carry_out(INVERSION, PLAN, run, CPU, inputs).current  # a ledger may have answered from what it kept
     purge([str(run)])
     caplog.clear()
     assert carry_out(INVERSION, PLAN, run, CPU, inputs).current
