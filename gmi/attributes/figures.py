@@ -42,7 +42,8 @@ class Gain:
     """What an attack has over the imputation, person by person."""
 
     accuracy: Outcome
-    hits: dict[str, Outcome]  # of the value that is to be detected, by rate of false alarms
+    # of the value that is to be detected, by rate of false alarms; empty where most people have it
+    hits: dict[str, Outcome]
     auc: Outcome
     bound: float | None  # the most that it may have in AUC, with 95 % confidence
     p: float | None  # of no difference in AUC, by Holm for the number of attacks; None: it cannot be told
@@ -102,6 +103,8 @@ def set_figures(plan: AttributeAudit, seeds: Sequence[Answers], value: int) -> S
         if failure is None and name not in CONTROLS
     }
     p, methods = _adjusted(differences), []
+    # of a common value the threshold rests on few others, whose luck the interval of hits does not know
+    rare = all(2 * (each.people.sensitive == value).sum() <= len(each.people) for each in seeds)
     for name, failure in failures.items():
         figures, gain = {}, None
         if failure is None:
@@ -110,7 +113,7 @@ def set_figures(plan: AttributeAudit, seeds: Sequence[Answers], value: int) -> S
             found = differences[name]
             gain = Gain(
                 _accuracy_gain(seeds, name),
-                _hit_gains(plan, seeds, name, value),
+                _hit_gains(plan, seeds, name, value) if rare else {},
                 _of(found),
                 _bound(found, seeds[0], value),
                 p[name],

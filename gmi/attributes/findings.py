@@ -77,8 +77,7 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
     groups = tuple(group_figures(layout, answers["training"], name, training, value) for name in plan.groups)
     doubts = [
         *_unlearnt([_skill(trial) for trial in trials]),
-        *_misplaced(utility, sets, layout.classes is not None),
-        *_deaf(trials, layout.sensitive.name, len(values)),
+        *(_misplaced(utility, sets, layout.classes is not None) if _own(plan) else ()),
         *_exposed(groups),
     ]
     beside, seeds = others(plan, answers["training"], values, value), len(trials)
@@ -87,6 +86,13 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
         return verdict(methods, plan.notable, doubts, seeds, 1 + len(beside))
 
     reaches: set[Reach] = {"weights" if attack.reads == "leaves" else "api" for attack in plan.attacks}
+    told = together(
+        concluded(training),
+        {label: concluded(each.methods) for label, each in beside.items()},
+        beside,
+        plan.notable,
+        [label for code, label in enumerate(values) if len(values) > 2 and code != value and label not in beside],
+    )
     return Findings(
         attacks={"attributes": tuple(sorted(reaches))},
         data=plan.data.name,
@@ -101,12 +107,7 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
         alarms=plan.alarms,
         notable=plan.notable,
         sets=sets,
-        verdict=together(
-            concluded(training),
-            {label: concluded(each.methods) for label, each in beside.items()},
-            beside,
-            plan.notable,
-        ),
+        verdict=_heard(plan, trials, layout.sensitive.name, len(values), told),
         values=rows(beside),
         groups=groups,
         limits=LIMITS,
@@ -170,17 +171,27 @@ def _misplaced(utility: Mapping[str, Outcome], sets: Mapping[str, SetFigures], c
         )
 
 
-def _deaf(trials: Sequence[Trial], sensitive: str, values: int) -> Iterator[str]:
-    """Why nothing follows from a target whose answers are the same whatever the sensitive value is."""
+def _own(plan: AttributeAudit) -> bool:
+    """Whether the target is the user's own: what it learnt from, and what reaches it, is as the user says."""
+    return bool(getattr(plan.target, "opaque", False))
+
+
+def _heard(plan: AttributeAudit, trials: Sequence[Trial], sensitive: str, values: int, told: Conclusion) -> Conclusion:
+    """The verdict, unless the target's answers are the same whatever the sensitive value is: nothing comes from it."""
     for trial in trials:
         records = trial.answers["training"].people
         answers = [trial.model(records.inputs(code)) for code in range(values)]
         if not all(np.array_equal(answers[0], each) for each in answers):
-            return
-    yield (
-        f"But the target's answers are the same whatever {sensitive} is: check that it is handed over. These attacks "
-        "show nothing of a model that does not take it."
-    )
+            return told
+    same = f"The target's answers are the same whatever {sensitive} is"
+    if _own(plan):
+        return Conclusion(
+            "inconclusive",
+            (f"{same}: check that it is handed over. These attacks show nothing of a model that does not take it.",),
+        )
+    if told.finding == "evidence of leakage":
+        return Conclusion("inconclusive", (f"{same}: what attacks find beyond the imputation does not come from it.",))
+    return told
 
 
 def _exposed(groups: Sequence[Group]) -> Iterator[str]:

@@ -54,12 +54,16 @@ def rows(figures: Mapping[str, SetFigures]) -> tuple[Value, ...]:
 
 
 def together(
-    detected: Conclusion, beside: Mapping[str, Conclusion], figures: Mapping[str, SetFigures], notable: float
+    detected: Conclusion,
+    beside: Mapping[str, Conclusion],
+    figures: Mapping[str, SetFigures],
+    notable: float,
+    untested: Sequence[str] = (),
 ) -> Conclusion:
     """The verdict of all values: evidence of any is evidence, and nobody is acquitted but of all.
 
-    beside, figures: the verdicts and figures of the other values. Of a value that too few people have, or lack, to
-    exclude `notable`, evidence alone counts.
+    beside, figures: the verdicts and figures of the other values. untested: those that too few have for any figures.
+    Of a value that too few people have, or lack, to exclude `notable`, evidence alone counts.
     """
     enough = people_unseen(notable)
     few = [value for value, each in figures.items() if min(each.positives, each.people - each.positives) < enough]
@@ -71,6 +75,6 @@ def together(
                 return Conclusion(each.finding, (where + each.because[0], *each.because[1:]))
     same = ", ".join(value for value in beside if value not in few)
     more = [f"So it is of the values {same}."] if same else []
-    if few:
-        more.append(f"Of the values {', '.join(few)} it is not known: too few people who have them are attacked.")
+    if unknown := [*few, *untested]:
+        more.append(f"Of the values {', '.join(unknown)} it is not known: too few people who have them are attacked.")
     return Conclusion(detected.finding, (*detected.because, *more))

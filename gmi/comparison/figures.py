@@ -252,7 +252,8 @@ class Figures:
             if flag.severity != "passed" == usual.severity:
                 reasons.append(flag.message)
                 break
-        mine, usually = (self._convinced(subject, each) for each in (arm, bare))
+        met = {group[0].attack.name for group in self.attacks_on(subject, arm)}  # the bare target meets others, too
+        mine, usually = (self._convinced(subject, each, met) for each in (arm, bare))
         if mine is not None and usually is not None and mine < usually / 2:
             kept = min(1.0, self._correct(subject, arm).mean() / max(1e-9, self._correct(subject, bare).mean()))
             if mine < kept * usually / 2:  # of a target that knows its people less, searches convince it less
@@ -260,7 +261,6 @@ class Figures:
                     f"With the weights, searches convince the target of {mine:.0%} of their images, and of "
                     f"{usually:.0%} without the defence: they fail by their own measure, and a better one may not."
                 )
-        met = {group[0].attack.name for group in self.attacks_on(subject, arm)}  # the bare target meets others, too
         for level in self.levels[1:] if self.levels[0] == "white-box" else ():
             lead, usual = (self._lead(subject, each, level, met) for each in (arm, bare))
             if lead is None or usual is None:
@@ -273,9 +273,10 @@ class Figures:
                 )
         return reasons
 
-    def _convinced(self, subject: Subject, arm: Arm) -> float | None:
+    def _convinced(self, subject: Subject, arm: Arm, names: Collection[str]) -> float | None:
         """The most of its own images that a search with the weights convinces the target of; None: there is none."""
-        groups = [group for group in self.attacks_on(subject, arm) if group[0].attack.access.type == "white-box"]
+        met = (group for group in self.attacks_on(subject, arm) if group[0].attack.name in names)
+        groups = [group for group in met if group[0].attack.access.type == "white-box"]
         return max(map(self._own_opinion, groups), default=None)
 
     def _lead(self, subject: Subject, arm: Arm, level: str, names: Collection[str]) -> Array | None:

@@ -46,16 +46,16 @@ def blind_spots(
         )
 
 
-def verbatim(nearest: float, records: int, chance: float) -> Iterator[str]:
-    """That records are copied beyond doubt, few as they are.
+def verbatim(nearest: float, ratio: float, chance: float) -> Iterator[str]:
+    """That a record is copied beyond doubt, few as they may be.
 
-    nearest: the least ratio of any sample to a record. records: that are copied. chance: the least of what cannot be a
-    copy: of the control's samples to records, and of the target's to images from which nobody learnt.
+    nearest: the least ratio of any sample to a record. ratio: below which a sample is a copy. chance: the least of what
+    cannot be a copy: of the control's samples to records, and of the target's to images from which nobody learnt.
     """
-    if records and nearest < NEARER * chance:
+    if nearest < min(ratio, NEARER * chance):
         yield (
-            f"But {records:,} of the records are copied, one at a ratio of {nearest:.2f}, and what cannot be a copy "
-            f"comes no nearer than {chance:.2f}: that is no chance, few as they are. See copies.png."
+            f"But a sample is at a ratio of {nearest:.2f} to a record, and what cannot be a copy comes no nearer than "
+            f"{chance:.2f}: that is a copy, few as they may be. See copies.png."
         )
 
 

@@ -166,7 +166,7 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
             len(plan.seeds),
             seen,
             anyone,
-            [*_doubts(plan, rows, records, len(people), ways, fine)],
+            [*_doubts(plan, rows, records, len(people), ways, fine, ratio)],
         ),
         alarms=plan.alarms,
         notable=plan.notable,
@@ -182,6 +182,7 @@ def _doubts(
     people: int,
     ways: Sequence[str],
     fine: dict[str, float],
+    ratio: float,
 ) -> Iterator[str]:
     """Reasons not to acquit, each once."""
     by_role = {row.role: row for row in rows}
@@ -194,7 +195,7 @@ def _doubts(
         chance = min(row.smallest_ratio for row in (control, *fresh.values()))
         said += blind_spots(plan.samples, people, plan.notable, copied, seen)
         said += misplaced({place: row.originals for place, row in fresh.items()}, control.originals)
-        said += verbatim(target.smallest_ratio, target.records, chance)
+        said += verbatim(target.smallest_ratio, ratio, chance)
     yield from dict.fromkeys([*said, *unread(records, plan.notable)])
 
 

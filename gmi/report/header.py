@@ -94,7 +94,7 @@ def dated(report: dict[str, Any], path: Path, last: float, same: bool) -> dict[s
     did then.
     """
     earlier, mine = _earlier(path), json.loads(json.dumps(report))
-    figures = mine.keys() - {"authorisation", "authorised", "evidence", "provenance"}
+    figures = mine.keys() - {"authorisation", "authorised", "evidence", "provenance", "cost"}
     times = {"finished": datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds")}
     if earlier is not None and all(earlier.get(key) == mine[key] for key in figures):
         times = {key: earlier["provenance"][key] for key in ("started", "finished")}

@@ -68,11 +68,13 @@ class Run:
             tree = None
         except OSError as error:
             raise GmiError(f"{record} cannot be read ({because(error)}): choose another --out.") from error
-        previous = tree if isinstance(tree, dict) and {"digest", "begun"} <= tree.keys() else None
+        previous = tree if isinstance(tree, dict) and "digest" in tree else None
         if previous and (previous["digest"] == digest or files != [record]):  # a run that was refused may be replaced
             if previous["digest"] != digest:
                 what = other(previous.get("config", {}), dict(config))
                 raise GmiError(f"{folder} holds {what}: choose another --out, or remove it.")
+            if "begun" not in previous:
+                raise GmiError(f"{folder} holds a run of an earlier gmi: choose another --out, or remove it.")
             return run
         if folder.exists() and not folder.is_dir():
             raise GmiError(f"{folder} is a file, and a run needs a folder: choose another --out.")

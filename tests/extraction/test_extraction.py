@@ -338,9 +338,9 @@ def test_a_few_records_that_are_copied_often_are_no_acquittal():
 
 def test_records_that_are_copied_beyond_doubt_are_no_acquittal():
     """One in 200, as near as only a copy is."""
-    (said,) = verbatim(0.05, 1, 0.42)
-    assert "1 of the records are copied, one at a ratio of 0.05, and what cannot be a copy comes no nearer than" in said
-    assert [*verbatim(0.4, 1, 0.42)] == [*verbatim(0.05, 0, 0.42)] == []
+    (said,) = verbatim(0.05, 0.5, 0.42)
+    assert "a sample is at a ratio of 0.05 to a record, and what cannot be a copy comes no nearer than 0.42" in said
+    assert [*verbatim(0.4, 0.5, 0.42)] == [*verbatim(0.05, 0.04, 0.42)] == []
 
 
 def test_folders_that_are_swapped_are_told():
