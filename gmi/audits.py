@@ -27,15 +27,7 @@ from gmi.forecast import Forecast
 from gmi.report import page
 from gmi.report.brief import brief
 from gmi.report.figures import scalars, table
-from gmi.report.header import (
-    Asset,
-    Header,
-    Provenance,
-    dated,
-    digests,
-    environment,
-    tell_age,
-)
+from gmi.report.header import Asset, Header, Provenance, dated, digests, environment, tell_age
 from gmi.report.page import SCHEMA_VERSION
 from gmi.report.subjects import sentences
 from gmi.report.summary import card, summary
