@@ -13,14 +13,13 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from operator import eq, ge, gt, le, lt
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import Field
 
 from gmi.errors import GmiError
+from gmi.gate.statements import COMPARISONS, COUNTED, WORDS, Statement, level
 from gmi.report.figures import EVIDENCE, Row, membership, rows
 from gmi.settings import settings
 from gmi.settings.mistakes import suggestion
@@ -31,12 +30,6 @@ Result = Literal["pass", "fail", "inconclusive"]
 EXIT: dict[Result, int] = {"pass": 0, "fail": 3, "inconclusive": 4}
 """Exit codes; 2 is a run that could not be made."""
 
-_COMPARISONS = {"<=": le, ">=": ge, "==": eq, "<": lt, ">": gt}
-_STATEMENT = re.compile(r"(?P<figure>.+?)\s*(?P<sign><=|>=|==|<|>|\bnot in\b|\bin\b)\s*(?P<bound>.+)")
-_ENDS = ("low", "value", "high")
-_FINDINGS = ("no evidence", "inconclusive", *(finding for kind in EVIDENCE for finding in kind))
-COUNTED = ("people", "seeds", "warnings", "notable")
-"""What a statement may be about that is a plain number."""
 LARGEST = {"report": 0.1, "attributes": 0.05, "extraction": 0.05}
 """What an audit's `notable` is unless it is given, by kind: what an acquittal excludes."""
 _KNOWN = (
@@ -44,50 +37,6 @@ _KNOWN = (
     "LABEL=VALUE,...:METRIC"
 )
 _PARTS = {"membership": "related.membership.methods", "copying": "related.copying", "advantage": "verdict.advantages"}
-
-
-@dataclass(frozen=True)
-class Statement:
-    """A figure, a sign, and what is on its other side."""
-
-    text: str
-    figure: str  # "verdict", "access", one of COUNTED, or the figure's name
-    end: Literal["low", "value", "high"]  # of the figure's interval
-    sign: str
-    bound: float | tuple[str, ...]  # a number, or findings of a verdict, or levels of access
-
-    @classmethod
-    def parse(cls, text: str) -> "Statement":
-        """The statement in a text. Raises ValueError where it is none."""
-        match = _STATEMENT.fullmatch(text.strip())
-        if match is None:
-            raise ValueError(f"{text!r} is no statement: write FIGURE.END SIGN NUMBER, as identity.rank1.high <= 0.1")
-        figure, sign = match["figure"], match["sign"]
-        try:
-            bound = yaml.safe_load(match["bound"])
-        except yaml.YAMLError as error:
-            raise ValueError(f"{text!r}: what stands behind {sign} cannot be read") from error
-        if figure == "access":
-            levels = tuple(bound) if isinstance(bound, list) else (bound,)
-            if sign not in ("in", "==") or not all(isinstance(each, str) for each in levels):
-                raise ValueError(f"{text!r}: an access is in a list, as access in [white-box]")
-            return cls(text, figure, "value", sign, levels)
-        if figure == "verdict":
-            findings = tuple(bound) if isinstance(bound, list) else (bound,)
-            if sign not in ("in", "not in", "==") or not all(isinstance(each, str) for each in findings):
-                raise ValueError(f"{text!r}: a verdict is in or not in a list, as verdict in [no evidence]")
-            if unknown := next((each for each in findings if each not in _FINDINGS), None):
-                near = suggestion(unknown, _FINDINGS)
-                raise ValueError(f"{text!r}: no verdict is {unknown!r}{near}; it is {', '.join(_FINDINGS)}")
-            return cls(text, figure, "value", sign, findings)
-        if sign not in _COMPARISONS or isinstance(bound, bool) or not isinstance(bound, int | float):
-            raise ValueError(f"{text!r}: compare a figure with a number by <=, >=, <, > or ==")
-        if figure in COUNTED:
-            return cls(text, figure, "value", sign, float(bound))
-        name, _, end = figure.rpartition(".")
-        if end not in _ENDS:
-            raise ValueError(f"{text!r}: say which end of the interval is meant: {figure}.low, .value or .high")
-        return cls(text, name, end, sign, float(bound))
 
 
 @settings
@@ -202,7 +151,7 @@ def _counted(report: Mapping[str, Any]) -> dict[str, float | None]:
 
 def _about(statement: Statement, report: Mapping[str, Any], figures: list[Row]) -> set[str]:
     """What a statement speaks of: the verdict, people or warnings, or parts of the report."""
-    if statement.figure in ("verdict", "access", *COUNTED):
+    if statement.figure in (*WORDS, *COUNTED):
         return {statement.figure}
     return {row["part"] for row in _named(statement, report, figures)}
 
@@ -237,7 +186,7 @@ def _judged(statement: Statement, report: Mapping[str, Any], figures: list[Row])
         if access is None:
             raise GmiError(f"{statement.text!r}: this kind of audit has no verdict at one level of access.")
         named = statement.bound if isinstance(statement.bound, tuple) else ()
-        met = access in named or access.partition(" (")[0] in named  # with what is shown of scores, or without
+        met = access in named or level(access) in named  # with what is shown of scores, or without
         return ("met" if met else "missed"), access
     if isinstance(statement.bound, tuple):
         finding = (report.get("verdict") or {}).get("finding")
@@ -250,7 +199,7 @@ def _judged(statement: Statement, report: Mapping[str, Any], figures: list[Row])
         if finding == "inconclusive" and statement.sign == "not in" and finding not in statement.bound:
             return "not known", f"{finding}: say verdict in [no evidence, inconclusive] where that is enough"
         return ("met" if (finding in statement.bound) == (statement.sign != "not in") else "missed"), finding
-    holds, bound = _COMPARISONS[statement.sign], statement.bound
+    holds, bound = COMPARISONS[statement.sign], statement.bound
     if statement.figure in COUNTED:
         number = _counted(report)[statement.figure]
         if number is None:

@@ -21,8 +21,12 @@ from gmi.attributes.plan import AttributeAudit
 from gmi.errors import GmiError
 from gmi.extraction.plan import ExtractionAudit
 from gmi.gate.formats import junit, sarif
-from gmi.gate.policy import LARGEST, Policy, Statement, decide, read_policy
+from gmi.gate.policy import LARGEST, Policy, decide, read_policy
+from gmi.gate.statements import WORDS, Statement
 from gmi.inversion.plan import Audit
+from gmi.oracles.access import EmbeddingsOnly, LabelsOnly, ScoresOnly, VerificationOnly, WholeModel
+from gmi.oracles.guards import Noise
+from gmi.oracles.shape import Shape
 from gmi.report.figures import rows
 
 PLANS = {"report": Audit, "attributes": AttributeAudit, "extraction": ExtractionAudit}
@@ -233,19 +237,31 @@ def test_a_defence_that_misleads_searches_is_a_warning():
         ("people", "is no statement"),
         ("people <= many", "compare a figure with a number"),
         ("people in [3]", "compare a figure with a number"),
-        ("verdict <= 3", "a verdict is in or not in a list"),
+        ("verdict <= 3", "compare verdict with a list of words by in or not in or =="),
         ("verdict in [no evidence", "what stands behind in cannot be read"),
         (
             "verdict not in [Evidence of identity leakage]",
             "no verdict is 'Evidence of identity leakage'.*it is no evid",
         ),
         ("verdict not in [evidence]", "no verdict is 'evidence'"),
+        ("access not in [white-box]", "compare access with a list of words by in or =="),
+        ("access in [whitebox]", r"no access is 'whitebox' \(did you mean white-box\?\); it is white-box, embedding,"),
         ("identity.rank1 <= 0.1", "say which end of the interval"),
     ],
 )
 def test_mistakes_in_statements(statement, message):
     with pytest.raises(ValidationError, match=message):
         policy(statement)
+
+
+def test_every_access_can_be_named():
+    behind = ScoresOnly(shape=Shape(top=5, decimals=2), defences=(Noise(scale=2.0),))
+    numbers = VerificationOnly(numbers=True)
+    for access in (WholeModel(), EmbeddingsOnly(), ScoresOnly(), behind, LabelsOnly(), VerificationOnly(), numbers):
+        report = REPORT | {"verdict": REPORT["verdict"] | {"access": str(access)}}
+        outcomes = [outcome(f"access in [{word}]", report) for word in WORDS["access"]]
+        assert outcomes.count("met") == 1 and outcomes.count("missed") == len(outcomes) - 1
+        assert outcome(f'access in ["{access}"]', report) == "met"
 
 
 def test_figures_that_an_audit_does_not_have():
