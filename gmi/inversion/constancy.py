@@ -35,10 +35,15 @@ def confirm(attacker: Attacker, oracle: AnyOracle, name: str = "checks") -> None
 
 def _compare(attacker: Attacker, oracle: Interface, probes: Mapping[str, Tensor], name: str) -> None:
     folder, kept = attacker.run.folder, probes["logits"]
-    unknown = "Whether the model is the one with which %s was begun is not known: %s"
+    unknown = (
+        "Whether the model is the one with which %s was begun is not known: %s A policy is inconclusive then; another "
+        "--out begins anew."
+    )
     if changed(kept, probes["again"]) or len(torch.unique(kept, dim=0)) < _DIFFERENT:
         _log.warning(unknown, folder, "it answers at random, or always alike.")
         return
+    again = f"{name}/{AGAIN}"
+    oracle.ledger.at(attacker.run.within + again)
     try:
         now = attacker.probed(oracle)
     except GmiError as error:
@@ -49,7 +54,7 @@ def _compare(attacker: Attacker, oracle: Interface, probes: Mapping[str, Tensor]
             f"The model answers otherwise than when {folder} was begun: it has changed, and a report is of one model. "
             "Choose another --out."
         )
-    attacker.run.save(f"{name}/{AGAIN}", {"logits": now})
+    attacker.run.save(again, {"logits": now})
 
 
 def changed(before: Tensor, now: Tensor) -> bool:

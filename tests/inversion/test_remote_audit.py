@@ -27,6 +27,7 @@ from gmi.errors import GmiError
 from gmi.inversion.audit import INVERSION
 from gmi.inversion.inputs import Inputs
 from gmi.oracles.access import ScoresOnly
+from gmi.oracles.ledger import Ledger
 from gmi.search.evolution import Evolution
 from gmi.targets.authorisation import Authorisation
 from gmi.targets.remote import Connection
@@ -90,7 +91,7 @@ def test_an_audit_that_goes_on_is_of_the_model_with_which_it_was_begun(here, tmp
     data.mkdir()
     served = deepcopy(here.target)
     with serving(served, data) as url:
-        plan = plan_of(url)
+        plan = replace(plan_of(url), access=ScoresOnly(repeats="asked"))
         inputs = inputs_of(plan, here)
         assert carry_out(INVERSION, plan, folder, cpu, inputs).current
         (folder / "shards" / "search" / "0003.safetensors").unlink()  # as if it had been stopped
@@ -99,6 +100,8 @@ def test_an_audit_that_goes_on_is_of_the_model_with_which_it_was_begun(here, tmp
         caplog.clear()
         assert carry_out(INVERSION, plan, folder, cpu, inputs).current  # though it was asked 8 images only
         assert "Nothing was computed" in caplog.text and "the model answers as it did then" in caplog.text
+        steps = Ledger(folder / "ledger.sqlite").by("step")
+        assert "" not in steps and steps["checks/again"].sent == 2 * steps["checks/again"].images == 16
         dates = [datetime.fromisoformat(each) for each in (first, report(folder)["provenance"]["finished"])]
         assert timedelta(0) <= dates[0] - dates[1] <= timedelta(seconds=30)
         for weights in served.module.parameters():
