@@ -9,4 +9,4 @@ source "$(dirname "$0")/setup.sh" dev
 .venv/bin/python scripts/tables.py --check
 .venv/bin/python scripts/sentences.py --check
 NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
-OMP_NUM_THREADS=1 .venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder "$@"
+.venv/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -5,4 +5,4 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ -x .venv-oldest/bin/uv ] || { "${PYTHON:-python3}" -m venv .venv-oldest && .venv-oldest/bin/python -m pip install --quiet uv; }
 .venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct --editable ".[dev]"
-OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder "$@"
+.venv-oldest/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder "$@"

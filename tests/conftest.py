@@ -4,7 +4,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks: the suite is about the CPU, on any machine
+# before torch looks: the suite is about the CPU, on any machine, and its matrices are small: threads would wait for
+# each other, and longest where other work shares the cores
+os.environ |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 import pytest
 import torch

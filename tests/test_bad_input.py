@@ -22,14 +22,6 @@ from gmi.run import Run
 BEN = "faces/ben/1.png"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def tiny(people: int, pixels: int = 256) -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(pixels, people))
 

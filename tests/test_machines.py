@@ -63,7 +63,7 @@ def found(folder: Path) -> dict:
 def environment(**more: str) -> dict[str, str]:
     """Of a task of a cluster, with this environment's python first."""
     bin = os.pathsep.join([*([more.pop("first")] if "first" in more else []), str(Path(sys.executable).parent)])
-    return dict(os.environ) | {"OMP_NUM_THREADS": "1", "PATH": f"{bin}{os.pathsep}{os.environ['PATH']}"} | more
+    return dict(os.environ) | {"PATH": f"{bin}{os.pathsep}{os.environ['PATH']}"} | more
 
 
 def free_port() -> int:

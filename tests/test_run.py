@@ -179,8 +179,7 @@ def two_processes(folder) -> None:
     Run.open(folder, CONFIG).each(NAMES, compute, "work")
 
 
-def test_two_processes_find_what_one_finds(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_two_processes_find_what_one_finds(tmp_path):
     Run.open(tmp_path / "run", CONFIG)
     debug_launcher(two_processes, args=(tmp_path / "run",), num_processes=2)
     run = Run.open(tmp_path / "run", CONFIG)

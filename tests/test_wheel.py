@@ -27,7 +27,7 @@ class Installed:
 
     def run(self, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
         """A Python command in a working folder, with the installed gmi and this environment's other packages."""
-        environment = os.environ | {"PYTHONPATH": str(self.site), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": str(self.site)}
         words = [sys.executable, "-W", "ignore", *command]
         return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
 

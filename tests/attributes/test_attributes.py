@@ -565,8 +565,7 @@ def in_two_processes(plan: AttributeAudit, folder: Path) -> None:
     audit(plan, folder)
 
 
-def test_two_processes_write_what_one_writes(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_two_processes_write_what_one_writes(tmp_path):
     made = plan(written(tmp_path, people(1200, 0, leak=0.2)))
     made = replace(made, attacks=(Csmia(), Counts()), attacked=50, groups=())
     audit(made, tmp_path / "alone")

@@ -540,12 +540,10 @@ def test_each_seed_trains_both_models_anew(trained, tmp_path):
 def in_two_processes(plan: ExtractionAudit, folder: Path) -> None:
     AcceleratorState._reset_state(True)  # a forked process starts with its parent's idea of how many there are
     cli.accelerator()
-    torch.set_num_threads(1)
     conduct(EXTRACTION, plan, folder, Hardware(CPU))
 
 
-def test_two_processes_write_what_one_writes(trained, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_two_processes_write_what_one_writes(trained, tmp_path):
     plan, alone, report = trained
     debug_launcher(in_two_processes, args=(plan, tmp_path / "run"), num_processes=2)
     both = json.loads((tmp_path / "run" / "extraction.json").read_text())

@@ -54,14 +54,6 @@ PEOPLE = 30
 GROUPS = replace(toy.plan(), batch=7)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # matrices are small, and two threads of two processes wait for each other
-    yield
-    torch.set_num_threads(before)
-
-
 UNSEEN = replace(INVERSION, render=lambda folder: folder / "report.html")
 """An audit at whose page nobody looks: to draw it takes a third of the time."""
 
@@ -422,12 +414,10 @@ def test_halves_of_a_batch_ask_for_nothing_that_was_answered(tmp_path):
 def in_processes(folder: Path) -> None:
     AcceleratorState._reset_state(True)  # a forked process starts with its parent's idea of how many there are
     accelerator()
-    torch.set_num_threads(1)
     conduct(INVERSION, GROUPS, folder, Hardware(CPU), toy.inputs(PEOPLE, 1.0, 0))
 
 
-def test_three_processes_find_what_one_finds(planted, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_three_processes_find_what_one_finds(planted, tmp_path):
     debug_launcher(in_processes, args=(tmp_path / "run",), num_processes=3)
     three = json.loads((tmp_path / "run" / "report.json").read_text())
     assert three["provenance"]["processes"] == 3

@@ -135,8 +135,7 @@ SERVER = """
 import sys
 from gmi import toy
 from gmi.serving.app import Serving, app
-import torch, uvicorn
-torch.set_num_threads(1)
+import uvicorn
 here = toy.inputs(12, 1.0, 0)
 plan = Serving(name="toy", data=toy.plan().data, target=toy.plan().target, log=sys.argv[2])
 uvicorn.run(app(plan, here.target), port=int(sys.argv[1]), log_level="error")

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,15 +41,6 @@ def orl(people: int, each: int) -> tuple[Tensor, Tensor]:
 def loose(images: Tensor) -> Tensor:
     """The same faces, small and off the centre of a larger image."""
     return F.pad(images, (60, 10, 50, 15), mode="replicate")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Many small operations: where other work shares the cores, threads that wait for each other are slower by far."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

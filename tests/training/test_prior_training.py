@@ -148,8 +148,7 @@ def in_two_processes(plan: PriorTraining, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_prior_on_twice_the_images_a_step(plan, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_two_processes_train_one_prior_on_twice_the_images_a_step(plan, tmp_path):
     debug_launcher(in_two_processes, args=(plan, tmp_path / "two"), num_processes=2)
     assert "| steps | 12 of 16 images |" in (tmp_path / "two" / "prior" / "README.md").read_text()
     one, two = (learn(plan, tmp_path / "one").history, json.loads((tmp_path / "two" / "history.json").read_text()))
