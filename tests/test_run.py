@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from accelerate import debug_launcher
 from accelerate.state import AcceleratorState
 
@@ -140,6 +141,22 @@ def test_a_folder_of_another_run_is_refused(tmp_path, config, words):
     with pytest.raises(GmiError) as caught:
         Run.open(tmp_path / "run", config)
     assert str(caught.value) == f"{tmp_path / 'run'} holds {words}: choose another --out, or remove it."
+
+
+@pytest.mark.parametrize("inside", ["config: prod", "config:", "config: [1]", "config: {inputs: }", "config: {a: {}}"])
+def test_a_foreign_file_of_the_same_name_stays(tmp_path, inside):
+    (tmp_path / "config.yaml").write_text(f"digest: sha256:1\nname: mine\n{inside}\n")
+    with pytest.raises(GmiError, match="is not empty and holds no run"):
+        Run.open(tmp_path, CONFIG)
+    assert "name: mine" in (tmp_path / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("config", [{}, {"inputs": None}, {"configuration": None}, {"training": [1], "inputs": 3}])
+def test_a_record_that_was_edited_is_refused(tmp_path, config):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"digest": "0" * 64, "begun": "now", "config": config}))
+    (tmp_path / "shards").mkdir()
+    with pytest.raises(GmiError, match="and every run needs a folder of its own"):
+        Run.open(tmp_path, audit())
 
 
 def test_foreign_folders_are_refused(tmp_path):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.records import Layout, Records
-from gmi.metrics.detection import Difference, auc_difference, contrast, detection, hits
+from gmi.metrics.detection import Difference, auc_difference, contrast, detection, hit_difference
 from gmi.metrics.rates import unseen
 from gmi.metrics.repeats import averaged, averaged_difference, upper
 from gmi.metrics.statistics import Array, Estimate, Failed, Outcome, attempt, difference, estimate, holm
@@ -42,8 +42,7 @@ class Gain:
     """What an attack has over the imputation, person by person."""
 
     accuracy: Outcome
-    # of the value that is to be detected, by rate of false alarms; empty where most people have it
-    hits: dict[str, Outcome]
+    hits: dict[str, Outcome]  # of the value that is to be detected, by rate of false alarms
     auc: Outcome
     bound: float | None  # the most that it may have in AUC, with 95 % confidence
     p: float | None  # of no difference in AUC, by Holm for the number of attacks; None: it cannot be told
@@ -103,8 +102,6 @@ def set_figures(plan: AttributeAudit, seeds: Sequence[Answers], value: int) -> S
         if failure is None and name not in CONTROLS
     }
     p, methods = _adjusted(differences), []
-    # of a common value the threshold rests on few others, whose luck the interval of hits does not know
-    rare = all(2 * (each.people.sensitive == value).sum() <= len(each.people) for each in seeds)
     for name, failure in failures.items():
         figures, gain = {}, None
         if failure is None:
@@ -113,7 +110,7 @@ def set_figures(plan: AttributeAudit, seeds: Sequence[Answers], value: int) -> S
             found = differences[name]
             gain = Gain(
                 _accuracy_gain(seeds, name),
-                _hit_gains(plan, seeds, name, value) if rare else {},
+                _hit_gains(plan, seeds, name, value),
                 _of(found),
                 _bound(found, seeds[0], value),
                 p[name],
@@ -220,12 +217,8 @@ def _hit_gains(plan: AttributeAudit, seeds: Sequence[Answers], name: str, value:
     """The share of people with the value that the method finds beyond the imputation, by rate of false alarms."""
 
     def found(each: Answers, rate: float) -> Outcome:
-        truth = each.people.sensitive == value
-
-        def of(method: str) -> Array:
-            return hits(_ranked(each.given(method), value), truth, rate)
-
-        return attempt(lambda: difference(of(name), of("imputation")))
+        left, right = (_ranked(each.given(method), value) for method in (name, "imputation"))
+        return attempt(lambda: hit_difference(left, right, each.people.sensitive == value, rate))
 
     return {f"{rate:g}": averaged([found(each, rate) for each in seeds], (-1.0, 1.0)) for rate in plan.alarms}
 

@@ -10,7 +10,7 @@ from gmi.attributes.figures import Answers, Group, Method, SetFigures, gains, gr
 from gmi.attributes.inputs import Inputs
 from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.targets import Model
-from gmi.attributes.values import Value, others, rows, together
+from gmi.attributes.values import Value, others, rows, together, untested
 from gmi.attributes.verdict import ALPHA, verdict
 from gmi.metrics.conclusion import Conclusion
 from gmi.metrics.repeats import averaged
@@ -22,6 +22,8 @@ LIMITS = (
     "The adversary is taken to know all the other columns: to one who knows fewer, the model may tell more.",
     "What the imputation alone infers about a person does not come from the model, but it still concerns the person.",
 )
+
+_JITTER = 1e-6  # of answers' spread: what batches and processors change
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Findings:
     sets: dict[str, SetFigures]  # training, held-out
     verdict: Conclusion
     values: tuple[Value, ...]  # what attacks tell of the attribute's other values, where there are more than two
+    untested: tuple[str, ...]  # other values, of which too few people are attacked to acquit the model
     groups: tuple[Group, ...]
     limits: tuple[str, ...]  # what the audit does not tell
     seeds: tuple[int, ...]
@@ -77,7 +80,7 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
     groups = tuple(group_figures(layout, answers["training"], name, training, value) for name in plan.groups)
     doubts = [
         *_unlearnt([_skill(trial) for trial in trials]),
-        *(_misplaced(utility, sets, layout.classes is not None) if _own(plan) else ()),
+        *(_misplaced(utility, sets, layout.classes is not None, plan.notable) if _own(plan) else ()),
         *_exposed(groups),
     ]
     beside, seeds = others(plan, answers["training"], values, value), len(trials)
@@ -86,13 +89,8 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
         return verdict(methods, plan.notable, doubts, seeds, 1 + len(beside))
 
     reaches: set[Reach] = {"weights" if attack.reads == "leaves" else "api" for attack in plan.attacks}
-    told = together(
-        concluded(training),
-        {label: concluded(each.methods) for label, each in beside.items()},
-        beside,
-        plan.notable,
-        [label for code, label in enumerate(values) if len(values) > 2 and code != value and label not in beside],
-    )
+    unknown = untested(values, value, beside, plan.notable)
+    told = together(concluded(training), {label: concluded(each.methods) for label, each in beside.items()}, unknown)
     return Findings(
         attacks={"attributes": tuple(sorted(reaches))},
         data=plan.data.name,
@@ -108,7 +106,8 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
         notable=plan.notable,
         sets=sets,
         verdict=_heard(plan, trials, layout.sensitive.name, len(values), told),
-        values=rows(beside),
+        values=rows(beside) if len(values) > 2 else (),
+        untested=unknown,
         groups=groups,
         limits=LIMITS,
         seeds=plan.seeds,
@@ -150,10 +149,13 @@ def _unlearnt(skills: Sequence[Outcome]) -> Iterator[str]:
         )
 
 
-def _misplaced(utility: Mapping[str, Outcome], sets: Mapping[str, SetFigures], classes: bool) -> Iterator[str]:
+def _misplaced(
+    utility: Mapping[str, Outcome], sets: Mapping[str, SetFigures], classes: bool, notable: float
+) -> Iterator[str]:
     """Why the training records may not be those that the target learnt from.
 
     utility: by set, the accuracy where there are classes, else the mean error.
+    notable: half of which held-out people may be found better with a model that knows more of people in general.
     """
     learnt, other = utility["training"], utility["held-out"]
     if isinstance(learnt, Estimate) and isinstance(other, Estimate):
@@ -163,7 +165,8 @@ def _misplaced(utility: Mapping[str, Outcome], sets: Mapping[str, SetFigures], c
                 f"But the target is better on held-out records than on those of training ({other.value:.3g} to "
                 f"{learnt.value:.3g}): check that the records that it learnt from stand first in the file."
             )
-    found = [name for name, (area, p) in gains(sets["held-out"].methods).items() if p < ALPHA and area.low > 0]
+    areas = gains(sets["held-out"].methods).items()
+    found = [name for name, (area, p) in areas if p < ALPHA and area.low > 0 and area.value >= notable / 2]
     if found:
         yield (
             f"But of held-out people {found[0]} finds more with the model than the imputation does: check that the "
@@ -181,7 +184,8 @@ def _heard(plan: AttributeAudit, trials: Sequence[Trial], sensitive: str, values
     for trial in trials:
         records = trial.answers["training"].people
         answers = [trial.model(records.inputs(code)) for code in range(values)]
-        if not all(np.array_equal(answers[0], each) for each in answers):
+        spread = 1.0 if answers[0].ndim == 2 else float(np.std(answers[0]))  # of probabilities, or of numbers
+        if not all(np.allclose(answers[0], each, rtol=0, atol=_JITTER * spread) for each in answers):
             return told
     same = f"The target's answers are the same whatever {sensitive} is"
     if _own(plan):

@@ -26,12 +26,10 @@ class Value:
 def others(
     plan: AttributeAudit, seeds: Sequence[Answers], values: Sequence[str], detected: int
 ) -> dict[str, SetFigures]:
-    """The figures of every value but the detected one, of which there are enough people; of two values, none.
+    """The figures of every value but the detected one, of which there are enough people.
 
-    seeds: the answers of each seed. Of two values, what tells one tells the other.
+    seeds: the answers of each seed. Of two values too: they have the same AUC, and attacks may be sure of one alone.
     """
-    if len(values) < 3:
-        return {}
     counts = np.array([np.bincount(each.people.sensitive, minlength=len(values)) for each in seeds])
     apart = np.minimum(counts, counts.sum(1, keepdims=True) - counts).min(0)
     return {
@@ -53,20 +51,28 @@ def rows(figures: Mapping[str, SetFigures]) -> tuple[Value, ...]:
     return tuple(found)
 
 
-def together(
-    detected: Conclusion,
-    beside: Mapping[str, Conclusion],
-    figures: Mapping[str, SetFigures],
-    notable: float,
-    untested: Sequence[str] = (),
-) -> Conclusion:
-    """The verdict of all values: evidence of any is evidence, and nobody is acquitted but of all.
+def untested(
+    values: Sequence[str], detected: int, figures: Mapping[str, SetFigures], notable: float
+) -> tuple[str, ...]:
+    """The other values that too few people have, or lack, to exclude an addition of `notable`.
 
-    beside, figures: the verdicts and figures of the other values. untested: those that too few have for any figures.
-    Of a value that too few people have, or lack, to exclude `notable`, evidence alone counts.
+    figures: of the other values of which there are any. Of two values, who lacks one has the other.
     """
     enough = people_unseen(notable)
-    few = [value for value, each in figures.items() if min(each.positives, each.people - each.positives) < enough]
+
+    def acquits(value: str) -> bool:
+        each = figures.get(value)
+        return each is not None and min(each.positives, each.people - each.positives) >= enough
+
+    rest = [value for code, value in enumerate(values) if code != detected]
+    return tuple(value for value in rest if not acquits(value)) if len(rest) > 1 else ()
+
+
+def together(detected: Conclusion, beside: Mapping[str, Conclusion], few: Sequence[str]) -> Conclusion:
+    """The verdict of all values: evidence of any is evidence, and nobody is acquitted but of all.
+
+    beside: the verdicts of the other values. few: those of which evidence alone counts, as too few people have them.
+    """
     told = [("", detected), *((f"Of the value {value}: ", each) for value, each in beside.items())]
     bounded = [("", detected), *((f"Of the value {value}: ", beside[value]) for value in beside if value not in few)]
     for finding, said in (("evidence of leakage", told), ("inconclusive", bounded)):
@@ -74,7 +80,7 @@ def together(
             if each.finding == finding:
                 return Conclusion(each.finding, (where + each.because[0], *each.because[1:]))
     same = ", ".join(value for value in beside if value not in few)
-    more = [f"So it is of the values {same}."] if same else []
-    if unknown := [*few, *untested]:
-        more.append(f"Of the values {', '.join(unknown)} it is not known: too few people who have them are attacked.")
+    more = [f"So it is of {same}."] if same else []
+    if few:
+        more.append(f"Of {', '.join(few)} it is not known: too few of the attacked people have that value, or lack it.")
     return Conclusion(detected.finding, (*detected.because, *more))

@@ -17,6 +17,7 @@ from gmi.inversion.recognition import Recognised
 from gmi.inversion.scoring import figures
 from gmi.inversion.strength import misleads
 from gmi.metrics.detection import Difference
+from gmi.metrics.rates import clopper_pearson
 from gmi.metrics.repeats import trained_difference
 from gmi.metrics.statistics import Array, Estimate, Failed, Outcome, attempt, by_draw, difference, estimate, jackknife
 from gmi.settings import plain
@@ -254,12 +255,13 @@ class Figures:
                 break
         met = {group[0].attack.name for group in self.attacks_on(subject, arm)}  # the bare target meets others, too
         mine, usually = (self._convinced(subject, each, met) for each in (arm, bare))
-        if mine is not None and usually is not None and mine < usually / 2:
+        if mine is not None and usually is not None and mine.high < usually.low:
             kept = min(1.0, self._correct(subject, arm).mean() / max(1e-9, self._correct(subject, bare).mean()))
-            if mine < kept * usually / 2:  # of a target that knows its people less, searches convince it less
+            if mine.value < kept * usually.value / 2:  # of a target that knows its people less, searches do so less
                 reasons.append(
-                    f"With the weights, searches convince the target of {mine:.0%} of their images, and of "
-                    f"{usually:.0%} without the defence: they fail by their own measure, and a better one may not."
+                    f"With the weights, searches convince the target of {mine.value:.0%} of their images, and of "
+                    f"{usually.value:.0%} without the defence: they fail by their own measure, and a better one may "
+                    "not."
                 )
         for level in self.levels[1:] if self.levels[0] == "white-box" else ():
             lead, usual = (self._lead(subject, each, level, met) for each in (arm, bare))
@@ -273,11 +275,19 @@ class Figures:
                 )
         return reasons
 
-    def _convinced(self, subject: Subject, arm: Arm, names: Collection[str]) -> float | None:
-        """The most of its own images that a search with the weights convinces the target of; None: there is none."""
+    def _convinced(self, subject: Subject, arm: Arm, names: Collection[str]) -> Estimate | None:
+        """The most of its own images that a search with the weights convinces the target of; None: there is none.
+
+        The interval is the exact one of as many trials as there are people, attacked with every seed.
+        """
         met = (group for group in self.attacks_on(subject, arm) if group[0].attack.name in names)
         groups = [group for group in met if group[0].attack.access.type == "white-box"]
-        return max(map(self._own_opinion, groups), default=None)
+        if not groups:
+            return None
+        group = max(groups, key=self._own_opinion)
+        share, people = self._own_opinion(group), len(self.of_people(group, METRIC))
+        count = people * len(group)
+        return Estimate(share, *clopper_pearson(round(share * count), count), count, people)
 
     def _lead(self, subject: Subject, arm: Arm, level: str, names: Collection[str]) -> Array | None:
         """The lead (S, A) of attacks by that access over those with the weights; None: one kind is missing."""

@@ -97,6 +97,13 @@ def detail(images: Tensor) -> float:
     return float(torch.cat([each.square().flatten(1) for each in steps], 1).mean(1).sqrt().median())
 
 
+def offset(images: Tensor, others: Tensor) -> float:
+    """How far the mean of images (N, C, H, W) is from that of others, in their spread: root mean squares of pixels."""
+    mean = others.mean(0)
+    spread = (others - mean).square().mean().sqrt().clamp_min(1e-6)
+    return float((images.mean(0) - mean).square().mean().sqrt() / spread)
+
+
 def bar(alike: Tensor, records: Tensor, held_out: Tensor, neighbours: int) -> float:
     """The ratio below which lie at most 1 % of other photographs of the same people, which no model saw."""
     ratios = np.sort(copies(alike, records, held_out, neighbours).ratio)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gmi.data.images import Images
-from gmi.extraction.copies import bar, cliques, copies, detail, recall
+from gmi.extraction.copies import bar, cliques, copies, detail, offset, recall
 from gmi.extraction.doubts import blind_spots, misplaced, unlike, unread, verbatim
 from gmi.extraction.inputs import Inputs
 from gmi.extraction.knowledge import Knowledge, Membership, known, memberships, taught
@@ -93,6 +93,7 @@ class Findings:
     guided: Guidance | None  # None: there are no guided samples
     recall: float  # share of the records that are found as copies of themselves: mirrored, zoomed and a little noisy
     detail: dict[str, float]  # how fine images are: of the target, of the control, held-out; see copies.detail
+    offset: dict[str, float]  # how far from held-out images: of the target's samples, of the records; see copies.offset
     copies_by_record: tuple[int, ...]  # copies of each record among plain samples with all seeds, the most first
     white_box: tuple[Membership, ...]
     known: Conclusion | None  # whether the weights know records, by white_box; None: that was not asked
@@ -138,6 +139,8 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
     trials = [trial.observations for trial in evidence.trials]
     fine = {name: detail(torch.cat([each[name].samples["plain"] for each in trials])) for name in trials[0]}
     fine["held-out"] = detail(held)
+    drawn = torch.cat([each["target"].samples["plain"] for each in trials])
+    off = {"target": offset(drawn, held), "records": offset(records.training.pixels, held)}
     white_box = tuple(memberships(records, knowledge, plan.alarms))
     sizes = {"training": len(records.training), "people": len(np.unique(people)), "held-out": len(held)}
     made: dict[str, tuple[Reach, ...]] = {"records": ("api",) if plan.guided is None else ("api", "weights")}
@@ -156,6 +159,7 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
         guided=None if plan.guided is None else _guidance(plan.guided.samples, evidence, found["guided"], target),
         recall=seen,
         detail=fine,
+        offset=off,
         copies_by_record=tuple(sorted(map(int, counts["target"].sum(0)), reverse=True)),
         white_box=white_box,
         limits=tuple(_limits(plan, records)),
@@ -166,7 +170,7 @@ def findings(plan: ExtractionAudit, inputs: Inputs, evidence: Evidence) -> Findi
             len(plan.seeds),
             seen,
             anyone,
-            [*_doubts(plan, rows, records, len(people), ways, fine, ratio)],
+            [*_doubts(plan, rows, records, len(people), ways, [*unlike(fine, off)], ratio)],
         ),
         alarms=plan.alarms,
         notable=plan.notable,
@@ -181,14 +185,13 @@ def _doubts(
     records: Records,
     people: int,
     ways: Sequence[str],
-    fine: dict[str, float],
+    said: list[str],
     ratio: float,
 ) -> Iterator[str]:
-    """Reasons not to acquit, each once."""
+    """Reasons not to acquit, each once, those included that were found before."""
     by_role = {row.role: row for row in rows}
     fresh = {"data.held_out": by_role["held-out"]}
     fresh |= {"data.alike": by_role["alike"]} if "alike" in by_role else {}
-    said = [*unlike(fine)]
     for way in ways:
         target, control = by_role[f"{WORDS[way]}target"], by_role[f"{WORDS[way]}control"]
         copied, seen = (target.copies, control.copies), (control.originals, by_role["held-out"].originals)

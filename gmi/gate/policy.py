@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from gmi.errors import GmiError
-from gmi.gate.statements import COMPARISONS, COUNTED, WORDS, Statement, level
+from gmi.gate.statements import COMPARISONS, COUNTED, WORDS, Statement
 from gmi.report.figures import EVIDENCE, Row, membership, rows
 from gmi.settings import settings
 from gmi.settings.mistakes import suggestion
@@ -33,8 +33,8 @@ EXIT: dict[Result, int] = {"pass": 0, "fail": 3, "inconclusive": 4}
 LARGEST = {"report": 0.1, "attributes": 0.05, "extraction": 0.05}
 """What an audit's `notable` is unless it is given, by kind: what an acquittal excludes."""
 _KNOWN = (
-    "verdict, access, people, seeds, warnings, notable, identity.METRIC, membership.METRIC, advantage, PART.METRIC or "
-    "LABEL=VALUE,...:METRIC"
+    "verdict, access, people, seeds, warnings, notable, untested, identity.METRIC, membership.METRIC, advantage, "
+    "PART.METRIC or LABEL=VALUE,...:METRIC"
 )
 _PARTS = {"membership": "related.membership.methods", "copying": "related.copying", "advantage": "verdict.advantages"}
 
@@ -103,10 +103,10 @@ def decide(policy: Policy, report: Mapping[str, Any], model: str = "") -> Decisi
     """The decision on a report.json, or on another kind of audit's file.
 
     fail: a statement is missed and not waived. inconclusive: none is, but one is not known; or no statement speaks of
-    the verdict, and it is another than "no evidence"; or of `notable`, where an acquittal excludes less than usual; or
-    of warnings, where there is no verdict and a check warns; or of an arm with which more is found; or of membership,
-    whose own verdict is another. What none speaks of stands among the statements, as not known. Raises GmiError for a
-    figure that the audit does not have.
+    the verdict, and it is another than "no evidence"; or of `notable` or `untested`, where an acquittal excludes less
+    than usual, or is of fewer values; or of warnings, where there is no verdict and a check warns; or of an arm with
+    which more is found; or of membership, whose own verdict is another. What none speaks of stands among the
+    statements, as not known. Raises GmiError for a figure that the audit does not have.
 
     model: why it is not known whether the figures are of the model that is to be decided on; empty: they are.
     """
@@ -140,12 +140,13 @@ def _warnings(report: Mapping[str, Any]) -> list[str]:
 def _counted(report: Mapping[str, Any]) -> dict[str, float | None]:
     """What statements say of an audit by a plain number; None: this kind does not say."""
     verdict, data, seeds = report.get("verdict") or {}, report.get("data"), report.get("seeds")
-    seeds = verdict.get("seeds", seeds)
+    seeds, people = verdict.get("seeds", seeds), report.get("sets", {}).get("training", {}).get("people")
     return {
-        "people": data["attacked"] if isinstance(data, dict) else report.get("attacked"),
+        "people": data["attacked"] if isinstance(data, dict) else report.get("attacked", people),
         "seeds": len(seeds) if isinstance(seeds, list) else seeds,
         "warnings": len(_warnings(report)),
         "notable": verdict.get("notable", report.get("notable")),
+        "untested": len(report["untested"]) if "untested" in report else None,
     }
 
 
@@ -168,6 +169,8 @@ def _left_open(report: Mapping[str, Any], spoken_of: Collection[str]) -> Iterato
     notable, usual = _counted(report)["notable"], LARGEST.get(report.get("kind", ""))
     if finding == "no evidence" and notable and usual and notable > usual and "notable" not in spoken_of:
         yield silent("notable", f"an advantage below {notable:g} was not to be found, and {usual:g} is usual")
+    if finding == "no evidence" and report.get("untested") and "untested" not in spoken_of:
+        yield silent("untested", f"of {', '.join(report['untested'])} it is not known")
     if finding is None and warned and "warnings" not in spoken_of:
         yield silent("warnings", f"{', '.join(dict.fromkeys(warned))} warned")
     worse = [arm["name"] for arm in report.get("arms", ()) if any(leak["finding"] == "more" for leak in arm["leaks"])]
@@ -186,8 +189,7 @@ def _judged(statement: Statement, report: Mapping[str, Any], figures: list[Row])
         if access is None:
             raise GmiError(f"{statement.text!r}: this kind of audit has no verdict at one level of access.")
         named = statement.bound if isinstance(statement.bound, tuple) else ()
-        met = access in named or level(access) in named  # with what is shown of scores, or without
-        return ("met" if met else "missed"), access
+        return ("met" if access in named else "missed"), access
     if isinstance(statement.bound, tuple):
         finding = (report.get("verdict") or {}).get("finding")
         if finding is None:

@@ -12,7 +12,7 @@ from gmi.report.figures import EVIDENCE
 from gmi.settings.mistakes import suggestion
 
 COMPARISONS = {"<=": le, ">=": ge, "==": eq, "<": lt, ">": gt}
-COUNTED = ("people", "seeds", "warnings", "notable")
+COUNTED = ("people", "seeds", "warnings", "notable", "untested")
 """What a statement may be about that is a plain number."""
 WORDS = {
     "verdict": ("no evidence", "inconclusive", *(finding for kind in EVIDENCE for finding in kind)),

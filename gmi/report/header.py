@@ -58,7 +58,7 @@ class Provenance:
 class Header:
     """What the JSON of every kind of audit begins with."""
 
-    schema_version: Literal[11]
+    schema_version: Literal[12]
     kind: str
     name: str
     gmi: str

@@ -14,7 +14,7 @@ from gmi.files import put
 from gmi.report.subjects import Rewording, reworded
 from gmi.report.terms import label
 
-SCHEMA_VERSION = 11
+SCHEMA_VERSION = 12
 
 
 def read(path: Path) -> dict[str, Any]:

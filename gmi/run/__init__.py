@@ -32,7 +32,7 @@ from gmi import processes
 from gmi.errors import Damaged, GmiError, because
 from gmi.evidence.vault import SUFFIX, Vault
 from gmi.files import private, put
-from gmi.run.record import digest_of, other, whole
+from gmi.run.record import digest_of, is_record, other, whole
 from gmi.settings.documents import parse_yaml
 
 Tensors = Mapping[str, Tensor]
@@ -68,12 +68,12 @@ class Run:
             tree = None
         except OSError as error:
             raise GmiError(f"{record} cannot be read ({because(error)}): choose another --out.") from error
-        previous = tree if isinstance(tree, dict) and "digest" in tree else None
+        previous = tree if is_record(tree) else None
         if previous and (previous["digest"] == digest or files != [record]):  # a run that was refused may be replaced
             if previous["digest"] != digest:
-                what = other(previous.get("config", {}), dict(config))
+                what = other(previous["config"], dict(config))
                 raise GmiError(f"{folder} holds {what}: choose another --out, or remove it.")
-            if "begun" not in previous:
+            if not previous.get("begun"):
                 raise GmiError(f"{folder} holds a run of an earlier gmi: choose another --out, or remove it.")
             return run
         if folder.exists() and not folder.is_dir():

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from re import fullmatch
 from typing import Any
 
 from pydantic import JsonValue
@@ -20,6 +21,13 @@ def whole(config: Mapping[str, JsonValue], key: str | None) -> Mapping[str, Json
 def digest_of(config: Mapping[str, JsonValue]) -> str:
     """SHA-256 of a configuration."""
     return sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def is_record(tree: Any) -> bool:
+    """Whether a config.yaml that holds this is a run's, and no file of somebody else's."""
+    if not isinstance(tree, dict) or not isinstance(tree.get("config"), dict):
+        return False
+    return isinstance(digest := tree.get("digest"), str) and bool(fullmatch("[0-9a-f]{64}", digest))
 
 
 def refuse_other(folder: Path, configuration: JsonValue, inputs: Mapping[str, JsonValue] | None) -> None:
@@ -47,17 +55,22 @@ def _files(inputs: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
 
 def other(old: dict[str, Any], new: dict[str, Any]) -> str:
     """What a folder holds that is not this run, in words."""
-    made, mine = (tree.get("inputs", {}).get("gmi") for tree in (old, new))
+    made, mine = (_block(tree, "inputs").get("gmi") for tree in (old, new))
     if made and mine and made != mine:
         return f"a run that gmi {made} made, and this is gmi {mine}"
     works = [tree.get("precision", "single precision") for tree in (old, new)]
     if works[0] != works[1]:
         return f"a run that searches in {works[0]}, where accelerate now says {works[1]}"
-    plans = [tree.get("configuration", tree.get("training", {})) for tree in (old, new)]
+    plans = [_block(tree, "configuration", "training") for tree in (old, new)]
     names = [plan.get("name") for plan in plans]
     if names[0] != names[1] or plans[0].keys() != plans[1].keys() or old.keys() != new.keys():
         return f"another run{f' ({names[0]})' * bool(names[0])}, and every run needs a folder of its own"
     return f"a run of another configuration (it differs in {', '.join(_differences(old, new))})"
+
+
+def _block(tree: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The first block of one of these names; an empty one where there is none."""
+    return next((block for name in names if isinstance(block := tree.get(name), dict)), {})
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

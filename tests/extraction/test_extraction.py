@@ -31,7 +31,7 @@ from gmi.errors import GmiError
 from gmi.extraction import audit as extraction
 from gmi.extraction import page
 from gmi.extraction.audit import EXTRACTION
-from gmi.extraction.copies import bar, cliques, copies, detail, distances
+from gmi.extraction.copies import bar, cliques, copies, detail, distances, offset
 from gmi.extraction.doubts import blind_spots, misplaced, unlike, unread, verbatim
 from gmi.extraction.findings import _limits
 from gmi.extraction.forecast import forecast
@@ -351,17 +351,26 @@ def test_folders_that_are_swapped_are_told():
     assert [*misplaced({"data.held_out": some}, some)] == []
 
 
-@pytest.mark.parametrize("samples", ["the target's", "grey", "noise", "blurred"])
+@pytest.mark.parametrize(
+    "samples", ["the target's", "grey", "noise", "blurred", "BGR", "inverted", "in [-1, 1]", "darker"]
+)
 def test_samples_that_show_nothing_acquit_no_model(samples):
     """A sampler that is broken, or takes too few steps, shows no copy of what the model knows."""
-    pictures = smooth(12, 6)
+    tint = torch.tensor([1.0, 0.8, 0.5])[:, None, None]
+    pictures, own, photographs = (smooth(count, seed) * tint for count, seed in ((12, 6), (12, 7), (50, 1)))
     shown = {
-        "the target's": smooth(12, 7),
+        "the target's": own,
+        "BGR": own.flip(1),
+        "inverted": 1 - own,
+        "in [-1, 1]": (2 * own - 1).clamp(0, 1),
+        "darker": own / 2,
         "grey": torch.full_like(pictures, 0.5),
         "noise": torch.rand(pictures.shape, generator=torch.Generator().manual_seed(0)),
         "blurred": F.interpolate(F.adaptive_avg_pool2d(pictures, 2), pictures.shape[-2:], mode="bilinear"),
     }
-    said = [*unlike({"target": detail(shown[samples]), "control": detail(pictures), "held-out": detail(smooth(50, 1))})]
+    fine = {"target": detail(shown[samples]), "control": detail(pictures), "held-out": detail(photographs)}
+    off = {"target": offset(shown[samples], photographs), "records": offset(pictures, photographs)}
+    said = [*unlike(fine, off)]
     assert bool(said) == (samples != "the target's") == ("a copy would not be seen" in "".join(said))
 
 

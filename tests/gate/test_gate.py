@@ -142,6 +142,16 @@ def test_an_acquittal_that_excludes_little_is_no_pass():
     assert decide(policy("verdict in [no evidence]"), records).result == "inconclusive"
 
 
+def test_an_acquittal_of_some_values_is_no_pass():
+    report = {"kind": "attributes", "verdict": {"finding": "no evidence"}, "notable": 0.05, "untested": ["HIV", "TB"]}
+    report |= {"seeds": [0], "sets": {"training": {"people": 300, "methods": []}}}
+    decision = decide(policy("verdict in [no evidence]", "people >= 300"), report)
+    assert decision.result == "inconclusive" and "of HIV, TB it is not known" in str(decision)
+    assert decide(policy("verdict in [no evidence]", "untested <= 2"), report).result == "pass"
+    assert decide(policy("verdict in [no evidence]", "untested <= 1"), report).result == "fail"
+    assert decide(policy("verdict in [no evidence]"), report | {"untested": []}).result == "pass"
+
+
 def test_who_could_not_conclude_has_not_found_nothing():
     doubtful = REPORT | {"verdict": REPORT["verdict"] | {"finding": "inconclusive"}}
     leaks = "evidence of identity leakage, evidence of trait leakage"
@@ -260,7 +270,8 @@ def test_every_access_can_be_named():
     for access in (WholeModel(), EmbeddingsOnly(), ScoresOnly(), behind, LabelsOnly(), VerificationOnly(), numbers):
         report = REPORT | {"verdict": REPORT["verdict"] | {"access": str(access)}}
         outcomes = [outcome(f"access in [{word}]", report) for word in WORDS["access"]]
-        assert outcomes.count("met") == 1 and outcomes.count("missed") == len(outcomes) - 1
+        weaker = access is behind  # than who sees all scores
+        assert outcomes.count("met") == (not weaker) and outcomes.count("missed") == len(outcomes) - (not weaker)
         assert outcome(f'access in ["{access}"]', report) == "met"
 
 

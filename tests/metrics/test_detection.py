@@ -5,7 +5,7 @@ import pytest
 from scipy.special import ndtr
 
 from gmi.errors import GmiError
-from gmi.metrics.detection import Difference, auc, auc_difference, contrast, hit_rate
+from gmi.metrics.detection import Difference, auc, auc_difference, contrast, hit_difference, hit_rate
 
 
 def slow(scores, truth):
@@ -102,6 +102,24 @@ def test_hits_are_counted_above_the_negatives_that_are_allowed():
     assert hit_rate(np.zeros(13), truth, 0.3).value == pytest.approx(0.3)  # nobody stands out: as guessing
     with pytest.raises(GmiError, match=r"10 negatives are too few for a false-alarm rate of 0\.01: it takes 100"):
         hit_rate(scores, truth, 0.01)
+
+
+@pytest.mark.parametrize(("share", "rate"), [(0.3, 0.1), (0.6, 0.02)])
+def test_a_difference_of_hits_knows_of_the_luck_of_both_thresholds(share, rate):
+    """Two scores that tell as much, of 400 people; in the second world three negatives decide on a threshold."""
+    rng, missed = np.random.default_rng(0), 0
+    for _ in range(150):
+        truth, common = rng.random(400) < share, rng.normal(size=400)
+        left, right = (2 * truth + common + rng.normal(size=400) for _ in range(2))
+        found = hit_difference(left, right, truth, rate)
+        missed += not found.low <= 0 <= found.high
+    assert missed <= 0.08 * 150
+    back = hit_difference(right, left, truth, rate)
+    assert back.value == -found.value and back.low == pytest.approx(-found.high)
+    same = hit_difference(left, left, truth, rate)
+    assert same.value == 0 and same.low == -same.high < 0  # people unlike all those may be there
+    with pytest.raises(GmiError, match="negatives are too few for a false-alarm rate"):
+        hit_difference(left, right, truth, 1e-4)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 EXAMPLE = """{
-"schema_version": 11, "kind": "report", "name": "quickstart", "gmi": "0.1.0",
+"schema_version": 12, "kind": "report", "name": "quickstart", "gmi": "0.1.0",
 "subject": "faces",
 "attacks": {"representatives": ["weights"], "membership": ["api"], "copying": ["api"]},
 "authorisation": {"system": "Door 3", "allowed_by": "A. Owner, security", "until": "2027-01-31"},
