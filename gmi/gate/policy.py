@@ -33,8 +33,8 @@ EXIT: dict[Result, int] = {"pass": 0, "fail": 3, "inconclusive": 4}
 LARGEST = {"report": 0.1, "attributes": 0.05, "extraction": 0.05}
 """What an audit's `notable` is unless it is given, by kind: what an acquittal excludes."""
 _KNOWN = (
-    "verdict, access, people, seeds, warnings, notable, untested, identity.METRIC, membership.METRIC, advantage, "
-    "PART.METRIC or LABEL=VALUE,...:METRIC"
+    "A figure is verdict, access, people, seeds, warnings, notable, untested, identity.METRIC, membership.METRIC, "
+    "advantage, PART.METRIC or LABEL=VALUE,...:METRIC"
 )
 _PARTS = {"membership": "related.membership.methods", "copying": "related.copying", "advantage": "verdict.advantages"}
 
@@ -238,9 +238,18 @@ def _named(statement: Statement, report: Mapping[str, Any], figures: list[Row]) 
     measured = (row for row in figures if row.get("method") != "chance")  # which is arithmetic
     found = [row for row in measured if all(row.get(key) == value for key, value in wanted.items())]
     if not found:
-        near = suggestion(wanted["metric"], sorted({row["metric"] for row in figures}))
-        raise GmiError(f"{statement.text!r}: this audit has no figure {name}{near}. A figure is {_KNOWN}.")
+        raise GmiError(f"{statement.text!r}: this audit has no figure {name}{_near(wanted, figures)}. {_KNOWN}.")
     return found
+
+
+def _near(wanted: Mapping[str, str], figures: list[Row]) -> str:
+    """Which label of a figure that there is not has another value, and the nearest value that there is."""
+    for key, value in wanted.items():
+        there = sorted({str(row[key]) for row in figures if key in row})
+        if value not in there:
+            named = next((name for name, part in _PARTS.items() if part == value), value)
+            return f": it has no {key} {named}{suggestion(value, there)}"
+    return ": no figure has all of these labels"
 
 
 def read_policy(path: Path) -> Policy:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import yaml
 
-from gmi.report.figures import EVIDENCE
+from gmi.report.figures import EVIDENCE, unit
 from gmi.settings.mistakes import suggestion
 
 COMPARISONS = {"<=": le, ">=": ge, "==": eq, "<": lt, ">": gt}
@@ -42,25 +42,41 @@ class Statement:
         if match is None:
             raise ValueError(f"{text!r} is no statement: write FIGURE.END SIGN NUMBER, as identity.rank1.high <= 0.1")
         figure, sign = match["figure"], match["sign"]
+        if figure.endswith("="):
+            raise ValueError(f"{text!r}: write {sign}= for ={sign}")
         try:
             bound = yaml.safe_load(match["bound"])
         except yaml.YAMLError as error:
             raise ValueError(f"{text!r}: what stands behind {sign} cannot be read") from error
         if figure in WORDS:
             return cls(text, figure, "value", sign, _words(text, figure, sign, bound))
+        near = "" if figure in COUNTED else suggestion(figure, (*WORDS, *COUNTED))
         if sign not in COMPARISONS or isinstance(bound, bool) or not isinstance(bound, int | float):
-            raise ValueError(f"{text!r}: compare a figure with a number by <=, >=, <, > or ==")
+            raise ValueError(f"{text!r}: compare a figure with a number by <=, >=, <, > or =={near}")
         if figure in COUNTED:
+            _refuse_impossible(text, figure, bound)
             return cls(text, figure, "value", sign, float(bound))
         name, _, end = figure.rpartition(".")
         if end not in _ENDS:
-            raise ValueError(f"{text!r}: say which end of the interval is meant: {figure}.low, .value or .high")
+            near = near or suggestion(end, _ENDS)
+            raise ValueError(f"{text!r}: say which end of the interval is meant: {figure}.low, .value or .high{near}")
+        _refuse_impossible(text, name, bound)
         return cls(text, name, end, sign, float(bound))
 
 
 def level(access: str) -> str:
     """A level of access without what is shown of its scores, and the guards before them."""
     return re.split(r" \(| behind ", access)[0]
+
+
+def _refuse_impossible(text: str, figure: str, bound: float) -> None:
+    """Raises ValueError for what holds of everything, as a percentage of a share does."""
+    metric = figure.rpartition(":")[2].replace("tpr@", "hits@")
+    counted = figure in COUNTED and figure != "notable"
+    if counted and bound != int(bound):
+        raise ValueError(f"{text!r}: {figure} is counted: compare it with a whole number")
+    if (figure in ("notable", "advantage") or unit(metric) != "number") and abs(bound) > 1:
+        raise ValueError(f"{text!r}: {figure} is a share, an area or a difference of them: 30 % is 0.3")
 
 
 def _words(text: str, figure: str, sign: str, bound: Any) -> tuple[str, ...]:

@@ -246,6 +246,15 @@ def test_a_defence_that_misleads_searches_is_a_warning():
     [
         ("people", "is no statement"),
         ("people <= many", "compare a figure with a number"),
+        ("acces in [score]", r"compare a figure with a number .* \(did you mean access\?\)"),
+        ("notabel <= 0.1", r"which end of the interval .* \(did you mean notable\?\)"),
+        ("advantage.hgih <= 0.1", r"which end of the interval .* \(did you mean high\?\)"),
+        ("seeds => 1", "write >= for =>"),
+        ("people >= 0.5", "people is counted: compare it with a whole number"),
+        ("notable <= 5", "notable is a share, .*: 30 % is 0.3"),
+        ("identity.rank1.high <= 30", "identity.rank1 is a share, .*: 30 % is 0.3"),
+        ("membership.tpr@0.01.high <= 5", "is a share, "),
+        ("method=search,judge=dlib:auc.high <= 80", "is a share, "),
         ("people in [3]", "compare a figure with a number"),
         ("verdict <= 3", "compare verdict with a list of words by in or not in or =="),
         ("verdict in [no evidence", "what stands behind in cannot be read"),
@@ -276,8 +285,14 @@ def test_every_access_can_be_named():
 
 
 def test_figures_that_an_audit_does_not_have():
-    with pytest.raises(GmiError, match=r"has no figure identity\.rnak1 \(did you mean rank1\?\)"):
+    with pytest.raises(
+        GmiError, match=r"has no figure identity\.rnak1: it has no metric rnak1 \(did you mean rank1\?\)"
+    ):
         decide(policy("identity.rnak1.high <= 0.1"), REPORT)
+    with pytest.raises(GmiError, match=r"it has no method serach \(did you mean search\?\)"):
+        decide(policy("method=serach,judge=dlib:rank1.high <= 0.1"), REPORT)
+    with pytest.raises(GmiError, match="it has no part membership"):
+        decide(policy("membership.auc.high <= 0.6"), REPORT | {"related": {}})
     with pytest.raises(GmiError, match="this kind of audit has no verdict"):
         decide(policy("verdict in [no evidence]"), {"kind": "ladder"})
     with pytest.raises(GmiError, match="this kind of audit does not say people"):
