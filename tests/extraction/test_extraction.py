@@ -93,7 +93,7 @@ class Parrot:
 
 
 def test_the_distance_is_that_of_the_worst_tile():
-    """Each tile lies where it fits best, a pixel of 16 aside at most."""
+    """Each tile lies where it is, or where it fits best by a quarter, a pixel of 16 aside at most."""
     left, right = smooth(5, 0), smooth(4, 1)
     found = distances(left, right)
     for i, j in ((0, 0), (4, 3), (2, 1)):
@@ -106,7 +106,8 @@ def test_the_distance_is_that_of_the_worst_tile():
             return min((each - tile).square().mean().sqrt().item() for each in moved)
 
         worst = [max(of_tile(image, y, x) for y in range(0, 16, 4) for x in range(0, 16, 4)) for image in padded]
-        assert found[i, j].item() == pytest.approx(min(worst), rel=1e-5)
+        still = F.avg_pool2d((left[i] - right[j]).square().mean(0, keepdim=True), 4).max().sqrt().item()
+        assert found[i, j].item() == pytest.approx(min(still, 4 / 3 * min(worst)), rel=1e-5)
 
 
 def test_a_copy_that_is_moved_or_zoomed_is_a_copy():
