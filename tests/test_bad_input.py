@@ -200,7 +200,7 @@ TWO = [{"type": "dlib"}, {"type": "facenet", "name": "dlib"}]
 MISTAKES = {
     "no config": (lambda case: case.remove("audit.yaml"), "There is no file"),
     "broken config": (lambda case: case.write("audit.yaml", b"a: [1\nb: 2"), "cannot be read as a configuration"),
-    "empty config": (lambda case: case.write("audit.yaml", b""), "start from a copy of one in configs/"),
+    "empty config": (lambda case: case.write("audit.yaml", b""), "holds no keys and values, such as name: mine"),
     "unknown key": (lambda case: case.set("search.stpes", 3), "there is no key search.stpes"),
     "wrong type": (lambda case: case.set("search.steps", "many"), "search.steps: input should be a valid integer"),
     "no faces": (lambda case: case.remove("faces"), "data.folder: there is no folder"),

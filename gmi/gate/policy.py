@@ -256,6 +256,8 @@ def read_policy(path: Path) -> Policy:
     """The policy in a YAML file. Raises GmiError for a mistake in it, and for a waiver that has ended."""
     from gmi.settings import read
 
+    if not path.is_file():
+        raise GmiError(f"There is no policy {path}: docs/gate.md has one to copy.")
     policy = read(path, Policy)
     policy.refuse_expired(date.today())
     return policy

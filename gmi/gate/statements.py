@@ -71,7 +71,7 @@ def level(access: str) -> str:
 
 def _refuse_impossible(text: str, figure: str, bound: float) -> None:
     """Raises ValueError for what holds of everything, as a percentage of a share does."""
-    metric = figure.rpartition(":")[2].replace("tpr@", "hits@")
+    metric = figure.replace("tpr@", "hits@").rpartition(":")[2].partition("@")[0].rpartition(".")[2]
     counted = figure in COUNTED and figure != "notable"
     if counted and bound != int(bound):
         raise ValueError(f"{text!r}: {figure} is counted: compare it with a whole number")

@@ -65,11 +65,16 @@ def _few(
     if matches is None or matches < notable * shown:
         return []
     least, people = people_unseen(notable * shown), exposures[name].auc.shape[1]
-    end = f": {least} people or more would exclude it if nobody does" if people < least else ""
     found = f"{NAMES[name].capitalize()} may find up to {min(1.0, matches / shown):.0%} of people"
+    found += f", and {notable:.0%} is notable"
     if shown < 1:
-        found += f" (up to {matches:.0%} match beyond chance, as do {shown:.0%} who are found as well as can be)"
-    return [f"{found}, and {notable:.0%} is notable{end}."]
+        found += (
+            f": up to {matches:.0%} match beyond chance, and {shown:.0%} do of those whom this prior shows as well "
+        )
+        found += "as it can"
+    if people >= least or shown <= notable:  # else it takes another prior, and not more people
+        return [f"{found}."]
+    return [f"{found}. {least} people or more would exclude it if nobody is found."]
 
 
 def _met(exposures: Mapping[str, Exposure]) -> list[str]:

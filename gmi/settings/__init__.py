@@ -63,7 +63,7 @@ def document(path: Path | str) -> tuple[Path, dict[str, JsonValue]]:
     except (OSError, ValueError) as error:
         raise GmiError(f"{file} cannot be read as a configuration: {because(error)}.") from error
     if not isinstance(tree, dict):
-        raise GmiError(f"{file} holds no keys and values: start from a copy of one in configs/, or with gmi init.")
+        raise GmiError(f"{file} holds no keys and values, such as name: mine.")
     return file, tree
 
 

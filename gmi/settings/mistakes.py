@@ -62,6 +62,10 @@ def _said(fault: ErrorDetails, value: Any) -> str:
         return f"a block of keys is expected here, such as {form}"
     if kind in _LISTS:
         return "a list is expected here, such as [1, 2]"
+    if kind == "too_short":
+        return "nothing is given here, and at least one is needed"
+    if kind.startswith("date_"):
+        return "a date is expected here, such as 2027-01-31"
     message = fault["msg"].removeprefix("Value error, ")
     guess = suggestion(str(value), known) if kind == "literal_error" else ""
     return f"{message[0].lower()}{message[1:]}{guess}"

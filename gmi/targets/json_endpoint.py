@@ -164,6 +164,7 @@ class _Json:
         return [float(answer)]
 
     def _number(self, answer: Any) -> list[float]:
+        _refuse_infinite(answer)
         if not _is_number(answer):
             raise GmiError(f"target.answers finds {answer!r} where a similarity to the claimed person should be.")
         return [float(answer)]
@@ -172,6 +173,7 @@ class _Json:
         if isinstance(answer, list) and answer and all(map(_is_number, answer)):
             return [float(value) for value in answer]
         pairs = list(answer.items()) if isinstance(answer, dict) else answer
+        _refuse_infinite(pairs)
         row = [float("nan")] * len(self._labels.names)
         for pair in pairs if isinstance(pairs, list) else [pairs]:
             if not (isinstance(pair, list | tuple) and len(pair) == 2 and _is_number(pair[1])):
@@ -206,6 +208,15 @@ def _filled(tree: JsonValue, values: Mapping[str, JsonValue]) -> JsonValue:
     if not isinstance(tree, str) or tree in values:
         return values[tree] if isinstance(tree, str) else tree
     return _WITHIN.sub(lambda found: str(values[found[0]]), tree)
+
+
+def _refuse_infinite(answer: Any) -> None:
+    """Raises GmiError where a number is infinite, or none at all, as a broken model's is."""
+    if isinstance(answer, list | tuple):
+        for each in answer:
+            _refuse_infinite(each)
+    if isinstance(answer, float) and not isfinite(answer):
+        raise GmiError(f"The model answered with numbers that are not finite ({answer}): see to what serves it.")
 
 
 def _is_number(value: object) -> bool:

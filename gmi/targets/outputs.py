@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gmi.assets.catalogue import resolve
 from gmi.errors import GmiError, because
+from gmi.settings.mistakes import suggestion
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ class Labels:
                 if self.stated
                 else "set target.classes, or target.outputs if it knows others, too"
             )
-            raise GmiError(f"The model answers with a class {label!r} that the data lacks: {mend}.")
+            near = suggestion(str(label), self.names)
+            raise GmiError(f"The model answers with a class {label!r} that the data lacks{near}: {mend}.")
         return meant
 
     @cached_property

@@ -122,7 +122,8 @@ class Session:
             raise Busy(f"status {response.status}", _after(response.headers.get("Retry-After")))
         if not 200 <= response.status < 300:
             expired = "if it has expired, export another and start the same command again"
-            token = f" (the token is that in {self._variable}: {expired})" if self._variable else ""
+            token = f" (the token is that in {self._variable}: {expired})"
+            token = token if self._variable else " (if it takes a token, name its variable in target.connection.token)"
             moved = response.headers.get("Location")
             hint = {401: token, 403: token, 404: ": target.url or target.model is wrong"}.get(response.status, "")
             hint = f": it has moved to {self.quoted(moved)}, set target.url" if moved else hint

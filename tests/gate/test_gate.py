@@ -71,6 +71,7 @@ REPORT = {
         }
     },
     "data": {"people": 40, "attacked": 20},
+    "cost": {"queries": {"total": 800}},
 }
 
 
@@ -109,6 +110,7 @@ def outcome(statement: str, report=REPORT) -> str:
         ("judge=facenet:match@0.01.value <= 0.1", "missed"),
         ("metric=x,method=search:match@0.01.high<=0.2", "missed"),
         ("results.rank1.low >= 0.5", "not known"),
+        ("cost.queries.total.value <= 1000", "met"),
     ],
 )
 def test_statements(statement, expected):
@@ -309,6 +311,17 @@ def test_policies_are_read_and_waivers_end(tmp_path):
     file.write_text(yaml.safe_dump({"name": "p", "require": ["people >= 4"], "waivers": [waiver]}))
     with pytest.raises(GmiError, match="is none of the statements in require"):
         read_policy(file)
+    file.write_text(yaml.safe_dump({"name": "p", "require": []}))
+    with pytest.raises(GmiError, match="require: nothing is given here, and at least one is needed"):
+        read_policy(file)
+    file.write_text(
+        yaml.safe_dump({"name": "p", "require": ["people >= 3"], "waivers": [waiver | {"until": "31.1.27"}]})
+    )
+    with pytest.raises(GmiError, match=r"waivers\.0\.until: a date is expected here, such as 2027-01-31"):
+        read_policy(file)
+    for missing in (tmp_path / "no.yaml", tmp_path):
+        with pytest.raises(GmiError, match=r"There is no policy .*: docs/gate\.md has one to copy"):
+            read_policy(missing)
     assert Statement.parse(read_policy(EXAMPLES / "policy.yaml").require[1]).bound == 0.1
 
 

@@ -538,7 +538,6 @@ def test_a_json_endpoint_that_cannot_be_is_refused(settings, message):
         {"a": [[1, 2], [["x", 0.5]]]},
         {"a": ["p0", "p9"]},
         {"a": [[0.1] * 6, [0.1] * 5]},
-        {"a": [[0.1] * 6, [float("nan")] * 6]},
         {"a": [{"0": 0.5}, {"7": 0.5}]},
     ],
 )
@@ -547,6 +546,14 @@ def test_a_json_answer_that_does_not_fit_says_what_to_do(images, told):
         plan = JsonTarget(url=url, body=["$images"], input=SIDES, answers="a")
         with pytest.raises(GmiError, match=r"target\.(answers|classes|gives)"):
             ScoresOnly().open(plan.load(NAMES), None).scores(images[:2])
+
+
+@pytest.mark.parametrize("told", [[[0.1] * 5 + [float("nan")]], [[["p0", float("inf")]]], [{"p0": float("nan")}]])
+def test_json_numbers_that_are_not_finite_are_the_models_fault(images, told):
+    with answering(lambda handler, body: handler.say(200, {"a": told})) as url:
+        plan = JsonTarget(url=url, body=["$images"], input=SIDES, answers="a")
+        with pytest.raises(GmiError, match="answered with numbers that are not finite"):
+            ScoresOnly().open(plan.load(NAMES), None).scores(images[:1])
 
 
 def test_a_token_is_sent_and_written_nowhere(images, tmp_path, monkeypatch):
