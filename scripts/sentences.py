@@ -63,11 +63,16 @@ def text(node: ast.expr) -> str:
 
 
 def named(part: ast.expr) -> str:
-    """The word for a part that differs, by the first name in it; a plural's ending stands in brackets."""
+    """The word for a part that differs, by the first name in it; a plural's ending stands in brackets.
+
+    A suggestion, which may be there or not, is left out.
+    """
     value = part.value if isinstance(part, ast.FormattedValue) else part
     if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Mult) and isinstance(value.left, ast.Constant):
         return f"({value.left.value})"
     names = [node.id if isinstance(node, ast.Name) else node.attr for node in ast.walk(value) if _names(node)]
+    if names[:1] in (["near"], ["suggestion"], ["_near"]):
+        return ""
     return next((name.strip("_").upper() for name in names if name not in ("self", "str", "len", "repr")), "…")
 
 

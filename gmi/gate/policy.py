@@ -33,7 +33,7 @@ EXIT: dict[Result, int] = {"pass": 0, "fail": 3, "inconclusive": 4}
 LARGEST = {"report": 0.1, "attributes": 0.05, "extraction": 0.05}
 """What an audit's `notable` is unless it is given, by kind: what an acquittal excludes."""
 _KNOWN = (
-    "A figure is verdict, access, people, seeds, warnings, notable, untested, identity.METRIC, membership.METRIC, "
+    "verdict, access, people, seeds, warnings, notable, untested, identity.METRIC, membership.METRIC, "
     "advantage, PART.METRIC or LABEL=VALUE,...:METRIC"
 )
 _PARTS = {"membership": "related.membership.methods", "copying": "related.copying", "advantage": "verdict.advantages"}
@@ -238,7 +238,9 @@ def _named(statement: Statement, report: Mapping[str, Any], figures: list[Row]) 
     measured = (row for row in figures if row.get("method") != "chance")  # which is arithmetic
     found = [row for row in measured if all(row.get(key) == value for key, value in wanted.items())]
     if not found:
-        raise GmiError(f"{statement.text!r}: this audit has no figure {name}{_near(wanted, figures)}. {_KNOWN}.")
+        raise GmiError(
+            f"{statement.text!r}: this audit has no figure {name}{_near(wanted, figures)}. A figure is {_KNOWN}."
+        )
     return found
 
 

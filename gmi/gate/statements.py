@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from operator import eq, ge, gt, le, lt
 from typing import Any, Literal
 
@@ -51,7 +52,7 @@ class Statement:
         if figure in WORDS:
             return cls(text, figure, "value", sign, _words(text, figure, sign, bound))
         near = "" if figure in COUNTED else suggestion(figure, (*WORDS, *COUNTED))
-        if sign not in COMPARISONS or isinstance(bound, bool) or not isinstance(bound, int | float):
+        if sign not in COMPARISONS or not _is_number(bound):
             raise ValueError(f"{text!r}: compare a figure with a number by <=, >=, <, > or =={near}")
         if figure in COUNTED:
             _refuse_impossible(text, figure, bound)
@@ -67,6 +68,10 @@ class Statement:
 def level(access: str) -> str:
     """A level of access without what is shown of its scores, and the guards before them."""
     return re.split(r" \(| behind ", access)[0]
+
+
+def _is_number(bound: Any) -> bool:
+    return isinstance(bound, int | float) and not isinstance(bound, bool) and isfinite(bound)
 
 
 def _refuse_impossible(text: str, figure: str, bound: float) -> None:

@@ -64,12 +64,14 @@ def refuse_ignorant(target: Target | Served, people: People, answers: Answers, r
     run.void()
     if len(answers.named.unique()) == 1:
         known += "; it names everybody alike"
-    tried, checked = "no usual preparation of images nor another order of its outputs", "target.weights, target.input"
     if isinstance(target, Served):
-        tried, checked = "no other order of its classes", "what target says of its images, answers and classes"
+        raise GmiError(
+            f"{known}, and no other order of its classes mends it: check what target says of its images, answers and "
+            "classes, and that data.folder holds its people (preflight: false goes on all the same)."
+        )
     raise GmiError(
-        f"{known}, and {tried} mends it: check {checked} and that data.folder holds its people (preflight: false goes "
-        "on all the same)."
+        f"{known}, and no usual preparation of images nor another order of its outputs mends it: check target.weights, "
+        "target.input and that data.folder holds its people (preflight: false goes on all the same)."
     )
 
 

@@ -248,6 +248,8 @@ def test_a_defence_that_misleads_searches_is_a_warning():
     [
         ("people", "is no statement"),
         ("people <= many", "compare a figure with a number"),
+        ("people >= .inf", "compare a figure with a number"),
+        ("cost.queries.total.value <= .nan", "compare a figure with a number"),
         ("acces in [score]", r"compare a figure with a number .* \(did you mean access\?\)"),
         ("notabel <= 0.1", r"which end of the interval .* \(did you mean notable\?\)"),
         ("advantage.hgih <= 0.1", r"which end of the interval .* \(did you mean high\?\)"),
