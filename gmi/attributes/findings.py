@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from gmi.attributes.figures import Answers, Group, Method, SetFigures, gains, group_figures, set_figures
+from gmi.attributes.figures import Answers, Group, Method, SetFigures, group_figures, set_figures
 from gmi.attributes.inputs import Inputs
 from gmi.attributes.plan import AttributeAudit
 from gmi.attributes.targets import Model
 from gmi.attributes.values import Value, others, rows, together, untested
-from gmi.attributes.verdict import ALPHA, verdict
+from gmi.attributes.verdict import ALPHA, shown, verdict
 from gmi.metrics.conclusion import Conclusion
 from gmi.metrics.repeats import averaged
 from gmi.metrics.statistics import Estimate, Outcome, attempt, difference, estimate
@@ -23,7 +23,7 @@ LIMITS = (
     "What the imputation alone infers about a person does not come from the model, but it still concerns the person.",
 )
 
-_JITTER = 1e-6  # of answers' spread: what batches and processors change
+_JITTER = 1e-6  # of answers, and of their spread: what batches and processors change
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Findings:
     notable: float
     sets: dict[str, SetFigures]  # training, held-out
     verdict: Conclusion
-    values: tuple[Value, ...]  # what attacks tell of the attribute's other values, where there are more than two
+    values: tuple[Value, ...]  # what attacks tell of the attribute's other values
     untested: tuple[str, ...]  # other values, of which too few people are attacked to acquit the model
     groups: tuple[Group, ...]
     limits: tuple[str, ...]  # what the audit does not tell
@@ -106,7 +106,7 @@ def findings(plan: AttributeAudit, inputs: Inputs, evidence: Evidence) -> Findin
         notable=plan.notable,
         sets=sets,
         verdict=_heard(plan, trials, layout.sensitive.name, len(values), told),
-        values=rows(beside) if len(values) > 2 else (),
+        values=rows(beside),
         untested=unknown,
         groups=groups,
         limits=LIMITS,
@@ -165,12 +165,12 @@ def _misplaced(
                 f"But the target is better on held-out records than on those of training ({other.value:.3g} to "
                 f"{learnt.value:.3g}): check that the records that it learnt from stand first in the file."
             )
-    areas = gains(sets["held-out"].methods).items()
-    found = [name for name, (area, p) in areas if p < ALPHA and area.low > 0 and area.value >= notable / 2]
+    found = [each for each in shown(sets["held-out"].methods) if each.gain.value >= notable / 2]
     if found:
         yield (
-            f"But of held-out people {found[0]} finds more with the model than the imputation does: check that the "
-            "records that the target learnt from stand first in the file."
+            f"But of held-out people {found[0].attack} finds more with the model than the imputation does "
+            f"({found[0].what} {found[0].gain.value:+.3f}): check that the records that the target learnt from stand "
+            "first in the file."
         )
 
 
@@ -184,8 +184,10 @@ def _heard(plan: AttributeAudit, trials: Sequence[Trial], sensitive: str, values
     for trial in trials:
         records = trial.answers["training"].people
         answers = [trial.model(records.inputs(code)) for code in range(values)]
-        spread = 1.0 if answers[0].ndim == 2 else float(np.std(answers[0]))  # of probabilities, or of numbers
-        if not all(np.allclose(answers[0], each, rtol=0, atol=_JITTER * spread) for each in answers):
+        first, spread = answers[0], 1e-3  # of probabilities, of which small ones tell as much
+        if first.ndim == 1:
+            spread = float(np.median(np.abs(first - np.median(first))))
+        if not all(np.allclose(first, each, rtol=_JITTER, atol=_JITTER * spread) for each in answers):
             return told
     same = f"The target's answers are the same whatever {sensitive} is"
     if _own(plan):

@@ -13,6 +13,7 @@ from gmi.metrics.repeats import in_words, upper
 from gmi.metrics.statistics import Estimate, Outcome
 
 ALPHA = 0.05
+AUC = "AUC"
 
 
 def verdict(
@@ -28,22 +29,12 @@ def verdict(
     areas = gains(methods)
     people = max((area.people for area, _ in areas.values()), default=0)
     sample = f"over {people:,} people, {in_words(seeds)}"
-    significant = [name for name, (area, p) in areas.items() if p * values < ALPHA and area.low > 0]
-    if significant:
-        best = max(significant, key=lambda name: areas[name][0].value)
-        area, _ = areas[best]
-        sentence = (
-            f"{best} finds more with the model than the imputation without it: "
-            f"AUC {area.value:+.3f} [{area.low:.3f}, {area.high:.3f}], {sample}."
-        )
-        return Conclusion("evidence of leakage", (sentence,))
-    others = list(_others(methods))
-    if shown := [each for each in others if each.low(values * len(others)) > 0]:
-        most = max(shown, key=lambda each: each.gain.value)
+    if found := shown(methods, values):
+        most = max([each for each in found if each.what == AUC] or found, key=lambda each: each.gain.value)
         gain = f"{most.what} {most.gain.value:+.3f} [{most.gain.low:.3f}, {most.gain.high:.3f}]"
         return Conclusion(
             "evidence of leakage",
-            (f"{most.attack} has more with the model than the imputation without it: {gain}, {sample}.",),
+            (f"{most.attack} finds more with the model than the imputation without it: {gain}, {sample}.",),
         )
     tie = f"No attack is shown to find more than the imputation, {sample}."
     if failed := [row.method for row in methods if row.method not in CONTROLS and row.method not in areas]:
@@ -78,7 +69,7 @@ def verdict(
         )
     bounds = {row.method: row.gain.bound for row in methods if row.gain is not None and row.gain.bound is not None}
     worst = max(bounds, key=bounds.__getitem__)
-    loose = max(others, key=lambda each: upper(each.gain), default=None)
+    loose = max(_others(methods), key=lambda each: upper(each.gain), default=None)
     if bounds[worst] >= notable:
         area, _ = areas[worst]
         return Conclusion(
@@ -96,7 +87,7 @@ def verdict(
                 tie,
                 f"{loose.attack.capitalize()} may add up to {upper(loose.gain):+.3f} to the {loose.what}, and "
                 f"{notable:+g} is notable.",
-                ending(loose.gain.value, _spread(loose.gain), notable, loose.gain.people),
+                ending(loose.gain.value, _spread(loose.gain), notable, loose.gain.people, loose.whose),
             ),
         )
     if "informed" not in areas:
@@ -110,17 +101,34 @@ def verdict(
 
 
 @dataclass(frozen=True)
-class _Gain:
-    """What an attack has over the imputation by another figure than the AUC, which shows neither the other values of
-    the attribute nor people of whom an attack is sure."""
+class Shown:
+    """What an attack has over the imputation by one figure. The AUC shows neither the other values of the attribute nor
+    people of whom an attack is sure."""
 
     attack: str
-    what: str
+    what: str  # the figure
     gain: Estimate
+
+    @property
+    def whose(self) -> str:
+        """The people over whom it is a mean."""
+        return "people who have the value" if self.what.startswith("share found") else "people"
 
     def low(self, tests: int) -> float:
         """The lower end of its interval by Bonferroni for so many."""
         return self.gain.value - float(ndtri(TAIL / tests) / ndtri(TAIL)) * (self.gain.value - self.gain.low)
+
+
+def shown(methods: Sequence[Method], values: int = 1) -> list[Shown]:
+    """What attacks are shown to have: of the AUC by Holm's method, of the other figures by Bonferroni's.
+
+    values: as in `verdict`.
+    """
+    areas = [Shown(name, AUC, area) for name, (area, p) in gains(methods).items() if p * values < ALPHA]
+    others = list(_others(methods))
+    return [each for each in areas if each.gain.low > 0] + [
+        each for each in others if each.low(values * len(others)) > 0
+    ]
 
 
 def _figures(gain: Gain) -> dict[str, Outcome]:
@@ -133,13 +141,13 @@ def _unknown(gain: Gain) -> list[str]:
     return [what for what, found in _figures(gain).items() if not isinstance(found, Estimate)]
 
 
-def _others(methods: Sequence[Method]) -> Iterator[_Gain]:
+def _others(methods: Sequence[Method]) -> Iterator[Shown]:
     for row in methods:
         if row.gain is None:
             continue
         for what, gain in _figures(row.gain).items():
             if isinstance(gain, Estimate):
-                yield _Gain(row.method, what, gain)
+                yield Shown(row.method, what, gain)
 
 
 def _spread(area: Estimate) -> float:

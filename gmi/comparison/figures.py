@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
+from scipy.stats import hypergeom
 
 from gmi.comparison.plan import OPEN, Arm, Cell, Comparison, Subject, cells
 from gmi.comparison.trials import Evidence, Utility
@@ -17,7 +18,6 @@ from gmi.inversion.recognition import Recognised
 from gmi.inversion.scoring import figures
 from gmi.inversion.strength import misleads
 from gmi.metrics.detection import Difference
-from gmi.metrics.rates import clopper_pearson
 from gmi.metrics.repeats import trained_difference
 from gmi.metrics.statistics import Array, Estimate, Failed, Outcome, attempt, by_draw, difference, estimate, jackknife
 from gmi.settings import plain
@@ -255,13 +255,13 @@ class Figures:
                 break
         met = {group[0].attack.name for group in self.attacks_on(subject, arm)}  # the bare target meets others, too
         mine, usually = (self._convinced(subject, each, met) for each in (arm, bare))
-        if mine is not None and usually is not None and mine.high < usually.low:
+        people = next((len(self.of_people(group, METRIC)) for group in self.attacks_on(subject, arm)), 0)
+        if mine is not None and usually is not None and surely_less(mine, usually, people):
             kept = min(1.0, self._correct(subject, arm).mean() / max(1e-9, self._correct(subject, bare).mean()))
-            if mine.value < kept * usually.value / 2:  # of a target that knows its people less, searches do so less
+            if mine < kept * usually / 2:  # of a target that knows its people less, searches convince it less
                 reasons.append(
-                    f"With the weights, searches convince the target of {mine.value:.0%} of their images, and of "
-                    f"{usually.value:.0%} without the defence: they fail by their own measure, and a better one may "
-                    "not."
+                    f"With the weights, searches convince the target of {mine:.0%} of their images, and of "
+                    f"{usually:.0%} without the defence: they fail by their own measure, and a better one may not."
                 )
         for level in self.levels[1:] if self.levels[0] == "white-box" else ():
             lead, usual = (self._lead(subject, each, level, met) for each in (arm, bare))
@@ -275,19 +275,11 @@ class Figures:
                 )
         return reasons
 
-    def _convinced(self, subject: Subject, arm: Arm, names: Collection[str]) -> Estimate | None:
-        """The most of its own images that a search with the weights convinces the target of; None: there is none.
-
-        The interval is the exact one of as many trials as there are people, attacked with every seed.
-        """
+    def _convinced(self, subject: Subject, arm: Arm, names: Collection[str]) -> float | None:
+        """The most of its own images that a search with the weights convinces the target of; None: there is none."""
         met = (group for group in self.attacks_on(subject, arm) if group[0].attack.name in names)
         groups = [group for group in met if group[0].attack.access.type == "white-box"]
-        if not groups:
-            return None
-        group = max(groups, key=self._own_opinion)
-        share, people = self._own_opinion(group), len(self.of_people(group, METRIC))
-        count = people * len(group)
-        return Estimate(share, *clopper_pearson(round(share * count), count), count, people)
+        return max(map(self._own_opinion, groups), default=None)
 
     def _lead(self, subject: Subject, arm: Arm, level: str, names: Collection[str]) -> Array | None:
         """The lead (S, A) of attacks by that access over those with the weights; None: one kind is missing."""
@@ -299,6 +291,15 @@ class Figures:
             return None
         alone, usual = (self.by_seed(self.strongest(groups), METRIC) for groups in kinds.values())
         return alone - usual
+
+
+def surely_less(share: float, other: float, people: int) -> bool:
+    """Whether one share of so many people is less than the other by Fisher's exact test, at 5 %.
+
+    Seeds are no more people: who is convinced of with one seed is as a rule with another.
+    """
+    mine, theirs = round(share * people), round(other * people)
+    return bool(hypergeom.cdf(mine, 2 * people, mine + theirs, people) < 0.05)
 
 
 def affordability(cost: Estimate, margin: float) -> Literal["yes", "no", "not shown"]:

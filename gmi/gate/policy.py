@@ -140,9 +140,11 @@ def _warnings(report: Mapping[str, Any]) -> list[str]:
 def _counted(report: Mapping[str, Any]) -> dict[str, float | None]:
     """What statements say of an audit by a plain number; None: this kind does not say."""
     verdict, data, seeds = report.get("verdict") or {}, report.get("data"), report.get("seeds")
-    seeds, people = verdict.get("seeds", seeds), report.get("sets", {}).get("training", {}).get("people")
+    seeds = verdict.get("seeds", seeds)
+    places = ((data, "attacked"), (report, "attacked"))
+    places += ((report.get("sets", {}).get("training"), "people"), (report.get("records"), "people"))
     return {
-        "people": data["attacked"] if isinstance(data, dict) else report.get("attacked", people),
+        "people": next((place[name] for place, name in places if isinstance(place, dict) and name in place), None),
         "seeds": len(seeds) if isinstance(seeds, list) else seeds,
         "warnings": len(_warnings(report)),
         "notable": verdict.get("notable", report.get("notable")),
@@ -210,6 +212,9 @@ def _judged(statement: Statement, report: Mapping[str, Any], figures: list[Row])
     chosen = _named(statement, report, figures)
     ends = [row["value"] if row["low"] is None else row[statement.end] for row in chosen]
     known = [end for end in ends if end is not None]
+    bounded = all(row["unit"] not in ("number", "count") for row in chosen) and all(abs(end) <= 1 for end in known)
+    if bounded and abs(bound) > 1:
+        raise GmiError(f"{statement.text!r} is about a share, an area or a difference of them: 30 % is 0.3.")
     worst = {"<=": max, "<": max, ">=": min, ">": min}.get(statement.sign, max)
     if any(not holds(end, bound) for end in known):
         return "missed", f"{worst(known):.3g}"
@@ -247,6 +252,8 @@ def _named(statement: Statement, report: Mapping[str, Any], figures: list[Row]) 
 def _near(wanted: Mapping[str, str], figures: list[Row]) -> str:
     """Which label of a figure that there is not has another value, and the nearest value that there is."""
     for key, value in wanted.items():
+        if not value:  # a figure of no part
+            continue
         there = sorted({str(row[key]) for row in figures if key in row})
         if value not in there:
             named = next((name for name, part in _PARTS.items() if part == value), value)

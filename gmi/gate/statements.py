@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
-from gmi.report.figures import EVIDENCE, unit
+from gmi.report.figures import EVIDENCE
 from gmi.settings.mistakes import suggestion
 
 COMPARISONS = {"<=": le, ">=": ge, "==": eq, "<": lt, ">": gt}
@@ -55,13 +55,15 @@ class Statement:
         if sign not in COMPARISONS or not _is_number(bound):
             raise ValueError(f"{text!r}: compare a figure with a number by <=, >=, <, > or =={near}")
         if figure in COUNTED:
-            _refuse_impossible(text, figure, bound)
+            if figure == "notable" and bound > 1:
+                raise ValueError(f"{text!r}: notable is a share: 30 % is 0.3")
+            if figure != "notable" and bound % 1:
+                raise ValueError(f"{text!r}: {figure} is counted: compare it with a whole number")
             return cls(text, figure, "value", sign, float(bound))
         name, _, end = figure.rpartition(".")
         if end not in _ENDS:
             near = near or suggestion(end, _ENDS)
             raise ValueError(f"{text!r}: say which end of the interval is meant: {figure}.low, .value or .high{near}")
-        _refuse_impossible(text, name, bound)
         return cls(text, name, end, sign, float(bound))
 
 
@@ -72,16 +74,6 @@ def level(access: str) -> str:
 
 def _is_number(bound: Any) -> bool:
     return isinstance(bound, int | float) and not isinstance(bound, bool) and isfinite(bound)
-
-
-def _refuse_impossible(text: str, figure: str, bound: float) -> None:
-    """Raises ValueError for what holds of everything, as a percentage of a share does."""
-    metric = figure.replace("tpr@", "hits@").rpartition(":")[2].partition("@")[0].rpartition(".")[2]
-    counted = figure in COUNTED and figure != "notable"
-    if counted and bound != int(bound):
-        raise ValueError(f"{text!r}: {figure} is counted: compare it with a whole number")
-    if (figure in ("notable", "advantage") or unit(metric) != "number") and abs(bound) > 1:
-        raise ValueError(f"{text!r}: {figure} is a share, an area or a difference of them: 30 % is 0.3")
 
 
 def _words(text: str, figure: str, sign: str, bound: Any) -> tuple[str, ...]:

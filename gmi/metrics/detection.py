@@ -140,12 +140,12 @@ def _refuse_few(negatives: int, false_alarms: float) -> None:
 
 def _above(values: Array, negative: Array, rate: float) -> Array:
     """Whether the values (N,) lie above the threshold that this share of the negatives (M,) exceeds; a tie, by lot."""
-    ordered = np.sort(negative)[::-1]
-    allowed = int(rate * len(ordered) + 1e-9)
-    if allowed >= len(ordered):
+    allowed = int(rate * len(negative) + 1e-9)
+    if allowed >= len(negative):
         return np.ones(len(values))
-    threshold = ordered[allowed]
-    lot = (allowed - (ordered > threshold).sum()) / (ordered == threshold).sum()
+    place = len(negative) - 1 - allowed
+    threshold = np.partition(negative, place)[place]
+    lot = (allowed - (negative > threshold).sum()) / (negative == threshold).sum()
     return np.where(values > threshold, 1.0, np.where(values == threshold, lot, 0.0))
 
 

@@ -83,11 +83,10 @@ def _walk(tree: Mapping[str, Any], keys: tuple[str, ...], labels: Mapping[str, s
 
 
 def unit(metric: str) -> str:
-    base = (
-        metric.split("@")[0].split(".")[-1].rstrip("0123456789")
-        if not metric.startswith("undetected")
-        else "undetected"
-    )
+    """What a figure of that name is: a share, an area, a difference of either, or a number."""
+    base = metric.split("@")[0].split(".")[-1].rstrip("0123456789")
+    if metric.startswith("undetected") or ".hits." in metric:
+        base = "hits"
     kind = "share" if base in SHARES else "area" if base == "auc" else "number"
     if metric.split(".")[0] in DIFFERENCES:
         return "share difference" if kind == "share" or metric in ("cost", "excess") else "area difference"

@@ -188,11 +188,11 @@ class _Reading:
         count = len(outputs.names)
         expected = (len(images), 1 if gives == "labels" else count)
         unseen = answers.isnan().all(1).any() and not self.served.silent
-        if answers.ndim == 2 and 1 < answers.shape[1] < count:
+        if gives != "labels" and answers.ndim == 2 and 1 < answers.shape[1] < count:
             raise GmiError(
-                f"The model answered an image with {answers.shape[1]} numbers: if they are of its likeliest classes, "
-                "say where these are (target.places, or pairs of a class and its number in target.answers); if "
-                f"it has not the data's {count} classes, name those that it has in target.outputs."
+                f"The model answered an image with {answers.shape[1]} numbers, and {count} classes are expected: if "
+                "they are of its likeliest ones, say where these are (target.places, or pairs of a class and its "
+                "number in target.answers); if it knows fewer people than data.folder holds, audit those that it knows."
             )
         if tuple(answers.shape) != expected or answers.isinf().any() or unseen:
             raise GmiError(

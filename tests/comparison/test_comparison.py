@@ -325,7 +325,8 @@ def test_a_defence_under_which_searches_fail_by_their_own_measure_is_called_out(
     )
     assert masks(set(), usual, usual, opinions=(0.5, 0.9)) == []
     assert masks(set(), usual, usual, opinions=(0.2, 0.3)) == []  # it fails without the defence, too
-    assert masks(set(), usual, usual, opinions=(0.1, 0.3)) == []  # of thirty people that may be luck
+    assert masks(set(), usual, usual, opinions=(0.05, 0.15)) == []  # of thirty people that may be luck
+    assert masks(set(), usual, usual, opinions=(0.1, 0.4)) != []
     assert masks(set(), usual, usual, opinions=(0.3, 0.9), accuracies=(0.5, 0.95)) == []  # it knows its people less
 
 

@@ -353,18 +353,20 @@ def test_folders_that_are_swapped_are_told():
 
 
 @pytest.mark.parametrize(
-    "samples", ["the target's", "grey", "noise", "blurred", "BGR", "inverted", "in [-1, 1]", "darker"]
+    "samples", ["the target's", "grey", "noise", "blurred", "BGR", "inverted", "in [-1, 1]", "darker", "turned"]
 )
 def test_samples_that_show_nothing_acquit_no_model(samples):
     """A sampler that is broken, or takes too few steps, shows no copy of what the model knows."""
     tint = torch.tensor([1.0, 0.8, 0.5])[:, None, None]
-    pictures, own, photographs = (smooth(count, seed) * tint for count, seed in ((12, 6), (12, 7), (50, 1)))
+    shade = torch.linspace(0.4, 1, 16)[:, None]  # light from below, as faces have theirs from above
+    pictures, own, photographs = (smooth(count, seed) * tint * shade for count, seed in ((12, 6), (12, 7), (50, 1)))
     shown = {
         "the target's": own,
         "BGR": own.flip(1),
         "inverted": 1 - own,
         "in [-1, 1]": (2 * own - 1).clamp(0, 1),
         "darker": own / 2,
+        "turned": own.transpose(2, 3),
         "grey": torch.full_like(pictures, 0.5),
         "noise": torch.rand(pictures.shape, generator=torch.Generator().manual_seed(0)),
         "blurred": F.interpolate(F.adaptive_avg_pool2d(pictures, 2), pictures.shape[-2:], mode="bilinear"),

@@ -255,10 +255,7 @@ def test_a_defence_that_misleads_searches_is_a_warning():
         ("advantage.hgih <= 0.1", r"which end of the interval .* \(did you mean high\?\)"),
         ("seeds => 1", "write >= for =>"),
         ("people >= 0.5", "people is counted: compare it with a whole number"),
-        ("notable <= 5", "notable is a share, .*: 30 % is 0.3"),
-        ("identity.rank1.high <= 30", "identity.rank1 is a share, .*: 30 % is 0.3"),
-        ("membership.tpr@0.01.high <= 5", "is a share, "),
-        ("method=search,judge=dlib:auc.high <= 80", "is a share, "),
+        ("notable <= 5", "notable is a share: 30 % is 0.3"),
         ("people in [3]", "compare a figure with a number"),
         ("verdict <= 3", "compare verdict with a list of words by in or not in or =="),
         ("verdict in [no evidence", "what stands behind in cannot be read"),
@@ -275,6 +272,20 @@ def test_a_defence_that_misleads_searches_is_a_warning():
 def test_mistakes_in_statements(statement, message):
     with pytest.raises(ValidationError, match=message):
         policy(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "identity.match@0.01.high <= 30",
+        "identity.rank1.high <= 30",
+        "membership.tpr@0.01.high <= 5",
+        "advantage.low > -50",
+    ],
+)
+def test_a_percentage_is_no_share(statement):
+    with pytest.raises(GmiError, match="a share, an area or a difference of them"):
+        decide(policy(statement), REPORT)
 
 
 def test_every_access_can_be_named():
@@ -301,6 +312,7 @@ def test_figures_that_an_audit_does_not_have():
         decide(policy("verdict in [no evidence]"), {"kind": "ladder"})
     with pytest.raises(GmiError, match="this kind of audit does not say people"):
         decide(policy("people >= 3"), {"kind": "extraction"})
+    assert outcome("people >= 3", {"kind": "extraction", "records": {"training": 9, "people": 3}}) == "met"
 
 
 def test_policies_are_read_and_waivers_end(tmp_path):

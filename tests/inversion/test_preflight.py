@@ -1,6 +1,7 @@
 """Preflight: planted mistakes in how a target is asked are found, and the line that mends them is named."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,15 @@ from gmi.audits import Hardware, conduct
 from gmi.data.people import People
 from gmi.errors import GmiError
 from gmi.inversion.audit import INVERSION
-from gmi.inversion.preflight import assignment
+from gmi.inversion.judging import Answers
+from gmi.inversion.preflight import assignment, refuse_ignorant
 from gmi.oracles.access import ScoresOnly
 from gmi.run import Run
 from gmi.search.evolution import Evolution
 from gmi.targets.module import Target
 from gmi.targets.outputs import outputs
 from gmi.targets.quality import refuse_unfit
+from gmi.targets.served import Served
 from gmi.views import Input
 
 PEOPLE = 12
@@ -59,6 +62,22 @@ def test_classes_in_another_order_stop_the_audit_and_the_order_is_found(usual, t
     with pytest.raises(GmiError, match="no better than chance"):  # of a run that went on all the same, too
         conduct(INVERSION, toy.plan(), tmp_path / "on", CPU, replace(usual, target=target))
     assert (tmp_path / "on" / "report.json").is_file() and any((tmp_path / "on" / "shards").rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_a_target_that_names_everybody_alike_is_told_what_to_check(usual, tmp_path, served):
+    people, run = usual.people, Run.open(tmp_path / "run", {})
+    same = torch.zeros(len(people.enrolment), dtype=torch.int64)
+    answers = Answers(same, torch.full((len(same),), PEOPLE), PEOPLE)
+    blind = nn.Sequential(nn.Flatten(), nn.Linear(people.enrolment.pixels[0].numel(), PEOPLE))
+    nn.init.zeros_(blind[1].weight)
+    target: Any = Target(blind, usual.target.input, people.names)
+    if served:
+        target = Served(lambda images: images, "labels", people.names, "digest")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(GmiError) as caught:
+        refuse_ignorant(target, people, answers, run)
+    assert "no better than chance; it names everybody alike" in str(caught.value)
+    assert ("target.weights" in str(caught.value)) != served == ("what target says of its images" in str(caught.value))
 
 
 def test_a_run_by_an_interface_is_mended_in_its_folder_where_the_weights_were_asked(usual, tmp_path):

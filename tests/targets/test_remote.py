@@ -109,7 +109,7 @@ LASTING = {
         "no output 'scores'; it has x",
     ),
     "another protocol": (lambda handler: handler.say(200, {"predictions": []}), "not one of the Open Inference"),
-    "another class count": (lambda handler: handler.say(200, shaped(9, 5)), "it has not the data's 6 classes"),
+    "another class count": (lambda handler: handler.say(200, shaped(9, 5)), "5 numbers, and 6 classes are expected"),
     "an answer too few": (lambda handler: handler.say(200, shaped(8, 6)), r"where \(9, 6\) is expected"),
     "a wrong shape": (lambda handler: handler.say(200, shaped(9, 6, 7)), "not one of the Open Inference"),
     "NaN": (lambda handler: handler.say(200, shaped(9, 6, value=float("nan"))), "numbers that are not finite"),
