@@ -193,7 +193,9 @@ def carry_out(
             new = {piece for piece, when in pieces.items() if before.get(piece) != when}
             current = not unseen(plan) or not pieces or any(map(fresh, new))
             asked = {piece: when for piece, when in pieces.items() if asks(piece)}
-            if asked and not new & asked.keys():  # else the target was asked for something just now
+            # of a model that a digest tells of, whatever was computed just now is of it as it is now; of another, what
+            # it was asked just now
+            if asked and not (new & asked.keys() if unseen(plan) else new):
                 report = dated(report, path, max(asked.values()), unseen(plan) and current)
             path = run.write_json(path.name, report)
             unsign(path)

@@ -32,6 +32,9 @@ def purge(arguments: Sequence[str]) -> None:
         (folder / evidence.RECORD).unlink()
         print(f"Deleted {purged} of a run that was not finished: the same command starts it anew.")
         return
+    if (day := evidence.purged_on(folder)) is not None and not evidence.left(folder):
+        print(f"Nothing was deleted: {folder} was purged on {day}, and nothing is left.")
+        return
     rendered(kind, folder)  # what cannot be written anew is not deleted
     purged = evidence.purge(folder, pages(kind))
     page = rendered(kind, folder)

@@ -189,8 +189,9 @@ class Dossier:
             parts = [part for part in self.parts if key in part.report["attacks"]]
             reaches = {reach for part in parts for reach in part.report["attacks"][key]}
             if parts:
+                watches = [part for part in self.parts if not part.report["attacks"]]  # of measures against any attack
                 measures = tuple(
-                    (each, tuple(_told(each.measured, parts)))
+                    (each, tuple(_told(each.measured, [*parts, *watches])))
                     for each in standards().mitigations
                     if key in each.against and (each.reach == "both" or "api" in reaches)
                 )

@@ -33,7 +33,7 @@ class Purged:
     bytes: int
 
     def __str__(self) -> str:
-        return f"{self.files:,} files with {self.bytes / 1e6:,.1f} MB"
+        return f"{self.files:,} file{'s' * (self.files != 1)} with {self.bytes / 1e6:,.1f} MB"
 
 
 def left(folder: Path) -> list[Path]:

@@ -132,12 +132,10 @@ class Photographs:
 
 def _refuse_shared(records: Records) -> None:
     """Raises GmiError if a file from which one model learns is held out, or the other model learns from it, too."""
-    for unseen in (records.held_out, records.alike):
+    for key, unseen in (("held_out", records.held_out), ("alike", records.alike)):
         for group, what in ((records.other, "a control"), (records.training, "the target")):
             if unseen is not None and group is not None and (same := unseen.among(group)):
-                raise GmiError(
-                    f"data: {len(same)} images that {what} is trained on are held out, too: remove them there."
-                )
+                raise GmiError(f"data.{key}: {len(same)} of its images {what} is trained on, too: remove them there.")
     if records.other is not None and (same := records.other.among(records.training)):
         raise GmiError(f"data: the target and the control would learn from {len(same)} equal images: remove one each.")
     for unseen, what in ((records.alike, "alike"), (records.held_out, "held out")):

@@ -65,6 +65,11 @@ def _few(
     if matches is None or matches < notable * shown:
         return []
     least, people = people_unseen(notable * shown), exposures[name].auc.shape[1]
+    if shown <= notable:  # it takes another prior, and not more people
+        return [
+            f"How many people {NAMES[name]} finds cannot be told: even of those whom this prior shows as well as it "
+            f"can, {shown:.0%} match beyond chance."
+        ]
     found = f"{NAMES[name].capitalize()} may find up to {min(1.0, matches / shown):.0%} of people"
     found += f", and {notable:.0%} is notable"
     if shown < 1:
@@ -72,7 +77,7 @@ def _few(
             f": up to {matches:.0%} match beyond chance, and {shown:.0%} do of those whom this prior shows as well "
         )
         found += "as it can"
-    if people >= least or shown <= notable:  # else it takes another prior, and not more people
+    if people >= least:
         return [f"{found}."]
     return [f"{found}. {least} people or more would exclude it if nobody is found."]
 

@@ -110,8 +110,8 @@ def tell_age(report: Mapping[str, Any], same: bool = False) -> None:
         _log.warning("Nothing was computed: the figures are of %s, and the model answers as it did then.", finished)
         return
     _log.warning(
-        "Nothing was asked or computed: the figures are of %s. A model that has changed behind an interface since then "
-        "needs another --out.",
+        "Nothing was asked of the model: the figures are of %s. If it has changed behind an interface since then, "
+        "choose another --out.",
         finished,
     )
 

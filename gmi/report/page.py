@@ -24,7 +24,7 @@ def read(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise GmiError(f"{path.parent} has no {path.name} yet: finish its audit first.") from error
     except (OSError, ValueError) as error:
-        raise GmiError(f"{path} is damaged ({error}): score the audit again.") from error
+        raise GmiError(f"{path} is damaged ({error}): start the same audit again.") from error
     if not isinstance(report, dict) or report.get("schema_version") != SCHEMA_VERSION:
         version = report.get("schema_version") if isinstance(report, dict) else None
         raise GmiError(f"{path} has schema version {version}; this gmi reads {SCHEMA_VERSION}.")

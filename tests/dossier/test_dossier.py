@@ -83,6 +83,15 @@ def test_measures_are_those_that_reach_the_attack_with_what_runs_tell(runs):
     assert {measure.id for measure, _ in alone.measures} == {"AML.M0005", "AML.M0003"}  # the weights were attacked
 
 
+def test_a_watch_tells_of_the_measure_though_it_attacks_nothing(runs, tmp_path):
+    shared = {key: each for key, each in ladder().items() if key != "points"}
+    traffic = [{"name": "evolution", "access": "score", "flagged": 0.75, "disguised": [], "queries": 99}]
+    watch = shared | {"kind": "watch", "name": "door", "attacks": {}, "traffic": traffic}
+    dossier = Dossier.of([*runs, put(tmp_path / "c", watch)])
+    measures = [{measure.id: figures for measure, figures in risk.measures} for risk in dossier.risks]
+    assert measures[0]["AML.M0024"] == ("door: Attacks whose queries the watch looks at, of them flagged: 75\u202f%",)
+
+
 def test_the_page_shows_all_of_it_and_the_users_words_as_text(tmp_path, capsys):
     hostile = "<script>alert(1)</script>"
     runs = [put(tmp_path / "a", example(name=hostile, authorisation=PERMISSION | {"system": hostile}))]

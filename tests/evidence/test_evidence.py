@@ -301,6 +301,9 @@ def test_purge_deletes_evidence_keeps_figures_and_says_so(run, capsys):
     assert (run / "report.json").read_bytes() == report and (run / "figures.csv").read_bytes() == figures
     assert "data:image" not in (run / "report.html").read_text()
     assert json.loads((run / "purged.json").read_text())["files"] == count
+    purge([str(run)])
+    assert "Nothing was deleted: " in capsys.readouterr().out
+    assert json.loads((run / "purged.json").read_text())["files"] == count
     audit(run)  # the same run, which is not made again
     assert not (run / "shards").exists()
 
@@ -562,7 +565,7 @@ def test_a_report_is_of_the_day_on_which_its_figures_were_found(run, caplog):
     report["provenance"]["finished"] = "2020-02-02T02:02:02+00:00"
     path.write_text(json.dumps(report))
     assert audit(run) == report
-    assert "Nothing was asked or computed: the figures are of 2020-02-02" in caplog.text
+    assert "Nothing was asked of the model: the figures are of 2020-02-02" in caplog.text
     permission = Authorisation(system="gate", allowed_by="A. Owner", until=date(2999, 1, 1))
     renewed = audit(run, replace(PLAN, authorisation=permission))  # it is no new figure
     assert renewed["authorisation"]["system"] == "gate" and renewed["provenance"] == report["provenance"]
@@ -580,6 +583,11 @@ def test_a_report_is_of_the_day_on_which_its_figures_were_found(run, caplog):
     assert anew["provenance"]["finished"] > "2026" and anew["authorised"] == renewed["authorised"]
     prolonged = audit(run, replace(PLAN, authorisation=replace(permission, until=date(2999, 2, 1))))
     assert prolonged["authorisation"]["until"] == "2999-02-01" and prolonged["authorised"] == renewed["authorised"]
+    prolonged["provenance"]["finished"] = "2020-02-02T02:02:02+00:00"
+    path.write_text(json.dumps(prolonged))
+    next((run / "shards" / "judged").rglob("*.safetensors")).unlink()  # what is judged now is of the model as it is now
+    judged = audit(run, replace(PLAN, authorisation=replace(permission, until=date(2999, 2, 1))))
+    assert judged["provenance"]["finished"] > "2026"
 
 
 def test_a_finished_run_is_current_where_its_model_is_known_to_be_the_same(run, monkeypatch, caplog):
@@ -595,7 +603,7 @@ def test_a_finished_run_is_current_where_its_model_is_known_to_be_the_same(run, 
     purge([str(run)])
     caplog.clear()
     assert carry_out(INVERSION, PLAN, run, CPU, inputs).current
-    assert "Nothing was asked or computed: the figures are of" in caplog.text
+    assert "Nothing was asked of the model: the figures are of" in caplog.text
     untrained = replace(inputs, untrained=True, target=toy.inputs(PEOPLE, 0.0, 0).target)
     assert not carry_out(INVERSION, PLAN, run, CPU, untrained).current
     assert not carry_out(INVERSION, PLAN, run, CPU).current  # no photographs
