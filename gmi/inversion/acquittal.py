@@ -70,13 +70,11 @@ def _few(
             f"How many people {NAMES[name]} finds cannot be told: even of those whom this prior shows as well as it "
             f"can, {shown:.0%} match beyond chance."
         ]
-    found = f"{NAMES[name].capitalize()} may find up to {min(1.0, matches / shown):.0%} of people"
-    found += f", and {notable:.0%} is notable"
+    found = f"{NAMES[name].capitalize()} may find up to {min(1.0, matches / shown):.0%} of people, and {notable:.0%} is"
+    found += " notable"
     if shown < 1:
-        found += (
-            f": up to {matches:.0%} match beyond chance, and {shown:.0%} do of those whom this prior shows as well "
-        )
-        found += "as it can"
+        found += f": up to {matches:.0%} match beyond chance, and of those whom this prior shows as well as it can, "
+        found += f"{shown:.0%} do"
     if people >= least:
         return [f"{found}."]
     return [f"{found}. {least} people or more would exclude it if nobody is found."]

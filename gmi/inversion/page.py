@@ -58,9 +58,7 @@ def render(folder: Path) -> Path:
     try:
         samples = load_file(Path(folder, "distributions.safetensors"))
     except (OSError, SafetensorError) as error:
-        raise GmiError(
-            f"The results in {folder} are damaged ({error}): start the command that made it again."
-        ) from error
+        raise GmiError(f"The results in {folder} are damaged ({error}): start the same audit again.") from error
     filters = (estimate, rate, number, span, effect, amounts)
     return page.write(Path(folder, "report.html"), TEMPLATE, filters, report | _view(folder, report, samples))
 

@@ -63,7 +63,7 @@ def _said(fault: ErrorDetails, value: Any) -> str:
     if kind in _LISTS:
         return "a list is expected here, such as [1, 2]"
     if kind == "too_short":
-        return "nothing is given here, and at least one is needed"
+        return f"{context['actual_length']} are given here, and {context['min_length']} or more are needed"
     if kind.startswith("date_"):
         return "a date is expected here, such as 2027-01-31"
     message = fault["msg"].removeprefix("Value error, ")

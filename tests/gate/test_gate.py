@@ -326,7 +326,7 @@ def test_policies_are_read_and_waivers_end(tmp_path):
     with pytest.raises(GmiError, match="is none of the statements in require"):
         read_policy(file)
     file.write_text(yaml.safe_dump({"name": "p", "require": []}))
-    with pytest.raises(GmiError, match="require: nothing is given here, and at least one is needed"):
+    with pytest.raises(GmiError, match="require: 0 are given here, and 1 or more are needed"):
         read_policy(file)
     file.write_text(
         yaml.safe_dump({"name": "p", "require": ["people >= 3"], "waivers": [waiver | {"until": "31.1.27"}]})
